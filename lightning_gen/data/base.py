@@ -1,0 +1,154 @@
+"""What every data set shares: splits that never overlap, the range of model space, and the loaders."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from lightning_gen.data.loader import OrderedLoader, TrainLoader
+from lightning_gen.data.split import Split
+from lightning_gen.randomness import generator
+
+SplitName = Literal["train", "val", "test"]
+
+
+def whole(key: str, value: Any, least: int = 0, most: int | None = None) -> int:
+    """`value` as it is, if it is a whole number in [least, most]."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{key} needs a whole number, got {value!r}")
+    if value < least or (most is not None and value > most):
+        limits = f">= {least}" if most is None else f"between {least} and {most}"
+        raise ValueError(f"{key} needs a whole number {limits}, got {value}")
+    return value
+
+
+def switch(key: str, value: Any) -> bool:
+    """`value` as it is, if it is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{key} needs true or false, got {value!r}")
+    return value
+
+
+def interval(key: str, value: Any) -> tuple[float, float] | None:
+    """(low, high) with low < high, or None."""
+    if value is None:
+        return None
+    ends = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    if len(ends) != 2 or not all(isinstance(end, int | float) and math.isfinite(end) for end in ends):
+        raise TypeError(f"{key} needs two numbers [low, high] or null, got {value!r}")
+    if not ends[0] < ends[1]:
+        raise ValueError(f"{key} needs low < high, got {value!r}")
+    return float(ends[0]), float(ends[1])
+
+
+def hold_out(count: int, size: int, name: str, key: str = "val_size") -> tuple[Tensor, Tensor]:
+    """Indices (kept, held out) of `count` rows, both ascending; held-out rows do not move with the run's seed."""
+    if not 0 <= size < count:
+        raise ValueError(f"{key} needs a number between 0 and {count - 1}, of the {count} samples there are, got {size}")
+    shuffled = torch.randperm(count, generator=generator(0, "split", name, key))
+    return shuffled[size:].sort().values, shuffled[:size].sort().values
+
+
+class GenerativeData(LightningDataModule):
+    """A data set with its range: x = low + (high - low) image, image in [0, 1]; value_range None leaves x = image.
+
+    `batch_size` counts the samples of all ranks together. Making one reads nothing; `prepare_data` downloads,
+    `setup` reads. Batches are dicts: x (B, ...) in model space, index (B,), and label (B,) where there are labels.
+    """
+
+    name: str = ""
+    classes: int | None = None
+
+    # Under DDP the last validation batch may be too small for every rank to have a part of it.
+    allow_zero_length_dataloader_with_multiple_devices: bool = True
+
+    def __init__(
+        self,
+        batch_size: int = 128,
+        seed: int = 0,
+        flip: bool = False,
+        value_range: Sequence[float] | None = (-1.0, 1.0),
+    ):
+        super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self.batch_size = whole("batch_size", batch_size, least=1)
+        self.seed = whole("seed", seed)
+        self.flip = switch("flip", flip)
+        self.value_range = interval("value_range", value_range)
+        self._splits: Mapping[str, Split] | None = None
+
+    @abstractmethod
+    def load(self) -> Mapping[str, Split]:
+        """Read the splits train, val and test; val and test may be empty."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the data, once."""
+        if self._splits is None:
+            self._splits = self.load()
+
+    def split(self, name: SplitName) -> Split:
+        """The rows of one split, on the CPU."""
+        if self._splits is None:
+            raise RuntimeError(f"the data set {self.name} is not read yet: call prepare_data() and setup() first")
+        if name not in self._splits:
+            raise ValueError(f"split needs one of train, val, test, got {name!r}")
+        return self._splits[name]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W), or (2,) for points."""
+        return self.split("train").shape
+
+    def encode(self, images: Tensor) -> Tensor:
+        """uint8 images to x in model space, float32."""
+        if images.dtype != torch.uint8:
+            raise TypeError(f"encode needs uint8 images, got {images.dtype}")
+        x = images.float() / 255
+        if self.value_range is None:
+            return x
+        low, high = self.value_range
+        return low + (high - low) * x
+
+    def decode(self, x: Tensor) -> Tensor:
+        """x in model space to images, in [0, 1] for data, not clamped for samples."""
+        if self.value_range is None:
+            return x
+        low, high = self.value_range
+        return (x - low) / (high - low)
+
+    def _place(self) -> tuple[int, int, torch.device]:
+        """Rank, number of ranks and device of the trainer, or of a plain process."""
+        if self.trainer is None:
+            return 0, 1, torch.device("cpu")
+        return self.trainer.global_rank, self.trainer.world_size, self.trainer.strategy.root_device
+
+    def train_dataloader(self) -> TrainLoader:
+        """Full batches, shuffled anew each epoch; the last incomplete one is dropped."""
+        if self.trainer is not None and self.trainer.overfit_batches:
+            raise ValueError(
+                f"overfit_batches {self.trainer.overfit_batches} would still shuffle: "
+                "leave it at 0 and train on a smaller data set"
+            )
+        epoch = 0 if self.trainer is None else self.trainer.current_epoch
+        rank, world, device = self._place()
+        return TrainLoader(
+            self.split("train"), self.encode, self.batch_size, rank, world, device, self.seed, self.flip, epoch
+        )
+
+    def val_dataloader(self) -> OrderedLoader | list[OrderedLoader]:
+        """The validation split in its order, or no loader where it is empty."""
+        return self._ordered("val")
+
+    def test_dataloader(self) -> OrderedLoader | list[OrderedLoader]:
+        """The test split in its order, or no loader where it is empty."""
+        return self._ordered("test")
+
+    def _ordered(self, name: SplitName) -> OrderedLoader | list[OrderedLoader]:
+        split = self.split(name)
+        if len(split) == 0:
+            return []
+        return OrderedLoader(split, self.encode, self.batch_size, *self._place())

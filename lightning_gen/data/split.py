@@ -1,0 +1,81 @@
+"""One part of a data set: rows addressed by their index, and a fingerprint of the content."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+Indices = Tensor | slice | Sequence[int]
+
+
+class Split:
+    """Rows held in memory: uint8 images (n, C, H, W) or float points (n, D), with int64 labels (n,) or none."""
+
+    def __init__(self, rows: Tensor, labels: Tensor | None = None):
+        if rows.dtype != torch.uint8 and not rows.is_floating_point():
+            raise TypeError(f"a split needs uint8 images or float points, got {rows.dtype}")
+        if labels is not None and len(labels) != len(rows):
+            raise ValueError(f"a split needs one label for each row, got {len(labels)} labels for {len(rows)} rows")
+        self._rows = rows
+        self._labels = None if labels is None else labels.long()
+        self._fingerprint: str | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W), or (D,) for points."""
+        return tuple(self._rows.shape[1:])
+
+    @property
+    def device(self) -> torch.device:
+        """Where indices are looked up."""
+        return self._rows.device
+
+    def to(self, device: torch.device | str) -> "Split":
+        """The same rows on `device`."""
+        labels = None if self._labels is None else self._labels.to(device)
+        return Split(self._rows.to(device), labels)
+
+    def take(self, indices: Indices) -> Tensor:
+        """Rows as they are stored, (n, ...)."""
+        return self._rows[indices.to(self.device) if isinstance(indices, Tensor) else indices]
+
+    def images(self, indices: Indices) -> Tensor:
+        """uint8, (n, C, H, W), in [0, 255]."""
+        rows = self.take(indices)
+        if rows.dtype != torch.uint8:
+            raise TypeError("this split holds points, not images: call points(indices)")
+        return rows
+
+    def points(self, indices: Indices) -> Tensor:
+        """float, (n, D)."""
+        rows = self.take(indices)
+        if rows.dtype == torch.uint8:
+            raise TypeError("this split holds images, not points: call images(indices)")
+        return rows
+
+    def labels(self, indices: Indices) -> Tensor | None:
+        """int64, (n,), or None where the data has no labels."""
+        if self._labels is None:
+            return None
+        return self._labels[indices.to(self._labels.device) if isinstance(indices, Tensor) else indices]
+
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The rows of each batch of indices, in that order."""
+        return (self.take(indices) for indices in batches)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of rows and labels, 16 hex characters: equal content, equal name."""
+        if self._fingerprint is None:
+            digest = hashlib.sha256(f"{len(self)} {self.shape}".encode())
+            blocks = [torch.arange(start, min(start + 1024, len(self))) for start in range(0, len(self), 1024)]
+            for rows in self.stream(blocks):
+                digest.update(f"{rows.dtype}".encode())
+                digest.update(rows.cpu().contiguous().numpy().tobytes())
+            labels = self.labels(slice(None))
+            digest.update(b"none" if labels is None else labels.cpu().numpy().tobytes())
+            self._fingerprint = digest.hexdigest()[:16]
+        return self._fingerprint

@@ -1,0 +1,83 @@
+"""Denoisers: what the network F predicts is a row of four coefficients, not a case of its own."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from lightning_gen.models.score import ScoreModel, double
+from lightning_gen.process import Clean, Process, expand
+
+Coefficients = tuple[Tensor, Tensor, Tensor, Tensor]
+Parametrization = Callable[[Process, Tensor], Coefficients]
+
+
+def noise(process: Process, t: Tensor) -> Coefficients:
+    """F = noise: x_0 = (x - sigma F) / alpha. DDPM (Ho et al., 2020, eq. 11)."""
+    alpha, sigma = process.alpha(t), process.sigma(t)
+    return 1 / alpha, -sigma / alpha, torch.ones_like(t), process.network_time(t)
+
+
+def clean(process: Process, t: Tensor) -> Coefficients:
+    """F = x_0."""
+    return torch.zeros_like(t), torch.ones_like(t), torch.ones_like(t), process.network_time(t)
+
+
+def velocity(process: Process, t: Tensor) -> Coefficients:
+    """F = v = alpha noise - sigma x_0: x_0 = (alpha x - sigma F) / (alpha^2 + sigma^2).
+
+    Progressive distillation (Salimans & Ho, 2022, appendix D), https://arxiv.org/abs/2202.00512
+    """
+    alpha, sigma = process.alpha(t), process.sigma(t)
+    total = alpha.square() + sigma.square()
+    return alpha / total, -sigma / total, torch.ones_like(t), process.network_time(t)
+
+
+def edm(process: Process, t: Tensor, sigma_data: float = 0.5) -> Coefficients:
+    """F such that its input and its target have unit variance for data of standard deviation sigma_data.
+
+    Written for x / alpha at the noise level sigma / alpha. EDM (Karras et al., 2022, table 1),
+    https://arxiv.org/abs/2206.00364
+    """
+    alpha = process.alpha(t)
+    level = process.sigma(t) / alpha
+    total = level.square() + sigma_data**2
+    return sigma_data**2 / total / alpha, level * sigma_data / total.sqrt(), total.rsqrt() / alpha, level.log() / 4
+
+
+PARAMETRIZATIONS: dict[str, Parametrization] = {"noise": noise, "clean": clean, "velocity": velocity, "edm": edm}
+
+
+class Denoiser(ScoreModel):
+    """D(x, t) = c_skip x + c_out F(c_in x, c_noise) = E[x_0 | x_t = x]; noise and score follow by Tweedie's formula.
+
+    EDM (Karras et al., 2022, eq. 7), https://arxiv.org/abs/2206.00364
+    """
+
+    def __init__(self, net: nn.Module, process: Process, parametrization: str | Parametrization = "noise") -> None:
+        super().__init__(process)
+        if isinstance(parametrization, str) and parametrization not in PARAMETRIZATIONS:
+            raise ValueError(f"parametrization is {parametrization}: choose one of {', '.join(PARAMETRIZATIONS)}")
+        if type(process) is Clean:
+            raise ValueError(
+                "a denoiser needs a process with noise, got Clean: use ScoreNetwork, or VP, VE, DiscreteVP"
+            )
+        self.net = net
+        self.coefficients = PARAMETRIZATIONS.get(parametrization, parametrization)
+
+    def denoise(self, x: Tensor, t: Tensor) -> Tensor:
+        """E[x_0 | x_t = x], (B, ...)."""
+        c_skip, c_out, c_in, c_noise = self.coefficients(self.process, double(t))
+        return expand(c_skip, x) * x + expand(c_out, x) * self.network(x, c_in, c_noise)
+
+    def noise(self, x: Tensor, t: Tensor) -> Tensor:
+        """E[noise | x_t = x], (B, ...), with the coefficients of x combined before they are rounded."""
+        t = double(t)
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        c_skip, c_out, c_in, c_noise = self.coefficients(self.process, t)
+        output = self.network(x, c_in, c_noise)
+        return expand((1 - alpha * c_skip) / sigma, x) * x - expand(alpha * c_out / sigma, x) * output
+
+    def network(self, x: Tensor, c_in: Tensor, c_noise: Tensor) -> Tensor:
+        """F(c_in x, c_noise) in the dtype of x, (B, ...)."""
+        return self.call(self.net, expand(c_in, x) * x, c_noise.to(x.dtype)).to(x.dtype)

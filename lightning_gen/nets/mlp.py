@@ -1,0 +1,40 @@
+"""A residual multilayer perceptron for points and other short vectors."""
+
+from collections.abc import Sequence
+from math import prod
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_gen.nets.layers import Embedding, init, last
+
+
+class MLP(nn.Module):
+    """Residual layers over the flattened x, each h + W2 act(W1 act(h) + U act(e)), e the embedding of t and label.
+
+    The time embedding is DDPM's (Ho et al., 2020), https://arxiv.org/abs/2006.11239; the blocks are those of its
+    U-Net without space.
+    """
+
+    def __init__(self, shape: Sequence[int], width: int = 128, depth: int = 3, classes: int | None = None):
+        super().__init__()
+        if len(shape) < 1 or min(shape) < 1:
+            raise ValueError(f"shape is {tuple(shape)}, expected positive sizes, as (2,) for points in the plane")
+        if depth < 1:
+            raise ValueError(f"depth is {depth}, expected at least 1 residual layer")
+        self.shape, self.classes = tuple(shape), classes
+        size = prod(shape)
+        self.embedding = Embedding(width, width, classes)
+        self.first = init(nn.Linear(size, width))
+        self.inner = nn.ModuleList(init(nn.Linear(width, width)) for _ in range(depth))
+        self.shifts = nn.ModuleList(init(nn.Linear(width, width)) for _ in range(depth))
+        self.outer = nn.ModuleList(last(nn.Linear(width, width)) for _ in range(depth))
+        self.last = last(nn.Linear(width, size))
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """Like x (B, *shape); t (B,) in steps; label (B,) int64 if the network knows classes."""
+        embedding = F.silu(self.embedding(t, label))
+        h = self.first(x.flatten(1))
+        for inner, shift, outer in zip(self.inner, self.shifts, self.outer, strict=True):
+            h = h + outer(F.silu(inner(F.silu(h)) + shift(embedding)))
+        return self.last(F.silu(h)).view_as(x)

@@ -1,0 +1,104 @@
+"""The U-Net of DDPM: (x, t, label) -> like x."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_gen.nets.layers import EPS, Downsample, Embedding, Residual, Upsample, init, last
+
+
+class UNet(nn.Module):
+    """A U-Net of residual blocks: down through the levels, a middle, up again with every map of the way down.
+
+    Level l has channels * multipliers[l] channels at 1 / 2^l of the size; each has `blocks` residual blocks on the way
+    down and one more on the way up. Attention follows the blocks at the heights listed in `attention`, and the
+    first block of the middle; with an empty list there is none at all. At shape (3, 32, 32) and the defaults it is the
+    network of the CIFAR-10 experiments, 35,746,307 parameters.
+
+    Denoising Diffusion Probabilistic Models (Ho et al., 2020), https://arxiv.org/abs/2006.11239, after Wide ResNet
+    and PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        channels: int = 128,
+        multipliers: Sequence[int] = (1, 2, 2, 2),
+        blocks: int = 2,
+        attention: Sequence[int] = (16,),
+        dropout: float = 0.1,
+        groups: int = 32,
+        classes: int | None = None,
+    ):
+        super().__init__()
+        heights = _heights(shape, multipliers)
+        _check(channels, blocks, attention, groups, heights)
+        self.shape, self.classes = tuple(shape), classes
+        widths = [channels * m for m in multipliers]
+        size = 4 * channels
+        self.embedding = Embedding(channels, size, classes)
+
+        def block(inputs: int, outputs: int, attend: bool) -> Residual:
+            return Residual(inputs, outputs, size, dropout, groups, attend)
+
+        self.first = init(nn.Conv2d(shape[0], channels, 3, padding=1))
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        width, kept = channels, [channels]
+        for level, (outputs, height) in enumerate(zip(widths, heights, strict=True)):
+            for _ in range(blocks):
+                self.down.append(block(width, outputs, height in attention))
+                width = outputs
+                kept.append(width)
+            if level < len(widths) - 1:
+                self.down.append(Downsample(width))
+                kept.append(width)
+        self.middle = nn.ModuleList([block(width, width, len(attention) > 0), block(width, width, False)])
+        for level, (outputs, height) in reversed(list(enumerate(zip(widths, heights, strict=True)))):
+            for _ in range(blocks + 1):
+                self.up.append(block(width + kept.pop(), outputs, height in attention))
+                width = outputs
+            if level > 0:
+                self.up.append(Upsample(width))
+        self.norm = nn.GroupNorm(groups, width, eps=EPS)
+        self.last = last(nn.Conv2d(width, shape[0], 3, padding=1))
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """Like x (B, C, H, W); t (B,) in steps, 0 to 999 for DDPM; label (B,) int64 if the network knows classes."""
+        embedding = self.embedding(t, label)
+        h = self.first(x)
+        kept = [h]
+        for layer in self.down:
+            h = layer(h, embedding)
+            kept.append(h)
+        for layer in self.middle:
+            h = layer(h, embedding)
+        for layer in self.up:
+            h = layer(h if isinstance(layer, Upsample) else torch.cat([h, kept.pop()], dim=1), embedding)
+        return self.last(F.silu(self.norm(h)))
+
+
+def _heights(shape: Sequence[int], multipliers: Sequence[int]) -> list[int]:
+    """The height of every level."""
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"UNet needs images of shape (C, H, W), got {tuple(shape)}: MLP takes vectors")
+    if len(multipliers) < 1 or min(multipliers) < 1:
+        raise ValueError(f"multipliers are {list(multipliers)}, expected one positive integer a level, as [1, 2, 2]")
+    factor = 2 ** (len(multipliers) - 1)
+    if shape[1] % factor or shape[2] % factor:
+        raise ValueError(
+            f"{len(multipliers)} levels halve the image {len(multipliers) - 1} times, but {shape[1]}x{shape[2]} is not"
+            f" divisible by {factor}: give fewer multipliers or resize the images"
+        )
+    return [shape[1] // 2**level for level in range(len(multipliers))]
+
+
+def _check(channels, blocks, attention, groups, heights) -> None:
+    """Refuses values that build no network, or another one than was asked for."""
+    if groups < 1 or channels % groups:
+        raise ValueError(f"groups is {groups} and must divide channels, {channels}: take a divisor of {channels}")
+    if blocks < 1:
+        raise ValueError(f"blocks is {blocks}, expected at least 1 residual block a level")
+    if missing := sorted(set(attention) - set(heights)):
+        raise ValueError(f"attention names the heights {missing}, but the levels have {heights}: choose among these")

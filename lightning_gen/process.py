@@ -1,0 +1,239 @@
+"""How data is noised: p(x_t | x_0) = N(alpha_t x_0, sigma_t^2 I), t in [0, 1], t = 0 the least noise.
+
+Every process is the solution of dx = f_t x dt + g_t dw, with f = d log alpha / dt and
+g^2 = d sigma^2 / dt - 2 f sigma^2 (Song et al., 2021, https://arxiv.org/abs/2011.13456).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+def expand(coefficient: Tensor, x: Tensor) -> Tensor:
+    """Coefficients (B,) or () as (B, 1, ...), to multiply x (B, ...)."""
+    return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - coefficient.ndim)).to(x.dtype)
+
+
+class Process(nn.Module, ABC):
+    """The law of x_t given x_0, and what follows from it. Holds no parameter and no device buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: int | None = None  # the T of a discrete process
+
+    @abstractmethod
+    def alpha(self, t: Tensor) -> Tensor:
+        """alpha_t, the shape of t, in (0, 1]."""
+
+    @abstractmethod
+    def variance(self, t: Tensor) -> Tensor:
+        """sigma_t^2, the shape of t; smooth at t = 0, where sigma_t is not."""
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """sigma_t, the shape of t."""
+        return self.variance(t).sqrt()
+
+    def perturb(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t = alpha_t x_0 + sigma_t noise, (B, ...)."""
+        return expand(self.alpha(t), x) * x + expand(self.sigma(t), x) * noise
+
+    def sde(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """f_t and g_t^2, each the shape of t, by differentiating alpha and variance."""
+        with torch.enable_grad():
+            t = t.detach().requires_grad_()
+            log_alpha, variance = self.alpha(t).log(), self.variance(t)
+            drift = derivative(log_alpha, t)
+            diffusion = derivative(variance, t) - 2 * drift * variance
+        return drift.detach(), diffusion.detach()
+
+    def time(self, snr: Tensor) -> Tensor:
+        """t at which alpha^2 / sigma^2 = snr, float64, by bisection (the ratio falls in t).
+
+        Raises ValueError for a ratio that the process does not reach.
+        """
+        snr = torch.as_tensor(snr, dtype=torch.float64)
+        low, high = torch.zeros_like(snr), torch.ones_like(snr)
+        largest, smallest = self.snr(low), self.snr(high)
+        # A ratio that came from a time of ours may lie outside by rounding alone.
+        if (snr > largest * (1 + 1e-9)).any() or (snr < smallest * (1 - 1e-9)).any():
+            raise ValueError(
+                f"{type(self).__name__} has alpha^2/sigma^2 in [{smallest.min():.3g}, {largest.max():.3g}], "
+                f"got {snr.min():.3g} to {snr.max():.3g}: choose times or noise levels inside"
+            )
+        for _ in range(80):
+            middle = (low + high) / 2
+            later = self.snr(middle) > snr
+            low, high = torch.where(later, middle, low), torch.where(later, high, middle)
+        return (low + high) / 2
+
+    def snr(self, t: Tensor) -> Tensor:
+        """alpha_t^2 / sigma_t^2, the shape of t; infinite where sigma_t = 0."""
+        return self.alpha(t).square() / self.variance(t)
+
+    def network_time(self, t: Tensor) -> Tensor:
+        """What the network is told about t, the shape of t: 0 to 999."""
+        return 999 * t
+
+    @property
+    def prior_sigma(self) -> float:
+        """Standard deviation of the law N(0, sigma^2 I) from which reverse diffusions start."""
+        return float(self.sigma(torch.ones((), dtype=torch.float64)))
+
+
+def derivative(y: Tensor, t: Tensor) -> Tensor:
+    """dy/dt elementwise, zero where y does not depend on t."""
+    if not y.requires_grad:
+        return torch.zeros_like(t)
+    return torch.autograd.grad(y.sum(), t)[0]
+
+
+class Clean(Process):
+    """No noise: alpha = 1, sigma = 0. The process of models of the data's own density."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """1, the shape of t."""
+        return torch.ones_like(t)
+
+    def variance(self, t: Tensor) -> Tensor:
+        """0, the shape of t."""
+        return torch.zeros_like(t)
+
+
+class VP(Process):
+    """Variance preserving: dx = -beta/2 x dt + sqrt(beta) dw, beta linear in t, alpha^2 + sigma^2 = 1.
+
+    Score SDE (Song et al., 2021, eq. 32 and appendix B), https://arxiv.org/abs/2011.13456
+    """
+
+    def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0) -> None:
+        super().__init__()
+        if not 0 < beta_min <= beta_max:
+            raise ValueError(f"{type(self).__name__} needs 0 < beta_min <= beta_max, got {beta_min}, {beta_max}")
+        self.beta_min, self.beta_max = float(beta_min), float(beta_max)
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        """log alpha_t = -1/2 int_0^t beta, the shape of t."""
+        return -0.25 * t.square() * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """alpha_t, the shape of t."""
+        return self.log_alpha(t).exp()
+
+    def variance(self, t: Tensor) -> Tensor:
+        """1 - alpha_t^2, the shape of t."""
+        return -torch.expm1(2 * self.log_alpha(t))
+
+    @property
+    def prior_sigma(self) -> float:
+        """1: the papers start from N(0, I), not from N(0, sigma_1^2 I)."""
+        return 1.0
+
+
+class SubVP(VP):
+    """The sub-VP SDE: alpha as VP, sigma = 1 - alpha^2, a smaller variance at every t.
+
+    Score SDE (Song et al., 2021, eq. 29 of the appendix), https://arxiv.org/abs/2011.13456
+    """
+
+    def variance(self, t: Tensor) -> Tensor:
+        """(1 - alpha_t^2)^2, the shape of t."""
+        return super().variance(t).square()
+
+
+class VE(Process):
+    """Variance exploding: alpha = 1, sigma_t = sigma_min (sigma_max / sigma_min)^t.
+
+    `start` says what sigma(0) is: sigma_min (NCSN and the code of Song et al.), or zero, where the variance is
+    sigma_t^2 - sigma_min^2, the SDE's own. Score SDE (Song et al., 2021, eq. 31), https://arxiv.org/abs/2011.13456
+    """
+
+    def __init__(
+        self, sigma_min: float = 0.01, sigma_max: float = 50.0, start: Literal["sigma_min", "zero"] = "sigma_min"
+    ) -> None:
+        super().__init__()
+        if not 0 < sigma_min <= sigma_max:
+            raise ValueError(f"VE needs 0 < sigma_min <= sigma_max, got {sigma_min}, {sigma_max}")
+        if start not in ("sigma_min", "zero"):
+            raise ValueError(f"VE needs start sigma_min or zero, got {start}")
+        self.sigma_min, self.sigma_max, self.start = float(sigma_min), float(sigma_max), start
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """1, the shape of t."""
+        return torch.ones_like(t)
+
+    def variance(self, t: Tensor) -> Tensor:
+        """sigma_t^2, less sigma_min^2 if it starts at zero, the shape of t."""
+        exponent = 2 * t * math.log(self.sigma_max / self.sigma_min)
+        growth = exponent.exp() if self.start == "sigma_min" else exponent.expm1()
+        return self.sigma_min**2 * growth
+
+
+class DiscreteVP(Process):
+    """The Markov chain of DDPM: alpha_k^2 = prod_{i<=k} (1 - beta_i) on the grid t = k / T, k = 1..T; alpha_0 = 1.
+
+    Between grid points log alpha is linear in t, so the SDE has steps in its coefficients. The network's index is
+    T t - 1 = 0..T-1. DDPM (Ho et al., 2020, eq. 2 and 4), https://arxiv.org/abs/2006.11239
+    """
+
+    def __init__(self, betas: Sequence[float]) -> None:
+        super().__init__()
+        table = torch.as_tensor(betas, dtype=torch.float64)
+        if table.ndim != 1 or len(table) < 1 or not ((table > 0) & (table < 1)).all():
+            raise ValueError(f"DiscreteVP needs a list of betas in (0, 1), got {betas}")
+        self.steps = len(table)
+        log_alpha = 0.5 * torch.log1p(-table).cumsum(0)
+        self.table = torch.cat([torch.zeros(1, dtype=torch.float64), log_alpha])
+        self.copies: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        """log alpha_t, linear between grid points, the shape of t."""
+        place = (t.device, t.dtype)
+        if place not in self.copies:
+            self.copies[place] = self.table.to(device=t.device, dtype=t.dtype)
+        table, position = self.copies[place], snap(self.steps * t)
+        left = position.detach().floor().clamp(0, self.steps - 1).long()
+        return torch.lerp(table[left], table[left + 1], position - left)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """alpha_t, the shape of t."""
+        return self.log_alpha(t).exp()
+
+    def variance(self, t: Tensor) -> Tensor:
+        """1 - alpha_t^2, the shape of t."""
+        return -torch.expm1(2 * self.log_alpha(t))
+
+    def network_time(self, t: Tensor) -> Tensor:
+        """T t - 1: 0..T-1 on the grid, the shape of t."""
+        return snap(self.steps * t) - 1
+
+    @property
+    def prior_sigma(self) -> float:
+        """1: DDPM starts from N(0, I), not from N(0, sigma_1^2 I)."""
+        return 1.0
+
+
+def snap(position: Tensor) -> Tensor:
+    """Grid positions freed of rounding: float32 has T (k / T) off k by up to 6e-5, which the network would see."""
+    nearest = position.detach().round()
+    return torch.where((position.detach() - nearest).abs() < 1e-3, position + (nearest - position.detach()), position)
+
+
+def linear_betas(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> list[float]:
+    """beta_1..beta_T, linear (Ho et al., 2020, section 4)."""
+    return torch.linspace(beta_min, beta_max, steps, dtype=torch.float64).tolist()
+
+
+def cosine_betas(steps: int = 1000, offset: float = 0.008, largest: float = 0.999) -> list[float]:
+    """beta_1..beta_T of alpha^2 = cos^2((t + offset) / (1 + offset) pi / 2), at most `largest`.
+
+    Improved DDPM (Nichol & Dhariwal, 2021, eq. 17), https://arxiv.org/abs/2102.09672
+    """
+
+    def level(k: int) -> float:
+        return math.cos((k / steps + offset) / (1 + offset) * math.pi / 2) ** 2
+
+    return [min(1 - level(k) / level(k - 1), largest) for k in range(1, steps + 1)]
