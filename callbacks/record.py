@@ -1,4 +1,4 @@
-"""The run's own record: record.jsonl and metrics.json, and the one way in which callbacks publish numbers and pictures.
+"""The run's own record: record.jsonl and metrics.json, and the one way in which callbacks publish.
 
 W&B and TensorBoard are mirrors; these files are the truth, and need no account. A step is always the number of optimizer
 steps done, so that losses, metrics and pictures of one moment stand at one place.
@@ -107,7 +107,7 @@ class Resume(Callback):
 
 
 def read_record(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a record.jsonl that count, in order of step: the newest of each (name, step), no abandoned futures."""
+    """The lines of a record.jsonl that count, in order of step: newest of each (name, step), no abandoned future."""
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; a run folder that has trained holds a {RECORD}")
@@ -135,7 +135,7 @@ def step_of(trainer: Trainer) -> int:
 
 
 def publish(trainer: Trainer, results: Mapping[str, Result], final: bool) -> None:
-    """Log each value, and its error as <name>/error, to all loggers and callback_metrics; when final, to metrics.json."""
+    """Log each value, and its error as <name>/error, to loggers and callback_metrics; when final, to metrics.json."""
     step = step_of(trainer)
     values = {name: float(result.value) for name, result in results.items()}
     errors = {f"{name}/error": float(r.error) for name, r in results.items() if r.error is not None}
@@ -151,7 +151,7 @@ def publish(trainer: Trainer, results: Mapping[str, Result], final: bool) -> Non
 
 
 def read_metrics(path: str | Path) -> dict[str, dict[str, Any]]:
-    """metrics.json: name -> value, error, kind, unit, protocol, step; infinite and undefined numbers are floats again."""
+    """metrics.json: name -> value, error, kind, unit, protocol, step; inf and nan are floats again."""
     try:
         metrics = json.loads(Path(path).read_text())
     except ValueError as error:

@@ -42,8 +42,8 @@ STEP = "trainer/global_step"
 class Wandb(Logger):
     """Sends numbers and pictures to W&B from rank 0: online where a key is found, else to <folder>/wandb/offline-run-*.
 
-    Never a prompt, and no failure of W&B ends a run: it is said once on stderr. The run's id is kept in
-    <folder>/wandb/run-id, so that a resume goes on with the same run; `wandb sync <folder>/wandb/offline-run-*` uploads.
+    Never a prompt, and no failure of W&B ends a run: it is said once on stderr. The run's id is kept in the file
+    wandb/run-id, so that a resume goes on with the same run; `wandb sync <folder>/wandb/offline-run-*` uploads it.
     """
 
     def __init__(
@@ -61,10 +61,11 @@ class Wandb(Logger):
             raise ValueError(f"logger.mode must be auto, online, offline or disabled, got {mode!r}")
         if mode == "online" and not has_key():
             raise ValueError(
-                "logger.mode=online needs a W&B key, found none in WANDB_API_KEY or netrc; run `wandb login` or take offline"
+                "logger.mode=online needs a W&B key, found none in WANDB_API_KEY or netrc: "
+                "run `wandb login`, or take logger.mode=offline"
             )
         if mode == "auto":
-            asked = {"dryrun": "offline", "run": "online"}.get(*[os.environ.get("WANDB_MODE", "")] * 2)
+            asked = os.environ.get("WANDB_MODE", "").replace("dryrun", "offline")
             mode = asked if asked in ("offline", "disabled") else "online" if has_key() else "offline"
         self.mode = mode
         self._project, self._folder = project, folder
@@ -98,7 +99,7 @@ class Wandb(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Numbers at an optimizer step; W&B's own counter is left alone, since it drops what a resumed run says again."""
+        """Numbers at an optimizer step; W&B's own counter is left alone, for it drops what a resumed run says again."""
         with self._guard():
             self.experiment.log(dict(metrics) | ({} if step is None else {STEP: step}))
 
@@ -191,9 +192,13 @@ class _Guard:
     def __enter__(self) -> "_Guard":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> bool:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> bool:
+        if kind is None:
+            return False
         # W&B raises many private classes; they are known by their package
-        theirs = kind is not None and (kind.__module__.split(".")[0] in ("wandb", "pydantic_core") or issubclass(kind, self.OUTER))
+        theirs = kind.__module__.split(".")[0] in ("wandb", "pydantic_core") or issubclass(kind, self.OUTER)
         if theirs:
             self.failed = True
             self.owner._say(f"{kind.__name__}: {error}".splitlines()[0])

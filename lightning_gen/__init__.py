@@ -1,0 +1,13 @@
+"""Generative models under PyTorch Lightning and Hydra: trained, sampled and measured under one roof."""
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str):
+    # Lazily: a config error must not wait for torch.
+    if name == "load":
+        from lightning_gen.build import load
+
+        return load
+    raise AttributeError(f"module lightning_gen has no attribute {name}")

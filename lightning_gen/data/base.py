@@ -1,7 +1,7 @@
 """What every data set shares: splits that never overlap, the range of model space, and the loaders."""
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -48,12 +48,14 @@ def interval(key: str, value: Any) -> tuple[float, float] | None:
 def hold_out(count: int, size: int, name: str, key: str = "val_size") -> tuple[Tensor, Tensor]:
     """Indices (kept, held out) of `count` rows, both ascending; held-out rows do not move with the run's seed."""
     if not 0 <= size < count:
-        raise ValueError(f"{key} needs a number between 0 and {count - 1}, of the {count} samples there are, got {size}")
+        raise ValueError(
+            f"{key} needs a number between 0 and {count - 1}, of the {count} samples there are, got {size}"
+        )
     shuffled = torch.randperm(count, generator=generator(0, "split", name, key))
     return shuffled[size:].sort().values, shuffled[:size].sort().values
 
 
-class GenerativeData(LightningDataModule):
+class GenerativeData(LightningDataModule, ABC):
     """A data set with its range: x = low + (high - low) image, image in [0, 1]; value_range None leaves x = image.
 
     `batch_size` counts the samples of all ranks together. Making one reads nothing; `prepare_data` downloads,
@@ -62,9 +64,7 @@ class GenerativeData(LightningDataModule):
 
     name: str = ""
     classes: int | None = None
-
-    # Under DDP the last validation batch may be too small for every rank to have a part of it.
-    allow_zero_length_dataloader_with_multiple_devices: bool = True
+    _shape: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class GenerativeData(LightningDataModule):
         value_range: Sequence[float] | None = (-1.0, 1.0),
     ):
         super().__init__()
+        # Under DDP a small validation split may leave a rank without any batch.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.batch_size = whole("batch_size", batch_size, least=1)
         self.seed = whole("seed", seed)
@@ -100,8 +101,8 @@ class GenerativeData(LightningDataModule):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(C, H, W), or (2,) for points."""
-        return self.split("train").shape
+        """(C, H, W), or (2,) for points; of some sets it is known before they are read."""
+        return self._shape or self.split("train").shape
 
     def encode(self, images: Tensor) -> Tensor:
         """uint8 images to x in model space, float32."""

@@ -20,7 +20,7 @@ class Digits(GenerativeData):
 
     name = "digits"
     classes = 10
-    shape = (1, 8, 8)
+    _shape = (1, 8, 8)
 
     def __init__(
         self,
@@ -41,9 +41,8 @@ class Digits(GenerativeData):
         images = (torch.as_tensor(digits.images) * 255 / 16).round().to(torch.uint8).unsqueeze(1)
         labels = torch.as_tensor(digits.target)
         # Every twelfth of the digits sorted by class: the classes are as even in the test split as in the whole.
-        shuffled = hold_out(COUNT, 0, self.name)[0][torch.argsort(labels, stable=True)]
         test = torch.zeros(COUNT, dtype=torch.bool)
-        test[shuffled[::12]] = True
+        test[torch.argsort(labels, stable=True)[::12]] = True
         rest = torch.nonzero(~test).flatten()
         kept, held = hold_out(len(rest), self.val_size, self.name)
         parts = {"train": rest[kept], "val": rest[held], "test": torch.nonzero(test).flatten()}

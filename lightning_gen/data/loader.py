@@ -113,11 +113,12 @@ class TrainLoader(OrderedLoader):
         epoch = self.epoch
         order = torch.randperm(len(self.split), generator=generator(self.seed, "order", epoch))
         order = order.to(self.split.device)
-        indices = [self._indices(order, batch) for batch in range(self.batch, len(self))]
-        for index, rows in zip(indices, self.split.stream(indices), strict=True):
-            rows = self._flip(rows.to(self.device, non_blocking=True), epoch, self.batch)
+        batches = range(self.batch, len(self))
+        indices = [self._indices(order, batch) for batch in batches]
+        for batch, index, rows in zip(batches, indices, self.split.stream(indices), strict=True):
+            rows = self._flip(rows.to(self.device, non_blocking=True), epoch, batch)
             # Counted before the yield: whoever saves now has this batch in hand and needs the next.
-            self.batch += 1
+            self.batch = batch + 1
             yield self._batch(index, rows)
         self.set_epoch(epoch + 1)
 

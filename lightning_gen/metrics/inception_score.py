@@ -36,7 +36,8 @@ def inception_score(
     if generator is not None:
         logits = logits[torch.randperm(len(logits), generator=generator, device=generator.device).to(logits.device)]
     log_c = logits.detach().double().log_softmax(1)
-    scores = torch.stack([torch.stack(_factors(part)).sum().exp() for part in log_c.tensor_split(splits)])
+    bounds = [i * len(log_c) // splits for i in range(splits + 1)]
+    scores = torch.stack([sum(_factors(log_c[a:b])).exp() for a, b in zip(bounds, bounds[1:], strict=False)])
     sharpness, diversity = _factors(log_c)
     return InceptionScore(
         float(scores.mean()), float(scores.std(correction=0)), float(sharpness.exp()), float(diversity.exp())
@@ -45,7 +46,6 @@ def inception_score(
 
 def _factors(log_c: Tensor) -> tuple[Tensor, Tensor]:
     """log S = E sum c log c, log D = -sum cbar log cbar."""
+    # entr is -c log c with its limit 0 at c = 0: a class that nobody holds adds nothing
     c = log_c.exp()
-    mean = c.mean(0)
-    # exp(-inf) log(0) is 0 here, as its limit: a class that nobody holds adds nothing
-    return torch.special.entr(c).sum(1).mean().neg(), torch.special.entr(mean).sum()
+    return -torch.special.entr(c).sum(1).mean(), torch.special.entr(c.mean(0)).sum()

@@ -1,0 +1,144 @@
+"""Checkpoints that a kill cannot destroy: `last` by the clock of steps, `best` by a metric, and a stop by signal."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning_fabric.plugins import CheckpointIO
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+
+from lightning_gen.result import Stopped
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes beside the old file, syncs, renames, syncs the folder: a kill leaves the old file or the new one.
+
+    Loads with weights_only=True from a local path, nothing else.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Replace `path` by the checkpoint in one step."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".part")
+        with partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """The checkpoint's plain containers and tensors, on the CPU unless told."""
+        return torch.load(Path(path), map_location=map_location or "cpu", weights_only=True)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Delete the file."""
+        Path(path).unlink(missing_ok=True)
+
+
+class Checkpoints(Checkpoint):
+    """checkpoints/last.ckpt every `every_n_steps` optimizer steps and at the end, whatever a metric does;
+    best.ckpt when `monitor` improves; step-*.ckpt every `keep_every_n_steps` (0 = none).
+
+    SIGTERM, SIGINT and SIGUSR1 set a flag that is read between batches, on all ranks: then `last` is written and
+    Stopped is raised.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int = 1000,
+        monitor: str | None = None,
+        mode: Literal["min", "max"] = "min",
+        keep_every_n_steps: int = 0,
+    ) -> None:
+        if every_n_steps < 1 or keep_every_n_steps < 0:
+            raise ValueError(
+                f"callbacks.checkpoints needs every_n_steps >= 1 and keep_every_n_steps >= 0, "
+                f"got {every_n_steps}, {keep_every_n_steps}"
+            )
+        if mode not in ("min", "max"):
+            raise ValueError(f"callbacks.checkpoints.mode is {mode}: choose min or max")
+        self.every_n_steps, self.monitor, self.mode = every_n_steps, monitor, mode
+        self.keep_every_n_steps = keep_every_n_steps
+        self.best: float | None = None
+        self.saved = -1
+        self.signal: int | None = None
+        self.handlers: dict[int, Any] = {}
+
+    def folder(self, trainer: Trainer) -> Path:
+        """Where the files stand."""
+        return Path(trainer.default_root_dir) / "checkpoints"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best value so far."""
+        self.best = state_dict["best"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen for the signals that mean: stop, but lose nothing."""
+        self.saved = trainer.global_step
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            self.handlers[number] = signal.signal(number, self.note)
+
+    def note(self, number: int, frame: Any) -> None:
+        """Only remember: a save inside a handler would see the optimizer in the middle of its step."""
+        self.signal = number
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save what is due."""
+        step = trainer.global_step
+        stop = self.signal is not None
+        # The ranks agree now and then, not at every step; alone there is nobody to ask.
+        if trainer.world_size > 1:
+            stop = step % 10 == 0 and bool(trainer.strategy.reduce_boolean_decision(stop, all=False))
+        if step != self.saved and (stop or step % self.every_n_steps == 0):
+            self.save(trainer, "last.ckpt")
+        if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:
+            trainer.save_checkpoint(self.folder(trainer) / f"step-{step:08d}.ckpt")
+        if stop:
+            raise Stopped(f"stopped by a signal at step {step}, saved: the same command resumes")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the best by the monitored value; a value that is missing is an error, not a silence."""
+        if self.monitor is None or trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        if self.monitor not in trainer.callback_metrics:
+            raise ValueError(
+                f"callbacks.checkpoints.monitor is {self.monitor}, but the run measures "
+                f"{', '.join(sorted(trainer.callback_metrics)) or 'nothing'}: choose one of these"
+            )
+        value = float(trainer.callback_metrics[self.monitor])
+        if self.best is None or (value < self.best if self.mode == "min" else value > self.best):
+            self.best = value
+            trainer.save_checkpoint(self.folder(trainer) / "best.ckpt")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the last step."""
+        if trainer.global_step != self.saved:
+            self.save(trainer, "last.ckpt")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        self.handlers = {}
+
+    def save(self, trainer: Trainer, name: str) -> None:
+        """Write checkpoints/`name`."""
+        trainer.save_checkpoint(self.folder(trainer) / name)
+        self.saved = trainer.global_step

@@ -1,0 +1,217 @@
+"""From the command line to objects: compose, check everything at once, instantiate behind the allow list, load.
+
+The one place that imports hydra. What is wrong in a config is found here, before any heavy import.
+"""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning_gen import signatures
+from lightning_gen.run_folder import RunFolder
+
+Config = dict[str, Any]
+Stage = Literal["fit", "evaluate", "sample", "export"]
+
+# What the builder itself passes to the node's constructor, so that no YAML has to.
+GIVEN = {
+    "net": {"shape"},
+    "module": {"net", "sampler", "shape", "value_range", "seed"},
+    "trainer": {"default_root_dir", "callbacks", "logger", "plugins", "inference_mode", "use_distributed_sampler"},
+}
+
+
+class ConfigError(Exception):
+    """Everything that is wrong with what the user wrote, a sentence each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = list(faults)
+
+
+class Root:
+    """The root keys of every config: their names and types are checked against this signature."""
+
+    def __init__(
+        self,
+        data: dict,
+        net: dict,
+        module: dict,
+        sampler: dict,
+        trainer: dict,
+        callbacks: dict | None = None,
+        quality: dict | None = None,
+        logger: dict | None = None,
+        stage: Literal["fit", "evaluate", "sample", "export"] = "fit",
+        run: str | None = None,
+        seed: int = 0,
+        n: int = 64,
+        init: str | None = None,
+        fresh: bool = False,
+    ) -> None:
+        """The names and types alone matter."""
+
+
+NODES = ("data", "net", "module", "sampler", "trainer", "callbacks", "quality", "logger")
+KEYS = (*NODES, "stage", "run", "seed", "n", "init", "fresh")
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """`: did you mean X?`, or the list of what there is."""
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(sorted(names))}"
+
+
+def launch(task: Callable[[Config, RunFolder], None], configs: Path, argv: Sequence[str]) -> None:
+    """Compose the config that argv asks for (each of them, in a sweep), check it, and hand it to `task`.
+
+    Raises ConfigError with all faults of the command line, or of the config.
+    """
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    asked = [word for word in argv if not word.startswith("-") and "=" in word or word.startswith("~")]
+    flags = [word for word in argv if word not in asked]
+    primary, overrides, name = "config", asked, ""
+    # Completion, --help and --cfg show what Hydra has; only a run is rewritten and checked.
+    running = not set(flags) - {"-m", "--multirun"}
+    if running:
+        primary, overrides, name = command_line(asked, configs)
+
+    def job(composed: DictConfig) -> None:
+        if "oc.env" in OmegaConf.to_yaml(composed):
+            raise ConfigError(
+                ["the config reads an environment value (oc.env), and configs are stored: write the value"]
+            )
+        config = OmegaConf.to_container(composed, resolve=True)
+        run = config.get("run") or name
+        if not config.get("run") and "-m" in flags or "--multirun" in flags:
+            run = "-".join([run, *swept(HydraConfig.get().overrides.task)])
+        faults = check(config)
+        if faults:
+            raise ConfigError(faults)
+        task(config, RunFolder(Path(run)))
+
+    quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.sweep.dir=outputs", "hydra.sweep.subdir=."]
+    quiet += ["hydra/job_logging=none", "hydra/hydra_logging=none"]
+    # Hydra's own reporter exits 1 with half a traceback; with this it lets the exception through to us.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    before, sys.argv = sys.argv, [sys.argv[0], *flags, *overrides, *(quiet if running else [])]
+    try:
+        hydra.main(config_path=str(configs.resolve()), config_name=primary, version_base="1.3")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+        raise ConfigError([" ".join(str(cause).split())]) from None
+    finally:
+        sys.argv = before
+
+
+def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], str]:
+    """The primary config's name, the overrides for Hydra, and the run folder's default name.
+
+    A value is set whether its YAML names the key or not (the signatures know the right keys), and for the stages
+    after fit the run folder's config.yaml is the base, in which a named group replaces its node.
+    """
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    faults, values, groups, words = [], {}, {}, []
+    options = {
+        path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in configs.iterdir() if path.is_dir()
+    }
+    for word in asked:
+        try:
+            override = OverridesParser.create().parse_overrides([word])[0]
+        except OverrideParseException as error:
+            faults.append(f"{word} cannot be read: {' '.join(str(error).split())}")
+            continue
+        key, plain = override.key_or_group, word.lstrip("+~")
+        chosen = (
+            [str(v) for v in override.sweep_string_iterator()] if override.is_sweep_override() else [override.value()]
+        )
+        if key.startswith("hydra"):
+            words.append(word)
+        elif key.split(".")[0] not in KEYS and key not in options:
+            faults.append(f"{key} is no key of the config: {nearest(key.split('.')[0], [*KEYS, 'experiment'])}")
+        elif key in options and not isinstance(chosen[0], (dict, list)):
+            wrong = [str(choice) for choice in chosen if choice is not None and str(choice) not in options[key]]
+            faults += [f"{key}={choice} does not exist: {nearest(choice, options[key])}" for choice in wrong]
+            groups[key] = plain
+        else:
+            values[key] = chosen[0]
+            words.append(word if word.startswith("~") else f"++{plain}")
+    if faults:
+        raise ConfigError(faults)
+    experiment = groups.get("experiment", "experiment=ddpm_digits").split("=", 1)[1]
+    name = values.get("run") or f"outputs/{experiment}"
+    if values.get("stage", "fit") == "fit" or values.get("stage") not in Stage.__args__:
+        return "config", [*groups.values(), *words], f"outputs/{experiment}" if "," not in experiment else "outputs/"
+    stored = RunFolder(Path(name)).config()
+    groups.pop("experiment", None)
+    defaults = [{group: word.split("=", 1)[1].split(",")[0]} for group, word in groups.items()]
+    node = {key: value for key, value in stored.items() if key not in groups}
+    ConfigStore.instance().store(name="stored", node={"defaults": [*defaults, "_self_"], **node})
+    return "stored", [*groups.values(), *words], name
+
+
+def swept(overrides: Sequence[str]) -> list[str]:
+    """The job's overrides as parts of a folder's name, without the experiment, which names it already."""
+    parts = [word.lstrip("+") for word in overrides]
+    return [part.replace("/", "_") for part in parts if not part.startswith(("experiment=", "stage=", "run="))]
+
+
+def check(config: Config) -> list[str]:
+    """All faults of a composed config that need no heavy import: keys, types, names, missing values."""
+    faults = []
+    if "experiment" in config:
+        config = {key: value for key, value in config.items() if key != "experiment"}
+        faults.append(
+            "the experiment's file lacks its first line `# @package _global_`, without which Hydra ignores it"
+        )
+    return faults + signatures.check({"_target_": "lightning_gen.build.Root", **config}, given=GIVEN)
+
+
+def build(node: Config, **given: Any) -> Any:
+    """The object that a node describes; `given` goes to its constructor as it is.
+
+    Raises ConfigError where the node, or one inside it, is not on the allow list or does not fit its constructor.
+    """
+    from hydra.utils import instantiate
+
+    faults = signatures.check(node, given={"": set(given)})
+    if faults:
+        raise ConfigError(faults)
+    # Partial first: Hydra copies what it is given into a config, and a network is none.
+    return instantiate({**node, "_partial_": True}, _convert_="all")(**given)
+
+
+def build_module(config: Config) -> Any:
+    """The family of a config in which shape and range stand already: no data set is needed."""
+    from lightning_gen.randomness import reseed
+
+    reseed(config["seed"], "init")
+    network = build(config["net"])
+    return build(config["module"], net=network, sampler=build(config["sampler"]), seed=config["seed"])
+
+
+def load(path: str | os.PathLike) -> Any:
+    """A trained family from a run folder, an exported folder or a checkpoint inside a run folder, in eval mode.
+
+    Only plain tensors are read (safetensors, or a checkpoint with weights_only=True), from local paths.
+    Raises FileNotFoundError where there is nothing to load, ConfigError where its config is wrong.
+    """
+    folder = RunFolder.of(Path(path))
+    config = folder.config()
+    faults = check(config)
+    if faults:
+        raise ConfigError(faults)
+    module = build_module(config)
+    module.load_state_dict(folder.weights(Path(path)))
+    return module.eval()

@@ -1,0 +1,92 @@
+"""Images from one NumPy archive."""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from lightning_gen.data.base import GenerativeData, hold_out, whole
+from lightning_gen.data.split import Split
+
+if TYPE_CHECKING:
+    import numpy
+
+
+class Npz(GenerativeData):
+    """A `.npz` with x_train and x_test, uint8 (N, H, W) or (N, H, W, C), and, for labelled data, y_train and y_test.
+
+    `val_size` images of x_train are held out, the same ones for every seed.
+    The layout is that of Keras' mnist.npz (Chollet et al., 2015), https://keras.io/api/datasets/mnist
+    """
+
+    def __init__(
+        self,
+        path: str,
+        batch_size: int = 128,
+        seed: int = 0,
+        flip: bool = False,
+        val_size: int = 0,
+        value_range: Sequence[float] | None = (-1.0, 1.0),
+    ):
+        super().__init__(batch_size, seed, flip, value_range)
+        self.path = Path(path)
+        self.name = self.path.stem
+        self.val_size = whole("val_size", val_size)
+
+    def prepare_data(self) -> None:
+        """Look whether the file is there and whole."""
+        if not self.path.is_file():
+            raise FileNotFoundError(f"path {self.path} is not a file: set data.path to a .npz with x_train and x_test")
+        if not zipfile.is_zipfile(self.path):
+            raise ValueError(f"{self.path} is no whole .npz archive: write it anew with numpy.savez")
+
+    def load(self) -> Mapping[str, Split]:
+        """Read and check the arrays."""
+        import numpy
+
+        self.prepare_data()
+        # Pickled objects inside an archive could run code.
+        with numpy.load(self.path, allow_pickle=False) as archive:
+            missing = [key for key in ("x_train", "x_test") if key not in archive]
+            if missing or ("y_train" in archive) != ("y_test" in archive):
+                raise ValueError(
+                    f"{self.path} holds {', '.join(archive.files)}: it needs x_train and x_test, "
+                    "and y_train and y_test both or neither"
+                )
+            parts = {part: self._part(archive, part) for part in ("train", "test")}
+        images, labels = parts["train"]
+        if images.shape[1:] != parts["test"][0].shape[1:]:
+            raise ValueError(
+                f"{self.path}: x_train and x_test need images of one shape (C, H, W), "
+                f"got {tuple(images.shape[1:])} and {tuple(parts['test'][0].shape[1:])}"
+            )
+        self.classes = None if labels is None else 1 + max(int(part[1].max()) for part in parts.values())
+        kept, held = hold_out(len(images), self.val_size, "npz")
+        return {
+            "train": Split(images[kept], None if labels is None else labels[kept]),
+            "val": Split(images[held], None if labels is None else labels[held]),
+            "test": Split(*parts["test"]),
+        }
+
+    def _part(self, archive: "numpy.lib.npyio.NpzFile", part: str) -> tuple[Tensor, Tensor | None]:
+        """Images (n, C, H, W) and labels (n,) or None."""
+        images = archive[f"x_{part}"]
+        channels_last = images.ndim == 4 and images.shape[-1] in (1, 3)
+        if images.dtype != "uint8" or not (images.ndim == 3 or channels_last) or len(images) == 0:
+            raise ValueError(
+                f"{self.path}: x_{part} needs uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), "
+                f"got {images.dtype} {images.shape}"
+            )
+        pixels = torch.from_numpy(images)
+        pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
+        if f"y_{part}" not in archive:
+            return pixels, None
+        labels = archive[f"y_{part}"]
+        if labels.dtype.kind not in "iu" or labels.size != len(images) or labels.min() < 0:
+            raise ValueError(
+                f"{self.path}: y_{part} needs {len(images)} whole numbers >= 0, got {labels.dtype} {labels.shape}"
+            )
+        return pixels, torch.from_numpy(labels.astype("int64").reshape(-1))

@@ -1,0 +1,236 @@
+"""Images from a folder: in memory where they fit, else streamed by workers, the same batches either way."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_gen.data.base import GenerativeData, hold_out, switch, whole
+from lightning_gen.data.split import Indices, Split
+from lightning_gen.randomness import generator
+
+READ = {".png", ".jpg", ".jpeg", ".webp"}
+OTHER = {".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".jxl", ".ppm"}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One file to uint8 (C, H, W): upright, grey or RGB over white, the shorter side `size`, the centre cut out."""
+
+    size: int | None
+    crop: bool
+    mode: Literal["RGB", "L"]
+
+    def __call__(self, path: Path) -> Tensor:
+        """uint8, (3 or 1, H, W)."""
+        from PIL import Image, ImageOps, UnidentifiedImageError
+
+        try:
+            with Image.open(path) as file:
+                if file.mode.startswith(("I", "F")):
+                    raise ValueError(f"{path} has more than 8 bits a channel ({file.mode}): convert it to 8 bits")
+                image = ImageOps.exif_transpose(file)
+        # Pillow's PNG reader reports a broken chunk as a SyntaxError.
+        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
+            raise ValueError(f"{path} cannot be read, it is damaged ({error}): replace or delete it") from error
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        pixels = numpy.array(self._fit(image.convert(self.mode)))
+        return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()
+
+    def _fit(self, image):
+        """The image at the size asked for."""
+        from PIL import Image
+
+        if self.size is None:
+            return image
+        scale = self.size / min(image.size)
+        width, height = (max(self.size, round(scale * side)) for side in image.size)
+        if (width, height) != image.size:
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+        if not self.crop:
+            return image
+        left, top = (width - self.size) // 2, (height - self.size) // 2
+        return image.crop((left, top, left + self.size, top + self.size))
+
+    def many(self, paths: Sequence[Path], shape: tuple[int, ...]) -> Tensor:
+        """uint8, (n, *shape)."""
+        return torch.stack([self.one(path, shape) for path in paths])
+
+    def one(self, path: Path, shape: tuple[int, ...]) -> Tensor:
+        """uint8, of that very shape."""
+        image = self(path)
+        if tuple(image.shape) != shape:
+            raise ValueError(
+                f"{path} is {image.shape[2]}x{image.shape[1]} pixels and others are {shape[2]}x{shape[1]}: "
+                "set size, with crop=true, to make them equal"
+            )
+        return image
+
+
+class _Files(Dataset):
+    """What a worker holds; an error comes back as a value, to be raised once and in one sentence."""
+
+    def __init__(self, reader: Reader, paths: Sequence[Path], shape: tuple[int, ...]):
+        self.reader, self.paths, self.shape = reader, paths, shape
+
+    def __getitems__(self, indices: list[int]) -> Tensor | ValueError:
+        try:
+            return self.reader.many([self.paths[index] for index in indices], self.shape)
+        except ValueError as error:
+            return error
+
+
+def _as_is(batch):
+    return batch
+
+
+class FileSplit(Split):
+    """Images that stay in their files and are read when asked for, ahead of time by `workers` processes."""
+
+    def __init__(
+        self, reader: Reader, paths: Sequence[Path], shape: tuple[int, ...], labels: Tensor | None, workers: int
+    ):
+        super().__init__(torch.empty(len(paths), 0, dtype=torch.uint8), labels)
+        self._reader, self._paths, self._shape, self._workers = reader, paths, shape, workers
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        return self._shape
+
+    def to(self, device: torch.device | str) -> Split:
+        """Itself: files are not on a device."""
+        return self
+
+    def take(self, indices: Indices) -> Tensor:
+        """uint8, (n, C, H, W)."""
+        if isinstance(indices, slice):
+            indices = range(*indices.indices(len(self)))
+        places = indices.tolist() if isinstance(indices, Tensor) else list(indices)
+        if not places:
+            return torch.empty(0, *self.shape, dtype=torch.uint8)
+        return self._reader.many([self._paths[place] for place in places], self.shape)
+
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The images of each batch of indices, in that order."""
+        loader = DataLoader(
+            _Files(self._reader, self._paths, self.shape),
+            batch_sampler=[indices.tolist() for indices in batches],
+            num_workers=self._workers,
+            collate_fn=_as_is,
+            # Without one of its own a DataLoader moves the global generator.
+            generator=generator(0, "workers"),
+        )
+        for rows in loader:
+            if isinstance(rows, ValueError):
+                raise rows
+            yield rows
+
+
+class Folder(GenerativeData):
+    """PNG, JPEG and WebP images below `path`: sub-folders are the classes, or all lie flat and have no label.
+
+    `size` is the shorter side after resizing (bicubic), with `crop` also the longer one, cut about the centre.
+    `val_size` and `test_size`, numbers or shares of the images, are held out, the same ones for every seed.
+    Up to `memory_limit` bytes are kept in memory, on the training device; more is read by `workers` while training.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        batch_size: int = 128,
+        seed: int = 0,
+        flip: bool = False,
+        val_size: int | float = 0.05,
+        test_size: int | float = 0.1,
+        size: int | None = None,
+        crop: bool = True,
+        mode: Literal["RGB", "L"] = "RGB",
+        workers: int = 2,
+        memory_limit: int = 2 * 2**30,
+        value_range: Sequence[float] | None = (-1.0, 1.0),
+    ):
+        super().__init__(batch_size, seed, flip, value_range)
+        self.path = Path(path)
+        self.name = self.path.name
+        if mode not in ("RGB", "L"):
+            raise ValueError(f"mode needs RGB or L, got {mode!r}")
+        self.reader = Reader(None if size is None else whole("size", size, least=1), switch("crop", crop), mode)
+        self.held = {"test_size": test_size, "val_size": val_size}
+        for key, value in self.held.items():
+            if not isinstance(value, float):
+                whole(key, value)
+            elif not 0 <= value < 1:
+                raise ValueError(f"{key} needs a whole number, or a share in [0, 1), got {value}")
+        self.workers = whole("workers", workers)
+        self.memory_limit = whole("memory_limit", memory_limit)
+
+    def prepare_data(self) -> None:
+        """Look whether the folder is there."""
+        if not self.path.is_dir():
+            raise FileNotFoundError(f"path {self.path} is not a folder: set data.path to a folder of images")
+
+    def load(self) -> Mapping[str, Split]:
+        """Find the files, deal them to the splits, and read them if they fit."""
+        self.prepare_data()
+        paths, labels = self._find()
+        shape = tuple(self.reader(paths[0]).shape)
+        rest, parts = torch.arange(len(paths)), {}
+        for key, size in self.held.items():
+            size = int(size * len(paths)) if isinstance(size, float) else size
+            kept, held = hold_out(len(rest), size, "folder", key)
+            rest, parts[key.removesuffix("_size")] = rest[kept], rest[held]
+        parts["train"] = rest
+        if len(paths) * torch.Size(shape).numel() > self.memory_limit:
+            return {name: self._files(paths, rows, shape, labels) for name, rows in parts.items()}
+        images = self._read(paths, shape)
+        return {name: Split(images[rows], None if labels is None else labels[rows]) for name, rows in parts.items()}
+
+    def _files(self, paths: list[Path], rows: Tensor, shape: tuple[int, ...], labels: Tensor | None) -> FileSplit:
+        chosen = [paths[row] for row in rows.tolist()]
+        return FileSplit(self.reader, chosen, shape, None if labels is None else labels[rows], self.workers)
+
+    def _read(self, paths: list[Path], shape: tuple[int, ...]) -> Tensor:
+        """All images, (n, C, H, W); threads do, because Pillow decodes without the interpreter's lock."""
+        from tqdm import tqdm
+
+        images = torch.empty(len(paths), *shape, dtype=torch.uint8)
+        with ThreadPoolExecutor(max(1, self.workers)) as pool:
+            found = pool.map(lambda path: self.reader.one(path, shape), paths)
+            for place, image in enumerate(tqdm(found, "reading images", len(paths), disable=len(paths) < 2000)):
+                images[place] = image
+        return images
+
+    def _find(self) -> tuple[list[Path], Tensor | None]:
+        """The files in the order of their names, and the label of each."""
+        found = sorted(path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
+        found = [path for path in found if not any(part.startswith(".") for part in path.parts)]
+        other = [path for path in found if path.suffix.lower() in OTHER]
+        if other:
+            raise ValueError(f"{self.path / other[0]} is not PNG, JPEG or WebP: convert it, or take it out")
+        files = [path for path in found if path.suffix.lower() in READ]
+        if not files:
+            raise FileNotFoundError(
+                f"path {self.path} holds no PNG, JPEG or WebP image: set data.path to one that does"
+            )
+        classes = sorted({path.parts[0] for path in files if len(path.parts) > 1})
+        if not classes:
+            return [self.path / path for path in files], None
+        flat = [path for path in files if len(path.parts) == 1]
+        if flat:
+            raise ValueError(f"{self.path / flat[0]} lies beside class folders: move it into one of them")
+        if len({"train", "val", "valid", "validation", "test"} & {name.lower() for name in classes}) > 1:
+            raise ValueError(
+                f"{self.path} holds splits, not classes ({', '.join(classes)}): set data.path to one of them"
+            )
+        self.classes = len(classes)
+        number = {name: place for place, name in enumerate(classes)}
+        return [self.path / path for path in files], torch.tensor([number[path.parts[0]] for path in files])

@@ -1,0 +1,90 @@
+"""Natural image patches at CIFAR's size without a download."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_gen.data.base import GenerativeData, whole
+from lightning_gen.data.split import Split
+from lightning_gen.randomness import generator
+
+CELL = 64
+SPLITS = ("train", "val", "test")
+
+
+def photographs() -> Tensor:
+    """china.jpg and flower.jpg, uint8, (2, 3, 427, 640)."""
+    import numpy
+    from sklearn.datasets import load_sample_images
+
+    return torch.from_numpy(numpy.stack(load_sample_images().images)).permute(0, 3, 1, 2).contiguous()
+
+
+def owners(height: int, width: int) -> Tensor:
+    """The split that owns each pixel, an index into SPLITS, (height, width).
+
+    Cells of 64x64 along diagonals, one in ten for val and two in ten for test, so that every split sees sky and
+    ground, petal and leaf. A strip too narrow for a cell joins its neighbour.
+    """
+    rows = (torch.arange(height) // CELL).clamp(max=height // CELL - 1).unsqueeze(1)
+    columns = (torch.arange(width) // CELL).clamp(max=width // CELL - 1)
+    diagonal = (3 * rows + columns) % 10
+    return (diagonal == 3).long() + 2 * ((diagonal == 0) | (diagonal == 5)).long()
+
+
+class Patches(GenerativeData):
+    """`n` training patches of `size` x `size` pixels from two colour photographs, label 0 (china) or 1 (flower).
+
+    Each split owns cells of the photographs and its patches lie wholly inside them, so no pixel is in two splits.
+    Positions are drawn from the seed without repetition; patches of one split overlap.
+    The sample images of scikit-learn (Pedregosa et al., 2011), https://scikit-learn.org/stable/datasets/loading_other_datasets.html
+    """
+
+    name = "patches"
+    classes = 2
+
+    def __init__(
+        self,
+        batch_size: int = 128,
+        seed: int = 0,
+        flip: bool = False,
+        n: int = 50_000,
+        val_size: int = 1_000,
+        test_size: int = 10_000,
+        size: int = 32,
+        value_range: Sequence[float] | None = (-1.0, 1.0),
+    ):
+        super().__init__(batch_size, seed, flip, value_range)
+        self.size = whole("size", size, least=1, most=CELL)
+        self.counts = {
+            "train": whole("n", n, least=1),
+            "val": whole("val_size", val_size),
+            "test": whole("test_size", test_size),
+        }
+        self._shape = (3, size, size)
+
+    def load(self) -> Mapping[str, Split]:
+        """Cut the patches out."""
+        photos = photographs()
+        return {name: self._cut(photos, name) for name in SPLITS}
+
+    def _cut(self, photos: Tensor, name: str) -> Split:
+        """Patches whose every pixel belongs to the split `name`."""
+        foreign = (owners(*photos.shape[-2:]) != SPLITS.index(name)).float()
+        inside = F.max_pool2d(foreign[None, None], self.size, stride=1)[0] == 0
+        places = torch.nonzero(inside.expand(len(photos), -1, -1))
+        count = self.counts[name]
+        if count > len(places):
+            key = {"train": "n", "val": "val_size", "test": "test_size"}[name]
+            raise ValueError(
+                f"{key} needs at most {len(places)}, the places for {self.size}x{self.size} patches, got {count}"
+            )
+        drawn = torch.randperm(len(places), generator=generator(self.seed, "patches", name))[:count]
+        photo, top, left = places[drawn].unbind(1)
+        window = torch.arange(self.size)
+        rows = (top[:, None] + window)[:, :, None]
+        columns = (left[:, None] + window)[:, None, :]
+        # The two index groups stand apart, so the channels come last.
+        return Split(photos[photo[:, None, None], :, rows, columns].permute(0, 3, 1, 2).contiguous(), photo)

@@ -1,0 +1,180 @@
+"""Data sets that torchvision downloads, once and whole."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_gen.data.base import GenerativeData, hold_out, switch, whole
+from lightning_gen.data.split import Split
+
+
+class VisionData(GenerativeData):
+    """A set of torchvision.datasets in `root`, `val_size` of its training images held out, the same for every seed."""
+
+    source: str
+    folder: str
+    classes = 10
+    total: int
+
+    def __init__(
+        self,
+        root: str,
+        batch_size: int,
+        seed: int,
+        flip: bool,
+        val_size: int,
+        pad: int,
+        download: bool,
+        value_range: Sequence[float] | None,
+    ):
+        super().__init__(batch_size, seed, flip, value_range)
+        self.root = Path(root)
+        self.val_size = whole("val_size", val_size, most=self.total - 1)
+        self.pad = whole("pad", pad)
+        self.download = switch("download", download)
+
+    def prepare_data(self) -> None:
+        """Download what is missing; Lightning calls this in one process only."""
+        if self._present():
+            return
+        target = self.root / self.folder
+        if target.exists():
+            raise FileNotFoundError(f"{target} is incomplete or damaged: delete that folder and run again")
+        if not self.download:
+            raise FileNotFoundError(
+                f"{self.source} is not in {self.root} and download is false: put it there, or set data.download=true"
+            )
+        self._fetch(target)
+
+    def _fetch(self, target: Path) -> None:
+        """Download beside the target, then rename: a kill leaves no half set, and two runs cannot mix theirs."""
+        from torchvision import datasets
+
+        self.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=f".{self.folder}-") as partial:
+            try:
+                getattr(datasets, self.source)(partial, download=True)
+            except (OSError, RuntimeError, HTTPException) as error:
+                raise FileNotFoundError(
+                    f"{self.source} is not in {self.root} and its download failed ({error}): connect to the network, "
+                    f"or copy {target} from a machine that has it"
+                ) from error
+            try:
+                os.rename(Path(partial) / self.folder, target)
+            except OSError:
+                # Another run was first, on this machine or on one that shares the folder.
+                if not self._present():
+                    raise
+
+    def _open(self, train: bool) -> Any:
+        from torchvision import datasets
+
+        return getattr(datasets, self.source)(self.root, train=train, download=False)
+
+    def _present(self) -> bool:
+        """Whether torchvision finds all files; it raises RuntimeError where one is missing or of another checksum."""
+        try:
+            self._open(train=True), self._open(train=False)
+        except RuntimeError:
+            return False
+        return True
+
+    def _read(self, train: bool) -> tuple[Tensor, Tensor]:
+        """Images (n, C, H, W) and labels (n,) of the official split."""
+        dataset = self._open(train)
+        images = torch.as_tensor(dataset.data)
+        images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+        return F.pad(images, (self.pad,) * 4), torch.as_tensor(dataset.targets)
+
+    def load(self) -> Mapping[str, Split]:
+        """The official test split; the official training split less the held-out images."""
+        images, labels = self._read(train=True)
+        kept, held = hold_out(len(images), self.val_size, self.name)
+        return {
+            "train": Split(images[kept], labels[kept]),
+            "val": Split(images[held], labels[held]),
+            "test": Split(*self._read(train=False)),
+        }
+
+
+class MNIST(VisionData):
+    """60,000 + 10,000 handwritten digits of 28x28 pixels; `pad` adds that many black pixels on every side.
+
+    pad=2 gives 32x32, which halves three times without a remainder, as a U-Net wants.
+    MNIST (LeCun, Cortes & Burges, 1998), http://yann.lecun.com/exdb/mnist
+    """
+
+    name = "mnist"
+    source = "MNIST"
+    folder = "MNIST"
+    total = 60_000
+
+    def __init__(
+        self,
+        root: str = "data",
+        batch_size: int = 128,
+        seed: int = 0,
+        flip: bool = False,
+        val_size: int = 5_000,
+        pad: int = 0,
+        download: bool = True,
+        value_range: Sequence[float] | None = (-1.0, 1.0),
+    ):
+        super().__init__(root, batch_size, seed, flip, val_size, pad, download, value_range)
+        self._shape = (1, 28 + 2 * pad, 28 + 2 * pad)
+
+
+class FashionMNIST(MNIST):
+    """60,000 + 10,000 pictures of clothes, in MNIST's format; `pad` as there.
+
+    Fashion-MNIST (Xiao, Rasul & Vollgraf, 2017), https://arxiv.org/abs/1708.07747
+    """
+
+    name = "fashion_mnist"
+    source = "FashionMNIST"
+    folder = "FashionMNIST"
+
+    def __init__(
+        self,
+        root: str = "data",
+        batch_size: int = 128,
+        seed: int = 0,
+        flip: bool = False,
+        val_size: int = 5_000,
+        pad: int = 0,
+        download: bool = True,
+        value_range: Sequence[float] | None = (-1.0, 1.0),
+    ):
+        super().__init__(root, batch_size, seed, flip, val_size, pad, download, value_range)
+
+
+class CIFAR10(VisionData):
+    """50,000 + 10,000 colour photographs of 32x32 pixels. No validation split by default: the papers train on all.
+
+    CIFAR-10 (Krizhevsky, 2009), https://www.cs.toronto.edu/~kriz/cifar.html
+    """
+
+    name = "cifar10"
+    source = "CIFAR10"
+    folder = "cifar-10-batches-py"
+    total = 50_000
+    _shape = (3, 32, 32)
+
+    def __init__(
+        self,
+        root: str = "data",
+        batch_size: int = 128,
+        seed: int = 0,
+        flip: bool = False,
+        val_size: int = 0,
+        download: bool = True,
+        value_range: Sequence[float] | None = (-1.0, 1.0),
+    ):
+        super().__init__(root, batch_size, seed, flip, val_size, 0, download, value_range)

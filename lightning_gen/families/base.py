@@ -1,0 +1,243 @@
+"""The LightningModule of every family: model, loss, optimizer, the averaged model, addressed noise, finite checks."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from lightning_gen.families.health import Health
+from lightning_gen.losses import Loss
+from lightning_gen.models import ScoreModel
+from lightning_gen.randomness import generator, reseed
+from lightning_gen.result import NonFinite
+from lightning_gen.samplers import Sampler
+
+Weights = Literal["ema", "raw"]
+
+
+class GenerativeModule(LightningModule):
+    """Trains `model` by `loss`; `ema` is a second model, ema <- d ema + (1 - d) model after each optimizer step.
+
+    With ema_warmup the decay is min(ema_decay, (1 + n) / (10 + n)) at the n-th step, for short runs.
+    optimizer: parameters -> Optimizer; scheduler: Optimizer -> a schedule that is stepped once per optimizer step.
+    """
+
+    def __init__(
+        self,
+        model: ScoreModel,
+        loss: Loss,
+        optimizer: Callable[[Iterable], torch.optim.Optimizer],
+        scheduler: Callable | None = None,
+        ema_decay: float | None = None,
+        ema_warmup: bool = False,
+        sampler: Sampler | None = None,
+        shape: Sequence[int] | None = None,
+        value_range: Sequence[float] | None = None,
+        seed: int = 0,
+        compile: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        if ema_decay is not None and not 0 <= ema_decay < 1:
+            raise ValueError(f"module.ema_decay is {ema_decay}: give a number in [0, 1), or null for no average")
+        self.value_range = None if value_range is None else tuple(value_range)
+        self.shape = None if shape is None else tuple(shape)
+        self.model, self.loss, self.sampler = model, loss, sampler
+        if sampler is not None:
+            self.check(sampler)
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.ema = None if ema_decay is None else copy.deepcopy(model).requires_grad_(False).eval()
+        self.ema_decay, self.ema_warmup, self.seed = ema_decay, ema_warmup, seed
+        self.compiled, self.channels_last = compile, channels_last
+        self.last_loss: float | None = None  # host copy for the progress bar, renewed at the logging interval
+        self.health = Health()
+
+    def check(self, sampler: Sampler) -> None:
+        """Raise TypeError or ValueError, one sentence, for a sampler that does not fit this model or its data."""
+        sampler.check(self.model)
+        sampler.plan(self.model.process)
+        clip = getattr(sampler, "clip", None)
+        if clip is not None and tuple(clip) != self.value_range:
+            raise ValueError(
+                f"sampler.clip is {list(clip)}, the data's range is {self.value_range}: write the range, or null"
+            )
+
+    @property
+    def averaged(self) -> ScoreModel:
+        """The EMA model, or the raw one where no average is kept."""
+        return self.model if self.ema is None else self.ema
+
+    def weights(self, which: Weights) -> ScoreModel:
+        """The averaged or the raw model; ValueError where no average is kept and it is asked for by name."""
+        if which == "ema" and self.ema is None:
+            raise ValueError("weights are ema, but module.ema_decay is null: ask for raw")
+        return self.ema if which == "ema" else self.model
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Model space -> images in [0, 1], not clamped; points of no range stay as they are."""
+        if self.value_range is None:
+            return x
+        low, high = self.value_range
+        return (x - low) / (high - low)
+
+    # Training
+
+    def configure_model(self) -> None:
+        """Compile networks and choose their memory format, once, before the optimizer sees the parameters."""
+        if self.channels_last:
+            self.to(memory_format=torch.channels_last)
+        if self.compiled:
+            for model in {self.model, self.averaged}:
+                model.net.compile()
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over the raw model, and its schedule by steps."""
+        optimizer = self.make_optimizer(self.model.parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.make_scheduler(optimizer), "interval": "step"},
+        }
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Mean loss of the batch; its noise depends on (seed, epoch, batch, rank) alone."""
+        place = (self.current_epoch, batch_idx, self.global_rank)
+        reseed(self.seed, "train", *place)
+        loss = self.loss(self.model, batch["x"], generator(self.seed, "noise", *place, device=self.device)).mean()
+        self.health.loss(loss)
+        return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip, and hold the update back on the device where loss or gradient is not finite."""
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        if gradient_clip_val and gradient_clip_algorithm == "value":
+            torch.nn.utils.clip_grad_value_(parameters, gradient_clip_val)
+        elif gradient_clip_val:
+            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+        self.health.gradient(norm, self.trainer)
+        if self.device.type != "cpu" and getattr(optimizer, "_step_supports_amp_scaling", False):
+            # A fused optimizer leaves weights and moments alone where found_inf is 1: no host sync.
+            optimizer.grad_scale, optimizer.found_inf = None, self.health.bad
+        else:
+            self.health.stop(self.trainer)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """One step, then the average's, then every log_every_n_steps what the host wants to know."""
+        super().optimizer_step(*args, **kwargs)
+        step = self.trainer.global_step
+        if self.ema is not None:
+            decay = min(self.ema_decay, (1 + step) / (10 + step)) if self.ema_warmup else self.ema_decay
+            with torch.no_grad():
+                get_ema_multi_avg_fn(decay)(list(self.ema.parameters()), list(self.model.parameters()), step)
+                for kept, current in zip(self.ema.buffers(), self.model.buffers(), strict=True):
+                    kept.copy_(current)
+        if step % self.trainer.log_every_n_steps == 0:
+            self.health.stop(self.trainer)
+            values = self.health.read()
+            self.last_loss = values["train/loss"]
+            self.record({**values, "train/lr": self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]})
+
+    def record(self, values: dict[str, float]) -> None:
+        """Hand values to every logger at the count of optimizer steps, the one axis of all curves and pictures."""
+        for logger in self.trainer.loggers:
+            logger.log_metrics({**values, "epoch": self.current_epoch}, step=self.trainer.global_step)
+
+    # Validation and test
+
+    def on_validation_epoch_start(self) -> None:
+        """Start the sums of the loss."""
+        self.sums = torch.zeros(2, dtype=torch.float64)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Add the averaged model's loss; the noise depends on (seed, first sample's index)."""
+        first = int(batch["index"][0])
+        loss = self.loss(self.averaged, batch["x"], generator(self.seed, "val", first, device=self.device))
+        if not torch.isfinite(loss).all():
+            raise NonFinite(
+                f"validation loss is not finite at step {self.trainer.global_step}, rank {self.global_rank}"
+            )
+        self.sums += torch.tensor([loss.double().sum().item(), len(loss)], dtype=torch.float64)
+
+    def on_validation_epoch_end(self) -> None:
+        """Record the mean over all samples of all ranks, named for the weights that it measured."""
+        if self.trainer.sanity_checking:
+            return
+        total, count = self.trainer.strategy.reduce(self.sums.to(self.device, torch.float32), reduce_op="sum")
+        name = "val/loss/raw" if self.ema is None else "val/loss/ema"
+        if count > 0:
+            self.trainer.callback_metrics[name] = total / count
+            self.record({name: float(total / count)})
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Nothing: the test loop is where the evaluation callbacks work."""
+
+    # Sampling
+
+    def blocks(
+        self,
+        n: int,
+        seed: int = 0,
+        sampler: Sampler | None = None,
+        weights: Weights | None = None,
+        size: int = 64,
+        rank: int = 0,
+        world: int = 1,
+        progress: Callable[[], Any] | None = None,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """(start index, x in model space (m, *shape)) of this rank's blocks of n samples.
+
+        A block's noise depends on (seed, block) alone, and the last block is drawn whole and cut: any number of ranks
+        draws the same n samples. `progress` is called after each step of a block, `work` times in all.
+        """
+        for index in range(rank, -(-n // size), world):
+            for step, x in enumerate(self.trajectory(size, seed, sampler, weights, index)):
+                if step and progress is not None:
+                    progress()
+            yield index * size, x[: n - index * size]
+
+    def work(self, n: int, sampler: Sampler | None = None, size: int = 64, rank: int = 0, world: int = 1) -> int:
+        """Sampler steps that `blocks` takes on this rank."""
+        sampler = self.sampler if sampler is None else sampler
+        return len(range(rank, -(-n // size), world)) * len(sampler.plan(self.model.process))
+
+    @torch.no_grad()
+    def trajectory(
+        self,
+        n: int,
+        seed: int = 0,
+        sampler: Sampler | None = None,
+        weights: Weights | None = None,
+        block: int = 0,
+    ) -> Iterator[Tensor]:
+        """x (n, *shape) in model space from the prior's noise to the samples, at every step of the sampler."""
+        sampler = self.sampler if sampler is None else sampler
+        if sampler is None or self.shape is None:
+            raise ValueError("no sampler or no shape is known to the module: give module.sampler and module.shape")
+        self.check(sampler)
+        model = self.averaged if weights is None else self.weights(weights)
+        noise = generator(seed, "sample", block, device=self.device)
+        training = model.training
+        model.eval()
+        try:
+            yield from sampler.trajectory(model, model.prior((n, *self.shape), noise), noise)
+        finally:
+            model.train(training)
+
+    @torch.no_grad()
+    def sample(self, n: int, seed: int = 0, sampler: Sampler | None = None, size: int = 64) -> Tensor:
+        """n samples: images (n, C, H, W) in [0, 1], or points (n, d); the same as stage=sample draws with this seed."""
+        x = torch.cat([x for _, x in self.blocks(n, seed, sampler, size=size)])
+        if not torch.isfinite(x).all():
+            raise NonFinite(f"samples are not finite (seed {seed}, sampler {type(sampler or self.sampler).__name__})")
+        return self.decode(x) if self.value_range is None else self.decode(x).clamp(0, 1)

@@ -1,0 +1,68 @@
+"""Whether training is sound: means of loss and gradient norm, and a flag that holds the update back."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_gen.result import NonFinite
+
+
+class Health:
+    """Loss and gradient norm since the last log, and whether any of them was not finite, all on the device."""
+
+    def __init__(self) -> None:
+        self.reset()
+        self.bad: Tensor | None = None
+
+    def reset(self) -> None:
+        """Start the means anew."""
+        self.losses: Tensor | float = 0.0
+        self.norms: Tensor | float = 0.0
+        self.batches = self.updates = 0
+        self.finite: Tensor | None = None
+
+    def loss(self, loss: Tensor) -> None:
+        """Take in one micro-batch."""
+        loss = loss.detach().float()
+        self.losses, self.batches = self.losses + loss, self.batches + 1
+        finite = torch.isfinite(loss)
+        self.finite = finite if self.finite is None else self.finite & finite
+
+    def gradient(self, norm: Tensor, trainer: Any) -> None:
+        """Take in the gradient of one update; `bad` becomes 1 on every rank if anything on any rank is not finite."""
+        self.norms, self.updates = self.norms + norm.detach().float(), self.updates + 1
+        fine = self.finite & torch.isfinite(norm)
+        bad = torch.logical_not(fine).float().reshape(1)
+        if trainer.world_size > 1:
+            torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
+        # Once bad, always bad: nothing may move the weights until the host has read the flag and stopped.
+        self.bad = bad if self.bad is None else torch.maximum(self.bad, bad)
+
+    def stop(self, trainer: Any) -> None:
+        """Read the flag; raise NonFinite on all ranks, with quantity, step and rank named."""
+        if self.bad is None or not float(self.bad):
+            return
+        mine = torch.zeros(trainer.world_size, device=self.bad.device)
+        if self.finite is not None:
+            mine[trainer.global_rank] = float(not self.finite)
+        if trainer.world_size > 1:
+            torch.distributed.all_reduce(mine)
+        ranks = [rank for rank, flag in enumerate(mine.tolist()) if flag]
+        what = (
+            f"training loss is not finite on rank {', '.join(map(str, ranks))}" if ranks else "gradient is not finite"
+        )
+        first, last = trainer.global_step - self.updates + 1, trainer.global_step + 1
+        raise NonFinite(
+            f"{what}, between optimizer steps {max(first, 1)} and {last}: the weights were not touched by it; "
+            "lower module.optimizer.lr, or set trainer.gradient_clip_val"
+        )
+
+    def read(self) -> dict[str, float]:
+        """The means since the last call, on the host."""
+        values = {
+            "train/loss": float(self.losses) / max(self.batches, 1),
+            "train/gradient_norm": float(self.norms) / max(self.updates, 1),
+        }
+        self.reset()
+        return values

@@ -1,0 +1,59 @@
+"""The user's cache folder: tensors made once, written atomically, found again by what they were made from."""
+
+import hashlib
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def cache_folder(folder: str | Path | None = None) -> Path:
+    """`folder`, else $XDG_CACHE_HOME/lightning_gen, else ~/.cache/lightning_gen."""
+    if folder is not None:
+        return Path(folder).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "lightning_gen"
+
+
+def digest(tensors: dict[str, Tensor]) -> str:
+    """SHA-256, in hex, of names, types, shapes and values."""
+    sha = hashlib.sha256()
+    for name, x in sorted(tensors.items()):
+        x = x.detach().cpu().contiguous()
+        sha.update(f"{name} {x.dtype} {tuple(x.shape)};".encode())
+        sha.update(x.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256, in hex, of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def store(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain values so that a reader sees all of them or no file, whoever else writes the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+def load(path: Path) -> dict[str, Any] | None:
+    """What `store` wrote, or None where there is nothing."""
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"the cache file {path} is damaged: delete it, it will be made again") from error

@@ -1,0 +1,102 @@
+"""The run folder: one name, one config, its checkpoints. A name, never a clock: any rank after any kill finds it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# What may differ between two starts of one run.
+FREE = ("stage", "run", "n", "fresh", "trainer", "logger")
+
+
+class RunFolder:
+    """outputs/<name>: config.yaml, checkpoints/, and what the callbacks write."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def of(cls, path: Path) -> "RunFolder":
+        """The folder that a user names: a run, an export, or a checkpoint inside a run's checkpoints/."""
+        path = Path(path)
+        return cls(path.parent.parent if path.suffix == ".ckpt" else path)
+
+    def config(self) -> dict[str, Any]:
+        """The stored config; FileNotFoundError, with the remedy, where there is none."""
+        file = self.path / "config.yaml"
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} does not exist: train first (stage=fit), or name another folder by run=")
+        return yaml.safe_load(file.read_text())
+
+    def fresh(self) -> "RunFolder":
+        """The first of <name>, <name>-2, <name>-3, ... that does not exist."""
+        if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1:
+            raise ValueError("fresh=true with several processes would give each its own folder: name a new one by run=")
+        path, number = self.path, 1
+        while path.exists():
+            number += 1
+            path = self.path.with_name(f"{self.path.name}-{number}")
+        return RunFolder(path)
+
+    def differences(self, config: dict[str, Any]) -> list[str]:
+        """`key: stored value -> new value` for each difference that a resumed run may not have."""
+        if not (self.path / "config.yaml").is_file():
+            return []
+        stored, new = dict(leaves(self.config())), dict(leaves(config))
+        keys = [key for key in {**stored, **new} if key.split(".")[0] not in FREE]
+        absent = "(absent)"
+        return [
+            f"{key}: {stored.get(key, absent)} -> {new.get(key, absent)}"
+            for key in keys
+            if stored.get(key, absent) != new.get(key, absent)
+        ]
+
+    def store(self, config: dict[str, Any]) -> None:
+        """Write config.yaml in one step."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        partial = self.path / "config.yaml.part"
+        partial.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        os.replace(partial, self.path / "config.yaml")
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def exported(self) -> Path:
+        """The weights of an exported folder."""
+        return self.path / "model.safetensors"
+
+    def checkpoint(self, path: Path | None = None) -> dict[str, Any]:
+        """A checkpoint's plain containers and tensors, on the CPU; FileNotFoundError where there is none."""
+        import torch
+
+        file = self.last if path is None else path
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} does not exist: the run has saved nothing yet; start it by stage=fit")
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+    def weights(self, path: Path | None = None) -> dict[str, Any]:
+        """The module's state dict. An export holds the averaged weights alone: model and ema both start from them."""
+        if path is not None and path.suffix == ".ckpt":
+            return self.checkpoint(path)["state_dict"]
+        if not self.exported.is_file():
+            return self.checkpoint()["state_dict"]
+        from safetensors.torch import load_file
+
+        state = load_file(self.exported)
+        if self.config()["module"].get("ema_decay", "by default") is None:
+            return state
+        return state | {key.replace("model.", "ema.", 1): value for key, value in state.items()}
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of every leaf; a list is a leaf."""
+    if not isinstance(config, dict):
+        yield prefix, config
+        return
+    for key, value in config.items():
+        yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
