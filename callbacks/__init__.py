@@ -12,6 +12,7 @@ _HOME = {
     "Quality": "quality",
     "RecordLogger": "record",
     "Resume": "record",
+    "TensorBoard": "tensorboard",
     "Throughput": "throughput",
     "Wandb": "wandb",
     "closing_table": "report",

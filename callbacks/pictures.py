@@ -1,5 +1,6 @@
 """What the model draws: a grid of samples, the way from noise to data, and the samples themselves."""
 
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,13 +21,14 @@ from callbacks.drawing import (
     strip,
     to_uint8,
 )
-from callbacks.progress import counting, shows
+from callbacks.progress import bar, shows
 from callbacks.record import log_image, step_of
 
 
 class Pictures(Callback):
     """samples/grid-<step>.png, strip-<step>.png and, at the test stage, samples-<step>.npz; sent to the loggers too.
 
+    Of the averaged model unless weights is raw or the module keeps no average.
     The same seed at every step: pictures of one run differ by the weights alone. Data of shape (2,) are drawn as
     `points` points beside the data. Rank 0 draws; it adds no collective.
     """
@@ -59,11 +61,6 @@ class Pictures(Callback):
         self.every_n_epochs, self.gif, self.weights, self.seed = every_n_epochs, gif, weights, seed
         self.scale, self.points = scale, points
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse weights that the module does not keep, before the training and not after it."""
-        if self.weights == "ema" and getattr(pl_module, "ema", None) is None:
-            raise ValueError("pictures.weights is ema, but module.ema_decay is null: write pictures.weights=raw")
-
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw when every_n_epochs divides the number of epochs done."""
         due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
@@ -79,10 +76,20 @@ class Pictures(Callback):
             return
         folder, step = Path(trainer.default_root_dir), step_of(trainer)
         flat = tuple(module.shape) == (2,)
-        with trainer.precision_plugin.forward_context(), torch.no_grad():
-            samples = self._samples(trainer, module, self.points if flat else self.n)
-            tracked = min(self.points, 500) if flat else self.strip
-            frames = self._frames(trainer, module, tracked) if self.strip else []
+        n, tracked = (self.points, min(self.points, 500)) if flat else (self.n, self.strip)
+        weights = self.weights if module.ema is not None else "raw"
+        work = module.work(n) + (module.work(1) if self.strip else 0)
+        with (
+            trainer.precision_plugin.forward_context(),
+            torch.no_grad(),
+            bar("pictures", work, "step", shown=shows(trainer), leave=False) as shown,
+        ):
+            drawn = [x for _, x in module.blocks(n, self.seed, weights=weights, progress=shown.update)]
+            frames = []
+            if self.strip:
+                way = _counted(module.trajectory(tracked, self.seed, weights=weights), shown.update)
+                frames = [_drawable(module, x, step) for x in spaced(way, 60 if self.gif else self.times)]
+        samples = _drawable(module, torch.cat(drawn), step)
         data = _points(trainer, self.points) if flat else None
         name = f"{step:08d}"
         if final:
@@ -105,18 +112,11 @@ class Pictures(Callback):
             stills = [scatter([("", f)], reference=last) if flat else grid(f, scale=self.scale) for f in frames]
             save_gif(folder / "samples" / f"trajectory-{name}.gif", stills)
 
-    def _samples(self, trainer: Trainer, module: Any, n: int) -> np.ndarray:
-        """uint8 (n, H, W, C), or float (n, 2)."""
-        watched = counting("samples", "block", shown=shows(trainer))
-        blocks = [x for _, x in module.blocks(n, self.seed, weights=self.weights, progress=watched)]
-        return _drawable(module, torch.cat(blocks), step_of(trainer))
 
-    def _frames(self, trainer: Trainer, module: Any, n: int) -> list[np.ndarray]:
-        """The trajectory of n samples, thinned to what the strip and the GIF show."""
-        frames = counting("denoising strip", "step", shown=shows(trainer))(
-            module.trajectory(n, self.seed, weights=self.weights)
-        )
-        return [_drawable(module, x, step_of(trainer)) for x in spaced(frames, 60 if self.gif else self.times)]
+def _counted(frames: Iterable[Tensor], progress: Callable[[], Any]) -> Iterator[Tensor]:
+    for x in frames:
+        yield x
+        progress()
 
 
 def _drawable(module: Any, x: Tensor, step: int) -> np.ndarray:

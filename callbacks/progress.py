@@ -3,7 +3,6 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Sized
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
@@ -118,11 +117,9 @@ def bar(
     start: int = 0,
     shown: bool = True,
     leave: bool = True,
-    items: Iterable | None = None,
 ) -> tqdm:
     """The project's bar: rate, time left, at most ten refreshes a second on a terminal and two a minute in a file."""
     return tqdm(
-        items,
         desc=what,
         total=total,
         initial=start,
@@ -134,15 +131,6 @@ def bar(
         file=sys.stderr,
         bar_format=FORMAT if total else None,
     )
-
-
-def counting(what: str, unit: str, total: int | None = None, shown: bool = True) -> Callable[[Iterable], Iterable]:
-    """Iterable -> the same iterable under a bar that goes away: what `module.blocks(progress=...)` takes."""
-
-    def counted(items: Iterable) -> Iterable:
-        return bar(what, len(items) if isinstance(items, Sized) else total, unit, 0, shown, leave=False, items=items)
-
-    return counted
 
 
 def shows(trainer: Trainer) -> bool:

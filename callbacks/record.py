@@ -1,7 +1,7 @@
 """The run's own record: record.jsonl and metrics.json, and the one way in which callbacks publish.
 
-W&B and TensorBoard are mirrors; these files are the truth, and need no account. A step is always the number of optimizer
-steps done, so that losses, metrics and pictures of one moment stand at one place.
+W&B and TensorBoard are mirrors; these files are the truth, and need no account. A step is always the number of
+optimizer steps done, so that losses, metrics and pictures of one moment stand at one place.
 """
 
 import json

@@ -69,7 +69,7 @@ class Wandb(Logger):
             mode = asked if asked in ("offline", "disabled") else "online" if has_key() else "offline"
         self.mode = mode
         self._project, self._folder = project, folder
-        self._about = {"name": name, "entity": entity, "group": group, "tags": list(tags) or None}
+        self._about = {"name": name or Path(folder).resolve().name, "entity": entity, "group": group, "tags": list(tags) or None}
         self._run: Any = None
         self._failed = False
 

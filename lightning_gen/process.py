@@ -125,7 +125,7 @@ class VP(Process):
 
     def variance(self, t: Tensor) -> Tensor:
         """1 - alpha_t^2, the shape of t."""
-        return -torch.expm1(2 * self.log_alpha(t))
+        return 0 - torch.expm1(2 * self.log_alpha(t))  # not -expm1: that is -0 at t = 0, and the ratio -inf
 
     @property
     def prior_sigma(self) -> float:
@@ -204,7 +204,7 @@ class DiscreteVP(Process):
 
     def variance(self, t: Tensor) -> Tensor:
         """1 - alpha_t^2, the shape of t."""
-        return -torch.expm1(2 * self.log_alpha(t))
+        return 0 - torch.expm1(2 * self.log_alpha(t))  # not -expm1: that is -0 at t = 0, and the ratio -inf
 
     def network_time(self, t: Tensor) -> Tensor:
         """T t - 1: 0..T-1 on the grid, the shape of t."""
@@ -217,9 +217,11 @@ class DiscreteVP(Process):
 
 
 def snap(position: Tensor) -> Tensor:
-    """Grid positions freed of rounding: float32 has T (k / T) off k by up to 6e-5, which the network would see."""
+    """Grid positions freed of rounding: single precision has T (k / T) off k by 6e-5, which a network would see."""
     nearest = position.detach().round()
-    return torch.where((position.detach() - nearest).abs() < 1e-3, position + (nearest - position.detach()), position)
+    rounding = 4 * torch.finfo(position.dtype).eps * nearest.abs().clamp(min=1)
+    close = (position.detach() - nearest).abs() < rounding
+    return torch.where(close, position + (nearest - position.detach()), position)
 
 
 def linear_betas(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> list[float]:

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from lightning_gen.data.loader import OrderedLoader, TrainLoader
+from lightning_gen.data.loader import OrderedLoader, TrainerEpoch, TrainLoader
 from lightning_gen.data.split import Split
 from lightning_gen.randomness import generator
 
@@ -134,11 +134,13 @@ class GenerativeData(LightningDataModule, ABC):
                 f"overfit_batches {self.trainer.overfit_batches} would still shuffle: "
                 "leave it at 0 and train on a smaller data set"
             )
-        epoch = 0 if self.trainer is None else self.trainer.current_epoch
-        rank, world, device = self._place()
-        return TrainLoader(
-            self.split("train"), self.encode, self.batch_size, rank, world, device, self.seed, self.flip, epoch
+        loader = TrainLoader(
+            self.split("train"), self.encode, self.batch_size, *self._place(), seed=self.seed, flip=self.flip
         )
+        if self.trainer is not None:
+            loader.set_epoch(self.trainer.current_epoch)
+            loader.sampler = TrainerEpoch(loader, self.trainer)
+        return loader
 
     def val_dataloader(self) -> OrderedLoader | list[OrderedLoader]:
         """The validation split in its order, or no loader where it is empty."""

@@ -1,6 +1,7 @@
 """Batches of a split, indexed, flipped and scaled on the device: no copy of the set, no worker, no collation."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,6 +61,21 @@ class OrderedLoader:
         return batch
 
 
+class TrainerEpoch:
+    """Stands as a loader's `sampler` and sets it to the epoch that the trainer is in.
+
+    Lightning passes the number of epochs processed instead. After a resume from a checkpoint of the end of an epoch,
+    under max_steps, that number runs one ahead for ever, and a whole epoch's order would be passed over.
+    """
+
+    def __init__(self, loader: "TrainLoader", trainer: Any):
+        self.loader, self.trainer = loader, trainer
+
+    def set_epoch(self, processed: int) -> None:
+        """Go to the trainer's current epoch."""
+        self.loader.set_epoch(self.trainer.current_epoch)
+
+
 class TrainLoader(OrderedLoader):
     """Full batches in an order that is a function of (seed, epoch) alone, so any number of ranks sees the same ones.
 
@@ -94,14 +110,11 @@ class TrainLoader(OrderedLoader):
         self.flip = flip
         self.epoch = epoch
         self.batch = 0
+        # Lightning looks for set_epoch on a loader's `sampler`, never on the loader.
+        self.sampler: TrainLoader | TrainerEpoch = self
 
     def __len__(self) -> int:
         return len(self.split) // self.batch_size
-
-    @property
-    def sampler(self) -> "TrainLoader":
-        """Itself: Lightning calls set_epoch on a loader's `sampler`, never on the loader."""
-        return self
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of `epoch`; in that epoch already, stay at the batch reached, which a resume needs."""

@@ -72,8 +72,10 @@ class Patches(GenerativeData):
 
     def _cut(self, photos: Tensor, name: str) -> Split:
         """Patches whose every pixel belongs to the split `name`."""
-        foreign = (owners(*photos.shape[-2:]) != SPLITS.index(name)).float()
-        inside = F.max_pool2d(foreign[None, None], self.size, stride=1)[0] == 0
+        foreign = (owners(*photos.shape[-2:]) != SPLITS.index(name)).float()[None]
+        for window in ((self.size, 1), (1, self.size)):
+            foreign = F.max_pool2d(foreign, window, stride=1)
+        inside = foreign == 0
         places = torch.nonzero(inside.expand(len(photos), -1, -1))
         count = self.counts[name]
         if count > len(places):

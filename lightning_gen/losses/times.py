@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lightning_gen.models.score import double
+
 Times = Callable[[int, torch.Generator], Tensor]
 
 
@@ -28,6 +30,6 @@ def levels(steps: int) -> Times:
         raise ValueError(f"times.levels needs steps >= 1, got {steps}")
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
-        return torch.randint(1, steps + 1, (n,), generator=generator, device=generator.device) / steps
+        return double(torch.randint(1, steps + 1, (n,), generator=generator, device=generator.device)) / steps
 
     return draw

@@ -61,7 +61,7 @@ class FeatureExtractor(nn.Module, ABC):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features (B, dim) and logits (B, classes) or None, float32, of uint8 images (B, C, H, W); finite or raised."""
+        """Features (B, dim) and logits (B, classes) or None, float32, of uint8 images (B, C, H, W); finite."""
         with single_precision(images.device.type):
             features, logits = self.extract(images)
         for quantity, values in (("features", features), ("logits", logits)):
@@ -84,7 +84,7 @@ class PixelFeatures(FeatureExtractor):
 
     def prepare(self, data: Any, rank: int = 0, broadcast: Callable[[Any], Any] = alone) -> None:
         """Nothing to make: reads the shape, and calls points points."""
-        self.name = "points" if data.value_range is None else "pixels"
+        self.name = "pixels" if len(data.shape) == 3 else "points"
         self.dim = int(torch.Size(data.shape).numel())
 
     def extract(self, images: Tensor) -> tuple[Tensor, None]:

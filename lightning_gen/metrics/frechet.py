@@ -12,9 +12,9 @@ from lightning_gen.result import NonFinite
 
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
-    """|mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)), the squared Wasserstein-2 distance; float64, never negative."""
-    # With A = L L', B = R R' and R'L = P S Q', the trace term is min_U |L - R U|^2 = |L - R P Q'|^2. A sum of squares does
-    # not cancel, is zero for equal inputs, and asks nothing of the rank: eigvals of A B takes roots of rounding errors.
+    """|mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)), squared Wasserstein-2; float64, never negative."""
+    # With A = L L', B = R R' and R'L = P S Q', the trace term is min_U |L - R U|^2 = |L - R P Q'|^2. A sum of squares
+    # does not cancel, is zero for equal inputs and asks nothing of the rank; eigvals of A B takes roots of rounding.
     left, right = _factor(cov_a, "cov_a"), _factor(cov_b, "cov_b")
     shift = _finite(mean_a, "mean_a") - _finite(mean_b, "mean_b")
     p, _, q = torch.linalg.svd(right.mT @ left)

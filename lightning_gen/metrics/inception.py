@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ def downloaded() -> Path:
 
 
 class InceptionFeatures(FeatureExtractor):
-    """pool3, (B, 2048), and the bias-free logits, (B, 1008), of the TensorFlow Inception network; torch-fidelity's port.
+    """pool3, (B, 2048), and the bias-free logits, (B, 1008), of TensorFlow's Inception; torch-fidelity's port.
 
-    Images go through TensorFlow 1's bilinear resize to 299x299 (corner-aligned, not antialiased: another resize is
-    another metric); grey images are repeated to three channels.
+    Images go through TensorFlow 1's bilinear resize to 299x299 (no half-pixel offset, no antialiasing: another
+    resize is another metric); grey images are repeated to three channels.
     "Rethinking the Inception architecture for computer vision" (Szegedy et al., 2015), https://arxiv.org/abs/1512.00567
 
     weights: a local file, or None for torch-fidelity's download. Nothing is fetched here:
@@ -50,7 +51,7 @@ class InceptionFeatures(FeatureExtractor):
 
     def check(self, data: Any) -> None:
         """The file is there and is the right one; the data are images of 1 or 3 channels."""
-        if data.value_range is None or len(data.shape) != 3 or data.shape[0] not in (1, 3):
+        if len(data.shape) != 3 or data.shape[0] not in (1, 3):
             raise ValueError(
                 f"InceptionFeatures needs images of 1 or 3 channels, got {data.name} of shape {tuple(data.shape)}:"
                 " choose quality=pixels"
@@ -83,8 +84,13 @@ class InceptionFeatures(FeatureExtractor):
         return self.net(images.expand(-1, 3, -1, -1))
 
     def identity(self) -> dict[str, Any]:
-        """Name, weights' SHA-256, resize."""
-        return {"features": self.name, "features_sha256": self.sha256, "resize": self.resize}
+        """Name, weights' SHA-256, resize, torch-fidelity's version."""
+        return {
+            "features": self.name,
+            "features_sha256": self.sha256,
+            "resize": self.resize,
+            "torch_fidelity": version("torch-fidelity"),
+        }
 
 
 def _network(path: Path) -> nn.Module:

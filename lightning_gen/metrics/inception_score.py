@@ -20,9 +20,7 @@ class InceptionScore(NamedTuple):
     diversity: float
 
 
-def inception_score(
-    logits: Tensor, generator: torch.Generator | None = None, splits: int = 10
-) -> InceptionScore:
+def inception_score(logits: Tensor, generator: torch.Generator | None = None, splits: int = 10) -> InceptionScore:
     """IS of logits (N, K), in [1, K]; float64. A generator shuffles the images first, None keeps their order.
 
     IS = exp E KL(c || cbar) = S D, sharpness S = exp(E sum c log c) in [1/K, 1], diversity D = exp(-sum cbar log cbar)

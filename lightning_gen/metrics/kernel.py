@@ -57,9 +57,7 @@ def kernel_distance(
     ]
     value, variance_x, variance_y = torch.stack(rows).cpu().unbind(1)
     variance = variance_x.mean() * size / len(x) + variance_y.mean() * size / len(y) + value.var(correction=0) / subsets
-    return KernelDistance(
-        float(value.mean()), float(value.std(correction=0)), float(variance.sqrt()), subsets, size
-    )
+    return KernelDistance(float(value.mean()), float(value.std(correction=0)), float(variance.sqrt()), subsets, size)
 
 
 def _draw(x: Tensor, size: int, generator: torch.Generator) -> Tensor:

@@ -79,7 +79,7 @@ class ScoreNetwork(ScoreModel):
 
 def double(t: Tensor) -> Tensor:
     """t in float64 where the device has it: coefficients cancel, and sigma is small."""
-    return t if t.device.type == "mps" else t.double()
+    return t.float() if t.device.type == "mps" else t.double()
 
 
 def instant(t: float, x: Tensor) -> Tensor:

@@ -1,0 +1,35 @@
+"""Rows that ranks made block by block, brought together in the order of one process."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def gather_blocks(rows: Tensor, n: int, size: int, rank: int, world: int) -> Tensor:
+    """(n, d) on every rank, from this rank's rows: its blocks rank, rank + world, ... of `size` rows, the last cut.
+
+    One all-gather; a rank without blocks brings (0, d).
+    """
+    blocks = torch.arange(n).split(size)
+    places = [torch.cat([torch.empty(0, dtype=torch.int64), *blocks[r::world]]) for r in range(world)]
+    if len(rows) != len(places[rank]):
+        raise ValueError(f"rank {rank} of {world} should bring {len(places[rank])} of {n} rows, it brings {len(rows)}")
+    if world == 1:
+        return rows
+    longest = max(map(len, places))
+    padded = torch.cat([rows, rows.new_zeros(longest - len(rows), rows.shape[1])])
+    gathered = [torch.empty_like(padded) for _ in range(world)]
+    dist.all_gather(gathered, padded)
+    whole = rows.new_empty(n, rows.shape[1])
+    for place, part in zip(places, gathered, strict=True):
+        whole[place.to(whole.device)] = part[: len(place)]
+    return whole
+
+
+def gather_problems(problem: str | None, world: int) -> str | None:
+    """The first rank's problem on every rank, so that all stop together and none waits for one that has stopped."""
+    if world == 1:
+        return problem
+    problems: list[str | None] = [None] * world
+    dist.all_gather_object(problems, problem)
+    return next((found for found in problems if found is not None), None)

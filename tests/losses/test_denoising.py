@@ -1,0 +1,113 @@
+"""One line of loss for DDPM and NCSN, minimal at the truth."""
+
+import pytest
+import torch
+
+from lightning_gen.losses import denoising, levels, uniform
+from lightning_gen.models import ScoreModel
+from lightning_gen.process import VP, DiscreteVP, expand, linear_betas
+from tests.gaussian import PROCESSES, Gaussian, example
+
+
+class Shifted(ScoreModel):
+    """The truth plus an error of the noise."""
+
+    def __init__(self, truth, error):
+        super().__init__(truth.process)
+        self.truth, self.error = truth, error
+
+    def noise(self, x, t):
+        return self.truth.noise(x, t) + self.error
+
+
+def data(n, seed=0):
+    mean, cov = example()
+    z = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return mean + z @ torch.linalg.cholesky(cov).T
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_the_loss_is_least_at_the_truth(name):
+    """Adding a constant c to the optimal noise adds |c|^2 in expectation: the same draws make the difference sharp."""
+    truth, x, loss = Gaussian(PROCESSES[name](), *example()), data(20_000), denoising(uniform(0.02), reduction="sum")
+    c = torch.tensor([0.3, -0.2], dtype=torch.float64)
+    best = loss(truth, x, torch.Generator().manual_seed(1))
+    worse = loss(Shifted(truth, c), x, torch.Generator().manual_seed(1))
+    gap = worse - best
+    assert abs(float(gap.mean()) - float(c.square().sum()) / 2) < 4 * float(gap.std()) / len(x) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("weight", "error"),
+    [
+        ("simple", lambda m, x0, x, t, e: m.noise(x, t) - e),
+        ("clean", lambda m, x0, x, t, e: m.denoise(x, t) - x0),
+        ("score", lambda m, x0, x, t, e: m.score(x, t) + e / expand(m.process.sigma(t), x)),
+        (
+            "velocity",
+            lambda m, x0, x, t, e: (
+                expand(m.process.alpha(t), x) * (m.noise(x, t) - e)
+                - expand(m.process.sigma(t), x) * (m.denoise(x, t) - x0)
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", PROCESSES)
+def test_each_weight_is_the_error_of_what_it_is_named_for(name, weight, error):
+    model, x0 = Shifted(Gaussian(PROCESSES[name](), *example()), 0.1), data(50)
+    measured = denoising(uniform(0.02), weight, "sum")(model, x0, torch.Generator().manual_seed(3))
+    g = torch.Generator().manual_seed(3)
+    t = uniform(0.02)(50, g)
+    noise = torch.randn(x0.shape, generator=g, dtype=torch.float64)
+    x = model.process.perturb(x0, t, noise)
+    expected = error(model, x0, x, t, noise).square().sum(1) / 2
+    torch.testing.assert_close(measured, expected, rtol=1e-4, atol=1e-8)  # t itself is single precision
+
+
+def test_reductions_are_ddpms_and_ncsns():
+    model, x = Gaussian(VP(), *example()), data(10)
+    mean = denoising(uniform(), reduction="mean")(model, x, torch.Generator().manual_seed(0))
+    total = denoising(uniform(), reduction="sum")(model, x, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(total, mean * 2 / 2)  # d = 2 dimensions, times one half
+
+
+def test_levels_are_uniform_on_the_grid_and_never_zero():
+    t = levels(10)(100_000, torch.Generator().manual_seed(0))
+    k = (t * 10).round().long()
+    assert torch.equal(t, k.double() / 10)
+    counts = torch.bincount(k, minlength=11)
+    assert counts[0] == 0
+    chi2 = ((counts[1:] - 10_000) ** 2 / 10_000).sum()
+    assert chi2 < 9 + 4 * (2 * 9) ** 0.5 + 4
+
+
+def test_uniform_times_stay_above_their_minimum():
+    t = uniform(0.25)(10_000, torch.Generator().manual_seed(0))
+    assert t.min() >= 0.25
+    assert t.max() <= 1
+    assert abs(float(t.mean()) - 0.625) < 4 * 0.75 / 12**0.5 / 100
+
+
+def test_the_draws_depend_on_the_generator_alone():
+    model, x, loss = Gaussian(DiscreteVP(linear_betas(10)), *example()), data(5), denoising(levels(10))
+    torch.manual_seed(0)
+    first = loss(model, x, torch.Generator().manual_seed(7))
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    assert torch.equal(first, loss(model, x, torch.Generator().manual_seed(7)))
+    assert torch.equal(before, torch.get_rng_state())
+    assert not torch.equal(first, loss(model, x, torch.Generator().manual_seed(8)))
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: denoising(uniform(), "snr"), "needs weight in simple, clean, velocity, score, got snr"),
+        (lambda: denoising(uniform(), reduction="max"), "needs reduction mean or sum, got max"),
+        (lambda: uniform(0), "0 < minimum < 1, got 0"),
+        (lambda: levels(0), "needs steps >= 1, got 0"),
+    ],
+)
+def test_wrong_options_are_refused(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()

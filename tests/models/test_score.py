@@ -1,0 +1,136 @@
+"""Tweedie's formula: score, noise and clean data are one thing, whichever a model or a network predicts."""
+
+import pytest
+import torch
+
+from lightning_gen.models import Denoiser, ScoreModel, ScoreNetwork
+from lightning_gen.models.denoiser import PARAMETRIZATIONS
+from lightning_gen.process import VE, VP, Clean, DiscreteVP, expand, linear_betas
+from tests.gaussian import PROCESSES, Gaussian, example
+
+
+@pytest.fixture(params=PROCESSES)
+def truth(request):
+    return Gaussian(PROCESSES[request.param](), *example())
+
+
+def place(n=6):
+    g = torch.Generator().manual_seed(1)
+    return torch.randn(n, 2, generator=g, dtype=torch.float64), torch.linspace(0.05, 1, n, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("defined", ["score", "noise", "denoise"])
+def test_one_reading_gives_the_other_two(truth, defined):
+    reading = type("Reading", (ScoreModel,), {defined: lambda self, x, t: getattr(truth, defined)(x, t)})
+    model = reading(truth.process)
+    x, t = place()
+    for name in ("score", "noise", "denoise"):
+        torch.testing.assert_close(getattr(model, name)(x, t), getattr(truth, name)(x, t), rtol=1e-9, atol=1e-10)
+
+
+def test_tweedie_gives_the_posterior_mean_of_a_gaussian(truth):
+    """E[x_0 | x_t] = m + alpha cov (alpha^2 cov + sigma^2 I)^-1 (x - alpha m), by Gaussian conditioning."""
+    x, t = place()
+    for i in range(len(x)):
+        alpha, variance = truth.process.alpha(t[i]), truth.process.variance(t[i])
+        total = alpha**2 * truth.cov + variance * torch.eye(2).double()
+        mean = truth.mean + alpha * truth.cov @ torch.linalg.solve(total, x[i] - alpha * truth.mean)
+        torch.testing.assert_close(truth.denoise(x, t)[i], mean, rtol=1e-12, atol=1e-11)
+
+
+class Exact(torch.nn.Module):
+    """A network that answers with the exact target of a parametrization, from the input that it is given."""
+
+    def __init__(self, truth, name):
+        super().__init__()
+        self.truth, self.name = truth, name
+
+    def forward(self, scaled, c_noise):
+        t = self.t
+        process = self.truth.process
+        c_skip, c_out, c_in, _ = PARAMETRIZATIONS[self.name](process, t)
+        x = scaled / expand(c_in, scaled)
+        clean, noise = self.truth.denoise(x, t), self.truth.noise(x, t)
+        alpha, sigma = expand(process.alpha(t), x), expand(process.sigma(t), x)
+        return {
+            "noise": noise,
+            "clean": clean,
+            "velocity": alpha * noise - sigma * clean,
+            "edm": (clean - expand(c_skip, x) * x) / expand(c_out, x),
+        }[self.name]
+
+
+@pytest.mark.parametrize("name", PARAMETRIZATIONS)
+def test_every_parametrization_of_the_truth_is_the_truth(truth, name):
+    net = Exact(truth, name)
+    model = Denoiser(net, truth.process, name)
+    x, net.t = place()
+    for reading in ("denoise", "noise", "score"):
+        expected = getattr(truth, reading)(x, net.t)
+        torch.testing.assert_close(getattr(model, reading)(x, net.t), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_noise_network_is_read_without_loss_at_small_noise():
+    """1 - alpha c_skip cancels to rounding; over sigma = 0.01 single precision would leave 1e-5 of x."""
+    process = DiscreteVP(linear_betas(1000))
+    output = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    model = Denoiser(lambda_net(output), process)
+    x = 1e3 * torch.ones(4, 3, 2, 2)
+    torch.testing.assert_close(model.noise(x, torch.full((4,), 0.001)), output, rtol=1e-6, atol=1e-6)
+
+
+def lambda_net(output):
+    class Net(torch.nn.Module):
+        def forward(self, x, t, label=None):
+            return output if label is None else output + label.reshape(-1, 1, 1, 1)
+
+    return Net()
+
+
+def test_a_bound_label_reaches_the_network_and_leaves_the_model_alone():
+    output = torch.zeros(3, 1, 2, 2)
+    model = Denoiser(lambda_net(output), VP())
+    bound = model.given(torch.tensor([1, 2, 3]))
+    x, t = torch.zeros(3, 1, 2, 2), torch.full((3,), 0.5)
+    assert bound.noise(x, t)[:, 0, 0, 0].tolist() == pytest.approx([1, 2, 3])
+    assert not model.noise(x, t).any()
+    assert bound.net is model.net
+
+
+def test_edm_scales_input_and_target_to_unit_variance():
+    process, sigma_data = VE(), 0.5
+    t = torch.linspace(0.1, 1, 5, dtype=torch.float64)
+    c_skip, c_out, c_in, c_noise = PARAMETRIZATIONS["edm"](process, t)
+    sigma = process.sigma(t)
+    torch.testing.assert_close(c_in**2 * (sigma**2 + sigma_data**2), torch.ones(5).double())
+    target = (1 - c_skip) ** 2 * sigma_data**2 + c_skip**2 * sigma**2
+    torch.testing.assert_close(target / c_out**2, torch.ones(5).double())
+    torch.testing.assert_close(c_noise, sigma.log() / 4)
+
+
+@pytest.mark.parametrize("make", [VP, VE, lambda: VE(0.1, 7)])
+def test_prior_and_its_density_agree(make):
+    model = ScoreNetwork(torch.nn.Identity(), make())
+    x = model.prior((5, 3, 2), torch.Generator().manual_seed(0))
+    law = torch.distributions.Normal(0, model.process.prior_sigma)
+    torch.testing.assert_close(model.log_prior(x), law.log_prob(x).sum((1, 2)))
+    assert make is VP or model.process.prior_sigma != 1
+
+
+def test_what_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="needs a process with noise, got Clean"):
+        Denoiser(torch.nn.Identity(), Clean())
+    with pytest.raises(ValueError, match="choose one of noise, clean, velocity, edm"):
+        Denoiser(torch.nn.Identity(), VP(), "v")
+
+
+def test_a_score_network_is_a_score():
+    class Net(torch.nn.Module):
+        def forward(self, x, t):
+            return -x / (1 + t[:, None])
+
+    model = ScoreNetwork(Net(), VE(0.1, 1))
+    x, t = place()
+    score = -x / (1 + 999 * t[:, None])
+    torch.testing.assert_close(model.score(x, t), score)
+    torch.testing.assert_close(model.denoise(x, t), x + model.process.variance(t)[:, None] * score)
