@@ -4,9 +4,11 @@
 Exit codes: 0 done, 2 wrong input or config, 75 stopped so that the same command resumes, 1 anything else.
 """
 
+import logging
 import os
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,10 @@ from lightning_gen.run_folder import RunFolder
 CONFIGS = Path(__file__).resolve().parent / "experiments"
 
 
-def main() -> int:
+def main(argv: Sequence[str]) -> int:
     """Run what the command line asks for; the exit code."""
     try:
-        launch(job, CONFIGS, sys.argv[1:])
+        launch(job, CONFIGS, argv)
     except ConfigError as error:
         print(*(f"error: {fault}" for fault in error.faults), sep="\n", file=sys.stderr)
         return 2
@@ -36,6 +38,7 @@ def job(config: Config, folder: RunFolder) -> None:
         folder = refusing(folder.fresh)
     if config["stage"] == "export":
         return export(config, folder)
+    quieten()
     session = refusing(Session, config, folder)
     if config["stage"] == "sample":
         return session.sample()
@@ -168,6 +171,18 @@ class Session:
         print("written:", *save_samples(self.folder.path, name, images, seed, str(sampler.describe())), sep="\n  ")
 
 
+def quieten() -> None:
+    """Leave out what Lightning says about itself; its warnings stay, but for those that this design makes untrue."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for untrue in (
+        ".*in eval mode at the start of training.*",  # the averaged model is, on purpose
+        ".*smaller than the logging interval.*",  # steps are counted over epochs
+        ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
+        ".*weights_only.*",
+    ):
+        warnings.filterwarnings("ignore", untrue)
+
+
 def complete(config: Config, data: Any) -> None:
     """Write into the config what the data know, so that the stored one builds the network without them."""
     shape, value_range = list(data.shape), data.value_range
@@ -222,4 +237,4 @@ def listing(folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

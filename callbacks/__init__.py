@@ -1,39 +1,67 @@
-"""What a run does beside training: samples, metrics, likelihoods, pictures, records. Importing this costs nothing."""
+"""Callbacks run the samplers, measure, draw, record and keep: Lightning's hooks, no algorithm of their own.
+
+Every name is imported when it is first used: `import callbacks` alone costs nothing.
+"""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for readers of the source: editors, and the check of configs
+    from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+    from callbacks.curves import Curves, draw_curves
+    from callbacks.drawing import grid, save_samples, strip
+    from callbacks.likelihood import Likelihood
+    from callbacks.pictures import Pictures
+    from callbacks.progress import Progress
+    from callbacks.quality import Quality
+    from callbacks.record import RecordLogger, Resume, log_image, publish, read_metrics, read_record
+    from callbacks.report import closing_table, write_report
+    from callbacks.tensorboard import TensorBoard
+    from callbacks.throughput import Throughput
+    from callbacks.wandb import Wandb
 
 _HOME = {
-    "Checkpoints": "checkpoints",
-    "Curves": "curves",
-    "Likelihood": "likelihood",
-    "Pictures": "pictures",
-    "Progress": "progress",
-    "Quality": "quality",
-    "RecordLogger": "record",
-    "Resume": "record",
-    "TensorBoard": "tensorboard",
-    "Throughput": "throughput",
-    "Wandb": "wandb",
-    "closing_table": "report",
-    "draw_curves": "curves",
-    "grid": "drawing",
-    "log_image": "record",
-    "publish": "record",
-    "read_metrics": "record",
-    "read_record": "record",
-    "save_samples": "drawing",
-    "strip": "drawing",
-    "write_report": "report",
+    "checkpoints": ("AtomicCheckpointIO", "Checkpoints"),
+    "curves": ("Curves", "draw_curves"),
+    "drawing": ("grid", "save_samples", "strip"),
+    "likelihood": ("Likelihood",),
+    "pictures": ("Pictures",),
+    "progress": ("Progress",),
+    "quality": ("Quality",),
+    "record": ("RecordLogger", "Resume", "log_image", "publish", "read_metrics", "read_record"),
+    "report": ("closing_table", "write_report"),
+    "tensorboard": ("TensorBoard",),
+    "throughput": ("Throughput",),
+    "wandb": ("Wandb",),
 }
-__all__ = sorted(_HOME)
+__all__ = [
+    "AtomicCheckpointIO",
+    "Checkpoints",
+    "Curves",
+    "Likelihood",
+    "Pictures",
+    "Progress",
+    "Quality",
+    "RecordLogger",
+    "Resume",
+    "TensorBoard",
+    "Throughput",
+    "Wandb",
+    "closing_table",
+    "draw_curves",
+    "grid",
+    "log_image",
+    "publish",
+    "read_metrics",
+    "read_record",
+    "save_samples",
+    "strip",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'callbacks' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(f"callbacks.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(f"callbacks.{module}"), name)
+    raise AttributeError(f"module callbacks has no attribute {name}; it has {', '.join(__all__)}")

@@ -108,6 +108,9 @@ def _figure(curves: Series, units: dict[str, str]) -> bytes:
     for name in curves:
         if not name.endswith("/error"):
             panels[_panel(name)].append(name)
+    # a single number is for the table, where there are curves to draw
+    moving = {p: names for p, names in panels.items() if any(len(set(curves[name][0])) > 1 for name in names)}
+    panels = moving or panels
     order = sorted(panels, key=lambda p: (p != "train/loss", p.startswith("speed"), p.startswith("train"), p))
     columns = min(len(order), 3)
     rows = -(-len(order) // columns)

@@ -40,7 +40,7 @@ def grid(
     if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
         raise TypeError(f"grid takes uint8 (N, H, W, C) with N > 0, got {images.dtype} {images.shape}; see to_uint8")
     n, height, width, channels = images.shape
-    columns = min(n, columns or int(np.ceil(np.sqrt(n))))
+    columns = min(n, columns or _across(n))
     rows = -(-n // columns)
     scale = scale or max(1, -(-WIDTH // (columns * width)))
     gap = max(1, scale // 2) if gap is None else gap
@@ -51,6 +51,12 @@ def grid(
         top, left = gap + i // columns * h, gap + i % columns * w
         picture[top : top + h - gap, left : left + w - gap] = tile[i]
     return picture
+
+
+def _across(n: int) -> int:
+    """Columns for n tiles: nearly square, without an empty place where that can be."""
+    side = int(np.ceil(np.sqrt(n)))
+    return next((columns for columns in range(side, 2 * side) if n % columns == 0), side)
 
 
 def strip(frames: np.ndarray, scale: int | None = None, gap: int | None = None) -> np.ndarray:

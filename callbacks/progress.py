@@ -119,12 +119,16 @@ def bar(
     leave: bool = True,
 ) -> tqdm:
     """The project's bar: rate, time left, at most ten refreshes a second on a terminal and two a minute in a file."""
+    screen = sys.stderr.isatty()
+    every = TERMINAL if screen else FILE
     return tqdm(
         desc=what,
         total=total,
         initial=start,
         unit=unit,
-        mininterval=TERMINAL if sys.stderr.isatty() else FILE,
+        mininterval=every,
+        delay=0.0 if leave else every,  # what is over at once is not worth a line
+        position=None if screen else 0,  # a file has no line above
         dynamic_ncols=True,
         leave=leave,
         disable=not shown,

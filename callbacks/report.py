@@ -26,7 +26,7 @@ body { margin: 0 auto; max-width: 68rem; padding: 1.2rem 1rem 3rem; background: 
   font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; margin: .4rem 0 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .6rem; }
 p.about { color: var(--soft); margin: .2rem 0 0; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; } .wide img { min-width: 46rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 500; font-size: .85rem; } td.number { white-space: nowrap; }
@@ -60,12 +60,9 @@ def write_report(folder: str | Path) -> Path:
         f"<h1>{escape(folder.resolve().name)}</h1>",
         f'<p class="about">{escape(_summary(lines) or "Nothing is recorded yet.")}</p>',
         _section("Metrics", _table(metrics)),
-        _section(
-            "Samples",
-            _figure(grid, "Samples") + _figure(film, "From noise to samples"),
-        ),
-        _section("Denoising", _figure(strip, "A row per sample: noise on the left, the sample on the right")),
-        _section("Curves", _figure(folder / CURVES, "Losses and metrics over optimizer steps")),
+        _section("Samples", _side_by_side(_figure(grid, "Samples"), _figure(strip, "Left to right: noise to sample"))),
+        _section("From noise to samples", _side_by_side(_figure(film, "The sampler at work"))),
+        _section("Curves", _figure(folder / CURVES, "Losses and metrics over optimizer steps", "wide")),
         _section("Last values", _last(lines)),
         _section("Config", _text(folder / "config.yaml")),
         _section("Files", _files(folder)),
@@ -183,14 +180,17 @@ def _newest(folder: Path, kind: str, ending: str = "png") -> Path | None:
     return max(numbered, default=None) or max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _figure(path: Path | None, caption: str) -> str:
+def _side_by_side(*figures: str) -> str:
+    return f'<div class="pair">{"".join(figures)}</div>' if any(figures) else ""
+
+
+def _figure(path: Path | None, caption: str, kind: str = "") -> str:
     if path is None or not path.exists():
         return ""
     data = base64.b64encode(path.read_bytes()).decode()
-    kind = path.suffix.removeprefix(".")
     told = escape(f"{caption} ({path.name})")
-    image = f'<img alt="{escape(caption)}" src="data:image/{kind};base64,{data}">'
-    return f"<figure>{image}<figcaption>{told}</figcaption></figure>"
+    image = f'<img alt="{escape(caption)}" src="data:image/{path.suffix[1:]};base64,{data}">'
+    return f'<figure><div class="{kind}">{image}</div><figcaption>{told}</figcaption></figure>'
 
 
 def _text(path: Path) -> str:

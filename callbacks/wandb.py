@@ -30,6 +30,7 @@ PRIVATE = {
     "username": "",
     "email": "",
     "reinit": "create_new",
+    "symlink": False,  # the run folder may be moved
     "init_timeout": 60,
     "finish_timeout": 120,  # a lost network must not hold a finished run for ever; `wandb sync` sends the rest
     "x_disable_meta": True,
@@ -69,7 +70,7 @@ class Wandb(Logger):
             mode = asked if asked in ("offline", "disabled") else "online" if has_key() else "offline"
         self.mode = mode
         self._project, self._folder = project, folder
-        self._about = {"name": name or Path(folder).resolve().name, "entity": entity, "group": group, "tags": list(tags) or None}
+        self._about = {"name": name or Path(folder).resolve().name, "entity": entity, "group": group, "tags": [*tags]}
         self._run: Any = None
         self._failed = False
 

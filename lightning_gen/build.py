@@ -32,6 +32,10 @@ class ConfigError(Exception):
         self.faults = list(faults)
 
 
+class Leave(BaseException):
+    """Carries a job's exception past Hydra, which would print a report of its own."""
+
+
 class Root:
     """The root keys of every config: their names and types are checked against this signature."""
 
@@ -85,6 +89,12 @@ def launch(task: Callable[[Config, RunFolder], None], configs: Path, argv: Seque
         primary, overrides, name = command_line(asked, configs)
 
     def job(composed: DictConfig) -> None:
+        try:
+            one(composed)
+        except Exception as error:
+            raise Leave from error
+
+    def one(composed: DictConfig) -> None:
         if "oc.env" in OmegaConf.to_yaml(composed):
             raise ConfigError(
                 ["the config reads an environment value (oc.env), and configs are stored: write the value"]
@@ -108,6 +118,8 @@ def launch(task: Callable[[Config, RunFolder], None], configs: Path, argv: Seque
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
         raise ConfigError([" ".join(str(cause).split())]) from None
+    except Leave as leave:
+        raise leave.__cause__ from None
     finally:
         sys.argv = before
 

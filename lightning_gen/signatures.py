@@ -157,7 +157,9 @@ def remedy(value: Any, alternatives: list[tuple]) -> str:
         return "write null"
     if names:
         return nearest(str(value), names) or f"write {names[0]}"
-    return f"write {next(WRITE[kind] for kind in WRITE if kind in allowed)}"
+    classes = [of[0].name for kind, *of in alternatives if kind == "node" and of and of[0]]
+    word = next(WRITE[kind] for kind in WRITE if kind in allowed)
+    return f"name a {' or '.join(classes)} in _target_" if classes and word is NODE else f"write {word}"
 
 
 def nearest(word: str, options: Sequence[str]) -> str:

@@ -104,6 +104,10 @@ class GenerativeModule(LightningModule):
             "lr_scheduler": {"scheduler": self.make_scheduler(optimizer), "interval": "step"},
         }
 
+    def on_train_start(self) -> None:
+        """Count from where the run stands, new or resumed."""
+        self.health.reset(self.trainer.global_step)
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Mean loss of the batch; its noise depends on (seed, epoch, batch, rank) alone."""
         place = (self.current_epoch, batch_idx, self.global_rank)
@@ -135,7 +139,7 @@ class GenerativeModule(LightningModule):
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """One step, then the average's, then every log_every_n_steps what the host wants to know."""
         super().optimizer_step(*args, **kwargs)
-        step = self.trainer.global_step
+        step = self.trainer.global_step + 1  # Lightning counts this step after the hook
         if self.ema is not None:
             decay = min(self.ema_decay, (1 + step) / (10 + step)) if self.ema_warmup else self.ema_decay
             with torch.no_grad():
@@ -144,14 +148,14 @@ class GenerativeModule(LightningModule):
                     kept.copy_(current)
         if step % self.trainer.log_every_n_steps == 0:
             self.health.stop(self.trainer)
-            values = self.health.read()
+            values = self.health.read(step)
             self.last_loss = values["train/loss"]
-            self.record({**values, "train/lr": self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]})
+            self.record({**values, "train/lr": self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]}, step)
 
-    def record(self, values: dict[str, float]) -> None:
+    def record(self, values: dict[str, float], step: int) -> None:
         """Hand values to every logger at the count of optimizer steps, the one axis of all curves and pictures."""
         for logger in self.trainer.loggers:
-            logger.log_metrics({**values, "epoch": self.current_epoch}, step=self.trainer.global_step)
+            logger.log_metrics({**values, "epoch": self.current_epoch}, step=step)
 
     # Validation and test
 
@@ -177,7 +181,7 @@ class GenerativeModule(LightningModule):
         name = "val/loss/raw" if self.ema is None else "val/loss/ema"
         if count > 0:
             self.trainer.callback_metrics[name] = total / count
-            self.record({name: float(total / count)})
+            self.record({name: float(total / count)}, self.trainer.global_step)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Nothing: the test loop is where the evaluation callbacks work."""

@@ -15,8 +15,9 @@ class Health:
         self.reset()
         self.bad: Tensor | None = None
 
-    def reset(self) -> None:
-        """Start the means anew."""
+    def reset(self, step: int = 0) -> None:
+        """Start the means anew, after `step` optimizer steps."""
+        self.first = step
         self.losses: Tensor | float = 0.0
         self.norms: Tensor | float = 0.0
         self.batches = self.updates = 0
@@ -52,17 +53,16 @@ class Health:
         what = (
             f"training loss is not finite on rank {', '.join(map(str, ranks))}" if ranks else "gradient is not finite"
         )
-        first, last = trainer.global_step - self.updates + 1, trainer.global_step + 1
         raise NonFinite(
-            f"{what}, between optimizer steps {max(first, 1)} and {last}: the weights were not touched by it; "
+            f"{what}, at one of the optimizer steps {self.first + 1} to {trainer.global_step + 1}: the weights were not touched by it; "
             "lower module.optimizer.lr, or set trainer.gradient_clip_val"
         )
 
-    def read(self) -> dict[str, float]:
-        """The means since the last call, on the host."""
+    def read(self, step: int) -> dict[str, float]:
+        """The means since the last call, on the host; `step` optimizer steps are done."""
         values = {
             "train/loss": float(self.losses) / max(self.batches, 1),
             "train/gradient_norm": float(self.norms) / max(self.updates, 1),
         }
-        self.reset()
+        self.reset(step)
         return values

@@ -1,6 +1,7 @@
 """The Inception features of published FID, KID and IS."""
 
 import io
+import pickle
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -101,6 +102,9 @@ def _network(path: Path) -> nn.Module:
     # initial values from the global generator, which is put back; outside inference mode its weights stay ordinary.
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         buffer = io.BytesIO()
-        torch.save(torch.load(path, map_location="cpu", weights_only=True), buffer)
-        buffer.seek(0)
-        return FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased"], buffer)
+        try:
+            torch.save(torch.load(path, map_location="cpu", weights_only=True), buffer)
+            buffer.seek(0)
+            return FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased"], buffer)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{path} does not hold the tensors of torch-fidelity's Inception: {error}") from error

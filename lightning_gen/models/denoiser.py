@@ -79,5 +79,5 @@ class Denoiser(ScoreModel):
         return expand((1 - alpha * c_skip) / sigma, x) * x - expand(alpha * c_out / sigma, x) * output
 
     def network(self, x: Tensor, c_in: Tensor, c_noise: Tensor) -> Tensor:
-        """F(c_in x, c_noise) in the dtype of x, (B, ...)."""
-        return self.call(self.net, expand(c_in, x) * x, c_noise.to(x.dtype)).to(x.dtype)
+        """F(c_in x, c_noise) in the dtype of x, (B, ...); bfloat16 would merge neighbouring times."""
+        return self.call(self.net, expand(c_in, x) * x, c_noise.to(torch.promote_types(x.dtype, torch.float32))).to(x.dtype)

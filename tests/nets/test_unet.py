@@ -78,6 +78,8 @@ def test_output_equals_that_of_diffusers_at_equal_weights(shape, settings):
         **PUBLISHED,
     )
     spread(theirs).eval()
+    for p in theirs.conv_in.parameters():  # a first map of variance 1e-6: the epsilon of the norms shows
+        p.data.mul_(1e-3)
     ours = UNet(shape, **settings).eval()
     ours.load_state_dict(from_diffusers(theirs.state_dict()))
     x, t = batch(shape, n=2)
@@ -127,6 +129,20 @@ def test_a_fresh_network_answers_next_to_zero():
     torch.manual_seed(0)
     x, t = batch((1, 8, 8))
     assert UNet((1, 8, 8), **SMALL)(x, t).abs().max() < 1e-3
+
+
+def test_layers_start_as_in_the_paper_s_code():
+    """Uniform of variance scale / fan_avg; scale 1e-10 where a branch ends, 1 elsewhere; biases 0."""
+    torch.manual_seed(0)
+    net = UNet((1, 8, 8), **SMALL)
+    for name, layer in net.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            assert layer.bias.abs().max() == 0
+            scale = 1e-10 if name == "last" or name.endswith((".conv2", "attention.out")) else 1.0
+            for weight in layer.weight.chunk(3) if name.endswith("qkv") else [layer.weight]:
+                inputs, outputs = weight[0].numel(), weight[:, 0].numel()
+                bound = (6 * scale / (inputs + outputs)) ** 0.5
+                assert 0.9 * bound < weight.abs().max() <= bound * (1 + 1e-6), name
 
 
 def test_dropout_acts_in_training_only():

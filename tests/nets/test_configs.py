@@ -1,0 +1,31 @@
+"""Every file of experiments/net builds the network that its comment promises."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lightning_gen import nets
+from lightning_gen.signatures import check
+
+FILES = sorted((Path(__file__).parents[2] / "experiments" / "net").glob("*.yaml"))
+PROMISED = {  # shape and number of parameters
+    "unet_cifar": ((3, 32, 32), 35_746_307),
+    "unet_digits": ((1, 8, 8), 649_329),
+    "unet_mnist": ((1, 28, 28), 6_469_889),
+    "mlp": ((2,), 182_274),
+}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_net_file_is_right_and_builds(file):
+    config = yaml.safe_load(file.read_text())
+    assert check({"net": config}, {"net": {"shape"}}) == []
+    shape, count = PROMISED.get(file.stem, ((3, 32, 32), None))
+    name = config.pop("_target_").removeprefix("lightning_gen.nets.")
+    with torch.device("meta"):
+        net = getattr(nets, name)(shape=shape, **config)
+        x, t = torch.zeros(2, *shape), torch.zeros(2)
+    assert net(x, t).shape == x.shape
+    assert count is None or sum(p.numel() for p in net.parameters()) == count

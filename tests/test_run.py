@@ -1,0 +1,286 @@
+"""The command line as a user meets it: exit codes, run folders, stages, resume after kill -9, wrong input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import lightning_gen
+import run as entry
+from callbacks.record import read_record
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = (
+    "module.steps=4",
+    "sampler.steps=4",
+    "net.channels=8",
+    "net.groups=4",
+    "data.batch_size=64",
+    "trainer.log_every_n_steps=1",
+    "trainer.check_val_every_n_epoch=1000",
+    "callbacks.likelihood.n=4",
+    "callbacks.pictures.n=4",
+    "callbacks.pictures.strip=2",
+    "quality.n=20",
+    "logger=none",
+)
+
+
+def command(*words):
+    """The exit code of python run.py WORDS, run in this process."""
+    return entry.main(list(words))
+
+
+def losses(folder):
+    """Step -> training loss of a run folder's record."""
+    return {row["step"]: row["value"] for row in read_record(folder / "record.jsonl") if row["name"] == "train/loss"}
+
+
+def child(*words, **options):
+    """python run.py WORDS in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, str(ROOT / "run.py"), *words], env=environment, **options)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of 30 steps, more than an epoch of 23 batches, and its folder."""
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    assert command(*TINY, "trainer.max_steps=30", f"run={folder}") == 0
+    return folder
+
+
+def test_one_command_trains_samples_and_measures(trained):
+    for name in ("config.yaml", "record.jsonl", "metrics.json", "curves.png", "report.html", "checkpoints/last.ckpt"):
+        assert (trained / name).stat().st_size > 0, name
+    assert list(trained.glob("samples/grid-*.png"))
+    assert list(trained.glob("samples/strip-*.png"))
+    metrics = json.loads((trained / "metrics.json").read_text())
+    for name in ("fid/digits/ema", "kid/digits/ema", "is/digits/ema", "fid/digits/held-out", "vlb/bits_per_dim/ema"):
+        assert metrics[name]["protocol"], name
+    assert metrics["vlb/bits_per_dim/ema"]["kind"] == "upper bound"
+    assert sorted(losses(trained)) == list(range(1, 31))
+
+
+def test_the_folder_is_named_for_the_experiment_and_not_for_the_clock(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    monkeypatch.setattr(entry, "job", lambda config, folder: seen.append((config["seed"], str(folder.path))))
+    assert command() == 0
+    assert command("experiment=ddpm_cifar") == 0
+    assert command("-m", "experiment=ddpm_digits,ddpm_mnist", "seed=0,1") == 0
+    assert seen[:2] == [(0, "outputs/ddpm_digits"), (0, "outputs/ddpm_cifar")]
+    assert sorted(folder for _, folder in seen[2:]) == [
+        "outputs/ddpm_digits-seed=0",
+        "outputs/ddpm_digits-seed=1",
+        "outputs/ddpm_mnist-seed=0",
+        "outputs/ddpm_mnist-seed=1",
+    ]
+
+
+def test_kill_nine_then_the_same_command_goes_on_where_it_stood(trained, tmp_path):
+    """The killed run's losses, resumed in mid-epoch, are those of the run that nobody killed, to the last bit."""
+    words = (*TINY, "trainer.max_steps=30", "callbacks.checkpoints.every_n_steps=7", f"run={tmp_path / 'killed'}")
+    record = tmp_path / "killed" / "record.jsonl"
+    process = child(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 240
+    while not (last.is_file() and record.read_text().count("train/loss") >= 9):
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended or hung before it was killed"
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    stood = torch.load(last, weights_only=True)["global_step"]
+    assert 0 < stood < 30 and stood % 7 == 0
+    assert command(*words) == 0
+    assert any("resume" in json.loads(line) for line in record.read_text().splitlines() if line.endswith("}"))
+    assert losses(tmp_path / "killed") == losses(trained)
+    ours, theirs = (
+        torch.load(f / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for f in (last.parents[1], trained)
+    )
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_sigterm_saves_and_says_seventy_five(tmp_path):
+    words = (*TINY, "trainer.max_steps=100000", f"run={tmp_path / 'r'}")
+    process = child(*words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    record, deadline = tmp_path / "r" / "record.jsonl", time.monotonic() + 240
+    while not (record.is_file() and record.read_text().count("train/loss") >= 3):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.terminate()
+    stderr = process.communicate(timeout=120)[1]
+    assert process.returncode == 75, stderr
+    assert "the same command resumes" in stderr
+    step = torch.load(tmp_path / "r" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert step == max(losses(tmp_path / "r"))
+
+
+def test_a_finished_run_evaluates_again_and_trains_no_more(trained, capsys):
+    before = (trained / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    assert command(*TINY, "trainer.max_steps=30", f"run={trained}") == 0
+    assert (trained / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+    assert "fid/digits/ema" in capsys.readouterr().out
+
+
+def test_another_config_in_the_folder_is_refused_with_the_differences(trained, capsys):
+    assert command(*TINY, "trainer.max_steps=30", f"run={trained}", "module.ema_decay=0.5", "seed=3") == 2
+    error = capsys.readouterr().err
+    assert "module.ema_decay: 0.995 -> 0.5" in error
+    assert "seed: 0 -> 3" in error
+    assert "fresh=true" in error
+
+
+def test_fresh_starts_beside_the_run(trained):
+    assert command(*TINY, "trainer.max_steps=1", f"run={trained}", "fresh=true", "seed=4") == 0
+    assert yaml.safe_load((trained.parent / "first-2" / "config.yaml").read_text())["seed"] == 4
+
+
+def test_sample_takes_another_sampler_by_one_word(trained, capsys):
+    assert command("stage=sample", f"run={trained}", "n=5", "sampler=ancestral", "sampler.steps=2", "seed=3") == 0
+    archive = np.load(trained / "samples" / "samples-ancestral-seed3-n5.npz")
+    assert archive["images"].shape == (5, 8, 8, 1)
+    assert "grid-ancestral-seed3-n5.png" in capsys.readouterr().out
+    stored = yaml.safe_load((trained / "config.yaml").read_text())
+    assert stored["sampler"]["_target_"].endswith("DDIM")
+
+
+def test_python_draws_what_the_command_draws(trained):
+    assert command("stage=sample", f"run={trained}", "n=6", "seed=11") == 0
+    archive = np.load(trained / "samples" / "samples-ddim-seed11-n6.npz")["images"]
+    images = lightning_gen.load(trained).sample(6, seed=11)
+    assert images.shape == (6, 1, 8, 8)
+    assert images.min() >= 0 and images.max() <= 1
+    assert np.array_equal(images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy(), archive)
+
+
+def test_evaluate_measures_the_stored_run_with_what_the_command_line_changes(trained):
+    step = json.loads((trained / "metrics.json").read_text())["fid/digits/ema"]["step"]
+    words = ("sampler=ancestral", "sampler.steps=2", "quality.n=30", "callbacks.likelihood=null")
+    assert command("stage=evaluate", f"run={trained}", *words) == 0
+    metric = json.loads((trained / "metrics.json").read_text())["fid/digits/ema"]
+    assert metric["protocol"]["sampler"]["name"] == "Ancestral"
+    assert metric["protocol"]["sampler"]["steps"] == 2
+    assert metric["protocol"]["n"] == 30
+    assert metric["step"] == step == 30
+
+
+def test_an_export_samples_like_its_run_and_starts_another(trained, tmp_path):
+    assert command("stage=export", f"run={trained}") == 0
+    export = trained / "export"
+    assert {path.name for path in export.iterdir()} == {"config.yaml", "model.safetensors"}
+    assert torch.equal(lightning_gen.load(export).sample(3), lightning_gen.load(trained).sample(3))
+    for source in (export, trained, trained / "checkpoints" / "last.ckpt"):
+        folder = tmp_path / source.name
+        assert command(*TINY, "trainer.max_steps=1", "module.optimizer.lr=0.0", f"init={source}", f"run={folder}") == 0
+        assert torch.equal(lightning_gen.load(folder).sample(3), lightning_gen.load(trained).sample(3))
+
+
+def test_init_that_does_not_fit_is_one_sentence(trained, tmp_path, capsys):
+    words = [word for word in TINY if "channels" not in word]
+    assert command(*words, "net.channels=12", f"init={trained}", f"run={tmp_path / 'x'}") == 2
+    assert "does not fit this network" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentences"),
+    [
+        (["experiment=ddpm_cifr"], ["experiment=ddpm_cifr does not exist", "did you mean ddpm_cifar?"]),
+        (["sampler=ddmi"], ["sampler=ddmi does not exist", "did you mean ddim?"]),
+        (["sed=1"], ["sed is no key of the config", "did you mean seed?"]),
+        (["trainer.max_step=3"], ["trainer.max_step", "did you mean max_steps?"]),
+        (["module.optimizer.lr=abc"], ["module.optimizer.lr is 'abc'", "float"]),
+        (["seed=one"], ["seed is 'one'", "int"]),
+        (["stage=fitt"], ["stage is 'fitt'", "did you mean fit?"]),
+        (["module.optimizer._target_=torch.optim.Adm"], ["did you mean Adam?"]),
+        (["module.optimizer._target_=torch.load"], ["module.optimizer._target_ is torch.load", "allow"]),
+        (["net._target_=shutil.copyfile"], ["net._target_ is shutil.copyfile"]),
+        (["data.root=${oc.env:HOME}"], ["oc.env"]),
+        (["seed=1=2"], ["seed=1=2 cannot be read"]),
+        (["data=npz"], ["data.path is missing"]),
+        (
+            ["sed=1", "experiment=ddpm_cifr"],
+            ["sed is no key", "ddpm_cifr does not exist"],
+        ),
+        (
+            ["trainer.max_step=3", "module.optimizer.lr=abc", "net.chanels=3", "quality.nn=3"],
+            ["max_steps?", "'abc'", "channels?", "quality.nn"],
+        ),
+        # What needs the objects themselves:
+        (["trainer.devices=64"], ["trainer.devices is 64", "torchrun"]),
+        (["sampler.clip=[0,1]"], ["sampler.clip is [0, 1]", "-1.0"]),
+        (["sampler.steps=2000"], ["1 <= steps <= 1000, got 2000"]),
+        (["data.batch_size=5000"], ["5000"]),
+        (["net.groups=7"], ["7"]),
+        (["quality=inception"], ["weights"]),
+        (["init=nowhere"], ["nowhere/config.yaml does not exist"]),
+        (["stage=sample", "run=nowhere"], ["nowhere/config.yaml does not exist", "stage=fit"]),
+    ],
+)
+def test_wrong_input_gets_sentences_exit_two_and_no_folder(words, sentences, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if not any(word.startswith("run=") for word in words):
+        words = [*words, "logger=none"]
+    assert command(*words) == 2
+    error = capsys.readouterr().err
+    for sentence in sentences:
+        assert sentence in error
+    assert "Traceback" not in error
+    assert all(line.startswith("error: ") for line in error.splitlines()), error
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_an_experiment_without_its_first_line_is_named(tmp_path):
+    from lightning_gen.build import check
+
+    assert any("@package _global_" in fault for fault in check({"experiment": {"seed": 1}}))
+
+
+def test_config_errors_need_no_heavy_import():
+    code = (
+        "import sys, run\n"
+        "assert run.main(['sed=1', 'experiment=ddpm_cifr']) == 2\n"
+        "assert run.main(['trainer.max_step=3', 'module.optimizer.lr=abc']) == 2\n"
+        "heavy = {'torch', 'pytorch_lightning', 'torchmetrics', 'wandb', 'matplotlib', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_help_and_completion_need_no_heavy_import():
+    code = (
+        "import sys, run\n"
+        "for words in (['--help'], ['--cfg', 'job'], ['-sc', 'query=bash']):\n"
+        "    try:\n"
+        "        run.main(words)\n"
+        "    except SystemExit as leave:\n"
+        "        assert not leave.code, (words, leave.code)\n"
+        "assert not {'torch', 'pytorch_lightning', 'wandb'} & set(sys.modules)\n"
+    )
+    environment = {**os.environ, "COMP_LINE": "python run.py experiment=ddpm_c", "COMP_POINT": "31"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True, env=environment
+    )
+    assert "experiment=ddpm_cifar" in done.stdout
+
+
+def test_divergence_stops_with_its_place_and_leaves_the_last_good_weights(tmp_path, capsys):
+    words = (*TINY, "trainer.max_steps=50", "module.optimizer.lr=1e30", "trainer.gradient_clip_val=null")
+    words += ("callbacks.checkpoints.every_n_steps=1", f"run={tmp_path / 'r'}")
+    assert command(*words) == 1
+    error = capsys.readouterr().err
+    assert "not finite" in error and "step" in error and "weights were not touched" in error
+    weights = torch.load(tmp_path / "r" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    assert not (tmp_path / "r" / "metrics.json").exists()
