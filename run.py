@@ -84,7 +84,7 @@ class Session:
         self.module = build_module(config)
         self.resuming = fitting and folder.last.is_file()
         if config["init"] and not self.resuming:
-            self.start_from(RunFolder.of(Path(config["init"])))
+            self.start_from(Path(config["init"]))
         elif not fitting:
             self.module.load_state_dict(folder.weights())
             self.module.trained_steps = 0 if folder.exported.is_file() else folder.checkpoint()["global_step"]
@@ -103,29 +103,35 @@ class Session:
             use_distributed_sampler=False,
         )
 
-    def start_from(self, other: RunFolder) -> None:
-        """Take the averaged weights of another run or export into the raw and the averaged model."""
-        weights = {key.split(".", 1)[1]: value for key, value in averaged(other.weights()).items()}
+    def start_from(self, path: Path) -> None:
+        """Take the averaged weights of another run, checkpoint or export into the raw and the averaged model."""
+        other = RunFolder.of(path)
+        other.config()
+        weights = {key.split(".", 1)[1]: value for key, value in averaged(other.weights(path)).items()}
         for model in (self.module.model, self.module.averaged):
             try:
                 model.load_state_dict(weights)
             except RuntimeError as error:
-                raise ValueError(f"init={other.path} does not fit this network: {str(error).splitlines()[1]}") from None
+                raise ValueError(f"init={path} does not fit this network: {str(error).splitlines()[1]}") from None
 
     def fit(self) -> None:
         """Train from the start, or from last.ckpt where there is one."""
-        if self.trainer.is_global_zero:
+        last = self.folder.last if self.resuming else None
+        self.start(self.trainer.fit, self.module, datamodule=self.data, ckpt_path=last, weights_only=True)
+
+    def begin(self) -> None:
+        """Everything has been checked and set up: from here on there is a run, and its config stands."""
+        self.begun = True
+        if self.config["stage"] == "fit" and self.trainer.is_global_zero and self.trainer.training:
             self.folder.store(self.config)
             parameters = sum(p.numel() for p in self.module.model.parameters())
             print(
                 f"{self.folder.path}: {type(self.module).__name__} with {parameters:,} parameters on {self.data.name}"
             )
-        last = self.folder.last if self.resuming else None
-        self.start(self.trainer.fit, self.module, datamodule=self.data, ckpt_path=last, weights_only=True)
 
     def evaluate(self) -> None:
         """Let the callbacks measure and draw, then show what came out and where it lies."""
-        self.start(self.trainer.test, self.module, datamodule=self.data, verbose=False)
+        self.start(self.trainer.test, self.module, datamodule=self.data, verbose=False, weights_only=True)
         if self.trainer.is_global_zero:
             from callbacks.record import read_metrics
             from callbacks.report import closing_table, write_report
@@ -140,15 +146,13 @@ class Session:
         """Run the trainer; what callbacks and data refuse before the first batch is the user's input too."""
         from pytorch_lightning.callbacks import LambdaCallback
 
-        begun: list[bool] = []
-        watch = LambdaCallback(
-            on_train_start=lambda *_: begun.append(True), on_test_start=lambda *_: begun.append(True)
-        )
-        self.trainer.callbacks.append(watch)
+        self.begun = False
+        watch = LambdaCallback(on_train_start=lambda *_: self.begin(), on_test_start=lambda *_: self.begin())
+        self.trainer.callbacks.insert(0, watch)
         try:
             call(*args, **kwargs)
         except (ValueError, TypeError, FileNotFoundError) as error:
-            if begun or os.environ.get("LIGHTNING_GEN_TRACEBACK"):
+            if self.begun or os.environ.get("LIGHTNING_GEN_TRACEBACK"):
                 raise
             raise fault(error) from error
         finally:

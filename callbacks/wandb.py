@@ -159,6 +159,10 @@ class Wandb(Logger):
             if not guard.failed:
                 self._failed, self.mode = False, mode
                 return run
+            with self._guard():
+                import wandb
+
+                wandb.teardown()  # else the failed start keeps the run's id in use
         return DummyExperiment()
 
     def _identity(self) -> str:

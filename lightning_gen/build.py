@@ -14,7 +14,7 @@ from lightning_gen import signatures
 from lightning_gen.run_folder import RunFolder
 
 Config = dict[str, Any]
-Stage = Literal["fit", "evaluate", "sample", "export"]
+STAGES = ("fit", "evaluate", "sample", "export")
 
 # What the builder itself passes to the node's constructor, so that no YAML has to.
 GIVEN = {
@@ -100,9 +100,10 @@ def launch(task: Callable[[Config, RunFolder], None], configs: Path, argv: Seque
                 ["the config reads an environment value (oc.env), and configs are stored: write the value"]
             )
         config = OmegaConf.to_container(composed, resolve=True)
-        run = config.get("run") or name
-        if not config.get("run") and "-m" in flags or "--multirun" in flags:
-            run = "-".join([run, *swept(HydraConfig.get().overrides.task)])
+        hydra_config = HydraConfig.get()
+        run = config.get("run") or name or f"outputs/{hydra_config.runtime.choices['experiment']}"
+        if not config.get("run") and {"-m", "--multirun"} & set(flags):
+            run = "-".join([run, *swept(hydra_config.overrides.task)])
         faults = check(config)
         if faults:
             raise ConfigError(faults)
@@ -128,7 +129,8 @@ def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], s
     """The primary config's name, the overrides for Hydra, and the run folder's default name.
 
     A value is set whether its YAML names the key or not (the signatures know the right keys), and for the stages
-    after fit the run folder's config.yaml is the base, in which a named group replaces its node.
+    after fit the run folder's config.yaml is the base, in which a named group replaces its node. The name is empty
+    where the chosen experiment gives it.
     """
     from hydra.core.config_store import ConfigStore
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -161,11 +163,14 @@ def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], s
             words.append(word if word.startswith("~") else f"++{plain}")
     if faults:
         raise ConfigError(faults)
+    if values.get("stage", "fit") == "fit" or values["stage"] not in STAGES:
+        return "config", [*groups.values(), *words], ""
     experiment = groups.get("experiment", "experiment=ddpm_digits").split("=", 1)[1]
     name = values.get("run") or f"outputs/{experiment}"
-    if values.get("stage", "fit") == "fit" or values.get("stage") not in Stage.__args__:
-        return "config", [*groups.values(), *words], f"outputs/{experiment}" if "," not in experiment else "outputs/"
-    stored = RunFolder(Path(name)).config()
+    try:
+        stored = RunFolder(Path(name)).config()
+    except FileNotFoundError as error:
+        raise ConfigError([str(error)]) from None
     groups.pop("experiment", None)
     defaults = [{group: word.split("=", 1)[1].split(",")[0]} for group, word in groups.items()]
     node = {key: value for key, value in stored.items() if key not in groups}

@@ -180,7 +180,7 @@ def test_an_export_samples_like_its_run_and_starts_another(trained, tmp_path):
     assert {path.name for path in export.iterdir()} == {"config.yaml", "model.safetensors"}
     assert torch.equal(lightning_gen.load(export).sample(3), lightning_gen.load(trained).sample(3))
     for source in (export, trained, trained / "checkpoints" / "last.ckpt"):
-        folder = tmp_path / source.name
+        folder = tmp_path / source.stem
         assert command(*TINY, "trainer.max_steps=1", "module.optimizer.lr=0.0", f"init={source}", f"run={folder}") == 0
         assert torch.equal(lightning_gen.load(folder).sample(3), lightning_gen.load(trained).sample(3))
 
@@ -202,7 +202,7 @@ def test_init_that_does_not_fit_is_one_sentence(trained, tmp_path, capsys):
         (["module.optimizer.lr=abc"], ["module.optimizer.lr is 'abc'", "float"]),
         (["seed=one"], ["seed is 'one'", "int"]),
         (["stage=fitt"], ["stage is 'fitt'", "did you mean fit?"]),
-        (["module.optimizer._target_=torch.optim.Adm"], ["did you mean Adam?"]),
+        (["module.optimizer._target_=torch.optim.Adm"], ["did you mean torch.optim.Adam?"]),
         (["module.optimizer._target_=torch.load"], ["module.optimizer._target_ is torch.load", "allow"]),
         (["net._target_=shutil.copyfile"], ["net._target_ is shutil.copyfile"]),
         (["data.root=${oc.env:HOME}"], ["oc.env"]),

@@ -205,8 +205,10 @@ class GenerativeModule(LightningModule):
         draws the same n samples. `progress` is called after each step of a block, `work` times in all.
         """
         for index in range(rank, -(-n // size), world):
-            for step, x in enumerate(self.trajectory(size, seed, sampler, weights, index)):
-                if step and progress is not None:
+            states = self.trajectory(size, seed, sampler, weights, index)
+            x = next(states)
+            for x in states:
+                if progress is not None:
                     progress()
             yield index * size, x[: n - index * size]
 

@@ -53,8 +53,9 @@ class Health:
         what = (
             f"training loss is not finite on rank {', '.join(map(str, ranks))}" if ranks else "gradient is not finite"
         )
+        steps = f"{self.first + 1} to {trainer.global_step + 1}"
         raise NonFinite(
-            f"{what}, at one of the optimizer steps {self.first + 1} to {trainer.global_step + 1}: the weights were not touched by it; "
+            f"{what}, at one of the optimizer steps {steps}: the weights were not touched by it; "
             "lower module.optimizer.lr, or set trainer.gradient_clip_val"
         )
 

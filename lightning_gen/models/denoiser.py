@@ -80,4 +80,6 @@ class Denoiser(ScoreModel):
 
     def network(self, x: Tensor, c_in: Tensor, c_noise: Tensor) -> Tensor:
         """F(c_in x, c_noise) in the dtype of x, (B, ...); bfloat16 would merge neighbouring times."""
-        return self.call(self.net, expand(c_in, x) * x, c_noise.to(torch.promote_types(x.dtype, torch.float32))).to(x.dtype)
+        return self.call(self.net, expand(c_in, x) * x, c_noise.to(torch.promote_types(x.dtype, torch.float32))).to(
+            x.dtype
+        )

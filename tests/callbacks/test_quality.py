@@ -164,7 +164,7 @@ def test_global_generator_and_mode_are_left_alone(tmp_path, digits):
 
 def _fitted(folder: Path, quality: Quality | None) -> tuple[Noisy, object]:
     torch.manual_seed(3)
-    module, runner = Noisy(), trainer(folder, quality, max_epochs=2, num_sanity_val_steps=1, limit_train_batches=3)
+    module, runner = Noisy(), trainer(folder, quality, max_epochs=3, num_sanity_val_steps=1, limit_train_batches=3)
     runner.fit(module, datamodule=Digits())
     return module, runner
 

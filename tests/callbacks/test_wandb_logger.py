@@ -120,10 +120,11 @@ def test_a_failing_start_falls_back_to_offline_and_is_said_once(tmp_path, monkey
         return run
 
     stand_in(monkeypatch, init)
+    sys.modules["wandb"].teardown = lambda: asked.append(("teardown", asked[0][1]))
     logger = Wandb(folder=str(tmp_path))
     for step in range(3):
         logger.log_metrics({"loss": 1.0}, step)
-    assert [mode for mode, _ in asked] == ["online", "offline"] and len({name for _, name in asked}) == 1
+    assert [what for what, _ in asked] == ["online", "teardown", "offline"] and len({name for _, name in asked}) == 1
     assert [item["trainer/global_step"] for item in run.logged] == [0, 1, 2]
     assert len(re.findall("no network", capsys.readouterr().err)) == 1
 

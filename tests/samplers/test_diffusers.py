@@ -59,7 +59,9 @@ def test_ddim_is_diffusers_ddim(spacing, eta, clip):
     )
     model, x, g = Denoiser(Net(), DiscreteVP(linear_betas(100))), start(), torch.Generator().manual_seed(3)
     ours = list(DDIM(20, eta, clip, spacing).trajectory(model, x, torch.Generator().manual_seed(3)))
-    theirs = walk(scheduler, linear_betas(100), 20, lambda t: {"generator": g}, x, eta=eta, use_clipped_model_output=True)
+    theirs = walk(
+        scheduler, linear_betas(100), 20, lambda t: {"generator": g}, x, eta=eta, use_clipped_model_output=True
+    )
     # diffusers adds noise with the last step too, where its variance is zero to rounding.
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
