@@ -89,9 +89,8 @@ class Session:
             self.module.load_state_dict(folder.weights())
             self.module.trained_steps = 0 if folder.exported.is_file() else folder.checkpoint()["global_step"]
         logger = config.get("logger")
-        loggers = (
-            [build(logger, **({"folder": str(folder.path)} if "Wandb" in logger["_target_"] else {}))] if logger else []
-        )
+        place = {"folder": str(folder.path)} if logger and logger["_target_"].startswith("callbacks.") else {}
+        loggers = [build(logger, **place)] if logger else []
         nodes = {**(config.get("callbacks") or {}), "quality": config.get("quality")}
         self.trainer = build(
             {**config["trainer"], **processes(config["trainer"])},

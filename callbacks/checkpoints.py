@@ -109,7 +109,7 @@ class Checkpoints(Checkpoint):
         if step != self.saved and (stop or step % self.every_n_steps == 0):
             self.save(trainer, "last.ckpt")
         if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:
-            trainer.save_checkpoint(self.folder(trainer) / f"step-{step:08d}.ckpt")
+            trainer.save_checkpoint(self.folder(trainer) / f"step-{step:08d}.ckpt", weights_only=False)
         if stop:
             raise Stopped(f"stopped by a signal at step {step}, saved: the same command resumes")
 
@@ -125,7 +125,7 @@ class Checkpoints(Checkpoint):
         value = float(trainer.callback_metrics[self.monitor])
         if self.best is None or (value < self.best if self.mode == "min" else value > self.best):
             self.best = value
-            trainer.save_checkpoint(self.folder(trainer) / "best.ckpt")
+            trainer.save_checkpoint(self.folder(trainer) / "best.ckpt", weights_only=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last step."""
@@ -140,5 +140,5 @@ class Checkpoints(Checkpoint):
 
     def save(self, trainer: Trainer, name: str) -> None:
         """Write checkpoints/`name`."""
-        trainer.save_checkpoint(self.folder(trainer) / name)
+        trainer.save_checkpoint(self.folder(trainer) / name, weights_only=False)
         self.saved = trainer.global_step

@@ -149,8 +149,8 @@ def _draw_panel(axes: Any, panel: str, named: Series, curves: Series) -> None:
     positive = len(every) > 0 and every.min() > 0
     if positive and panel != "speed/share" and np.quantile(every, 0.99) > 10 * np.quantile(every, 0.01):
         axes.set_yscale("log")
-    if panel == "speed/share":
-        axes.set_ylim(0, 1)
+    if panel.startswith("speed/"):
+        axes.set_ylim(0, 1 if panel == "speed/share" else None)
     axes.set_xlabel("optimizer steps")
     axes.xaxis.set_major_locator(_whole_steps())
     axes.grid(True, color="#e3e3e3", linewidth=0.7)

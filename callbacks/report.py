@@ -71,7 +71,7 @@ def write_report(folder: str | Path) -> Path:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         # whatever a name or a config holds, the page loads and runs nothing
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; "
         "style-src 'unsafe-inline'\">\n"
         f"<title>{escape(folder.resolve().name)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(part for part in parts if part)
@@ -177,7 +177,7 @@ def _newest(folder: Path, kind: str, ending: str = "png") -> Path | None:
     """The picture of the most steps; where none is named by its step, the one written last."""
     found = list((folder / "samples").glob(f"{kind}-*.{ending}"))
     numbered = [path for path in found if re.fullmatch(rf"{kind}-\d+", path.stem)]
-    return min(numbered, default=None) or max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return max(numbered, default=None) or max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _side_by_side(*figures: str) -> str:

@@ -33,6 +33,7 @@ ALLOWED = (
     "torchvision.transforms.v2.*",
 )
 OWN = ("lightning_gen", "callbacks")
+FUNCTIONS = ("lightning_gen.losses.", "lightning_gen.process.")
 SPECIAL = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")  # Hydra's own keys
 SCALARS = {"int": "int", "float": "float", "bool": "bool", "str": "str", "None": "null"}
 LISTS = {"list", "List", "Sequence", "Iterable", "Collection", "MutableSequence", "set", "Set", "frozenset"}
@@ -201,6 +202,9 @@ def permitted(target: str, allowed: Callable[[str], bool] | Sequence[str] = ALLO
         return False
     found = locate(target)
     if found is None or not isinstance(found[1], ast.ClassDef | ast.FunctionDef):
+        return False
+    # Of our functions only what makes losses and schedules: others write files, or load them.
+    if isinstance(found[1], ast.FunctionDef) and target.split(".")[0] in OWN and not target.startswith(FUNCTIONS):
         return False
     # lightning_gen.randomness.torch.load, or a function that one of our modules imports, is not ours.
     return found[0].module.split(".")[0] == target.split(".")[0]

@@ -207,7 +207,7 @@ class GenerativeModule(LightningModule):
         for index in range(rank, -(-n // size), world):
             states = self.trajectory(size, seed, sampler, weights, index)
             x = next(states)
-            for x in states:
+            for x in states:  # noqa: B007
                 if progress is not None:
                     progress()
             yield index * size, x[: n - index * size]

@@ -34,7 +34,7 @@ class Health:
         """Take in the gradient of one update; `bad` becomes 1 on every rank if anything on any rank is not finite."""
         self.norms, self.updates = self.norms + norm.detach().float(), self.updates + 1
         fine = self.finite & torch.isfinite(norm)
-        bad = torch.logical_not(fine).float().reshape(1)
+        bad = torch.logical_not(fine).float()  # (), as fused optimizers want found_inf
         if trainer.world_size > 1:
             torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
         # Once bad, always bad: nothing may move the weights until the host has read the flag and stopped.

@@ -74,24 +74,25 @@ def test_the_numbers_are_those_of_exactly_n_images(alone, digits):
     assert frechet_distance(*moments(floored), *moments(real)) != pytest.approx(fid, rel=1e-6)
 
 
-def test_held_out_images_are_measured_and_the_model_at_their_number(alone, digits):
-    found = _metrics(alone / "150")
+def test_held_out_images_are_measured_and_the_model_at_their_number(alone, tmp_path, digits):
+    measure(tmp_path, 360)
+    found = _metrics(tmp_path / "360")
     train, test = (_by_hand(digits.split(name).images(slice(None)))[0] for name in ("train", "test"))
     exact = frechet_distance(*moments(test), *moments(train))
     assert found["fid/projection/held-out"]["value"] == pytest.approx(exact, rel=1e-6)
-    assert found["fid/projection/held-out"]["protocol"]["n"] == len(test) == 150
-    assert not [name for name in found if "-n" in name]  # 150 against 150: nothing to match
+    assert found["fid/projection/held-out"]["protocol"]["n"] == len(test) == 360
+    assert not [name for name in found if "-n" in name]  # 360 against 360: nothing to match
     fewer = _metrics(alone / "50")
-    assert fewer["fid/projection/held-out"]["protocol"]["n"] == 50  # of 150, drawn by the seed
+    assert fewer["fid/projection/held-out"]["protocol"]["n"] == 50  # of 360, drawn by the seed
 
 
 def test_more_samples_than_held_out_images_get_a_row_at_their_number(tmp_path, digits):
-    measure(tmp_path, 170)
-    found, train = _metrics(tmp_path / "170"), _by_hand(digits.split("train").images(slice(None)))[0]
-    first = _by_hand(_drawn(170)[:150])[0]
-    matched = found["fid/projection/ema-n150"]
+    measure(tmp_path, 380)
+    found, train = _metrics(tmp_path / "380"), _by_hand(digits.split("train").images(slice(None)))[0]
+    first = _by_hand(_drawn(380)[:360])[0]
+    matched = found["fid/projection/ema-n360"]
     assert matched["value"] == pytest.approx(frechet_distance(*moments(first), *moments(train)), rel=1e-6)
-    assert matched["protocol"]["n"] == 150 and found["fid/projection/ema"]["protocol"]["n"] == 170
+    assert matched["protocol"]["n"] == 360 and found["fid/projection/ema"]["protocol"]["n"] == 380
 
 
 def test_every_number_carries_its_protocol(alone, digits):
@@ -101,7 +102,7 @@ def test_every_number_carries_its_protocol(alone, digits):
         "features": "projection",
         "reference": "train",
         "reference_fingerprint": digits.split("train").fingerprint(),
-        "n_reference": 1500,
+        "n_reference": 1300,
         "sampler": {"name": "noise"},
         "weights": "ema",
         "seed": 0,
@@ -201,7 +202,7 @@ def test_raw_is_measured_and_named_where_asked_or_where_no_average_is_kept(tmp_p
 
 
 def test_reference_features_are_made_once(tmp_path):
-    for seen in (1500 + 150 + 20, 20):
+    for seen in (1300 + 360 + 20, 20):
         features = Projection()
         quality = Quality(features, n=20, kid_subsets=2, cache=str(tmp_path))
         trainer(tmp_path, quality).test(Noisy(), datamodule=Digits(), verbose=False)

@@ -169,14 +169,15 @@ def test_floats_are_no_picture(known, make_trainer):
         log_image(make_trainer(), "x", np.zeros((2, 2, 3), np.float32))
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, step):
     path = tmp_path / "metrics.json"
     write_atomically(path, b"old")
 
-    def fail(fd: int) -> None:
+    def fail(*args: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(os, step, fail)
     with pytest.raises(OSError, match="no space"):
         write_atomically(path, b"new and longer")
     assert path.read_bytes() == b"old"

@@ -51,7 +51,7 @@ def test_it_is_a_good_classifier_and_says_how_good(digits, trained):
     assert accuracy >= 0.98
     described = trained.identity()
     assert (
-        described["features_accuracy"] == pytest.approx(accuracy) and described["features_accuracy_on"] == "test (150)"
+        described["features_accuracy"] == pytest.approx(accuracy) and described["features_accuracy_on"] == "test (360)"
     )
     assert described["features_sha256"] == digest(trained.net.state_dict())
     assert (trained.name, trained.dim, trained.classes) == ("digits", 64, 10)
@@ -171,4 +171,4 @@ def test_reference_is_kept_by_content(digits, trained, tmp_path, monkeypatch):
     extract = type(trained).extract
     monkeypatch.setattr(type(trained), "extract", lambda self, x: calls.append(len(x)) or extract(self, x))
     reference(Split(255 - test.images(slice(None)), test.labels(slice(None))), trained, tmp_path)
-    assert sum(calls) == 150
+    assert sum(calls) == 360

@@ -1,0 +1,69 @@
+# make demo       train, sample and measure a DDPM on handwritten digits: python run.py
+# make test       the quick tests            make test-slow  those that take minutes
+# make lint       ruff                       make clean      remove the environment and what tools left behind
+#
+# PYTHON=/path/to/python3.12 chooses the interpreter, VENV=folder the environment, ARGS="..." goes to run.py or to pytest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.PHONY: demo test test-slow lint clean
+
+VENV := .venv
+ARGS :=
+IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+# Each is tried by running it: pyenv puts names on the PATH that start nothing.
+PYTHON := $(shell for name in python3 python python3.12 python3.11 python3.13; do \
+	$$name -c '$(IN_RANGE)' >/dev/null 2>&1 && echo $$name && break; done)
+PACKAGE := setup.cfg pyproject.toml constraints.txt
+
+demo: $(VENV)/.demo
+	$(VENV)/bin/python run.py $(ARGS)
+
+test: $(VENV)/.test
+	$(VENV)/bin/python -m pytest -q $(ARGS)
+
+test-slow: $(VENV)/.test
+	$(VENV)/bin/python -m pytest -q -m slow $(ARGS)
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.demo: $(PACKAGE) | $(VENV)/.uv
+	$(call install,.)
+	touch $@
+
+$(VENV)/.test: $(PACKAGE) | $(VENV)/.uv
+	$(call install,.[test])
+	touch $@ $(VENV)/.demo
+
+$(VENV)/.uv:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "error: no Python 3.11, 3.12 or 3.13 is on the PATH: make PYTHON=/path/to/python3.12" >&2; exit 2; fi
+	@if ! found=$$("$(PYTHON)" --version 2>&1); then \
+		echo "error: PYTHON is $(PYTHON), which does not start: make PYTHON=/path/to/python3.12" >&2; exit 2; fi; \
+	if ! "$(PYTHON)" -c '$(IN_RANGE)'; then \
+		echo "error: $(PYTHON) is $$found, 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.12" >&2; exit 2; fi
+	"$(PYTHON)" -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet uv
+	touch $@
+
+# uv does not read pip's settings (pip.conf, PIP_...): index, links and certificate are handed on to it. With extra indexes
+# pip takes the best version of any of them.
+define install
+pip_says() { $(VENV)/bin/python -m pip config list | sed -n "s|^$$1\.$$2='\(.*\)'$$|\1|p" | sed 's|\\n| |g'; }; \
+setting() { for place in :env: install global; do value=$$(pip_says $$place $$1); \
+	if [ -n "$$value" ]; then echo $$value; return; fi; done; }; \
+give() { if [ -n "$$2" ] && [ -z "$${!1:-}" ]; then export "$$1=$$2"; fi; }; \
+give UV_DEFAULT_INDEX "$$(setting index-url)"; \
+if [ -z "$${UV_INDEX:-}" ] && [ -n "$$(setting extra-index-url)" ]; then \
+	give UV_INDEX "$$(setting extra-index-url)"; give UV_INDEX_STRATEGY unsafe-best-match; fi; \
+give UV_FIND_LINKS "$$(setting find-links | tr ' ' ,)"; \
+give UV_INSECURE_HOST "$$(setting trusted-host)"; \
+give SSL_CERT_FILE "$$(setting cert)"; \
+$(VENV)/bin/python -m uv pip install --python $(VENV)/bin/python -c constraints.txt -e '$(1)'
+endef

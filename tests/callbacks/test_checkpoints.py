@@ -1,0 +1,73 @@
+"""Checkpoints: last is the newest whatever a metric does, best is the best, and writing is all or nothing."""
+
+import pytest
+import torch
+from pytorch_lightning import Callback
+
+from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from tests.families.test_base import digits_module, fit
+
+
+class Worse(Callback):
+    """A metric that gets worse all the time."""
+
+    def on_validation_end(self, trainer, module):
+        trainer.callback_metrics["fid"] = torch.tensor(float(trainer.global_step))
+
+
+def steps(folder):
+    return {
+        path.name: torch.load(path, weights_only=True)["global_step"]
+        for path in (folder / "checkpoints").glob("*.ckpt")
+    }
+
+
+def test_last_is_the_newest_step_though_the_metric_gets_worse(tmp_path):
+    saving = Checkpoints(every_n_steps=2, monitor="fid", keep_every_n_steps=4)
+    fit(digits_module(), tmp_path, Worse(), saving, max_steps=9, val_check_interval=3, plugins=[AtomicCheckpointIO()])
+    assert steps(tmp_path) == {
+        "last.ckpt": 9,
+        "best.ckpt": 3,
+        "step-00000004.ckpt": 4,
+        "step-00000008.ckpt": 8,
+    }
+
+
+def test_a_kill_in_the_middle_of_a_save_leaves_the_old_file(tmp_path, monkeypatch):
+    io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
+    io.save_checkpoint({"global_step": 1}, path)
+    real = torch.save
+
+    def torn(value, file):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", torn)
+    with pytest.raises(KeyboardInterrupt):
+        io.save_checkpoint({"global_step": 2}, path)
+    assert io.load_checkpoint(path)["global_step"] == 1
+    monkeypatch.setattr(torch, "save", real)
+    io.save_checkpoint({"global_step": 3}, path)
+    assert io.load_checkpoint(path)["global_step"] == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("ran",))
+
+    torch.save({"x": Evil()}, tmp_path / "evil.ckpt")
+    with pytest.raises(Exception, match="[Ww]eights"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "evil.ckpt")
+
+
+def test_a_missing_metric_is_named(tmp_path):
+    with pytest.raises(ValueError, match="monitor is fdi, but the run measures fid"):
+        fit(digits_module(), tmp_path, Worse(), Checkpoints(monitor="fdi"), max_steps=3, val_check_interval=3)
+
+
+@pytest.mark.parametrize("options", [{"every_n_steps": 0}, {"keep_every_n_steps": -1}, {"mode": "best"}])
+def test_wrong_options_are_refused(options):
+    with pytest.raises(ValueError, match="callbacks.checkpoints"):
+        Checkpoints(**options)

@@ -1,0 +1,189 @@
+"""A folder of images, in memory and streamed."""
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from lightning_gen.data import Folder
+
+NAMES = ("train", "val", "test")
+
+
+def ready(data):
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def picture(number: int, width: int = 24, height: int = 16) -> Image.Image:
+    """A gradient that no other number has."""
+    y, x = numpy.mgrid[:height, :width]
+    return Image.fromarray(numpy.stack([x * 9, y * 13, 0 * x + number], axis=-1).astype(numpy.uint8))
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """40 PNG in two nested classes, with files and folders that are no images."""
+    for number in range(40):
+        folder = tmp_path / ("cats" if number % 4 else "birds") / f"set{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        picture(number).save(folder / f"{number:02}.{'PNG' if number % 3 else 'png'}")
+    (tmp_path / "cats" / "notes.txt").write_text("no image")
+    (tmp_path / "cats" / "._00.png").write_bytes(b"no image")
+    return tmp_path
+
+
+def numbers(data, name) -> list[int]:
+    return data.split(name).images(slice(None))[:, 2, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("limit", [0, 2**20])
+def test_every_image_is_in_one_split_with_its_class(classes, limit):
+    data = ready(Folder(str(classes), val_size=5, test_size=0.2, memory_limit=limit, workers=0))
+    assert data.shape == (3, 16, 24) and data.classes == 2
+    assert [len(data.split(name)) for name in NAMES] == [27, 5, 8]
+    assert sorted(number for name in NAMES for number in numbers(data, name)) == list(range(40))
+    for name in NAMES:
+        assert data.split(name).labels(slice(None)).tolist() == [int(number % 4 > 0) for number in numbers(data, name)]
+
+
+def test_streamed_batches_equal_those_in_memory(classes):
+    options = {"batch_size": 6, "size": 8, "flip": True, "seed": 4}
+    kept = ready(Folder(str(classes), **options))
+    streamed = ready(Folder(str(classes), memory_limit=0, workers=2, **options))
+    assert type(kept.split("train")) is not type(streamed.split("train"))
+    assert kept.split("train").fingerprint() == streamed.split("train").fingerprint()
+    before = torch.get_rng_state()
+    for make in ("train_dataloader", "train_dataloader", "val_dataloader", "test_dataloader"):
+        pairs = list(zip(getattr(kept, make)(), getattr(streamed, make)(), strict=True))
+        assert pairs
+        for left, right in pairs:
+            assert left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
+    assert torch.equal(before, torch.get_rng_state())
+    whole, resumed = kept.train_dataloader(), streamed.train_dataloader()
+    rest = list(whole)[2:]
+    resumed.load_state_dict(whole.state_dict() | {"epoch": 0, "batch": 2})
+    for left, right in zip(rest, resumed, strict=True):
+        assert torch.equal(left["x"], right["x"]) and torch.equal(left["index"], right["index"])
+
+
+@pytest.mark.parametrize("limit", [0, 2**20])
+def test_a_damaged_file_is_named(classes, limit):
+    path = next(classes.rglob("17.*"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=f"^{path} cannot be read, it is damaged .*: replace or delete it$"):
+        list(ready(Folder(str(classes), batch_size=4, memory_limit=limit, val_size=0, test_size=0)).train_dataloader())
+
+
+def test_a_flat_folder_has_no_labels_and_reads_every_format(tmp_path):
+    for number, suffix in enumerate(("png", "jpg", "JPEG", "webp", "WebP")):
+        picture(40 * number).save(tmp_path / f"{number}.{suffix}", quality=95)
+    data = ready(Folder(str(tmp_path), batch_size=5, val_size=0, test_size=0))
+    assert data.classes is None and set(next(iter(data.train_dataloader()))) == {"x", "index"}
+    expected = torch.stack([torch.from_numpy(numpy.array(picture(40 * number))) for number in range(5)])
+    difference = data.split("train").images(slice(None)).permute(0, 2, 3, 1).int() - expected.int()
+    assert difference[0].abs().max() == 0
+    assert difference.abs().float().mean() < 4
+
+
+def one(folder, image, **options) -> torch.Tensor:
+    """The image as the data set reads it."""
+    image.save(folder / "one.png")
+    return ready(Folder(str(folder), val_size=0, test_size=0, **options)).split("train").images(slice(None))[0]
+
+
+def test_crop_takes_the_centre_of_the_shorter_side(tmp_path):
+    wide = Image.new("RGB", (40, 16))
+    wide.paste((255, 0, 0), (12, 0, 28, 16))
+    image = one(tmp_path, wide, size=16)
+    assert image.shape == (3, 16, 16)
+    assert (image[0] == 255).all() and (image[1:] == 0).all()
+    assert one(tmp_path, wide, size=8, crop=False).shape == (3, 8, 20)
+    assert one(tmp_path, wide).shape == (3, 16, 40)
+    assert one(tmp_path, wide, size=32).shape == (3, 32, 32)
+
+
+def test_grey_and_colour_are_converted(tmp_path):
+    colour = Image.new("RGB", (8, 8), (10, 200, 60))
+    grey = one(tmp_path, colour, mode="L")
+    assert grey.shape == (1, 8, 8)
+    assert (grey - round(0.299 * 10 + 0.587 * 200 + 0.114 * 60)).abs().max() <= 1
+    back = one(tmp_path, colour.convert("L"))
+    assert back.shape == (3, 8, 8) and torch.equal(back[0], back[2])
+
+
+def test_transparent_pixels_are_white_and_palettes_are_looked_up(tmp_path):
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    image.paste((255, 0, 0, 255), (0, 0, 8, 4))
+    assert one(tmp_path, image)[:, 7, 0].tolist() == [255, 255, 255]
+    assert one(tmp_path, image)[:, 0, 0].tolist() == [255, 0, 0]
+    assert one(tmp_path, image.convert("RGB").convert("P"))[:, 0, 0].tolist() == [255, 0, 0]
+
+
+def test_a_photograph_taken_sideways_is_turned_upright(tmp_path):
+    image = picture(3)
+    turned = image.getexif()
+    turned[0x0112] = 6
+    image.save(tmp_path / "one.png", exif=turned)
+    data = ready(Folder(str(tmp_path), val_size=0, test_size=0))
+    expected = torch.from_numpy(numpy.array(image.rotate(-90, expand=True))).permute(2, 0, 1)
+    assert torch.equal(data.split("train").images(slice(None))[0], expected)
+
+
+@pytest.mark.parametrize("limit", [0, 2**20])
+@pytest.mark.parametrize("options", [{}, {"size": 8, "crop": False}])
+def test_unequal_sizes_are_refused_with_the_remedy(classes, options, limit):
+    picture(50, width=30).save(classes / "cats" / "odd.png")
+    with pytest.raises(ValueError, match="odd.png is .* pixels and others are .*: set size, with crop=true"):
+        data = ready(Folder(str(classes), batch_size=4, val_size=0, test_size=0, memory_limit=limit, **options))
+        list(data.train_dataloader())
+    assert ready(Folder(str(classes), size=8)).shape == (3, 8, 8)
+
+
+def test_a_folder_that_means_something_else_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none is not a folder: set data.path"):
+        ready(Folder(str(tmp_path / "none")))
+    with pytest.raises(FileNotFoundError, match="holds no PNG, JPEG or WebP image: set data.path"):
+        ready(Folder(str(tmp_path)))
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+        picture(1).save(tmp_path / name / "1.png")
+    with pytest.raises(ValueError, match=r"holds splits, not classes \(test, train\): set data.path"):
+        ready(Folder(str(tmp_path)))
+    picture(1).save(tmp_path / "2.png")
+    with pytest.raises(ValueError, match="2.png lies beside class folders"):
+        ready(Folder(str(tmp_path)))
+    picture(1).save(tmp_path / "3.bmp")
+    with pytest.raises(ValueError, match="3.bmp is not PNG, JPEG or WebP: convert it"):
+        ready(Folder(str(tmp_path)))
+
+
+def test_sixteen_bits_are_refused_because_they_would_be_clipped(tmp_path):
+    Image.fromarray(numpy.full((8, 8), 40_000, dtype=numpy.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match="deep.png has more than 8 bits a channel"):
+        ready(Folder(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"mode": "RGBA"}, ValueError, "mode needs RGB or L, got 'RGBA'"),
+        ({"size": 0}, ValueError, "size .* >= 1"),
+        ({"test_size": 1.0}, ValueError, r"test_size needs .* share in \[0, 1\), got 1.0"),
+        ({"val_size": "5"}, TypeError, "val_size"),
+        ({"workers": -1}, ValueError, "workers"),
+        ({"memory_limit": 1.5}, TypeError, "memory_limit"),
+        ({"crop": 1}, TypeError, "crop needs true or false"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_read(options, error, words):
+    with pytest.raises(error, match=words):
+        Folder("nowhere", **options)
+
+
+def test_shares_that_leave_nothing_to_train_on_are_refused(classes):
+    with pytest.raises(
+        ValueError, match="val_size needs a number between 0 and 9, of the 10 samples there are, got 10"
+    ):
+        ready(Folder(str(classes), test_size=30, val_size=10))

@@ -1,0 +1,272 @@
+"""What every family inherits: the average, addressed noise, finite checks, sampling that any ranks repeat."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+
+from lightning_gen.data import Digits, Rings
+from lightning_gen.families import DDPM
+from lightning_gen.families.health import Health
+from lightning_gen.nets import MLP, UNet
+from lightning_gen.result import NonFinite
+from lightning_gen.samplers import DDIM, Ancestral
+
+
+def digits_module(**options):
+    torch.manual_seed(0)
+    net = UNet((1, 8, 8), channels=8, multipliers=(1, 2), blocks=1, attention=(4,), dropout=0.5, groups=4)
+    options = {"steps": 6, "sampler": DDIM(3, clip=(-1, 1)), "value_range": (-1, 1), "shape": (1, 8, 8)} | options
+    return DDPM(net, options.pop("optimizer", partial(torch.optim.Adam, lr=1e-2)), **options)
+
+
+def fit(module, folder, *callbacks, data=None, **options):
+    """A short run on the CPU."""
+    trainer = Trainer(
+        accelerator="cpu",
+        default_root_dir=folder,
+        logger=False,
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        inference_mode=False,
+        use_distributed_sampler=False,
+        callbacks=list(callbacks),
+        **{"max_steps": 5, "log_every_n_steps": 1, "max_epochs": -1} | options,
+    )
+    trainer.fit(module, datamodule=data or Digits(batch_size=64, seed=0))
+    return trainer
+
+
+class Watch(Callback):
+    """The raw and averaged weights after every step, and the losses."""
+
+    def __init__(self):
+        self.raw, self.ema, self.losses = [], [], []
+
+    def on_train_start(self, trainer, module):
+        self.start = [p.detach().clone() for p in module.model.parameters()]
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.raw.append([p.detach().clone() for p in module.model.parameters()])
+        self.ema.append([p.detach().clone() for p in module.averaged.parameters()])
+        self.losses.append(float(outputs["loss"]))
+
+
+@pytest.mark.parametrize("warmup", [False, True])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_average_follows_its_recursion_once_per_optimizer_step(tmp_path, warmup, accumulate):
+    watch = Watch()
+    module = digits_module(ema_decay=0.9, ema_warmup=warmup)
+    fit(module, tmp_path, watch, accumulate_grad_batches=accumulate, max_steps=4)
+    expected = watch.start
+    for n, raw in enumerate(watch.raw[accumulate - 1 :: accumulate], 1):
+        decay = min(0.9, (1 + n) / (10 + n)) if warmup else 0.9
+        expected = [decay * a + (1 - decay) * b for a, b in zip(expected, raw, strict=True)]
+        for a, b in zip(watch.ema[n * accumulate - 1], expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    assert any(not torch.equal(a, b) for a, b in zip(watch.ema[-1], watch.raw[-1], strict=True))
+
+
+def test_callbacks_in_any_place_see_the_average_and_never_a_swap(tmp_path):
+    """Trap: an average that is swapped in for validation is gone for callbacks listed after, and in checkpoints."""
+    seen = []
+
+    class See(Callback):
+        def on_validation_start(self, trainer, module):
+            self.look(module)
+
+        def on_validation_end(self, trainer, module):
+            self.look(module)
+
+        def look(self, module):
+            seen.append(
+                [torch.cat([p.flatten() for p in m.parameters()]).clone() for m in (module.averaged, module.model)]
+            )
+
+    module = digits_module(ema_decay=0.9)
+    fit(module, tmp_path, See(), See(), max_steps=3, val_check_interval=3)
+    assert len(seen) == 4
+    for averaged, raw in seen:
+        assert torch.equal(averaged, seen[0][0]) and torch.equal(raw, seen[0][1])
+    assert not torch.equal(seen[0][0], seen[0][1])
+    keys = module.state_dict().keys()
+    assert {key.replace("ema.", "model.") for key in keys if key.startswith("ema.")} == {
+        key for key in keys if key.startswith("model.")
+    }
+
+
+def test_a_batchs_noise_is_a_function_of_seed_epoch_batch_and_rank_alone(tmp_path):
+    runs = []
+    for disturb in (False, True):
+        watch = Watch()
+
+        class Disturb(Callback):
+            def on_train_batch_start(self, trainer, module, batch, batch_idx):
+                torch.manual_seed(17) if disturb else None  # noqa: B023
+
+        fit(digits_module(ema_decay=None), tmp_path, watch, Disturb())
+        runs.append(watch.losses)
+    assert runs[0] == runs[1]
+    other = Watch()
+    fit(digits_module(ema_decay=None, seed=1), tmp_path, other)
+    assert other.losses != runs[0]
+
+
+def test_dropout_and_noise_differ_between_ranks_and_batches():
+    module, batch = digits_module(), {"x": torch.zeros(8, 1, 8, 8)}
+
+    def loss(epoch, index, rank):
+        place = type("Trainer", (), {"current_epoch": epoch, "global_rank": rank, "world_size": 2})
+        module._trainer = place
+        module.train()
+        return float(DDPM.training_step(module, batch, index))
+
+    class Placed(DDPM):
+        current_epoch = property(lambda self: self._trainer.current_epoch)
+        global_rank = property(lambda self: self._trainer.global_rank)
+
+    module.__class__ = Placed
+    values = [loss(*place) for place in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))]
+    assert len(set(values)) == 4
+    assert loss(0, 0, 1) == values[1]
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_what_is_not_finite_never_reaches_the_weights(tmp_path, where):
+    module = digits_module()
+    watch, loss = Watch(), module.loss
+
+    def broken(model, x, generator):
+        value = loss(model, x, generator)
+        if module.trainer.global_step == 2:
+            # A gradient may overflow though its loss is finite, and a loss be NaN without a gradient.
+            root = next(model.parameters()).flatten()[0]
+            return value + (float("nan") if where == "loss" else (root - root.detach()).abs().sqrt())
+        return value
+
+    module.loss = broken
+    with pytest.raises(NonFinite, match=rf"{where} is not finite.*optimizer steps 3 to 3") as caught:
+        fit(module, tmp_path, watch)
+    assert ("rank 0" in str(caught.value)) == (where == "loss")
+    assert all(torch.equal(a, b) for a, b in zip(watch.raw[-1], module.model.parameters(), strict=True))
+    assert len(watch.raw) == 2
+
+
+def test_a_fused_optimizer_is_held_back_on_the_device():
+    """What a GPU does without asking the host: found_inf = 1 leaves weights and moments as they are."""
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam([parameter], lr=0.1, fused=True)
+    parameter.grad = torch.full((3,), float("nan"))
+    health = Health()
+    health.loss(torch.tensor(1.0))
+    health.gradient(torch.tensor(float("nan")), SimpleNamespace(world_size=1))
+    optimizer.grad_scale, optimizer.found_inf = None, health.bad
+    optimizer.step()
+    assert torch.equal(parameter.detach(), torch.ones(3))
+    optimizer.found_inf, parameter.grad = torch.zeros(()), torch.ones(3)
+    optimizer.step()
+    torch.testing.assert_close(parameter.detach(), torch.full((3,), 0.9))
+
+
+def test_gradients_are_clipped_by_the_trainers_own_key(tmp_path):
+    norms = []
+
+    class Norms(Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            norms.append(torch.nn.utils.get_total_norm([p.grad for p in module.model.parameters()]).item())
+
+        def on_before_zero_grad(self, trainer, module, optimizer):
+            grads = [p.grad for p in module.model.parameters() if p.grad is not None]
+            if grads:
+                norms.append(torch.nn.utils.get_total_norm(grads).item())
+
+    fit(digits_module(), tmp_path, Norms(), gradient_clip_val=0.01)
+    assert norms and max(norms) <= 0.01 * (1 + 1e-4)
+
+
+def test_validation_moves_neither_training_nor_depends_on_it(tmp_path):
+    values = []
+    for every in (1, 3):
+        watch = Watch()
+        module = digits_module(ema_decay=0.9)
+        trainer = fit(module, tmp_path, watch, max_steps=3, val_check_interval=every)
+        values.append((watch.losses, float(trainer.callback_metrics["val/loss/ema"])))
+    assert values[0] == values[1]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_any_number_of_ranks_draws_the_same_samples(world):
+    module = digits_module()
+    whole = module.sample(20, seed=4, size=8)
+    parts = {}
+    for rank in range(world):
+        parts |= dict(module.blocks(20, 4, size=8, rank=rank, world=world))
+    together = torch.cat([parts[start] for start in sorted(parts)])
+    assert torch.equal(module.decode(together).clamp(0, 1), whole)
+    assert sum(module.work(20, size=8, rank=rank, world=world) for rank in range(world)) == 3 * 3
+    assert torch.equal(module.sample(3, seed=4, size=8), whole[:3])
+    assert not torch.equal(module.sample(3, seed=5, size=8), whole[:3])
+    assert whole.unique(dim=0).shape[0] == 20
+
+
+def test_sampling_uses_the_average_without_dropout_and_leaves_modes_and_generators(tmp_path):
+    module = digits_module(ema_decay=0.5)
+    fit(module, tmp_path, max_steps=3)
+    module.train()
+    before, calls = torch.get_rng_state(), []
+    first = module.sample(4, size=4)
+    assert torch.equal(first, module.sample(4, size=4))
+    assert torch.equal(before, torch.get_rng_state())
+    assert module.ema.training and module.model.training
+    for _, x in module.blocks(4, size=4, weights="raw", progress=lambda: calls.append(1)):
+        assert not torch.equal(module.decode(x).clamp(0, 1), first)
+    assert len(calls) == module.work(4, size=4) == 3
+
+
+def test_samples_that_are_not_finite_are_an_error():
+    module = digits_module()
+    with torch.no_grad():
+        next(module.ema.parameters()).fill_(float("nan"))
+    with pytest.raises(NonFinite, match="samples are not finite"):
+        module.sample(2)
+
+
+def test_points_in_the_plane_pass_through_the_same_module(tmp_path):
+    torch.manual_seed(0)
+    module = DDPM(
+        MLP((2,), width=16, depth=1),
+        partial(torch.optim.Adam, lr=1e-3),
+        steps=5,
+        sampler=Ancestral(),
+        shape=(2,),
+        value_range=None,
+    )
+    fit(module, tmp_path, data=Rings(batch_size=64, n=500, val_size=20, test_size=20), max_steps=2)
+    assert module.sample(7).shape == (7, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"ema_decay": 1.0}, "module.ema_decay is 1.0"),
+        ({"schedule": "quadratic"}, "module.schedule is quadratic: choose linear or cosine"),
+        ({"steps": 0}, "module.steps is 0"),
+        ({"sampler": DDIM(7)}, "1 <= steps <= 6, got 7"),
+        ({"sampler": DDIM(3, clip=(0, 1))}, r"sampler.clip is \[0, 1\], the data's range is \(-1, 1\)"),
+    ],
+)
+def test_wrong_options_are_refused_before_any_work(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        digits_module(**options)
+
+
+def test_weights_by_name(tmp_path):
+    module = digits_module(ema_decay=None)
+    assert module.averaged is module.model
+    with pytest.raises(ValueError, match="module.ema_decay is null: ask for raw"):
+        module.weights("ema")

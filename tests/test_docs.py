@@ -1,0 +1,98 @@
+"""What the documents say can be typed, opened and found."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import lightning_gen
+import run as entry
+from lightning_gen.build import KEYS
+from lightning_gen.run_folder import FREE
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+INLINE = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE))
+GROUPS = {folder.name for folder in (ROOT / "experiments").iterdir() if folder.is_dir()}
+
+
+def commands():
+    """The words after run.py, of every such line of the README's blocks."""
+    lines = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines() if "run.py" in line]
+    assert all(line[0] in ("python", "torchrun") for line in lines), lines
+    return [line[line.index("run.py") + 1 :] for line in lines]
+
+
+def table(head):
+    """The names in the first column of the table whose head begins with `head`."""
+    rows = README.split(f"\n| {head} |")[1].split("\n\n")[0].splitlines()[2:]
+    return [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
+
+
+def test_every_command_composes_without_faults(tmp_path, monkeypatch, capsys):
+    """In the README's order: a later stage, and init=, find the folders that the lines before have left."""
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def job(config, folder):
+        assert not config["init"] or Path(config["init"]).is_dir(), config["init"]
+        folder.store(config) if config["stage"] == "fit" else seen.append(config["stage"])
+        if config["stage"] == "export":
+            (folder.path / "export").mkdir()
+
+    monkeypatch.setattr(entry, "job", job)
+    assert len(commands()) >= 10
+    for words in commands():
+        assert entry.main(words) == 0, (words, capsys.readouterr().err)
+    assert set(seen) == {"sample", "evaluate", "export"}
+
+
+def test_every_key_that_the_text_names_is_a_key():
+    assert len(INLINE) > 50
+    for text in INLINE:
+        for key in re.findall(r"(?:^|\s)([a-z_]+)(?:\.[a-z_.]+)?=", text):
+            assert key in {*KEYS, *GROUPS, "key", "group"}, text
+
+
+@pytest.mark.parametrize("group", ["data", "quality"])
+def test_the_tables_name_every_choice(group):
+    assert sorted(table(f"`{group}=`")) == sorted(file.stem for file in (ROOT / "experiments" / group).glob("*.yaml"))
+
+
+def test_what_may_change_between_two_starts_is_what_the_code_lets_change():
+    sentence = re.search(r"refused with the list of differences; only ([^.]*) may change", README)[1]
+    assert set(re.findall(r"`(\w+)`", sentence)) == set(FREE) - {"run"}
+
+
+def test_every_path_exists():
+    top = {path.name for path in ROOT.iterdir()} - {"outputs", "data", "wandb"}
+    paths = [text for text in INLINE if re.fullmatch(r"[\w.-]+(/[\w.-]*)+", text) and text.split("/")[0] in top]
+    assert paths
+    for path in paths:
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_resolves(document):
+    for target in re.findall(r"\]\(([^)#\s]+)", document.read_text()):
+        if not target.startswith(("https://", "http://")):
+            assert (document.parent / target).exists(), target
+
+
+def test_every_proof_of_the_errata_exists():
+    text = (ROOT / "docs" / "errata.md").read_text()
+    rows = [row for row in text.splitlines() if row.startswith("|")][2:]
+    assert len(rows) >= 8
+    for row in rows:
+        proof = re.search(r"\[`([\w/.]+)::(test_\w+)`\]", row)
+        assert proof, f"this row names no test: {row}"
+        tree = ast.parse((ROOT / proof[1]).read_text())
+        assert proof[2] in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, proof[0]
+
+
+def test_the_changelog_knows_the_version():
+    assert lightning_gen.__version__ in (ROOT / "CHANGELOG.md").read_text()

@@ -1,0 +1,151 @@
+"""The package asks for what it imports, and its lists of requirements agree."""
+
+import ast
+import configparser
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+OWN = {"lightning_gen", "callbacks", "run", "tests"}
+# Where the name of an import is not that of its package; lightning_fabric comes inside pytorch-lightning.
+PACKAGE = {
+    "PIL": "pillow",
+    "hydra": "hydra-core",
+    "lightning_fabric": "pytorch-lightning",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+
+
+def canonical(name):
+    """A package's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def imported(*patterns):
+    """Packages that the files import, at any depth, but for ours and Python's own."""
+    found = set()
+    for path in (path for pattern in patterns for path in ROOT.glob(pattern)):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            # pytest.importorskip("diffusers") is an import too.
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.importorskip":
+                names.append(ast.literal_eval(node.args[0]))
+            found |= {name.split(".")[0] for name in names}
+    foreign = found - OWN - set(sys.stdlib_module_names)
+    return {canonical(PACKAGE.get(name, name)) for name in foreign}
+
+
+def requirements(text):
+    """Package -> its line, of a list of requirements."""
+    lines = [line.split("#")[0].strip() for line in text.splitlines()]
+    return {canonical(re.match(r"[\w.-]+", line)[0]): line for line in lines if line}
+
+
+@pytest.fixture(scope="module")
+def setup():
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def test_the_requirements_are_what_is_imported(setup):
+    assert set(requirements(setup["options"]["install_requires"])) == imported(
+        "run.py", "lightning_gen/**/*.py", "callbacks/**/*.py"
+    )
+
+
+def test_the_test_extra_is_what_the_tests_import_besides(setup):
+    needed = imported("tests/**/*.py") - set(requirements(setup["options"]["install_requires"]))
+    assert set(requirements(setup["options.extras_require"]["test"])) == needed | {"ruff"}
+
+
+@pytest.mark.parametrize(
+    "floor",
+    ["torch>=2.10", "pytorch-lightning>=2.6.6", "hydra-core>=1.3.8,<1.5"],
+    ids=lambda floor: floor.split(">")[0],
+)
+def test_floors_that_close_known_holes(setup, floor):
+    assert floor in requirements(setup["options"]["install_requires"]).values()
+
+
+def test_the_conda_environment_is_setup_cfg(setup):
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert conda == [f"python{setup['options']['python_requires']}", "pip"]
+    asked = setup["options"]["install_requires"] + setup["options.extras_require"]["test"]
+    assert sorted(pip["pip"]) == sorted(requirements(asked).values())
+
+
+def test_constraints_name_one_version_of_every_requirement(setup):
+    pinned = requirements((ROOT / "constraints.txt").read_text())
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in pinned.values())
+    asked = setup["options"]["install_requires"] + setup["options.extras_require"]["test"]
+    for name, line in requirements(asked).items():
+        version = tuple(int(part) for part in pinned[name].split("==")[1].split("."))
+        for relation, bound in re.findall(r"(>=|<)([\d.]+)", line):
+            bound = tuple(int(part) for part in bound.split("."))
+            assert version >= bound if relation == ">=" else version < bound, (line, pinned[name])
+
+
+def test_every_folder_with_python_files_is_installed():
+    """Without __init__.py a folder works in a checkout and is missing from an installation."""
+    for package in ("lightning_gen", "callbacks"):
+        for path in (ROOT / package).rglob("*.py"):
+            assert (path.parent / "__init__.py").is_file(), path.parent
+
+
+def test_nothing_of_ours_is_ignored_by_git():
+    """A pattern like data/ once hid tests/data."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no git checkout")
+    ours = [
+        path
+        for folder in ("lightning_gen", "callbacks", "experiments", "tests")
+        for path in ROOT.glob(f"{folder}/**/*")
+    ]
+    names = "\n".join(str(path.relative_to(ROOT)) for path in ours if path.suffix in (".py", ".yaml"))
+    ignored = subprocess.run(
+        ["git", "check-ignore", "--stdin"], input=names, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if ignored.returncode == 128:
+        pytest.skip(f"git refuses: {ignored.stderr}")
+    assert ignored.stdout == ""
+
+
+def make(*words):
+    """make WORDS; its exit code and output."""
+    # An outer make hands its own words on by these.
+    outer = {"MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL"}
+    environment = {key: value for key, value in os.environ.items() if key not in outer}
+    done = subprocess.run(
+        ["make", *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_make_names_an_interpreter_that_is_too_old_or_missing(tmp_path):
+    old = tmp_path / "old"
+    # What it says is `Python 3.9.2`; every program that it is given fails.
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit\nexit 1\n')
+    old.chmod(0o755)
+    code, output = make("demo", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}")
+    assert code and "is Python 3.9.2, 3.11, 3.12 or 3.13 is needed" in output
+    code, output = make("test", f"PYTHON={tmp_path / 'none'}", f"VENV={tmp_path / 'venv'}")
+    assert code and "which does not start" in output
+    assert not (tmp_path / "venv").exists()
+
+
+def test_make_installs_once(tmp_path):
+    """With the stamps there nothing is left to do but the work itself; a newer setup.cfg installs again."""
+    (tmp_path / ".uv").touch()
+    (tmp_path / ".demo").touch()
+    assert make("-n", "demo", f"VENV={tmp_path}")[1].strip() == f"{tmp_path}/bin/python run.py"
+    assert "-c constraints.txt" in make("-n", "-W", "setup.cfg", "demo", f"VENV={tmp_path}")[1]
