@@ -34,11 +34,11 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.demo: $(PACKAGE) | $(VENV)/.uv
-	$(call install,.)
+	@$(call install,.)
 	touch $@
 
 $(VENV)/.test: $(PACKAGE) | $(VENV)/.uv
-	$(call install,.[test])
+	@$(call install,.[test])
 	touch $@ $(VENV)/.demo
 
 $(VENV)/.uv:

@@ -4,18 +4,19 @@
 Exit codes: 0 done, 2 wrong input or config, 75 stopped so that the same command resumes, 1 anything else.
 """
 
-import logging
 import os
 import sys
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_gen.build import Config, ConfigError, build, build_module, launch
+from lightning_gen.build import Config, ConfigError, build, build_module, fault, launch, refusing
+from lightning_gen.devices import processes, quieten
 from lightning_gen.result import NonFinite, Stopped
-from lightning_gen.run_folder import RunFolder
+from lightning_gen.run_folder import RunFolder, averaged
 
+# Threads that sleep while they wait: where cores are shared, spinning ones take a hundred times longer than the work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 CONFIGS = Path(__file__).resolve().parent / "experiments"
 
 
@@ -37,7 +38,7 @@ def job(config: Config, folder: RunFolder) -> None:
     if config["fresh"]:
         folder = refusing(folder.fresh)
     if config["stage"] == "export":
-        return export(config, folder)
+        return written(refusing(folder.export).files())
     quieten()
     session = refusing(Session, config, folder)
     if config["stage"] == "sample":
@@ -45,23 +46,6 @@ def job(config: Config, folder: RunFolder) -> None:
     if config["stage"] == "fit":
         session.fit()
     session.evaluate()
-
-
-def refusing(call: Callable, *args: Any, **kwargs: Any) -> Any:
-    """The call's result; what it finds wrong with the user's input, before any work, becomes a ConfigError."""
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
-
-    try:
-        return call(*args, **kwargs)
-    except (ValueError, TypeError, FileNotFoundError, MisconfigurationException) as error:
-        if os.environ.get("LIGHTNING_GEN_TRACEBACK"):
-            raise
-        raise fault(error) from error
-
-
-def fault(error: Exception) -> ConfigError:
-    """An exception's message as one sentence."""
-    return ConfigError([" ".join(str(error).split())])
 
 
 class Session:
@@ -139,7 +123,7 @@ class Session:
             if metrics.is_file():
                 print(closing_table(read_metrics(metrics)))
             write_report(self.folder.path)
-            print("written:", *sorted(listing(self.folder.path)), sep="\n  ")
+            written(self.folder.files())
 
     def start(self, call: Callable, *args: Any, **kwargs: Any) -> None:
         """Run the trainer; what callbacks and data refuse before the first batch is the user's input too."""
@@ -171,19 +155,12 @@ class Session:
         check_finite(x, "samples")
         images = to_uint8(module.decode(x)) if module.value_range is not None else x.cpu().numpy()
         name = f"{type(sampler).__name__.lower()}-seed{seed}-n{n}"
-        print("written:", *save_samples(self.folder.path, name, images, seed, str(sampler.describe())), sep="\n  ")
+        written(save_samples(self.folder.path, name, images, seed, str(sampler.describe())))
 
 
-def quieten() -> None:
-    """Leave out what Lightning says about itself; its warnings stay, but for those that this design makes untrue."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for untrue in (
-        ".*in eval mode at the start of training.*",  # the averaged model is, on purpose
-        ".*smaller than the logging interval.*",  # steps are counted over epochs
-        ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
-        ".*weights_only.*",
-    ):
-        warnings.filterwarnings("ignore", untrue)
+def written(files: Iterable[Path]) -> None:
+    """Say where everything lies."""
+    print("written:", *files, sep="\n  ")
 
 
 def complete(config: Config, data: Any) -> None:
@@ -191,52 +168,6 @@ def complete(config: Config, data: Any) -> None:
     shape, value_range = list(data.shape), data.value_range
     config["net"]["shape"] = config["module"]["shape"] = shape
     config["module"]["value_range"] = None if value_range is None else list(value_range)
-
-
-def processes(trainer: Config) -> Config:
-    """Devices and nodes as torchrun or srun started them; refuses what would start processes by itself.
-
-    Lightning's own launcher runs the script anew in each child, which would compose a second config and folder.
-    """
-    world = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
-    devices, strategy = trainer.get("devices", "auto"), str(trainer.get("strategy", "auto"))
-    distributed = strategy != "auto"
-    if world > 1 and not distributed:
-        raise ValueError(
-            f"started as {world} processes, but trainer.strategy is auto: add trainer=ddp or trainer=ddp_cpu"
-        )
-    if world == 1 and not distributed and devices != 1:
-        raise ValueError(
-            f"trainer.devices is {devices}, and one process drives one device: torchrun --nproc-per-node N"
-        )
-    if world > 1 and "LOCAL_WORLD_SIZE" in os.environ:
-        local = int(os.environ["LOCAL_WORLD_SIZE"])
-        return {"devices": local, "num_nodes": world // local}
-    return {"devices": 1} if world == 1 else {}
-
-
-def averaged(weights: dict[str, Any]) -> dict[str, Any]:
-    """The averaged model's weights of a module's state dict, as `model.*`; the raw ones where no average is kept."""
-    ema = {f"model.{key.removeprefix('ema.')}": value for key, value in weights.items() if key.startswith("ema.")}
-    return ema or {key: value for key, value in weights.items() if key.startswith("model.")}
-
-
-def export(config: Config, folder: RunFolder) -> None:
-    """Write <run>/export: the averaged weights as safetensors and config.yaml, which `lightning_gen.load` reads."""
-    from safetensors.torch import save_file
-
-    checkpoint = refusing(folder.checkpoint)
-    target = RunFolder(folder.path / "export")
-    target.store({**config, "stage": "fit", "run": None})
-    weights = {key: value.contiguous() for key, value in averaged(checkpoint["state_dict"]).items()}
-    save_file(weights, target.exported, {"step": str(checkpoint["global_step"])})
-    print("written:", target.path / "config.yaml", target.exported, sep="\n  ")
-
-
-def listing(folder: Path) -> list[Path]:
-    """The files of the run folder that a person opens."""
-    kept = [path for path in folder.rglob("*") if path.is_file() and "wandb" not in path.parts]
-    return [path for path in kept if path.suffix != ".part"]
 
 
 if __name__ == "__main__":

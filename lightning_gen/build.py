@@ -195,6 +195,23 @@ def check(config: Config) -> list[str]:
     return faults + signatures.check({"_target_": "lightning_gen.build.Root", **config}, given=GIVEN)
 
 
+def refusing(call: Callable, *args: Any, **kwargs: Any) -> Any:
+    """The call's result; what it finds wrong with the user's input, before any work, becomes a ConfigError."""
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    try:
+        return call(*args, **kwargs)
+    except (ValueError, TypeError, FileNotFoundError, MisconfigurationException) as error:
+        if os.environ.get("LIGHTNING_GEN_TRACEBACK"):
+            raise
+        raise fault(error) from error
+
+
+def fault(error: Exception) -> ConfigError:
+    """An exception's message as one sentence."""
+    return ConfigError([" ".join(str(error).split())])
+
+
 def build(node: Config, **given: Any) -> Any:
     """The object that a node describes; `given` goes to its constructor as it is.
 

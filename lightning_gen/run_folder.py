@@ -92,6 +92,26 @@ class RunFolder:
             return state
         return state | {key.replace("model.", "ema.", 1): value for key, value in state.items()}
 
+    def export(self) -> "RunFolder":
+        """Write <run>/export: the averaged weights as safetensors, and config.yaml."""
+        from safetensors.torch import save_file
+
+        checkpoint, target = self.checkpoint(), RunFolder(self.path / "export")
+        target.store(self.config())
+        weights = {key: value.contiguous() for key, value in averaged(checkpoint["state_dict"]).items()}
+        save_file(weights, target.exported, {"step": str(checkpoint["global_step"])})
+        return target
+
+    def files(self) -> list[Path]:
+        """What a person opens, W&B's own files left out."""
+        return sorted(path for path in self.path.rglob("*") if path.is_file() and "wandb" not in path.parts)
+
+
+def averaged(weights: dict[str, Any]) -> dict[str, Any]:
+    """The averaged model's weights of a module's state dict, as `model.*`; the raw ones where no average is kept."""
+    ema = {f"model.{key.removeprefix('ema.')}": value for key, value in weights.items() if key.startswith("ema.")}
+    return ema or {key: value for key, value in weights.items() if key.startswith("model.")}
+
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of every leaf; a list is a leaf."""

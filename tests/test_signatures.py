@@ -153,7 +153,7 @@ def test_all_faults_come_at_once():
         {"v2": {"_target_": "torchvision.transforms.v2.RandomHorizontalFlip", "p": 0.5}},
         {"v2": {"_target_": "torchvision.transforms.v2.Compose", "transforms": [dict(UNET)]}},
         {"plain": {"a": 1, "b": [None, "x", {"c": True}]}},
-        {"net": UNET | {"multipliers": {"_target_": "lightning_gen.randomness.address", "seed": 1, "purpose": "x"}}},
+        {"net": UNET | {"multipliers": {"_target_": "lightning_gen.losses.levels", "steps": 3}}},
     ],
 )
 def test_a_right_config_has_no_fault(config):

@@ -101,7 +101,9 @@ class GenerativeData(LightningDataModule, ABC):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(C, H, W), or (2,) for points; of some sets it is known before they are read."""
+        """(C, H, W), or (2,) for points; a set that does not know it is read."""
+        if not self._shape:
+            self.setup()
         return self._shape or self.split("train").shape
 
     def encode(self, images: Tensor) -> Tensor:

@@ -1,0 +1,42 @@
+"""What the surroundings of a run decide: how many processes there are, and what Lightning says of itself."""
+
+import logging
+import os
+import warnings
+from typing import Any
+
+
+def processes(trainer: dict[str, Any]) -> dict[str, Any]:
+    """Devices and nodes as torchrun or srun started them; refuses what would start processes by itself.
+
+    Lightning's own launcher runs the script anew in each child, which would compose a second config and folder.
+    """
+    world = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
+    devices, strategy = trainer.get("devices", "auto"), str(trainer.get("strategy", "auto"))
+    distributed = strategy != "auto"
+    if world > 1 and not distributed:
+        raise ValueError(
+            f"started as {world} processes, but trainer.strategy is auto: add trainer=ddp or trainer=ddp_cpu"
+        )
+    if world == 1 and not distributed and devices != 1:
+        raise ValueError(
+            f"trainer.devices is {devices}, and one process drives one device: torchrun --nproc-per-node N"
+        )
+    if world > 1 and "LOCAL_WORLD_SIZE" in os.environ:
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        return {"devices": local, "num_nodes": world // local}
+    return {"devices": 1} if world == 1 else {}
+
+
+def quieten() -> None:
+    """Leave out what Lightning says about itself; its warnings stay, but for those that this design makes untrue."""
+    import pytorch_lightning  # noqa: F401  # sets its own level when it is imported
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for untrue in (
+        ".*in eval mode at the start of training.*",  # the averaged model is, on purpose
+        ".*smaller than the logging interval.*",  # steps are counted over epochs
+        ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
+        ".*weights_only.*",
+    ):
+        warnings.filterwarnings("ignore", untrue)

@@ -1,0 +1,133 @@
+"""Every experiment composes, and takes two steps with tiny overrides; every other choice of a group composes too."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import run as entry
+from lightning_gen.build import build, check, launch
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "experiments"
+EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
+SHAPES = {"mnist": (28, 28), "cifar": (32, 32, 3)}
+
+
+def composed(*words):
+    """The resolved config of a command line."""
+    seen = []
+    launch(lambda config, folder: seen.append(config), CONFIGS, words)
+    return seen[0]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_takes_two_steps_and_is_measured(name, tmp_path):
+    words = ["trainer=cpu", "module.steps=3", "net.channels=8", "net.groups=4", "net.blocks=1", "data.batch_size=8"]
+    words += [
+        "trainer.max_steps=2",
+        "quality=pixels",
+        "quality.n=16",
+        "callbacks.likelihood.n=2",
+        "callbacks.pictures.n=2",
+    ]
+    words += [
+        "callbacks.pictures.strip=1",
+        "module.compile=false",
+        "sampler.steps=2",
+        "logger=none",
+        f"run={tmp_path / 'r'}",
+    ]
+    for word, shape in SHAPES.items():
+        if word in name:
+            generator = np.random.default_rng(0)
+            arrays = {f"x_{split}": generator.integers(0, 256, (40, *shape), np.uint8) for split in ("train", "test")}
+            labels = {f"y_{split}": np.arange(40) % 10 for split in ("train", "test")}
+            np.savez(tmp_path / "data.npz", **arrays, **labels)
+            words += ["data=npz", f"data.path={tmp_path / 'data.npz'}", "data.val_size=8"]
+    assert entry.main([f"experiment={name}", *words]) == 0
+    assert (tmp_path / "r" / "report.html").is_file()
+    stored = yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())
+    assert stored["net"]["shape"] == stored["module"]["shape"]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_names_its_paper_first(name):
+    first, second = (CONFIGS / "experiment" / f"{name}.yaml").read_text().splitlines()[:2]
+    assert first == "# @package _global_"
+    assert second.startswith("# ") and "https://" in second
+
+
+OPTIONS = [
+    (path.parent.name, path.stem)
+    for path in sorted(CONFIGS.glob("*/*.yaml"))
+    if path.parent.name not in ("experiment",)
+]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_of_every_group_has_no_fault(group, option):
+    words = [f"{group}={option}"] + (["data.path=somewhere"] if option in ("npz", "folder") else [])
+    assert check(composed(*words)) == []
+
+
+def test_the_cifar_experiment_is_the_papers_to_the_letter():
+    """Ho et al. (2020), section 4 and appendix B."""
+    config = composed("experiment=ddpm_cifar")
+    module, net = config["module"], config["net"]
+    assert (module["steps"], module["schedule"], module["ema_decay"]) == (1000, "linear", 0.9999)
+    assert module.get("ema_warmup", False) is False
+    assert module["optimizer"]["_target_"] == "torch.optim.Adam"
+    assert (module["optimizer"]["lr"], module["scheduler"]["total_iters"]) == (2e-4, 5000)
+    assert (config["trainer"]["max_steps"], config["trainer"]["gradient_clip_val"]) == (800_000, 1.0)
+    assert (config["data"]["batch_size"], config["data"]["flip"], config["data"]["val_size"]) == (128, True, 0)
+    assert (config["sampler"]["_target_"], config["sampler"]["steps"]) == ("lightning_gen.samplers.Ancestral", None)
+    assert (config["quality"]["n"], config["quality"].get("reference", "train")) == (50_000, "train")
+    network = build(net, shape=[3, 32, 32])
+    assert sum(p.numel() for p in network.parameters()) == 35_746_307
+    assert net["dropout"] == 0.1
+
+
+PATH = {
+    "lightning_gen/process.py": ["expand", "Process", "DiscreteVP"],
+    "lightning_gen/models/denoiser.py": ["noise", "Denoiser"],
+    "lightning_gen/losses/score_matching.py": ["simple", "denoising"],
+    "lightning_gen/losses/times.py": ["levels"],
+    "lightning_gen/samplers/base.py": ["Transition", "Sampler"],
+    "lightning_gen/samplers/diffusion.py": ["Posterior", "Ancestral"],
+    "lightning_gen/families/base.py": ["GenerativeModule"],
+    "lightning_gen/families/ddpm.py": ["DDPM"],
+    "run.py": ["main", "job", "Session"],
+}
+
+
+def test_a_newcomer_reads_the_whole_path_in_one_sitting():
+    """Process, denoiser, loss, sampler, module and run.py: DDPM's classes have fewer than 400 statements."""
+    total = 0
+    for file, names in PATH.items():
+        body = {node.name: node for node in ast.parse((ROOT / file).read_text()).body if hasattr(node, "name")}
+        for name in names:
+            docstring = lambda n: isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)  # noqa: E731
+            total += sum(isinstance(node, ast.stmt) and not docstring(node) for node in ast.walk(body[name]))
+    assert 200 < total < 400, total
+
+
+def test_no_file_is_long():
+    files = [*ROOT.glob("lightning_gen/**/*.py"), *ROOT.glob("callbacks/*.py"), ROOT / "run.py"]
+    long = {str(file.relative_to(ROOT)): n for file in files if (n := len(file.read_text().splitlines())) > 310}
+    assert not long
+
+
+def test_arrows_run_one_way():
+    """nets, data and metrics know nobody's models; the package imports no callback; hydra in one place."""
+    for file in ROOT.glob("lightning_gen/**/*.py"):
+        text, part = file.read_text(), file.relative_to(ROOT / "lightning_gen").parts[0]
+        assert "import callbacks" not in text and "from callbacks" not in text, file
+        assert part == "build.py" or ("import hydra" not in text and "from hydra" not in text), file
+        if part in ("nets", "data", "metrics"):
+            for other in ("models", "losses", "samplers", "families", "likelihood"):
+                assert f"lightning_gen.{other}" not in text, file
+        if part in ("models", "losses", "samplers", "likelihood", "nets", "process.py", "randomness.py"):
+            assert "pytorch_lightning" not in text, file
