@@ -15,8 +15,6 @@ from lightning_gen.devices import processes, quieten
 from lightning_gen.result import NonFinite, Stopped
 from lightning_gen.run_folder import RunFolder, averaged
 
-# Threads that sleep while they wait: where cores are shared, spinning ones take a hundred times longer than the work.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 CONFIGS = Path(__file__).resolve().parent / "experiments"
 
 
@@ -56,35 +54,44 @@ class Session:
         from callbacks.record import RecordLogger, Resume
 
         self.config, self.folder, fitting = config, folder, config["stage"] == "fit"
-        self.data = build(config["data"])
-        if fitting:
-            complete(config, self.data)
+        logger, faults = config.get("logger"), []
+
+        def make(call: Callable, *args: Any, **kwargs: Any) -> Any:
+            """What is wrong with one part must not hide what is wrong with the next."""
+            try:
+                return refusing(call, *args, **kwargs)
+            except ConfigError as error:
+                faults.extend(error.faults)
+
+        self.data = make(build, config["data"])
+        if fitting and self.data is not None:
+            make(complete, config, self.data)
             differences = folder.differences(config)
-            if differences:
-                found = (
-                    f"{folder.path} holds a run of another config; fresh=true starts anew beside it, run=NAME elsewhere"
-                )
-                raise ConfigError([found, *differences])
-        self.module = build_module(config)
+            found = f"{folder.path} holds a run of another config; fresh=true starts anew beside it, run=NAME elsewhere"
+            faults += [found, *differences] if differences and not faults else []
+        self.module = make(build_module, config)
+        place = {"folder": str(folder.path)} if logger and logger["_target_"].startswith("callbacks.") else {}
+        loggers = [RecordLogger(folder.path), *([make(build, logger, **place)] if logger else [])]
+        nodes = {**(config.get("callbacks") or {}), "quality": config.get("quality")}
+        callbacks = [Resume(), *(make(build, node) for node in nodes.values() if node)]
+        started = make(processes, config["trainer"])
+        if faults:
+            raise ConfigError(faults)
+        self.trainer = build(
+            {**config["trainer"], **started},
+            default_root_dir=str(folder.path),
+            callbacks=callbacks,
+            logger=loggers,
+            plugins=[AtomicCheckpointIO()],
+            inference_mode=False,
+            use_distributed_sampler=False,
+        )
         self.resuming = fitting and folder.last.is_file()
         if config["init"] and not self.resuming:
             self.start_from(Path(config["init"]))
         elif not fitting:
             self.module.load_state_dict(folder.weights())
             self.module.trained_steps = 0 if folder.exported.is_file() else folder.checkpoint()["global_step"]
-        logger = config.get("logger")
-        place = {"folder": str(folder.path)} if logger and logger["_target_"].startswith("callbacks.") else {}
-        loggers = [build(logger, **place)] if logger else []
-        nodes = {**(config.get("callbacks") or {}), "quality": config.get("quality")}
-        self.trainer = build(
-            {**config["trainer"], **processes(config["trainer"])},
-            default_root_dir=str(folder.path),
-            callbacks=[Resume(), *(build(node) for node in nodes.values() if node)],
-            logger=[RecordLogger(folder.path), *loggers],
-            plugins=[AtomicCheckpointIO()],
-            inference_mode=False,
-            use_distributed_sampler=False,
-        )
 
     def start_from(self, path: Path) -> None:
         """Take the averaged weights of another run, checkpoint or export into the raw and the averaged model."""
@@ -105,6 +112,10 @@ class Session:
     def begin(self) -> None:
         """Everything has been checked and set up: from here on there is a run, and its config stands."""
         self.begun = True
+        metrics = self.folder.path / "metrics.json"
+        if self.trainer.testing and self.trainer.is_global_zero and metrics.is_file():
+            # It holds one evaluation, under one protocol; the one before stays in reach.
+            metrics.replace(metrics.with_name("metrics-before.json"))
         if self.config["stage"] == "fit" and self.trainer.is_global_zero and self.trainer.training:
             self.folder.store(self.config)
             parameters = sum(p.numel() for p in self.module.model.parameters())
@@ -150,7 +161,7 @@ class Session:
 
         module, n = self.module.to(self.trainer.strategy.root_device), self.config["n"]
         seed, sampler = self.config["seed"], module.sampler
-        with bar("sampling", module.work(n), "step") as shown:
+        with self.trainer.precision_plugin.forward_context(), bar("sampling", module.work(n), "step") as shown:
             x = torch.cat([x for _, x in module.blocks(n, seed, progress=shown.update)])
         check_finite(x, "samples")
         images = to_uint8(module.decode(x)) if module.value_range is not None else x.cpu().numpy()

@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from tqdm import tqdm
 
+from callbacks.progress import bar
 from callbacks.record import publish
 from lightning_gen.likelihood.bound import variational_bound
 from lightning_gen.randomness import generator
@@ -72,12 +72,13 @@ class Likelihood(Callback):
         terms = torch.zeros(n, 3, dtype=torch.float64, device=device)
         training = model.training
         model.eval()
-        with trainer.precision_plugin.forward_context():
-            for start in tqdm(starts, "bits/dim", unit="batch", disable=not trainer.is_global_zero, leave=False):
+        work, shown = len(starts) * model.process.steps, trainer.is_global_zero
+        with trainer.precision_plugin.forward_context(), bar("bits/dim", work, "term", 0, shown, False) as progress:
+            for start in starts:
                 indices = torch.arange(start, min(start + self.batch, n))
                 x = data.encode(split.images(indices)).to(device)
                 noise = generator(self.seed, "bound", start, device=device)
-                bits = variational_bound(model, x, noise, module.value_range, self.variance)
+                bits = variational_bound(model, x, noise, module.value_range, self.variance, progress.update)
                 parts = torch.stack([bits[:, 0], bits[:, 1:-1].sum(1), bits[:, -1]], dim=1)
                 terms[start : start + len(x)] = parts.double()
         model.train(training)

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from lightning_gen import signatures
@@ -82,11 +83,15 @@ def launch(task: Callable[[Config, RunFolder], None], configs: Path, argv: Seque
 
     asked = [word for word in argv if not word.startswith("-") and "=" in word or word.startswith("~")]
     flags = [word for word in argv if word not in asked]
-    primary, overrides, name = "config", asked, ""
+    primary, overrides, name, early = "config", asked, "", []
     # Completion, --help and --cfg show what Hydra has; only a run is rewritten and checked.
-    running = not set(flags) - {"-m", "--multirun"}
+    running = not {word for word in flags if word.startswith("-")} - {"-m", "--multirun"}
     if running:
-        primary, overrides, name = command_line(asked, configs)
+        primary, overrides, name, early = command_line(asked, configs)
+        early += [
+            f"{word} is no KEY=VALUE: write one, or one of Hydra's flags (--help)" for word in flags if word[0] != "-"
+        ]
+        flags = [word for word in flags if word[0] == "-"]
 
     def job(composed: DictConfig) -> None:
         try:
@@ -104,12 +109,14 @@ def launch(task: Callable[[Config, RunFolder], None], configs: Path, argv: Seque
         run = config.get("run") or name or f"outputs/{hydra_config.runtime.choices['experiment']}"
         if not config.get("run") and {"-m", "--multirun"} & set(flags):
             run = "-".join([run, *swept(hydra_config.overrides.task)])
-        faults = check(config)
+        faults = [*early, *check(config)]
         if faults:
             raise ConfigError(faults)
         task(config, RunFolder(Path(run)))
 
-    quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.sweep.dir=outputs", "hydra.sweep.subdir=."]
+    # Hydra leaves a file in a sweep's folder; ours are the run folders.
+    scratch = TemporaryDirectory()
+    quiet = ["hydra.run.dir=.", "hydra.output_subdir=null", f"hydra.sweep.dir={scratch.name}", "hydra.sweep.subdir=."]
     quiet += ["hydra/job_logging=none", "hydra/hydra_logging=none"]
     # Hydra's own reporter exits 1 with half a traceback; with this it lets the exception through to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -118,15 +125,16 @@ def launch(task: Callable[[Config, RunFolder], None], configs: Path, argv: Seque
         hydra.main(config_path=str(configs.resolve()), config_name=primary, version_base="1.3")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-        raise ConfigError([" ".join(str(cause).split())]) from None
+        raise ConfigError([*early, " ".join(str(cause).split())]) from None
     except Leave as leave:
         raise leave.__cause__ from None
     finally:
         sys.argv = before
+        scratch.cleanup()
 
 
-def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], str]:
-    """The primary config's name, the overrides for Hydra, and the run folder's default name.
+def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], str, list[str]]:
+    """The primary config's name, the overrides for Hydra, the run folder's default name, and the faults so far.
 
     A value is set whether its YAML names the key or not (the signatures know the right keys), and for the stages
     after fit the run folder's config.yaml is the base, in which a named group replaces its node. The name is empty
@@ -157,25 +165,24 @@ def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], s
         elif key in options and not isinstance(chosen[0], (dict, list)):
             wrong = [str(choice) for choice in chosen if choice is not None and str(choice) not in options[key]]
             faults += [f"{key}={choice} does not exist: {nearest(choice, options[key])}" for choice in wrong]
-            groups[key] = plain
+            if not wrong:
+                groups[key] = plain
         else:
             values[key] = chosen[0]
             words.append(word if word.startswith("~") else f"++{plain}")
-    if faults:
-        raise ConfigError(faults)
     if values.get("stage", "fit") == "fit" or values["stage"] not in STAGES:
-        return "config", [*groups.values(), *words], ""
+        return "config", [*groups.values(), *words], "", faults
     experiment = groups.get("experiment", "experiment=ddpm_digits").split("=", 1)[1]
     name = values.get("run") or f"outputs/{experiment}"
     try:
         stored = RunFolder(Path(name)).config()
     except FileNotFoundError as error:
-        raise ConfigError([str(error)]) from None
+        raise ConfigError([*faults, str(error)]) from None
     groups.pop("experiment", None)
     defaults = [{group: word.split("=", 1)[1].split(",")[0]} for group, word in groups.items()]
     node = {key: value for key, value in stored.items() if key not in groups}
     ConfigStore.instance().store(name="stored", node={"defaults": [*defaults, "_self_"], **node})
-    return "stored", [*groups.values(), *words], name
+    return "stored", [*groups.values(), *words], name, faults
 
 
 def swept(overrides: Sequence[str]) -> list[str]:
@@ -230,9 +237,16 @@ def build_module(config: Config) -> Any:
     """The family of a config in which shape and range stand already: no data set is needed."""
     from lightning_gen.randomness import reseed
 
-    reseed(config["seed"], "init")
-    network = build(config["net"])
-    return build(config["module"], net=network, sampler=build(config["sampler"]), seed=config["seed"])
+    parts, faults = {}, []
+    for name in ("net", "sampler"):
+        reseed(config["seed"], "init")
+        try:
+            parts[name] = refusing(build, config[name])
+        except ConfigError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigError(faults)
+    return build(config["module"], **parts, seed=config["seed"])
 
 
 def load(path: str | os.PathLike) -> Any:

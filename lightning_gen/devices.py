@@ -11,21 +11,21 @@ def processes(trainer: dict[str, Any]) -> dict[str, Any]:
 
     Lightning's own launcher runs the script anew in each child, which would compose a second config and folder.
     """
-    world = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
-    devices, strategy = trainer.get("devices", "auto"), str(trainer.get("strategy", "auto"))
-    distributed = strategy != "auto"
-    if world > 1 and not distributed:
+    started = os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS")
+    world, devices, strategy = int(started or 1), trainer.get("devices", "auto"), str(trainer.get("strategy", "auto"))
+    if world > 1 and strategy == "auto":
         raise ValueError(
             f"started as {world} processes, but trainer.strategy is auto: add trainer=ddp or trainer=ddp_cpu"
         )
-    if world == 1 and not distributed and devices != 1:
+    if started is None and (strategy != "auto" or devices != 1):
         raise ValueError(
-            f"trainer.devices is {devices}, and one process drives one device: torchrun --nproc-per-node N"
+            f"trainer.devices is {devices} and trainer.strategy {strategy}, but nothing has started a process for each "
+            "device: torchrun --nproc-per-node N run.py ..."
         )
-    if world > 1 and "LOCAL_WORLD_SIZE" in os.environ:
+    if "LOCAL_WORLD_SIZE" in os.environ:
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         return {"devices": local, "num_nodes": world // local}
-    return {"devices": 1} if world == 1 else {}
+    return {}
 
 
 def quieten() -> None:

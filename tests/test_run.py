@@ -84,6 +84,7 @@ def test_the_folder_is_named_for_the_experiment_and_not_for_the_clock(tmp_path, 
         "outputs/ddpm_mnist-seed=0",
         "outputs/ddpm_mnist-seed=1",
     ]
+    assert not list(tmp_path.iterdir())
 
 
 def test_kill_nine_then_the_same_command_goes_on_where_it_stood(trained, tmp_path):
@@ -172,6 +173,9 @@ def test_evaluate_measures_the_stored_run_with_what_the_command_line_changes(tra
     assert metric["protocol"]["sampler"]["steps"] == 2
     assert metric["protocol"]["n"] == 30
     assert metric["step"] == step == 30
+    names = json.loads((trained / "metrics.json").read_text())
+    assert not any(name.startswith("vlb") for name in names), "a number of the evaluation before"
+    assert "vlb/bits_per_dim/ema" in json.loads((trained / "metrics-before.json").read_text())
 
 
 def test_an_export_samples_like_its_run_and_starts_another(trained, tmp_path):
@@ -216,12 +220,17 @@ def test_init_that_does_not_fit_is_one_sentence(trained, tmp_path, capsys):
             ["trainer.max_step=3", "module.optimizer.lr=abc", "net.chanels=3", "quality.nn=3"],
             ["max_steps?", "'abc'", "channels?", "quality.nn"],
         ),
+        (["experiment=ddpm_cifr", "trainer.max_step=3", "seed"], ["ddpm_cifar?", "max_steps?", "seed is no KEY=VALUE"]),
         # What needs the objects themselves:
         (["trainer.devices=64"], ["trainer.devices is 64", "torchrun"]),
         (["sampler.clip=[0,1]"], ["sampler.clip is [0, 1]", "-1.0"]),
         (["sampler.steps=2000"], ["1 <= steps <= 1000, got 2000"]),
         (["data.batch_size=5000"], ["5000"]),
         (["net.groups=7"], ["7"]),
+        (
+            ["net.groups=7", "sampler.eta=2.0", "quality.n=1", "trainer.devices=64"],
+            ["groups", "eta <= 1", "quality.n", "64"],
+        ),
         (["quality=inception"], ["weights"]),
         (["init=nowhere"], ["nowhere/config.yaml does not exist"]),
         (["stage=sample", "run=nowhere"], ["nowhere/config.yaml does not exist", "stage=fit"]),
@@ -273,6 +282,21 @@ def test_help_and_completion_need_no_heavy_import():
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True, env=environment
     )
     assert "experiment=ddpm_cifar" in done.stdout
+
+
+def test_evaluation_can_take_gradients(trained, monkeypatch):
+    """Trap: under Lightning's default inference_mode the score of an energy cannot be computed."""
+    seen = []
+
+    def step(self, batch, batch_idx):
+        with torch.enable_grad():
+            x = batch["x"].clone().requires_grad_()
+            seen.append(torch.autograd.grad(x.square().sum(), x)[0])
+
+    monkeypatch.setattr("lightning_gen.families.base.GenerativeModule.test_step", step)
+    words = ("quality=none", "callbacks.likelihood=null", "callbacks.pictures=null")
+    assert command("stage=evaluate", f"run={trained}", *words) == 0
+    assert seen
 
 
 def test_divergence_stops_with_its_place_and_leaves_the_last_good_weights(tmp_path, capsys):

@@ -6,13 +6,15 @@ DDPM (Ho et al., 2020, eq. 5 and 13), https://arxiv.org/abs/2006.11239. x_0 is n
 """
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lightning_gen.models import ScoreModel
 from lightning_gen.models.score import instant
+from lightning_gen.process import Process
 from lightning_gen.samplers import Ancestral
 
 
@@ -43,11 +45,12 @@ def variational_bound(
     generator: torch.Generator,
     value_range: tuple[float, float] = (-1.0, 1.0),
     variance: Literal["small", "large"] = "large",
+    progress: Callable[[], Any] | None = None,
 ) -> Tensor:
     """The T + 1 terms in bits/dim, (B, T + 1): L_0, L_1, ..., L_{T-1}, L_T; one noise draw a term.
 
     x (B, ...) is 8-bit data in `value_range`, not dequantised. Their sum bounds -log2 p(x_0) / dim from above in
-    expectation. Raises ValueError for a process that is not discrete.
+    expectation. `progress` is called after each of T terms. Raises ValueError for a process that is not discrete.
     """
     process = model.process
     if process.steps is None:
@@ -69,6 +72,8 @@ def variational_bound(
             squares = (alpha_s * fresh / sigma_t**2) ** 2 * (x - clean).double().square() / (true / ratio)
             nats = 0.5 * (ratio - 1 - math.log(ratio) + squares)
         terms.append(nats.flatten(1).mean(1))
+        if progress is not None:
+            progress()
     return torch.stack(terms[::-1], dim=1) / math.log(2)
 
 
@@ -83,7 +88,7 @@ def prior_nats(alpha: Tensor, variance: Tensor, x: Tensor) -> Tensor:
     return 0.5 * (variance - 1 - variance.log() + means)
 
 
-def first_posterior(process) -> float:
+def first_posterior(process: Process) -> float:
     """Standard deviation of q(x_1 | x_2, x_0): Ho et al. use it for k = 1 too, where the posterior's own is zero."""
     t = torch.tensor([1.0, 2.0], dtype=torch.float64) / process.steps
     (a1, a2), (v1, v2) = process.alpha(t), process.variance(t)

@@ -1,0 +1,106 @@
+"""Two real processes over gloo, started by torchrun as a user starts them."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import run as entry
+from tests.test_run import ROOT, TINY, losses
+
+WORDS = ("trainer.max_steps=6", "quality.n=150", "callbacks.likelihood.n=300", "callbacks.likelihood.batch=64")
+
+
+def torchrun(folder, poisoned=-1):
+    """torchrun --nproc-per-node 2 run.py ... trainer=ddp_cpu, with each rank's witness."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    command += [
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        "localhost:0",
+        "-m",
+        "tests.ranks",
+        str(folder),
+    ]
+    words = [*TINY, *WORDS, "trainer=ddp_cpu", f"run={folder / 'run'}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [*command, str(poisoned), *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+        cwd=ROOT,
+    )
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ddp")
+    done = torchrun(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_ranks_end_with_equal_weights_from_different_noise(two):
+    folder, (first, second) = two
+    assert all(torch.equal(first["weights"][key], second["weights"][key]) for key in first["weights"])
+    saved = torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(first["weights"][key], saved[key]) for key in saved)
+    for a, b in zip(first["noise"], second["noise"], strict=True):
+        assert not torch.equal(a, b)
+    for a, b in zip(first["indices"], second["indices"], strict=True):
+        assert len(a) == len(b) == 32 and not set(a) & set(b)
+
+
+def test_one_folder_and_one_record(two):
+    folder, _ = two
+    assert sorted(losses(folder / "run")) == list(range(1, 7))
+    lines = (folder / "run" / "record.jsonl").read_text().splitlines()
+    names = [(line["name"], line["step"]) for line in map(json.loads, lines) if "name" in line]
+    assert len(names) == len(set(names))
+    assert [path.name for path in folder.iterdir() if path.is_dir()] == ["run"]
+
+
+def test_two_ranks_measure_what_one_process_measures(two):
+    folder, _ = two
+    together = json.loads((folder / "run/metrics.json").read_text())
+    assert entry.main(["stage=evaluate", f"run={folder / 'run'}", "trainer=cpu"]) == 0
+    alone = json.loads((folder / "run/metrics.json").read_text())
+    assert alone.keys() == together.keys()
+    for name in alone:
+        assert together[name]["value"] == pytest.approx(alone[name]["value"], rel=1e-6, abs=1e-9), name
+        assert together[name]["protocol"] == alone[name]["protocol"], name
+    assert alone["fid/digits/ema"]["protocol"]["n"] == 150
+
+
+def test_a_rank_that_diverges_stops_both_and_is_named(tmp_path):
+    done = torchrun(tmp_path, poisoned=1)
+    assert done.returncode != 0
+    assert done.stderr.count("training loss is not finite on rank 1") == 2, done.stderr
+    assert "optimizer steps 3 to 3" in done.stderr
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "words", "sentence"),
+    [
+        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, [], "add trainer=ddp or trainer=ddp_cpu"),
+        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, ["fresh=true"], "name a new one by run="),
+        ({}, ["trainer.devices=2"], "torchrun --nproc-per-node"),
+        ({}, ["-m", "seed=0,1", "trainer=ddp_cpu", "trainer.devices=2"], "torchrun --nproc-per-node"),
+    ],
+)
+def test_processes_are_started_from_outside(environment, words, sentence, tmp_path, monkeypatch, capsys):
+    """Trap: Lightning's launcher would run the command, or the whole sweep, anew in each child."""
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.chdir(tmp_path)
+    assert entry.main([*TINY, *words]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
