@@ -100,16 +100,26 @@ def number(value: float, error: float | None = None) -> str:
     return f"{value:,.{digits}f} ± {error:,.{digits}f}"
 
 
+def _count(entry: Mapping[str, Any]) -> Any:
+    """How many samples a number was measured on, "" if it does not say."""
+    protocol = entry.get("protocol") or {}
+    return next((protocol[key] for key in ("n", "N") if key in protocol), "")
+
+
 def _rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """A row per metric; what was measured on held-out data stands beside, where there is a metric to stand beside."""
-    beside = {f"{name.rpartition('/')[0]}/{HELD_OUT}" for name in metrics if not name.endswith(f"/{HELD_OUT}")}
+    """A row per metric; beside it the held-out data's, where they are as many samples: another N has another bias."""
+    partner = {}
+    for name, entry in metrics.items():
+        held = f"{name.rpartition('/')[0]}/{HELD_OUT}"
+        if name != held and held in metrics and _count(metrics[held]) == _count(entry):
+            partner[name] = held
     rows = []
     for name, entry in sorted(metrics.items()):
-        if name in beside:
+        if name in partner.values():
             continue
-        held = metrics.get(f"{name.rpartition('/')[0]}/{HELD_OUT}") if not name.endswith(f"/{HELD_OUT}") else None
+        held = metrics.get(partner.get(name))
         protocol = entry.get("protocol") or {}
-        count = next((protocol[key] for key in ("n", "N") if key in protocol), "")
+        count = _count(entry)
         rows.append(
             (
                 name,

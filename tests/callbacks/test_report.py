@@ -45,7 +45,7 @@ def run(tmp_path):
         logger.log_metrics({"train/loss": 1 / step, EVIL: 1.0, "epoch": step // 10}, step)
     results = {
         "fid/digits/ema": Result(12.3456, "estimate", 0.0789, "", {"n": 1797, "features": EVIL}),
-        "fid/digits/held-out": Result(4.5, "estimate", 0.25, "", {"n": 297}),
+        "fid/digits/held-out": Result(4.5, "estimate", 0.25, "", {"n": 1797}),
         "vlb/bits_per_dim/ema": Result(2.5, "upper bound", None, "bits/dim"),
         EVIL: Result(float("nan"), "estimate"),
     }
@@ -93,6 +93,15 @@ def test_a_number_comes_with_error_kind_unit_n_and_held_out(run):
         assert word in rows["fid/digits/ema"] and word in Reader(write_report(run).read_text()).text
     assert "upper bound" in rows["vlb/bits_per_dim/ema"] and "bits/dim" in rows["vlb/bits_per_dim/ema"]
     assert "fid/digits/held-out" not in rows
+
+
+def test_held_out_stands_beside_as_many_samples_and_no_others():
+    entries = {
+        name: Result(value, "estimate", None, "", {"n": n}).as_dict()
+        for name, value, n in (("fid/x/ema", 1.5, 900), ("fid/x/ema-n36", 2.5, 36), ("fid/x/held-out", 3.5, 36))
+    }
+    rows = {line.split()[0]: line for line in closing_table(entries).splitlines()}
+    assert "3.5" in rows["fid/x/ema-n36"] and "3.5" not in rows["fid/x/ema"] and "fid/x/held-out" not in rows
 
 
 def test_held_out_without_a_partner_has_a_row_of_its_own():

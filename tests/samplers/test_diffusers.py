@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from lightning_gen.models import Denoiser
+from lightning_gen.nets import UNet
 from lightning_gen.process import DiscreteVP, cosine_betas, linear_betas
 from lightning_gen.samplers import DDIM, Ancestral
+from tests.nets.diffusers_map import from_diffusers
 
 schedulers = pytest.importorskip("diffusers", reason="the test extra installs diffusers").schedulers
 
@@ -17,13 +19,13 @@ class Net(torch.nn.Module):
         return torch.tanh(x + torch.sin(t / 100).reshape(-1, 1, 1, 1)) + 0.3 * x.roll(1, -1)
 
 
-def walk(scheduler, betas, steps, noise_of, x, **options):
+def walk(scheduler, betas, steps, noise_of, x, net=None, **options):
     """diffusers' loop with the noise that our sampler draws, its tables in float64 as ours are."""
     scheduler.betas = torch.tensor(betas, dtype=torch.float64)
     scheduler.alphas = 1 - scheduler.betas
     scheduler.alphas_cumprod = scheduler.alphas.cumprod(0)
     scheduler.set_timesteps(steps)
-    net, path = Net(), [x]
+    net, path = net or Net(), [x]
     for t in scheduler.timesteps:
         output = net(x, t.double().expand(len(x)))
         x = scheduler.step(output, t, x, **options, **noise_of(t)).prev_sample
@@ -64,4 +66,56 @@ def test_ddim_is_diffusers_ddim(spacing, eta, clip):
     )
     # diffusers adds noise with the last step too, where its variance is zero to rounding.
     for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+class Single(torch.nn.Module):
+    """A single-precision network in a double-precision walk, so that rounding is the network's alone."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x, t):
+        output = self.net(x.float(), t.float())
+        return getattr(output, "sample", output).double()
+
+
+@pytest.mark.parametrize("sampler", [Ancestral("large", clip=(-1, 1)), DDIM(5, 0.0, (-1, 1)), DDIM(5, 1.0, (-1, 1))])
+def test_the_same_unet_weights_walk_diffusers_path(sampler):
+    """UNet2DModel under diffusers' schedulers against our U-Net under our samplers, every state to 1e-5."""
+    from diffusers import UNet2DModel
+
+    torch.manual_seed(0)
+    theirs = UNet2DModel(
+        sample_size=8,
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=[16, 32],
+        layers_per_block=1,
+        down_block_types=["DownBlock2D", "AttnDownBlock2D"],
+        up_block_types=["AttnUpBlock2D", "UpBlock2D"],
+        norm_num_groups=8,
+        downsample_padding=0,
+        flip_sin_to_cos=False,
+        freq_shift=1,
+        norm_eps=1e-6,
+        attention_head_dim=None,
+    ).eval()
+    ours = UNet((3, 8, 8), channels=16, multipliers=(1, 2), blocks=1, attention=(4,), dropout=0.0, groups=8).eval()
+    ours.load_state_dict(from_diffusers(theirs.state_dict()))
+    betas, x, g = linear_betas(20, 1e-3, 0.2), torch.randn(2, 3, 8, 8, dtype=torch.float64), torch.Generator()
+    model = Denoiser(Single(ours), DiscreteVP(betas))
+    ancestral = isinstance(sampler, Ancestral)
+    options = {"num_train_timesteps": 20, "clip_sample": True}
+    if ancestral:
+        scheduler, steps, extra = schedulers.DDPMScheduler(variance_type="fixed_large", **options), 20, {}
+    else:
+        scheduler = schedulers.DDIMScheduler(timestep_spacing="trailing", **options)
+        steps, extra = 5, {"eta": sampler.eta, "use_clipped_model_output": True}
+    with torch.no_grad():
+        path = list(sampler.trajectory(model, x, g.manual_seed(3)))
+        g.manual_seed(3)
+        expected = walk(scheduler, betas, steps, lambda t: {"generator": g}, x, Single(theirs), **extra)
+    for a, b in zip(path, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
