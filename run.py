@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_gen.build import Config, ConfigError, build, build_module, fault, launch, refusing
+from lightning_gen.build import Config, ConfigError, build, build_module, fault, launch, refusing, start_from
 from lightning_gen.devices import processes, quieten
 from lightning_gen.result import NonFinite, Stopped
-from lightning_gen.run_folder import RunFolder, averaged
+from lightning_gen.run_folder import RunFolder
 
 CONFIGS = Path(__file__).resolve().parent / "experiments"
 
@@ -88,40 +88,30 @@ class Session:
         )
         self.resuming = fitting and folder.last.is_file()
         if config["init"] and not self.resuming:
-            self.start_from(Path(config["init"]))
+            start_from(self.module, Path(config["init"]))
         elif not fitting:
             self.module.load_state_dict(folder.weights())
             self.module.trained_steps = 0 if folder.exported.is_file() else folder.checkpoint()["global_step"]
 
-    def start_from(self, path: Path) -> None:
-        """Take the averaged weights of another run, checkpoint or export into the raw and the averaged model."""
-        other = RunFolder.of(path)
-        other.config()
-        weights = {key.split(".", 1)[1]: value for key, value in averaged(other.weights(path)).items()}
-        for model in (self.module.model, self.module.averaged):
-            try:
-                model.load_state_dict(weights)
-            except RuntimeError as error:
-                raise ValueError(f"init={path} does not fit this network: {str(error).splitlines()[1]}") from None
-
     def fit(self) -> None:
         """Train from the start, or from last.ckpt where there is one."""
-        last = self.folder.last if self.resuming else None
-        self.start(self.trainer.fit, self.module, datamodule=self.data, ckpt_path=last, weights_only=True)
+        self.start(
+            self.trainer.fit,
+            self.module,
+            datamodule=self.data,
+            ckpt_path=self.folder.last if self.resuming else None,
+            weights_only=True,
+        )
 
     def begin(self) -> None:
         """Everything has been checked and set up: from here on there is a run, and its config stands."""
         self.begun = True
-        metrics = self.folder.path / "metrics.json"
-        if self.trainer.testing and self.trainer.is_global_zero and metrics.is_file():
-            # It holds one evaluation, under one protocol; the one before stays in reach.
-            metrics.replace(metrics.with_name("metrics-before.json"))
-        if self.config["stage"] == "fit" and self.trainer.is_global_zero and self.trainer.training:
+        if self.trainer.testing and self.trainer.is_global_zero:
+            self.folder.set_metrics_aside()
+        elif self.trainer.is_global_zero:
             self.folder.store(self.config)
-            parameters = sum(p.numel() for p in self.module.model.parameters())
-            print(
-                f"{self.folder.path}: {type(self.module).__name__} with {parameters:,} parameters on {self.data.name}"
-            )
+            size = f"{sum(p.numel() for p in self.module.model.parameters()):,} parameters"
+            print(f"{self.folder.path}: {type(self.module).__name__} with {size} on {self.data.name}")
 
     def evaluate(self) -> None:
         """Let the callbacks measure and draw, then show what came out and where it lies."""
@@ -130,9 +120,8 @@ class Session:
             from callbacks.record import read_metrics
             from callbacks.report import closing_table, write_report
 
-            metrics = self.folder.path / "metrics.json"
-            if metrics.is_file():
-                print(closing_table(read_metrics(metrics)))
+            if self.folder.metrics.is_file():
+                print(closing_table(read_metrics(self.folder.metrics)))
             write_report(self.folder.path)
             written(self.folder.files())
 

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from lightning_gen import signatures
-from lightning_gen.run_folder import RunFolder
+from lightning_gen.run_folder import RunFolder, averaged
 
 Config = dict[str, Any]
 STAGES = ("fit", "evaluate", "sample", "export")
@@ -263,3 +263,18 @@ def load(path: str | os.PathLike) -> Any:
     module = build_module(config)
     module.load_state_dict(folder.weights(Path(path)))
     return module.eval()
+
+
+def start_from(module: Any, path: Path) -> None:
+    """Give the module's raw and averaged models the averaged weights of a run, checkpoint or export.
+
+    Raises FileNotFoundError where there is none, ValueError where the networks differ.
+    """
+    other = RunFolder.of(path)
+    other.config()
+    weights = {key.split(".", 1)[1]: value for key, value in averaged(other.weights(path)).items()}
+    for model in (module.model, module.averaged):
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"init={path} does not fit this network: {str(error).splitlines()[1].strip()}") from None

@@ -38,5 +38,6 @@ def quieten() -> None:
         ".*smaller than the logging interval.*",  # steps are counted over epochs
         ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
         ".*weights_only.*",
+        ".*Total length of `list` across ranks is zero.*",  # a paper that trains on all of train
     ):
         warnings.filterwarnings("ignore", untrue)

@@ -70,6 +70,16 @@ class RunFolder:
         """The weights of an exported folder."""
         return self.path / "model.safetensors"
 
+    @property
+    def metrics(self) -> Path:
+        """The last evaluation's numbers."""
+        return self.path / "metrics.json"
+
+    def set_metrics_aside(self) -> None:
+        """metrics.json holds one evaluation, under one protocol; the one before stays in reach."""
+        if self.metrics.is_file():
+            self.metrics.replace(self.path / "metrics-before.json")
+
     def checkpoint(self, path: Path | None = None) -> dict[str, Any]:
         """A checkpoint's plain containers and tensors, on the CPU; FileNotFoundError where there is none."""
         import torch

@@ -87,9 +87,11 @@ class GenerativeData(LightningDataModule, ABC):
         """Read the splits train, val and test; val and test may be empty."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the data, once."""
+        """Read the data, once; a trainer's stage needs a test split: Lightning skips every hook of an empty one."""
         if self._splits is None:
             self._splits = self.load()
+        if stage is not None and not len(self.split("test")):
+            raise ValueError(f"the test split of {self.name} is empty, and a run is evaluated on it: set test_size > 0")
 
     def split(self, name: SplitName) -> Split:
         """The rows of one split, on the CPU."""

@@ -307,3 +307,12 @@ def test_a_missing_or_torn_archive_is_named(tmp_path):
     numpy.savez(tmp_path / "own.npz", **arrays())
     with pytest.raises(ValueError, match="val_size .* between 0 and 29, .* got 30"):
         ready(Npz(str(tmp_path / "own.npz"), val_size=30))
+
+
+def test_a_trainer_is_refused_an_empty_test_split():
+    """Trap: Lightning's test loop over nothing runs no hook, and the evaluation would be skipped in silence."""
+    data = Rings(batch_size=4, n=40, val_size=4, test_size=4)
+    data.setup("fit")
+    data._splits = {**data._splits, "test": data.split("test").take(torch.arange(0))}
+    with pytest.raises(ValueError, match="the test split of rings is empty.*set test_size > 0"):
+        data.setup("test")
