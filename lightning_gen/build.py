@@ -173,7 +173,7 @@ def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], s
     if values.get("stage", "fit") == "fit" or values["stage"] not in STAGES:
         return "config", [*groups.values(), *words], "", faults
     experiment = groups.get("experiment", "experiment=ddpm_digits").split("=", 1)[1]
-    name = values.get("run") or f"outputs/{experiment}"
+    name = str(values.get("run") or f"outputs/{experiment}")
     try:
         stored = RunFolder(Path(name)).config()
     except FileNotFoundError as error:

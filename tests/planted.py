@@ -25,7 +25,7 @@ TABLE = """\
 beta off by one @ test_discrete_chain_is_the_product_of_its_steps
 -self.table = torch.cat([torch.zeros(1, dtype=torch.float64), log_alpha])
 +self.table = torch.cat([torch.zeros(2, dtype=torch.float64), log_alpha[:-1]])
-missing square root @ test_perturb_has_the_stated_moments
+missing square root @ test_subvp_sigma_is_the_square_of_vps
 -return self.variance(t).sqrt()
 +return self.variance(t)
 drift's sign @ test_the_sde_reproduces_mean_and_variance

@@ -62,7 +62,8 @@ class InceptionFeatures(FeatureExtractor):
         if not self.path.is_file():
             raise FileNotFoundError(
                 f"Inception's weights are not at {self.path}: run `python -m lightning_gen.metrics.fetch` on a machine"
-                " with a network and copy the file there, or set quality.features.weights to a local copy"
+                " with a network and copy the file there, set quality.features.weights to a local copy,"
+                " or take other features: quality=pixels"
             )
         found = file_digest(self.path)
         if found != self.sha256:
