@@ -148,14 +148,13 @@ class Session:
         from callbacks.drawing import check_finite, save_samples, to_uint8
         from callbacks.progress import bar
 
-        module, n = self.module.to(self.trainer.strategy.root_device), self.config["n"]
-        seed, sampler = self.config["seed"], module.sampler
+        module, n, seed = self.module.to(self.trainer.strategy.root_device), self.config["n"], self.config["seed"]
         with self.trainer.precision_plugin.forward_context(), bar("sampling", module.work(n), "step") as shown:
             x = torch.cat([x for _, x in module.blocks(n, seed, progress=shown.update)])
         check_finite(x, "samples")
         images = to_uint8(module.decode(x)) if module.value_range is not None else x.cpu().numpy()
-        name = f"{type(sampler).__name__.lower()}-seed{seed}-n{n}"
-        written(save_samples(self.folder.path, name, images, seed, str(sampler.describe())))
+        name = f"{type(module.sampler).__name__.lower()}-seed{seed}-n{n}"
+        written(save_samples(self.folder.path, name, images, seed, str(module.sampler.describe())))
 
 
 def written(files: Iterable[Path]) -> None:

@@ -69,11 +69,6 @@ EDM's c_in @ test_edm_scales_input_and_target_to_unit_variance
 noise read by the network's output alone @ test_every_parametrization_of_the_truth_is_the_truth
 -return expand((1 - alpha * c_skip) / sigma, x) * x - expand(alpha * c_out / sigma, x) * output
 +return -expand(alpha * c_out / sigma, x) * output
-noise read in single precision @ test_a_noise_network_is_read_without_loss_at_small_noise
--        t = double(t)
--        alpha, sigma
-+        t = t.float()
-+        alpha, sigma
 ## lightning_gen/losses/score_matching.py | tests/losses/test_denoising.py
 one half lost in the sum @ test_reductions_are_ddpms_and_ncsns
 -error.sum(1) / 2
@@ -170,22 +165,19 @@ EMA counts from 0 @ test_the_average_follows_its_recursion_once_per_optimizer_st
 +else self.ema_decay
 +            decay = min(self.ema_decay, step / (9 + step)) if self.ema_warmup else decay
 EMA before the step @ test_the_average_follows_its_recursion_once_per_optimizer_step
--get_ema_multi_avg_fn(decay)(list(self.ema.parameters()), list(self.model.parameters()), step)
-+before = getattr(self, "before", list(self.ema.parameters()))
-+                get_ema_multi_avg_fn(decay)(list(self.ema.parameters()), before, step)
+-get_ema_multi_avg_fn(decay)(*self.averages, step)
++before = getattr(self, "before", self.averages[0])
++                get_ema_multi_avg_fn(decay)(self.averages[0], before, step)
 +                self.before = [p.detach().clone() for p in self.model.parameters()]
 EMA's roles exchanged @ test_the_average_follows_its_recursion_once_per_optimizer_step
--(list(self.ema.parameters()), list(self.model.parameters()), step)
-+(list(self.model.parameters()), list(self.ema.parameters()), step)
+-(*self.averages, step)
++(*self.averages[::-1], step)
 blocks without their number @ test_any_number_of_ranks_draws_the_same_samples
 -noise = generator(seed, "sample", block,
 +noise = generator(seed, "sample",
 last block not cut @ test_any_number_of_ranks_draws_the_same_samples
 -x[: n - index * size]
 +x
-last block drawn short @ test_any_number_of_ranks_draws_the_same_samples
--self.trajectory(size, seed
-+self.trajectory(min(size, n - index * size), seed
 dropout in sampling @ test_sampling_uses_the_average_without_dropout_and_leaves_modes_and_generators
 -        model.eval()
 +        model.train()
@@ -203,15 +195,15 @@ samples not looked at @ test_samples_that_are_not_finite_are_an_error
 gradients not clipped @ test_gradients_are_clipped_by_the_trainers_own_key
 -torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 +pass
-address without rank @ test_dropout_and_noise_differ_between_ranks_and_batches
--place = (self.current_epoch, batch_idx, self.global_rank)
-+place = (self.current_epoch, batch_idx)
-address without batch @ test_dropout_and_noise_differ_between_ranks_and_batches
--place = (self.current_epoch, batch_idx, self.global_rank)
-+place = (self.current_epoch, self.global_rank)
-address without epoch @ test_dropout_and_noise_differ_between_ranks_and_batches
--place = (self.current_epoch, batch_idx, self.global_rank)
-+place = (batch_idx, self.global_rank)
+noise without rank @ test_dropout_and_noise_differ_between_ranks_and_batches
+-generator(self.seed, "noise", *place, device
++generator(self.seed, "noise", *place[:2], device
+noise without batch @ test_dropout_and_noise_differ_between_ranks_and_batches
+-generator(self.seed, "noise", *place, device
++generator(self.seed, "noise", place[0], place[2], device
+noise without epoch @ test_dropout_and_noise_differ_between_ranks_and_batches
+-generator(self.seed, "noise", *place, device
++generator(self.seed, "noise", *place[1:], device
 dropout not addressed @ test_a_batchs_noise_is_a_function_of_seed_epoch_batch_and_rank_alone
 -reseed(self.seed, "train", *place)
 +pass
@@ -228,9 +220,9 @@ gradient not looked at @ test_what_is_not_finite_never_reaches_the_weights[gradi
 found_inf upside down @ test_a_fused_optimizer_is_held_back_on_the_device
 -bad = torch.logical_not(fine).float()
 +bad = fine.float()
-ranks not asked @ tests/test_ddp.py::test_a_rank_that_diverges_stops_both_and_is_named
--torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
-+pass
+found_inf of another shape @ test_a_fused_optimizer_is_held_back_on_the_device
+-bad = torch.logical_not(fine).float()
++bad = torch.logical_not(fine).float().reshape(1)
 ## lightning_gen/data/loader.py | tests/data/test_loader.py
 order without epoch @ test_an_epoch_is_a_permutation_that_depends_on_seed_and_epoch_alone
 -generator(self.seed, "order", epoch)
@@ -255,6 +247,71 @@ checkpoint written in place @ test_a_kill_in_the_middle_of_a_save_leaves_the_old
 checkpoint unpickled @ test_code_in_a_checkpoint_is_not_run
 -map_location=map_location or "cpu", weights_only=True)
 +map_location=map_location or "cpu", weights_only=False)
+## lightning_gen/models/denoiser.py | tests/models/test_score.py
+EDM's c_in without alpha @ test_edm_scales_input_and_target_to_unit_variance
+-total.rsqrt() / alpha, level.log() / 4
++total.rsqrt(), level.log() / 4
+EDM's c_skip without alpha @ test_edm_scales_input_and_target_to_unit_variance
+-sigma_data**2 / total / alpha, level
++sigma_data**2 / total, level
+EDM's c_out with sigma for the level @ test_edm_scales_input_and_target_to_unit_variance
+-level * sigma_data / total.sqrt()
++process.sigma(t) * sigma_data / total.sqrt()
+clean network told t for its index @ test_every_parametrization_tells_the_network_its_index
+-return torch.zeros_like(t), torch.ones_like(t), torch.ones_like(t), process.network_time(t)
++return torch.zeros_like(t), torch.ones_like(t), torch.ones_like(t), t
+noise read in single precision @ test_a_noise_network_is_read_without_loss_at_small_noise
+-        t = double(t)
+-        alpha, sigma
++        t = t.float()
++        alpha, sigma
+## lightning_gen/likelihood/bound.py | tests/likelihood/test_bound.py
+decoder's bins off by one half @ test_the_decoders_bins_are_centred_on_their_values
+-(x + half - mean) / sigma, (x - half - mean) / sigma
++(x + 2 * half - mean) / sigma, (x - mean) / sigma
+## lightning_gen/families/base.py | tests/families/test_base.py
+dropout without rank @ test_dropout_and_noise_each_differ_between_ranks_batches_and_epochs
+-reseed(self.seed, "train", *place)
++reseed(self.seed, "train", *place[:2])
+noise and dropout of one stream @ test_dropout_and_noise_each_differ_between_ranks_batches_and_epochs
+-generator(self.seed, "noise", *place, device
++generator(self.seed, "train", *place, device
+last block drawn short @ test_fewer_samples_are_the_first_of_many
+-self.trajectory(size, seed
++self.trajectory(min(size, n - index * size), seed
+validation not looked at @ test_a_validation_loss_that_is_not_finite_is_an_error
+-if not torch.isfinite(loss).all():
++if False:
+validation of the raw weights @ test_validation_is_the_mean_over_all_samples_of_the_average
+-loss = self.loss(self.averaged, batch["x"], place)
++loss = self.loss(self.model, batch["x"], place)
+validation's noise without its index @ test_validation_is_the_mean_over_all_samples_of_the_average
+-generator(self.seed, "val", int(batch["index"][0]), device
++generator(self.seed, "val", device
+validation's mean over batches @ test_validation_is_the_mean_over_all_samples_of_the_average
+-[loss.double().sum().item(), len(loss)]
++[loss.double().mean().item(), 1]
+norm recorded after clipping @ test_what_is_recorded_is_the_mean_over_micro_batches_and_the_norm_before_clipping
+-            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
++            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
++            norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+## lightning_gen/families/health.py | tests/families/test_base.py
+loss averaged over updates @ test_what_is_recorded_is_the_mean_over_micro_batches_and_the_norm_before_clipping
+-float(self.losses) / max(self.batches, 1)
++float(self.losses) / max(self.updates, 1)
+ranks not asked @ test_one_ranks_flag_is_every_ranks
+-torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
++pass
+flag forgotten @ test_health_forgets_nothing_until_the_host_has_read
+-self.bad = bad if self.bad is None else torch.maximum(self.bad, bad)
++self.bad = bad
+micro-batches forgotten @ test_health_forgets_nothing_until_the_host_has_read
+-self.finite = finite if self.finite is None else self.finite & finite
++self.finite = finite
+## callbacks/checkpoints.py | tests/callbacks/test_checkpoints.py
+checkpoint not synced @ test_a_checkpoint_is_on_the_disk_before_it_takes_its_name
+-            os.fsync(file.fileno())
++            pass
 """
 
 

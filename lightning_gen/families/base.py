@@ -107,6 +107,9 @@ class GenerativeModule(LightningModule):
     def on_train_start(self) -> None:
         """Count from where the run stands, new or resumed."""
         self.health.reset(self.trainer.global_step)
+        # Walking the modules for their tensors at each step would take longer than the average itself.
+        models = () if self.ema is None else (self.ema, self.model)
+        self.averages, self.copies = [list(m.parameters()) for m in models], [list(m.buffers()) for m in models]
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Mean loss of the batch; its noise depends on (seed, epoch, batch, rank) alone."""
@@ -143,8 +146,8 @@ class GenerativeModule(LightningModule):
         if self.ema is not None:
             decay = min(self.ema_decay, (1 + step) / (10 + step)) if self.ema_warmup else self.ema_decay
             with torch.no_grad():
-                get_ema_multi_avg_fn(decay)(list(self.ema.parameters()), list(self.model.parameters()), step)
-                for kept, current in zip(self.ema.buffers(), self.model.buffers(), strict=True):
+                get_ema_multi_avg_fn(decay)(*self.averages, step)
+                for kept, current in zip(*self.copies, strict=True):
                     kept.copy_(current)
         if step % self.trainer.log_every_n_steps == 0:
             self.health.stop(self.trainer)
@@ -165,8 +168,8 @@ class GenerativeModule(LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Add the averaged model's loss; the noise depends on (seed, first sample's index)."""
-        first = int(batch["index"][0])
-        loss = self.loss(self.averaged, batch["x"], generator(self.seed, "val", first, device=self.device))
+        place = generator(self.seed, "val", int(batch["index"][0]), device=self.device)
+        loss = self.loss(self.averaged, batch["x"], place)
         if not torch.isfinite(loss).all():
             raise NonFinite(
                 f"validation loss is not finite at step {self.trainer.global_step}, rank {self.global_rank}"
@@ -214,8 +217,7 @@ class GenerativeModule(LightningModule):
 
     def work(self, n: int, sampler: Sampler | None = None, size: int = 64, rank: int = 0, world: int = 1) -> int:
         """Sampler steps that `blocks` takes on this rank."""
-        sampler = self.sampler if sampler is None else sampler
-        return len(range(rank, -(-n // size), world)) * len(sampler.plan(self.model.process))
+        return len(range(rank, -(-n // size), world)) * len((sampler or self.sampler).plan(self.model.process))
 
     @torch.no_grad()
     def trajectory(

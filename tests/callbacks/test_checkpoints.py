@@ -1,5 +1,7 @@
 """Checkpoints: last is the newest whatever a metric does, best is the best, and writing is all or nothing."""
 
+import os
+
 import pytest
 import torch
 from pytorch_lightning import Callback
@@ -71,3 +73,11 @@ def test_a_missing_metric_is_named(tmp_path):
 def test_wrong_options_are_refused(options):
     with pytest.raises(ValueError, match="callbacks.checkpoints"):
         Checkpoints(**options)
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    calls, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (calls.append("sync"), sync(file)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("name"), replace(a, b)))
+    AtomicCheckpointIO().save_checkpoint({"global_step": 1}, tmp_path / "last.ckpt")
+    assert calls == ["sync", "name", "sync"]

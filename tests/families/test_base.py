@@ -12,6 +12,7 @@ from lightning_gen.data import Digits, Rings
 from lightning_gen.families import DDPM
 from lightning_gen.families.health import Health
 from lightning_gen.nets import MLP, UNet
+from lightning_gen.randomness import generator
 from lightning_gen.result import NonFinite
 from lightning_gen.samplers import DDIM, Ancestral
 
@@ -115,25 +116,6 @@ def test_a_batchs_noise_is_a_function_of_seed_epoch_batch_and_rank_alone(tmp_pat
     other = Watch()
     fit(digits_module(ema_decay=None, seed=1), tmp_path, other)
     assert other.losses != runs[0]
-
-
-def test_dropout_and_noise_differ_between_ranks_and_batches():
-    module, batch = digits_module(), {"x": torch.zeros(8, 1, 8, 8)}
-
-    def loss(epoch, index, rank):
-        place = type("Trainer", (), {"current_epoch": epoch, "global_rank": rank, "world_size": 2})
-        module._trainer = place
-        module.train()
-        return float(DDPM.training_step(module, batch, index))
-
-    class Placed(DDPM):
-        current_epoch = property(lambda self: self._trainer.current_epoch)
-        global_rank = property(lambda self: self._trainer.global_rank)
-
-    module.__class__ = Placed
-    values = [loss(*place) for place in ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0))]
-    assert len(set(values)) == 4
-    assert loss(0, 0, 1) == values[1]
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
@@ -270,3 +252,96 @@ def test_weights_by_name(tmp_path):
     assert module.averaged is module.model
     with pytest.raises(ValueError, match="module.ema_decay is null: ask for raw"):
         module.weights("ema")
+
+
+def test_dropout_and_noise_each_differ_between_ranks_batches_and_epochs():
+    """Each by itself: what differs in the one would hide what is equal in the other."""
+    module = digits_module()
+    module.loss = lambda model, x, generator: torch.stack([torch.rand(()), torch.rand((), generator=generator)])
+    seen = []
+    module.health.loss = lambda loss: None
+
+    class Placed(DDPM):
+        current_epoch = property(lambda self: self.place[0])
+        global_rank = property(lambda self: self.place[2])
+
+    module.__class__ = Placed
+
+    def draws(*place):
+        module.place, seen[:] = place, []
+        module.loss = lambda model, x, g: seen.extend([torch.rand(()), torch.rand((), generator=g)]) or x.sum()
+        module.training_step({"x": torch.zeros(1)}, place[1])
+        return [float(draw) for draw in seen]
+
+    places = ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 1, 0), (1, 0, 1))
+    values = [draws(*place) for place in places]
+    assert len({dropout for dropout, _ in values}) == len({noise for _, noise in values}) == len(places)
+    assert len({draw for pair in values for draw in pair}) == 2 * len(places), "noise and dropout are one stream"
+    assert draws(0, 0, 1) == values[1]
+
+
+@pytest.mark.parametrize("sampler", [DDIM(3, clip=(-1, 1)), Ancestral(clip=(-1, 1))])
+def test_fewer_samples_are_the_first_of_many(sampler):
+    """On a CPU the prior of a short block is the beginning of a whole one's: only later noise tells them apart."""
+    module = digits_module(sampler=sampler)
+    assert torch.equal(module.sample(3, seed=4, size=8), module.sample(20, seed=4, size=8)[:3])
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2])
+def test_health_forgets_nothing_until_the_host_has_read(bad):
+    """Of three micro-batches, and of three updates, any one that is not finite holds back all that follow."""
+    place, health = SimpleNamespace(world_size=1), Health()
+    for i in range(3):
+        health.loss(torch.tensor(float("nan") if i == bad else 1.0))
+    health.gradient(torch.tensor(1.0), place)
+    assert float(health.bad) == 1
+    health = Health()
+    for i in range(3):
+        health.loss(torch.tensor(1.0))
+        health.gradient(torch.tensor(float("inf") if i == bad else 1.0), place)
+        assert float(health.bad) == (i >= bad)
+    assert health.bad.shape == () and health.bad.dtype == torch.float32  # as fused optimizers want found_inf
+
+
+def test_one_ranks_flag_is_every_ranks(monkeypatch):
+    def another_rank_is_bad(flag, op):
+        assert op == torch.distributed.ReduceOp.MAX
+        flag.fill_(1)
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", another_rank_is_bad)
+    health = Health()
+    health.loss(torch.tensor(1.0))
+    health.gradient(torch.tensor(1.0), SimpleNamespace(world_size=2))
+    assert float(health.bad) == 1
+
+
+def test_validation_is_the_mean_over_all_samples_of_the_average(tmp_path):
+    """Batches of 64, 64 and 9: a mean of means would weigh the last too much."""
+    module = digits_module(ema_decay=0.5)
+    trainer = fit(module, tmp_path, max_steps=3, val_check_interval=3)
+    data, losses = trainer.datamodule, []
+    module.model.eval()
+    for batch in data.val_dataloader():
+        noise = generator(0, "val", int(batch["index"][0]))
+        losses.append(module.loss(module.averaged.eval(), batch["x"], noise).detach())
+    assert len(losses) > 1 and len(losses[-1]) < len(losses[0])
+    expected = float(torch.cat(losses).mean())
+    assert float(trainer.callback_metrics["val/loss/ema"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_validation_loss_that_is_not_finite_is_an_error():
+    module = digits_module()
+    module.on_validation_epoch_start()
+    module._trainer = SimpleNamespace(global_step=7, global_rank=0, strategy=None)
+    module.loss = lambda model, x, generator: torch.tensor([1.0, float("nan")])
+    with pytest.raises(NonFinite, match="validation loss is not finite at step 7, rank 0"):
+        module.validation_step({"x": torch.zeros(2), "index": torch.tensor([0, 1])}, 0)
+
+
+def test_what_is_recorded_is_the_mean_over_micro_batches_and_the_norm_before_clipping(tmp_path):
+    watch, rows, module = Watch(), [], digits_module()
+    module.record = lambda values, step: rows.append(values)
+    fit(module, tmp_path, watch, max_steps=2, accumulate_grad_batches=2, gradient_clip_val=1e-3, limit_val_batches=0)
+    pairs = [sum(watch.losses[i : i + 2]) for i in (0, 2)]  # Lightning halves each for the accumulation
+    assert [row["train/loss"] for row in rows] == pytest.approx(pairs, rel=1e-5)
+    assert all(row["train/gradient_norm"] > 1e-2 for row in rows)

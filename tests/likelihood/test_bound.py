@@ -99,3 +99,11 @@ def test_a_better_model_has_the_smaller_bound():
 def test_a_continuous_process_is_refused():
     with pytest.raises(ValueError, match="needs a discrete process, got VP: use DiscreteVP"):
         variational_bound(Constant(VP(), 0.0), torch.zeros(1, 2), torch.Generator())
+
+
+def test_the_decoders_bins_are_centred_on_their_values():
+    values = torch.arange(256, **F64) / 255 * 2 - 1
+    nats = decoder_nats(values, values[100].expand(256), 0.01, (-1.0, 1.0))
+    torch.testing.assert_close(nats[101:201], nats[:100].flip(0), rtol=1e-9, atol=0)
+    cdf = torch.distributions.Normal(values[100], 0.01).cdf
+    torch.testing.assert_close(nats[95:106], -(cdf(values + 1 / 255) - cdf(values - 1 / 255)).log()[95:106])

@@ -8,6 +8,8 @@ from lightning_gen.models.denoiser import PARAMETRIZATIONS
 from lightning_gen.process import VE, VP, Clean, DiscreteVP, expand, linear_betas
 from tests.gaussian import PROCESSES, Gaussian, example
 
+F64 = {"dtype": torch.float64}
+
 
 @pytest.fixture(params=PROCESSES)
 def truth(request):
@@ -70,15 +72,6 @@ def test_every_parametrization_of_the_truth_is_the_truth(truth, name):
         torch.testing.assert_close(getattr(model, reading)(x, net.t), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_a_noise_network_is_read_without_loss_at_small_noise():
-    """1 - alpha c_skip cancels to rounding; over sigma = 0.01 single precision would leave 1e-5 of x."""
-    process = DiscreteVP(linear_betas(1000))
-    output = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
-    model = Denoiser(lambda_net(output), process)
-    x = 1e3 * torch.ones(4, 3, 2, 2)
-    torch.testing.assert_close(model.noise(x, torch.full((4,), 0.001)), output, rtol=1e-6, atol=1e-6)
-
-
 def lambda_net(output):
     class Net(torch.nn.Module):
         def forward(self, x, t, label=None):
@@ -95,17 +88,6 @@ def test_a_bound_label_reaches_the_network_and_leaves_the_model_alone():
     assert bound.noise(x, t)[:, 0, 0, 0].tolist() == pytest.approx([1, 2, 3])
     assert not model.noise(x, t).any()
     assert bound.net is model.net
-
-
-def test_edm_scales_input_and_target_to_unit_variance():
-    process, sigma_data = VE(), 0.5
-    t = torch.linspace(0.1, 1, 5, dtype=torch.float64)
-    c_skip, c_out, c_in, c_noise = PARAMETRIZATIONS["edm"](process, t)
-    sigma = process.sigma(t)
-    torch.testing.assert_close(c_in**2 * (sigma**2 + sigma_data**2), torch.ones(5).double())
-    target = (1 - c_skip) ** 2 * sigma_data**2 + c_skip**2 * sigma**2
-    torch.testing.assert_close(target / c_out**2, torch.ones(5).double())
-    torch.testing.assert_close(c_noise, sigma.log() / 4)
 
 
 @pytest.mark.parametrize("make", [VP, VE, lambda: VE(0.1, 7)])
@@ -134,3 +116,28 @@ def test_a_score_network_is_a_score():
     score = -x / (1 + 999 * t[:, None])
     torch.testing.assert_close(model.score(x, t), score)
     torch.testing.assert_close(model.denoise(x, t), x + model.process.variance(t)[:, None] * score)
+
+
+@pytest.mark.parametrize("process", [VE(), VP(), DiscreteVP(linear_betas(1000))])
+def test_edm_scales_input_and_target_to_unit_variance(process, sigma_data=0.5):
+    t = torch.linspace(0.1, 1, 5, dtype=torch.float64)
+    c_skip, c_out, c_in, c_noise = PARAMETRIZATIONS["edm"](process, t)
+    alpha, variance = process.alpha(t), process.variance(t)
+    total = alpha**2 * sigma_data**2 + variance
+    torch.testing.assert_close(c_in**2 * total, torch.ones(5).double())
+    torch.testing.assert_close(c_skip, alpha * sigma_data**2 / total)  # E[x_0 | x] of such data
+    torch.testing.assert_close(c_out**2, (1 - alpha * c_skip) ** 2 * sigma_data**2 + c_skip**2 * variance)
+    torch.testing.assert_close(c_noise, (variance.sqrt() / alpha).log() / 4)
+
+
+@pytest.mark.parametrize("name", ["noise", "clean", "velocity"])
+def test_every_parametrization_tells_the_network_its_index(name):
+    process, t = DiscreteVP(linear_betas(10)), torch.arange(1, 11, **F64) / 10
+    assert torch.equal(PARAMETRIZATIONS[name](process, t)[3], torch.arange(10, **F64))
+
+
+def test_a_noise_network_is_read_without_loss_at_small_noise():
+    output = torch.randn(100, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    model = Denoiser(lambda_net(output), DiscreteVP(linear_betas(1000)))
+    read = model.noise(1e3 * torch.ones(100, 3, 2, 2), torch.arange(1, 101) / 1000)
+    torch.testing.assert_close(read, output, rtol=1e-6, atol=1e-6)
