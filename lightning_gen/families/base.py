@@ -93,6 +93,7 @@ class GenerativeModule(LightningModule):
         if self.compiled:
             for model in {self.model, self.averaged}:
                 model.net.compile()
+        self.compiled = False  # Lightning calls this before every stage
 
     def configure_optimizers(self) -> Any:
         """The optimizer over the raw model, and its schedule by steps."""
