@@ -195,13 +195,13 @@ samples not looked at @ test_samples_that_are_not_finite_are_an_error
 gradients not clipped @ test_gradients_are_clipped_by_the_trainers_own_key
 -torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
 +pass
-noise without rank @ test_dropout_and_noise_differ_between_ranks_and_batches
+noise without rank @ test_dropout_and_noise_each_differ_between_ranks_batches_and_epochs
 -generator(self.seed, "noise", *place, device
 +generator(self.seed, "noise", *place[:2], device
-noise without batch @ test_dropout_and_noise_differ_between_ranks_and_batches
+noise without batch @ test_dropout_and_noise_each_differ_between_ranks_batches_and_epochs
 -generator(self.seed, "noise", *place, device
 +generator(self.seed, "noise", place[0], place[2], device
-noise without epoch @ test_dropout_and_noise_differ_between_ranks_and_batches
+noise without epoch @ test_dropout_and_noise_each_differ_between_ranks_batches_and_epochs
 -generator(self.seed, "noise", *place, device
 +generator(self.seed, "noise", *place[1:], device
 dropout not addressed @ test_a_batchs_noise_is_a_function_of_seed_epoch_batch_and_rank_alone

@@ -11,6 +11,8 @@ def test_what_is_planted_replaces_one_place_and_leaves_python(plant: Plant):
     text = (ROOT / plant.file).read_text()
     assert text.count(plant.old) == 1 and plant.new != plant.old
     compile(text.replace(plant.old, plant.new), plant.file, "exec")
+    file, name = plant.test.split("::")
+    assert f"def {name.split('[')[0]}(" in (ROOT / file).read_text(), "the test that should catch it is gone"
 
 
 @pytest.mark.slow

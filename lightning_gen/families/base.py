@@ -90,9 +90,8 @@ class GenerativeModule(LightningModule):
         """Compile networks and choose their memory format, once, before the optimizer sees the parameters."""
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
-        if self.compiled:
-            for model in {self.model, self.averaged}:
-                model.net.compile()
+        for model in {self.model, self.averaged} if self.compiled else ():
+            model.net.compile()
         self.compiled = False  # Lightning calls this before every stage
 
     def configure_optimizers(self) -> Any:
