@@ -125,7 +125,7 @@ class Ranks(Witness):
 
 trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp_fork", max_epochs=1, logger=False, num_sanity_val_steps=0,
                   enable_checkpointing=False, enable_progress_bar=False, use_distributed_sampler=False)
-trainer.fit(Ranks(), datamodule=Digits(batch_size=146, seed=3, val_size=int(sys.argv[3])))
+trainer.fit(Ranks(), datamodule=Digits(batch_size=136, seed=3, val_size=int(sys.argv[3])))
 """
 
 
@@ -137,7 +137,7 @@ def test_two_processes_share_the_batches_of_one(tmp_path, val_size):
     root = Path(__file__).parents[2]
     subprocess.run(command, check=True, timeout=240, cwd=root, env=os.environ | {"PYTHONPATH": str(root)})
     (left, first), (right, second) = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-    data = Digits(batch_size=146, seed=3, val_size=val_size)
+    data = Digits(batch_size=136, seed=3, val_size=val_size)
     data.setup()
     alone = [batch["index"].tolist() for batch in data.train_dataloader()]
     assert [a + b for a, b in zip(left, right, strict=True)] == alone
