@@ -51,19 +51,20 @@ class Process(nn.Module, ABC):
         return drift.detach(), diffusion.detach()
 
     def time(self, snr: Tensor) -> Tensor:
-        """t at which alpha^2 / sigma^2 = snr, float64, by bisection (the ratio falls in t).
-
-        Raises ValueError for a ratio that the process does not reach.
-        """
+        """t at which alpha^2 / sigma^2 = snr, float64. Raises ValueError for a ratio that the process does not reach."""
         snr = torch.as_tensor(snr, dtype=torch.float64)
-        low, high = torch.zeros_like(snr), torch.ones_like(snr)
-        largest, smallest = self.snr(low), self.snr(high)
+        largest, smallest = self.snr(torch.zeros_like(snr)), self.snr(torch.ones_like(snr))
         # A ratio that came from a time of ours may lie outside by rounding alone.
         if (snr > largest * (1 + 1e-9)).any() or (snr < smallest * (1 - 1e-9)).any():
             raise ValueError(
                 f"{type(self).__name__} has alpha^2/sigma^2 in [{smallest.min():.3g}, {largest.max():.3g}], "
                 f"got {snr.min():.3g} to {snr.max():.3g}: choose times or noise levels inside"
             )
+        return self.invert(snr)
+
+    def invert(self, snr: Tensor) -> Tensor:
+        """`time` without its check, and so without asking the device: by bisection, the ratio falls in t."""
+        low, high = torch.zeros_like(snr), torch.ones_like(snr)
         for _ in range(80):
             middle = (low + high) / 2
             later = self.snr(middle) > snr
@@ -170,6 +171,11 @@ class VE(Process):
         exponent = 2 * t * math.log(self.sigma_max / self.sigma_min)
         growth = exponent.exp() if self.start == "sigma_min" else exponent.expm1()
         return self.sigma_min**2 * growth
+
+    def invert(self, snr: Tensor) -> Tensor:
+        """In closed form; outside [0, 1] where the level lies outside: EDM draws its levels without bounds."""
+        growth = 1 / (snr * self.sigma_min**2) + (self.start == "zero")
+        return growth.log() / (2 * math.log(self.sigma_max / self.sigma_min))
 
 
 class DiscreteVP(Process):

@@ -238,7 +238,7 @@ class GenerativeModule(LightningModule):
         training = model.training
         model.eval()
         try:
-            yield from sampler.trajectory(model, model.prior((n, *self.shape), noise), noise)
+            yield from sampler.trajectory(model, sampler.start(model, (n, *self.shape), noise), noise)
         finally:
             model.train(training)
 

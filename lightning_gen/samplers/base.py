@@ -1,7 +1,7 @@
 """Samplers are values: they hold options, no model and no state. A sampler is a chain of transitions t -> s."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,11 @@ class Transition:
     t: float
     s: float
     coefficients: tuple[float, ...] = ()
+    evaluations: int = 1  # calls of the model that this step makes
 
 
 class Sampler(ABC):
-    """One loop for all: x_0 from the prior, then step after step along `plan`, made once in float64 on the host."""
+    """One loop for all: a start, then step after step along `plan`, made once in float64 on the host."""
 
     model_type: type[ScoreModel] = ScoreModel
 
@@ -44,14 +45,26 @@ class Sampler(ABC):
     ) -> tuple[Tensor, Any]:
         """x at t -> x at s, (B, ...), and what the next step needs to know."""
 
-    def trajectory(self, model: ScoreModel, x: Tensor, generator: torch.Generator | None = None) -> Iterator[Tensor]:
-        """x itself, then x after each transition, (B, ...)."""
+    def start(self, model: ScoreModel, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Where the chain begins, `shape` = (B, ...): the model's prior, unless the sampler says otherwise."""
+        return model.prior(shape, generator)
+
+    def trajectory(
+        self, model: ScoreModel, x: Tensor, generator: torch.Generator | None = None
+    ) -> Generator[Tensor, None, int]:
+        """x itself, then x after each transition of `plan`, (B, ...); the return value counts the model's calls."""
         self.check(model)
-        carry = None
+        carry, evaluations = None, 0
         yield x
         for transition in self.plan(model.process):
             x, carry = self.step(model, x, transition, carry, generator)
+            evaluations += transition.evaluations
             yield x
+        return evaluations
+
+    def evaluations(self, process: Process) -> int | None:
+        """How often a trajectory calls the model; None where that depends on the samples (adaptive solvers)."""
+        return sum(transition.evaluations for transition in self.plan(process))
 
     def __call__(self, model: ScoreModel, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The end of the trajectory from x, (B, ...)."""
@@ -60,8 +73,8 @@ class Sampler(ABC):
         return last
 
     def draw(self, model: ScoreModel, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Samples of the model from its prior, `shape` = (B, ...)."""
-        return self(model, model.prior(shape, generator), generator)
+        """Samples of the model, `shape` = (B, ...)."""
+        return self(model, self.start(model, shape, generator), generator)
 
     def describe(self) -> dict[str, Any]:
         """Name and options: what a protocol stores."""

@@ -1,0 +1,70 @@
+"""Energies: p(x) = exp(-E(x)) / Z. The score is -grad E, and this file is the one owner of that sign."""
+
+from abc import abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_gen.models.score import ScoreModel
+from lightning_gen.process import Clean, Process
+
+
+class EnergyModel(ScoreModel):
+    """A density known up to its constant, of clean data or of data at one noise level.
+
+    How to train your energy-based models (Song & Kingma, 2021), https://arxiv.org/abs/2101.03288
+    """
+
+    @abstractmethod
+    def energy(self, x: Tensor) -> Tensor:
+        """E(x), nats, (B,)."""
+
+    @torch.enable_grad()
+    def score(self, x: Tensor, t: Tensor) -> Tensor:
+        """-grad E(x), (B, ...); part of the graph where x or the weights are, so that a loss can train it."""
+        graph = x.requires_grad or (self.training and any(p.requires_grad for p in self.parameters()))
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        score = -torch.autograd.grad(self.energy(x).sum(), x, create_graph=graph)[0]
+        return score if graph else score.detach()
+
+
+def product(x: Tensor, f: Tensor) -> Tensor:
+    """E = x^T f, (B,): normalisable only where f is bounded away from growing against x."""
+    return (x * f).flatten(1).sum(1)
+
+
+def reconstruction(x: Tensor, f: Tensor) -> Tensor:
+    """E = 1/2 ||x - f||^2, (B,)."""
+    return 0.5 * (x - f).flatten(1).square().sum(1)
+
+
+def norm(x: Tensor, f: Tensor) -> Tensor:
+    """E = 1/2 ||f||^2, (B,)."""
+    return 0.5 * f.flatten(1).square().sum(1)
+
+
+READOUTS = {"product": product, "reconstruction": reconstruction, "norm": norm}
+
+
+class EnergyNetwork(EnergyModel):
+    """E(x) = readout(x, f(x)) of a network f that gives something like x.
+
+    Learning Energy-Based Models in High-Dimensional Spaces with Multi-scale Denoising Score Matching
+    (Li et al., 2019), https://arxiv.org/abs/1910.07762; Salimans & Ho (2021), https://openreview.net/forum?id=9AS-TF2jRNb
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        process: Process | None = None,
+        readout: Literal["product", "reconstruction", "norm"] = "reconstruction",
+    ) -> None:
+        super().__init__(Clean() if process is None else process)
+        if readout not in READOUTS:
+            raise ValueError(f"readout is {readout}: choose one of {', '.join(READOUTS)}")
+        self.net, self.readout = net, readout
+
+    def energy(self, x: Tensor) -> Tensor:
+        """E(x), nats, (B,)."""
+        return READOUTS[self.readout](x, self.call(self.net, x, torch.zeros((), device=x.device, dtype=x.dtype)))
