@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_gen.build import Config, ConfigError, build, build_module, fault, launch, refusing, start_from
+from lightning_gen.build import Config, ConfigError, build, build_module, family, fault, launch, refusing, start_from
 from lightning_gen.devices import processes, quieten
 from lightning_gen.result import NonFinite, Stopped
 from lightning_gen.run_folder import RunFolder
@@ -75,6 +75,8 @@ class Session:
         nodes = {**(config.get("callbacks") or {}), "quality": config.get("quality")}
         callbacks = [Resume(), *(make(build, node) for node in nodes.values() if node)]
         started = make(processes, config["trainer"])
+        if self.module is not None:
+            make(self.module.check_label, config.get("label"))
         if faults:
             raise ConfigError(faults)
         self.trainer = build(
@@ -149,11 +151,12 @@ class Session:
         from callbacks.progress import bar
 
         module, n, seed = self.module.to(self.trainer.strategy.root_device), self.config["n"], self.config["seed"]
+        label = self.config.get("label")
         with self.trainer.precision_plugin.forward_context(), bar("sampling", module.work(n), "step") as shown:
-            x = torch.cat([x for _, x in module.blocks(n, seed, progress=shown.update)])
+            x = torch.cat([x for _, x in module.blocks(n, seed, progress=shown.update, label=label)])
         check_finite(x, "samples")
         images = to_uint8(module.decode(x)) if module.value_range is not None else x.cpu().numpy()
-        name = f"{type(module.sampler).__name__.lower()}-seed{seed}-n{n}"
+        name = f"{type(module.sampler).__name__.lower()}-seed{seed}-n{n}" + ("" if label is None else f"-label{label}")
         written(save_samples(self.folder.path, name, images, seed, str(module.sampler.describe())))
 
 
@@ -167,6 +170,10 @@ def complete(config: Config, data: Any) -> None:
     shape, value_range = list(data.shape), data.value_range
     config["net"]["shape"] = config["module"]["shape"] = shape
     config["module"]["value_range"] = None if value_range is None else list(value_range)
+    classes = config["module"].get("classes")
+    if classes is not None and classes != data.classes:
+        raise ValueError(f"module.classes is {classes}, {data.name} has {data.classes} classes: write {data.classes or 'null'}")
+    config["module"] |= family(config).fitted(config["module"], data)
 
 
 if __name__ == "__main__":

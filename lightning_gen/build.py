@@ -56,12 +56,13 @@ class Root:
         n: int = 64,
         init: str | None = None,
         fresh: bool = False,
+        label: int | None = None,
     ) -> None:
         """The names and types alone matter."""
 
 
 NODES = ("data", "net", "module", "sampler", "trainer", "callbacks", "quality", "logger")
-KEYS = (*NODES, "stage", "run", "seed", "n", "init", "fresh")
+KEYS = (*NODES, "stage", "run", "seed", "n", "label", "init", "fresh")
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
@@ -231,6 +232,13 @@ def build(node: Config, **given: Any) -> Any:
         raise ConfigError(faults)
     # Partial first: Hydra copies what it is given into a config, and a network is none.
     return instantiate({**node, "_partial_": True}, _convert_="all")(**given)
+
+
+def family(config: Config) -> type:
+    """The class of the config's module."""
+    from hydra.utils import get_class
+
+    return get_class(config["module"]["_target_"])
 
 
 def build_module(config: Config) -> Any:

@@ -24,6 +24,7 @@ class Process(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.steps: int | None = None  # the T of a discrete process
+        self.levels: int | None = None  # the L of a continuous one that was trained at L times only
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
@@ -149,18 +150,23 @@ class VE(Process):
     """Variance exploding: alpha = 1, sigma_t = sigma_min (sigma_max / sigma_min)^t.
 
     `start` says what sigma(0) is: sigma_min (NCSN and the code of Song et al.), or zero, where the variance is
-    sigma_t^2 - sigma_min^2, the SDE's own. Score SDE (Song et al., 2021, eq. 31), https://arxiv.org/abs/2011.13456
+    sigma_t^2 - sigma_min^2, the SDE's own. `levels`: how many sigma_t the model was trained on, t = 0 to 1 evenly, if
+    not on all. Score SDE (Song et al., 2021, eq. 31), https://arxiv.org/abs/2011.13456
     """
 
     def __init__(
-        self, sigma_min: float = 0.01, sigma_max: float = 50.0, start: Literal["sigma_min", "zero"] = "sigma_min"
+        self,
+        sigma_min: float = 0.01,
+        sigma_max: float = 50.0,
+        start: Literal["sigma_min", "zero"] = "sigma_min",
+        levels: int | None = None,
     ) -> None:
         super().__init__()
         if not 0 < sigma_min <= sigma_max:
             raise ValueError(f"VE needs 0 < sigma_min <= sigma_max, got {sigma_min}, {sigma_max}")
         if start not in ("sigma_min", "zero"):
             raise ValueError(f"VE needs start sigma_min or zero, got {start}")
-        self.sigma_min, self.sigma_max, self.start = float(sigma_min), float(sigma_max), start
+        self.sigma_min, self.sigma_max, self.start, self.levels = float(sigma_min), float(sigma_max), start, levels
 
     def alpha(self, t: Tensor) -> Tensor:
         """1, the shape of t."""

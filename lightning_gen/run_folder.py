@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 # What may differ between two starts of one run.
-FREE = ("stage", "run", "n", "fresh", "trainer", "logger")
+FREE = ("stage", "run", "n", "label", "fresh", "trainer", "logger")
 
 
 class RunFolder:

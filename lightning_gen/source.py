@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+VAR_KEYWORD = "VAR_KEYWORD"
 ROOTS = {"object", "ABC", "Protocol", "Generic"}  # bases without a constructor of their own
 
 
@@ -146,13 +147,32 @@ def signature(target: str) -> tuple[Parameter, ...] | None:
     place, node = locate(target) or (None, None)
     if isinstance(node, ast.FunctionDef):
         return _parameters(place, node.args, bound=False)
+    collected: tuple[Parameter, ...] = ()
+    fixed: set[str] = set()
     for found in lineage(place, node) if isinstance(node, ast.ClassDef) else [None]:
         if found is None or any("dataclass" in ast.unparse(decorator) for decorator in found[1].decorator_list):
             return None
         for item in found[1].body:
             if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-                return _parameters(found[0], item.args, bound=True)
-    return ()
+                mine = _parameters(found[0], item.args, bound=True)
+                handed = _handed_on(item)
+                names = {p.name for p in collected} | fixed
+                collected += tuple(p for p in mine if p.name not in names and (handed is None or p.kind != VAR_KEYWORD))
+                if handed is None:
+                    return collected
+                fixed |= handed
+                break
+    return collected
+
+
+def _handed_on(init: ast.FunctionDef) -> set[str] | None:
+    """The arguments that `super().__init__(name=..., **options)` sets itself, the rest being the base class's; else None."""
+    for call in ast.walk(init):
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "super().__init__" and init.args.kwarg:
+            given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+            if given.get(None) == init.args.kwarg.arg:
+                return {name for name in given if name}
+    return None
 
 
 def _parameters(place: Source, args: ast.arguments, bound: bool) -> tuple[Parameter, ...]:
@@ -163,7 +183,7 @@ def _parameters(place: Source, args: ast.arguments, bound: bool) -> tuple[Parame
         rows.append(((args.vararg, "VAR_POSITIONAL"), ast.Constant(...)))
     rows += zip([(arg, "KEYWORD_ONLY") for arg in args.kwonlyargs], args.kw_defaults, strict=True)
     if args.kwarg:
-        rows.append(((args.kwarg, "VAR_KEYWORD"), ast.Constant(...)))
+        rows.append(((args.kwarg, VAR_KEYWORD), ast.Constant(...)))
     return tuple(
         Parameter(arg.arg, kind, default is None, arg.annotation, ast.unparse(default or arg) == "None", place)
         for (arg, kind), default in rows

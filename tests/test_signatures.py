@@ -315,6 +315,22 @@ def catalogue() -> list[str]:
     return found + [f"{m}.{name}" for m in modules for name in names(m) if permitted(f"{m}.{name}")]
 
 
+HANDED = ("model", "loss", "optimizer", "ema_decay")  # what families give GenerativeModule beside their options
+
+
+def test_what_is_handed_on_is_checked_against_the_base_class():
+    node = {"_target_": "lightning_gen.families.DDPM", "optimizer": ADAM}
+    given = {"": {"net"}}
+    assert check(node | {"guidance": 2.0, "channels_last": True}, given) == []
+    assert check(node | {"guidence": 2.0}, given) == [
+        "guidence is no argument of lightning_gen.families.DDPM: did you mean guidance?"
+    ]
+    assert check(node | {"channels_last": 3}, given) == [
+        "channels_last is 3 (int), lightning_gen.families.DDPM expects bool: write true or false"
+    ]
+    assert "loss is no argument" in check(node | {"loss": 3}, given)[0], "the family gives it itself"
+
+
 def test_what_is_read_from_source_is_what_python_sees():
     targets = catalogue()
     assert len(targets) > 80
@@ -331,6 +347,12 @@ def test_what_is_read_from_source_is_what_python_sees():
             (p.name, p.kind.name, p.default is p.empty and "VAR" not in p.kind.name, p.default is None)
             for p in inspect.signature(thing).parameters.values()
         ]
+        if real and real[-1][0] == "options":  # handed on to the base class, which says what they may be
+            base = inspect.signature(thing.__mro__[1]).parameters.values()
+            mine = {name for name, *_ in real} | set(HANDED)
+            real = real[:-1] + [
+                (p.name, p.kind.name, p.default is p.empty, p.default is None) for p in base if p.name not in mine
+            ]
         if real != [(p.name, p.kind, p.required, p.nullable) for p in static]:
             differences.append(target)
     assert differences == []

@@ -1,4 +1,4 @@
-"""LightningModules: each names the model, process and loss that its paper combines."""
+"""Families: the LightningModules, each a paper's combination of model, process and loss."""
 
 from lightning_gen.families.base import GenerativeModule
 from lightning_gen.families.ddpm import DDPM

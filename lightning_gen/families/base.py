@@ -1,8 +1,8 @@
 """The LightningModule of every family: model, loss, optimizer, the averaged model, addressed noise, finite checks."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
@@ -10,20 +10,22 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lightning_gen.families.health import Health
+from lightning_gen.families.sampling import Sampling
 from lightning_gen.losses import Loss
 from lightning_gen.models import ScoreModel
 from lightning_gen.randomness import generator, reseed
 from lightning_gen.result import NonFinite
 from lightning_gen.samplers import Sampler
 
-Weights = Literal["ema", "raw"]
-
-
-class GenerativeModule(LightningModule):
+class GenerativeModule(Sampling, LightningModule):
     """Trains `model` by `loss`; `ema` is a second model, ema <- d ema + (1 - d) model after each optimizer step.
 
     With ema_warmup the decay is min(ema_decay, (1 + n) / (10 + n)) at the n-th step, for short runs.
     optimizer: parameters -> Optimizer; scheduler: Optimizer -> a schedule that is stepped once per optimizer step.
+
+    With `classes` the model is conditional: it sees each sample's label, or with probability label_dropout the label
+    `classes`, which stands for none, and is sampled with `guidance` (1: conditional, 0: unconditional, above 1: guided).
+    Classifier-free diffusion guidance (Ho & Salimans, 2022), https://arxiv.org/abs/2207.12598
     """
 
     def __init__(
@@ -40,8 +42,23 @@ class GenerativeModule(LightningModule):
         seed: int = 0,
         compile: bool = False,
         channels_last: bool = False,
+        classes: int | None = None,
+        label_dropout: float = 0.1,
+        guidance: float = 1.0,
     ) -> None:
         super().__init__()
+        known = getattr(model.net, "classes", None) if hasattr(model, "net") else None
+        if known != (None if classes is None else classes + 1):
+            raise ValueError(
+                f"module.classes is {classes}, net.classes is {known}: write net.classes = module.classes + 1 (the last is"
+                " the label for none), or null for both"
+            )
+        if not 0 <= label_dropout < 1 or (classes is None and guidance != 1) or guidance < 0:
+            raise ValueError(
+                f"module.label_dropout is {label_dropout}, guidance {guidance}, classes {classes}: give a dropout in [0, 1),"
+                " a guidance >= 0, and classes where the guidance is not 1"
+            )
+        self.classes, self.label_dropout, self.guidance = classes, label_dropout, guidance
         if ema_decay is not None and not 0 <= ema_decay < 1:
             raise ValueError(f"module.ema_decay is {ema_decay}: give a number in [0, 1), or null for no average")
         self.value_range = None if value_range is None else tuple(value_range)
@@ -56,6 +73,11 @@ class GenerativeModule(LightningModule):
         self.last_loss: float | None = None  # host copy for the progress bar, renewed at the logging interval
         self.health = Health()
 
+    @classmethod
+    def fitted(cls, config: dict[str, Any], data: Any) -> dict[str, Any]:
+        """What the family reads off the training data where its config has null: those keys, for run.py to store."""
+        return {}
+
     def check(self, sampler: Sampler) -> None:
         """Raise TypeError or ValueError, one sentence, for a sampler that does not fit this model or its data."""
         sampler.check(self.model)
@@ -65,24 +87,6 @@ class GenerativeModule(LightningModule):
             raise ValueError(
                 f"sampler.clip is {list(clip)}, the data's range is {self.value_range}: write the range, or null"
             )
-
-    @property
-    def averaged(self) -> ScoreModel:
-        """The EMA model, or the raw one where no average is kept."""
-        return self.model if self.ema is None else self.ema
-
-    def weights(self, which: Weights) -> ScoreModel:
-        """The averaged or the raw model; ValueError where no average is kept and it is asked for by name."""
-        if which == "ema" and self.ema is None:
-            raise ValueError("weights are ema, but module.ema_decay is null: ask for raw")
-        return self.ema if which == "ema" else self.model
-
-    def decode(self, x: Tensor) -> Tensor:
-        """Model space -> images in [0, 1], not clamped; points of no range stay as they are."""
-        if self.value_range is None:
-            return x
-        low, high = self.value_range
-        return (x - low) / (high - low)
 
     # Training
 
@@ -115,9 +119,22 @@ class GenerativeModule(LightningModule):
         """Mean loss of the batch; its noise depends on (seed, epoch, batch, rank) alone."""
         place = (self.current_epoch, batch_idx, self.global_rank)
         reseed(self.seed, "train", *place)
-        loss = self.loss(self.model, batch["x"], generator(self.seed, "noise", *place, device=self.device)).mean()
+        model = self.labelled(self.model, batch, place)
+        loss = self.loss(model, batch["x"], generator(self.seed, "noise", *place, device=self.device)).mean()
         self.health.loss(loss)
         return loss
+
+    def labelled(self, model: ScoreModel, batch: dict[str, Tensor], place: tuple[int, ...] | None = None) -> ScoreModel:
+        """The model with the batch's labels bound to it, if it is conditional; in training some stand for none."""
+        if self.classes is None:
+            return model
+        if "label" not in batch:
+            raise ValueError("module.classes is given, but the data have no labels: write null for it and for net.classes")
+        label = batch["label"]
+        if place is not None and self.label_dropout:
+            draw = torch.rand(len(label), generator=generator(self.seed, "label", *place)).to(label.device)
+            label = torch.where(draw < self.label_dropout, self.classes, label)
+        return model.given(label)
 
     def configure_gradient_clipping(
         self,
@@ -169,7 +186,7 @@ class GenerativeModule(LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Add the averaged model's loss; the noise depends on (seed, first sample's index)."""
         place = generator(self.seed, "val", int(batch["index"][0]), device=self.device)
-        loss = self.loss(self.averaged, batch["x"], place)
+        loss = self.loss(self.labelled(self.averaged, batch), batch["x"], place)
         if not torch.isfinite(loss).all():
             raise NonFinite(
                 f"validation loss is not finite at step {self.trainer.global_step}, rank {self.global_rank}"
@@ -188,64 +205,3 @@ class GenerativeModule(LightningModule):
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Nothing: the test loop is where the evaluation callbacks work."""
-
-    # Sampling
-
-    def blocks(
-        self,
-        n: int,
-        seed: int = 0,
-        sampler: Sampler | None = None,
-        weights: Weights | None = None,
-        size: int = 64,
-        rank: int = 0,
-        world: int = 1,
-        progress: Callable[[], Any] | None = None,
-    ) -> Iterator[tuple[int, Tensor]]:
-        """(start index, x in model space (m, *shape)) of this rank's blocks of n samples.
-
-        A block's noise depends on (seed, block) alone, and the last block is drawn whole and cut: any number of ranks
-        draws the same n samples. `progress` is called after each step of a block, `work` times in all.
-        """
-        for index in range(rank, -(-n // size), world):
-            states = self.trajectory(size, seed, sampler, weights, index)
-            x = next(states)
-            for x in states:  # noqa: B007
-                if progress is not None:
-                    progress()
-            yield index * size, x[: n - index * size]
-
-    def work(self, n: int, sampler: Sampler | None = None, size: int = 64, rank: int = 0, world: int = 1) -> int:
-        """Sampler steps that `blocks` takes on this rank."""
-        return len(range(rank, -(-n // size), world)) * len((sampler or self.sampler).plan(self.model.process))
-
-    @torch.no_grad()
-    def trajectory(
-        self,
-        n: int,
-        seed: int = 0,
-        sampler: Sampler | None = None,
-        weights: Weights | None = None,
-        block: int = 0,
-    ) -> Iterator[Tensor]:
-        """x (n, *shape) in model space from the prior's noise to the samples, at every step of the sampler."""
-        sampler = self.sampler if sampler is None else sampler
-        if sampler is None or self.shape is None:
-            raise ValueError("no sampler or no shape is known to the module: give module.sampler and module.shape")
-        self.check(sampler)
-        model = self.averaged if weights is None else self.weights(weights)
-        noise = generator(seed, "sample", block, device=self.device)
-        training = model.training
-        model.eval()
-        try:
-            yield from sampler.trajectory(model, sampler.start(model, (n, *self.shape), noise), noise)
-        finally:
-            model.train(training)
-
-    @torch.no_grad()
-    def sample(self, n: int, seed: int = 0, sampler: Sampler | None = None, size: int = 64) -> Tensor:
-        """n samples: images (n, C, H, W) in [0, 1], or points (n, d); the same as stage=sample draws with this seed."""
-        x = torch.cat([x for _, x in self.blocks(n, seed, sampler, size=size)])
-        if not torch.isfinite(x).all():
-            raise NonFinite(f"samples are not finite (seed {seed}, sampler {type(sampler or self.sampler).__name__})")
-        return self.decode(x) if self.value_range is None else self.decode(x).clamp(0, 1)

@@ -1,0 +1,43 @@
+"""EDM as a recipe: variance exploding, preconditioned in input, output and loss, levels drawn log-normal."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from lightning_gen.families.base import GenerativeModule
+from lightning_gen.losses import denoising, lognormal
+from lightning_gen.losses import edm as weight
+from lightning_gen.models import Denoiser
+from lightning_gen.models.denoiser import edm
+from lightning_gen.process import VE
+
+
+class EDM(GenerativeModule):
+    """D(x, sigma) = c_skip x + c_out F(c_in x, ln(sigma) / 4), ln sigma ~ N(log_mean, log_std^2), weighted by 1 / c_out^2.
+
+    sigma_data: standard deviation of the data in model space, per dimension. sigma_min and sigma_max bound the levels
+    that samplers visit. `options` are GenerativeModule's.
+    Elucidating the design space of diffusion-based generative models (Karras et al., 2022), table 1,
+    https://arxiv.org/abs/2206.00364
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Callable,
+        sigma_data: float = 0.5,
+        log_mean: float = -1.2,
+        log_std: float = 1.2,
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        ema_decay: float | None = 0.9999,
+        **options: Any,
+    ) -> None:
+        if not sigma_data > 0:
+            raise ValueError(f"module.sigma_data is {sigma_data}: give the data's standard deviation, above 0")
+        process = VE(sigma_min, sigma_max)
+        model = Denoiser(net, process, partial(edm, sigma_data=sigma_data))
+        loss = denoising(lognormal(process, log_mean, log_std), weight(sigma_data), "mean")
+        super().__init__(model=model, loss=loss, optimizer=optimizer, ema_decay=ema_decay, **options)

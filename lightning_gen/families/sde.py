@@ -1,0 +1,46 @@
+"""The score SDEs as a recipe: a process in continuous time, a denoiser, and denoising score matching."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from torch import nn
+
+from lightning_gen.families.base import GenerativeModule
+from lightning_gen.losses import denoising, uniform
+from lightning_gen.models import Denoiser
+from lightning_gen.process import VE, VP, SubVP
+
+
+class ScoreSDE(GenerativeModule):
+    """dx = f_t x dt + g_t dw run backwards; the network learns E[noise | x_t] at t uniform on [t_min, 1].
+
+    sde: vp and subvp with beta linear in t, or ve with sigma geometric in t. weight simple is lambda = sigma^2,
+    likelihood is lambda = g^2 (Song et al., 2021, https://arxiv.org/abs/2101.09258). `options` are GenerativeModule's.
+    Score-based generative modeling through SDEs (Song et al., 2021), https://arxiv.org/abs/2011.13456
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Callable,
+        sde: Literal["vp", "subvp", "ve"] = "vp",
+        beta_min: float = 0.1,
+        beta_max: float = 20.0,
+        sigma_min: float = 0.01,
+        sigma_max: float = 50.0,
+        parametrization: Literal["noise", "clean", "velocity", "edm", "ve"] = "noise",
+        weight: Literal["simple", "clean", "velocity", "score", "likelihood"] = "simple",
+        t_min: float = 1e-5,
+        ema_decay: float | None = 0.9999,
+        **options: Any,
+    ) -> None:
+        processes = {
+            "vp": lambda: VP(beta_min, beta_max),
+            "subvp": lambda: SubVP(beta_min, beta_max),
+            "ve": lambda: VE(sigma_min, sigma_max),
+        }
+        if sde not in processes:
+            raise ValueError(f"module.sde is {sde}: choose one of {', '.join(processes)}")
+        model = Denoiser(net, processes[sde](), parametrization)
+        loss = denoising(uniform(t_min), weight, "mean")
+        super().__init__(model=model, loss=loss, optimizer=optimizer, ema_decay=ema_decay, **options)
