@@ -2,5 +2,9 @@
 
 from lightning_gen.families.base import GenerativeModule
 from lightning_gen.families.ddpm import DDPM
+from lightning_gen.families.edm import EDM
+from lightning_gen.families.ncsn import NCSN
+from lightning_gen.families.score_matching import ScoreMatching
+from lightning_gen.families.sde import ScoreSDE
 
-__all__ = ["DDPM", "GenerativeModule"]
+__all__ = ["DDPM", "EDM", "NCSN", "GenerativeModule", "ScoreMatching", "ScoreSDE"]

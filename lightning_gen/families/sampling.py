@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lightning_gen.models import ScoreModel
+from lightning_gen.models import Guided, ScoreModel
 from lightning_gen.randomness import generator
 from lightning_gen.result import NonFinite
 from lightning_gen.samplers import Sampler
@@ -102,8 +102,6 @@ class Sampling:
         if self.classes is not None:
             labels = torch.arange(block * n, block * n + n, device=self.device) % self.classes
             labels = labels if label is None else torch.full_like(labels, label)
-            from lightning_gen.models.guidance import Guided
-
             model = Guided(model, labels, self.guidance, self.classes)
         try:
             calls = yield from sampler.trajectory(model, sampler.start(model, (n, *self.shape), noise), noise)

@@ -1,6 +1,19 @@
 """Losses (model, x, generator) -> (B,); their options are bound beforehand."""
 
-from lightning_gen.losses.score_matching import Loss, denoising
-from lightning_gen.losses.times import Times, levels, uniform
+from lightning_gen.losses.implicit import exact, sliced
+from lightning_gen.losses.score_matching import Loss, denoising, edm, vlb
+from lightning_gen.losses.times import Times, constant, levels, lognormal, uniform
 
-__all__ = ["Loss", "Times", "denoising", "levels", "uniform"]
+__all__ = [
+    "Loss",
+    "Times",
+    "constant",
+    "denoising",
+    "edm",
+    "exact",
+    "levels",
+    "lognormal",
+    "sliced",
+    "uniform",
+    "vlb",
+]

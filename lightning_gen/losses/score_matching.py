@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_gen.losses.times import Times
 from lightning_gen.models import ScoreModel
+from lightning_gen.models.score import double
 from lightning_gen.process import Process
 
 Loss = Callable[[ScoreModel, Tensor, torch.Generator], Tensor]
@@ -35,12 +36,65 @@ def score(process: Process, t: Tensor) -> Tensor:
     return 1 / process.variance(t)
 
 
-WEIGHTS: dict[str, Weight] = {"simple": simple, "clean": clean, "velocity": velocity, "score": score}
+def likelihood(process: Process, t: Tensor) -> Tensor:
+    """g^2 / sigma^2: lambda = g^2 of the score's error, with which the loss bounds the likelihood in continuous time.
+
+    Maximum likelihood training of score-based diffusion models (Song et al., 2021), https://arxiv.org/abs/2101.09258
+    """
+    return process.sde(t)[1] / process.variance(t)
+
+
+def edm(sigma_data: float = 0.5) -> Weight:
+    """(level^2 + sigma_data^2) / sigma_data^2, level = sigma / alpha: the error of x_0 weighted by 1 / c_out^2.
+
+    EDM (Karras et al., 2022, table 1), https://arxiv.org/abs/2206.00364
+    """
+    if not sigma_data > 0:
+        raise ValueError(f"weight edm needs sigma_data > 0, got {sigma_data}")
+    return lambda process, t: 1 + 1 / (process.snr(t) * sigma_data**2)
+
+
+def vlb(variance: Literal["small", "large"] = "large") -> Weight:
+    """beta^2 / (2 v (1 - beta)(1 - alpha^2)) at t = k / T, v the sampler's variance (beta, or the posterior's): T times the
+    mean over k is the bound's sum, in nats per dimension. At k = 1, where the posterior's is 0, v is that of k = 2.
+
+    DDPM (Ho et al., 2020, eq. 12), https://arxiv.org/abs/2006.11239
+    """
+    if variance not in ("small", "large"):
+        raise ValueError(f"weight vlb needs variance small or large, got {variance}")
+
+    def weigh(process: Process, t: Tensor) -> Tensor:
+        if process.steps is None:
+            raise ValueError(f"weight vlb needs a discrete process, got {type(process).__name__}: take likelihood")
+
+        def step(t: Tensor) -> tuple[Tensor, Tensor]:
+            s = (t - 1 / process.steps).clamp(min=0)
+            ratio = process.alpha(t) / process.alpha(s)
+            beta = process.variance(t) - ratio.square() * process.variance(s)
+            return beta, beta * process.variance(s) / process.variance(t)
+
+        t = double(t)
+        beta, _ = step(t)
+        v = beta if variance == "large" else step(t.clamp(min=2 / process.steps))[1]
+        return beta.square() / (2 * v * (1 - beta) * process.variance(t))
+
+    return weigh
+
+
+WEIGHTS: dict[str, Weight] = {
+    "simple": simple,
+    "clean": clean,
+    "velocity": velocity,
+    "score": score,
+    "likelihood": likelihood,
+    "edm": edm(),
+    "vlb": vlb(),
+}
 
 
 def denoising(
     times: Times,
-    weight: Literal["simple", "clean", "velocity", "score"] | Weight = "simple",
+    weight: Literal["simple", "clean", "velocity", "score", "likelihood", "edm", "vlb"] | Weight = "simple",
     reduction: Literal["mean", "sum"] = "mean",
 ) -> Loss:
     """w(t) ||E[noise | x_t] - noise||^2 at random times: every denoising loss, since sigma^2 ||s + noise / sigma||^2

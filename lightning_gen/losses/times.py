@@ -1,11 +1,13 @@
-"""Laws of the training time: (n, generator) -> (n,) in (0, 1], on the generator's device."""
+"""Laws of the training time: (n, generator) -> (n,) in [0, 1], on the generator's device."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from lightning_gen.models.score import double
+from lightning_gen.process import Process
 
 Times = Callable[[int, torch.Generator], Tensor]
 
@@ -24,12 +26,41 @@ def uniform(minimum: float = 1e-5) -> Times:
     return draw
 
 
-def levels(steps: int) -> Times:
-    """t = k / steps with k uniform on 1..steps. DDPM (Ho et al., 2020, algorithm 1)."""
-    if steps < 1:
-        raise ValueError(f"times.levels needs steps >= 1, got {steps}")
+def levels(steps: int, first: int = 1) -> Times:
+    """t = k / steps with k uniform on 1..steps, DDPM's chain (Ho et al., 2020, algorithm 1); or, with first = 0,
+    t = k / (steps - 1) with k uniform on 0..steps - 1, NCSN's levels of a VE, t = 0 the smallest (one level: t = 0).
+    """
+    if steps < 1 or first not in (0, 1):
+        raise ValueError(f"times.levels needs steps >= 1 and first 0 or 1, got {steps}, {first}")
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
-        return double(torch.randint(1, steps + 1, (n,), generator=generator, device=generator.device)) / steps
+        k = torch.randint(first, steps + first, (n,), generator=generator, device=generator.device)
+        return double(k) / max(steps - 1 + first, 1)
+
+    return draw
+
+
+def constant(t: float) -> Times:
+    """One time for all: a single noise level."""
+    if not 0 <= t <= 1:
+        raise ValueError(f"times.constant needs 0 <= t <= 1, got {t}")
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        return torch.full((n,), t, device=generator.device)
+
+    return draw
+
+
+def lognormal(process: Process, mean: float = -1.2, std: float = 1.2) -> Times:
+    """t at which ln(sigma / alpha) ~ N(mean, std^2): unbounded, for a VE, which is defined beyond its levels.
+
+    EDM (Karras et al., 2022, table 1), https://arxiv.org/abs/2206.00364
+    """
+    if not (math.isfinite(mean) and 0 < std < math.inf):
+        raise ValueError(f"times.lognormal needs a finite mean and std > 0, got {mean}, {std}")
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        level = mean + std * torch.randn(n, generator=generator, device=generator.device)
+        return process.invert((-2 * double(level)).exp())
 
     return draw

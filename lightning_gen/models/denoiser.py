@@ -45,7 +45,23 @@ def edm(process: Process, t: Tensor, sigma_data: float = 0.5) -> Coefficients:
     return sigma_data**2 / total / alpha, level * sigma_data / total.sqrt(), total.rsqrt() / alpha, level.log() / 4
 
 
-PARAMETRIZATIONS: dict[str, Parametrization] = {"noise": noise, "clean": clean, "velocity": velocity, "edm": edm}
+def ve(process: Process, t: Tensor) -> Coefficients:
+    """F = -noise of x / alpha, told ln(sigma / alpha): score = F / sigma where alpha = 1, as the published VE networks.
+
+    Score SDE (Song et al., 2021, appendix H), https://arxiv.org/abs/2011.13456; EDM (Karras et al., 2022, table 1)
+    """
+    alpha = process.alpha(t)
+    level = process.sigma(t) / alpha
+    return 1 / alpha, level, 1 / alpha, level.log()
+
+
+PARAMETRIZATIONS: dict[str, Parametrization] = {
+    "noise": noise,
+    "clean": clean,
+    "velocity": velocity,
+    "edm": edm,
+    "ve": ve,
+}
 
 
 class Denoiser(ScoreModel):

@@ -20,13 +20,13 @@ class EnergyModel(ScoreModel):
     def energy(self, x: Tensor) -> Tensor:
         """E(x), nats, (B,)."""
 
-    @torch.enable_grad()
     def score(self, x: Tensor, t: Tensor) -> Tensor:
-        """-grad E(x), (B, ...); part of the graph where x or the weights are, so that a loss can train it."""
-        graph = x.requires_grad or (self.training and any(p.requires_grad for p in self.parameters()))
-        x = x if x.requires_grad else x.detach().requires_grad_()
-        score = -torch.autograd.grad(self.energy(x).sum(), x, create_graph=graph)[0]
-        return score if graph else score.detach()
+        """-grad E(x), (B, ...): part of the graph in grad mode, for the weights that a loss trains; else plain values."""
+        graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            place = x if graph and x.requires_grad else x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.energy(place).sum(), place, create_graph=graph)
+        return -gradient
 
 
 def product(x: Tensor, f: Tensor) -> Tensor:

@@ -59,6 +59,7 @@ class Exact(torch.nn.Module):
             "clean": clean,
             "velocity": alpha * noise - sigma * clean,
             "edm": (clean - expand(c_skip, x) * x) / expand(c_out, x),
+            "ve": -noise,
         }[self.name]
 
 
@@ -102,7 +103,7 @@ def test_prior_and_its_density_agree(make):
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="needs a process with noise, got Clean"):
         Denoiser(torch.nn.Identity(), Clean())
-    with pytest.raises(ValueError, match="choose one of noise, clean, velocity, edm"):
+    with pytest.raises(ValueError, match="choose one of noise, clean, velocity, edm, ve"):
         Denoiser(torch.nn.Identity(), VP(), "v")
 
 

@@ -1,0 +1,92 @@
+"""Score matching without the data's score: integration by parts leaves the model's own divergence.
+
+Both losses are of the density at t = 0 of the model's process: of the data, or, where sigma(0) > 0, of the noised data.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightning_gen.losses.score_matching import Loss
+from lightning_gen.models import ScoreModel
+from lightning_gen.models.score import instant
+
+LARGEST = 1000  # dimensions of an exact trace
+
+
+def noised(model: ScoreModel, x: Tensor, generator: torch.Generator, t: float) -> tuple[Tensor, Tensor]:
+    """x_t as a leaf that takes gradients, and t, (B,); no noise is drawn where there is none."""
+    time = instant(t, x)
+    if model.process.prior_sigma > 0:
+        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        x = model.process.perturb(x, time, noise)
+    return x.detach().requires_grad_(), time
+
+
+def exact(t: float = 0.0) -> Loss:
+    """1/2 ||s||^2 + tr grad s, the trace by d vector-Jacobian products; nats, (B,).
+
+    Estimation of non-normalized statistical models by score matching (Hyvarinen, 2005, theorem 1),
+    https://jmlr.org/papers/v6/hyvarinen05a.html
+    """
+
+    def loss(model: ScoreModel, x: Tensor, generator: torch.Generator) -> Tensor:
+        if x[0].numel() > LARGEST:
+            raise ValueError(f"exact score matching needs at most {LARGEST} dimensions, got {x[0].numel()}: take sliced")
+        training = torch.is_grad_enabled()
+        with torch.enable_grad():
+            place, time = noised(model, x, generator, t)
+            score = attached(model, place, time)
+            flat, trace = score.flatten(1), 0
+            for i in range(flat.shape[1]):
+                (row,) = torch.autograd.grad(flat[:, i].sum(), place, create_graph=training, retain_graph=True)
+                trace = trace + row.flatten(1)[:, i]
+            value = 0.5 * flat.square().sum(1) + trace
+        return value if training else value.detach()
+
+    return loss
+
+
+def sliced(
+    projections: int = 1,
+    reduced_variance: bool = True,
+    projection: Literal["rademacher", "gaussian"] = "rademacher",
+    t: float = 0.0,
+) -> Loss:
+    """v^T grad s v + 1/2 (v^T s)^2, or with 1/2 ||s||^2, its mean over v, in its place; mean over `projections`, (B,).
+
+    Sliced score matching (Song et al., 2019, eq. 7 and 8), https://arxiv.org/abs/1905.07088
+    """
+    if projections < 1 or projection not in ("rademacher", "gaussian"):
+        raise ValueError(
+            f"sliced needs projections >= 1 and projection rademacher or gaussian, got {projections}, {projection}"
+        )
+
+    def loss(model: ScoreModel, x: Tensor, generator: torch.Generator) -> Tensor:
+        training = torch.is_grad_enabled()
+        with torch.enable_grad():
+            place, time = noised(model, x, generator, t)
+            score, total = attached(model, place, time), 0
+            for _ in range(projections):
+                v = probe(x, generator, projection)
+                along = (v * score).flatten(1).sum(1)
+                (row,) = torch.autograd.grad(along.sum(), place, create_graph=training, retain_graph=True)
+                square = score.flatten(1).square().sum(1) if reduced_variance else along.square()
+                total = total + (v * row).flatten(1).sum(1) + 0.5 * square
+            value = total / projections
+        return value if training else value.detach()
+
+    return loss
+
+
+def attached(model: ScoreModel, x: Tensor, t: Tensor) -> Tensor:
+    """s(x, t) with its graph to x; zero where the score does not depend on x."""
+    score = model.score(x, t)
+    return score if score.requires_grad else score + 0 * x
+
+
+def probe(x: Tensor, generator: torch.Generator, law: str) -> Tensor:
+    """A random direction v for each row, E[v v^T] = I, like x."""
+    v = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    return v if law == "gaussian" else torch.where(v < 0, -1.0, 1.0).to(x.dtype)
