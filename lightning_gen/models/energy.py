@@ -28,6 +28,14 @@ class EnergyModel(ScoreModel):
             (gradient,) = torch.autograd.grad(self.energy(place).sum(), place, create_graph=graph)
         return -gradient
 
+    def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """E(x), (B,), and -grad E(x), (B, ...), of one pass, as plain values."""
+        with torch.enable_grad():
+            place = x.detach().requires_grad_()
+            energy = self.energy(place)
+            (gradient,) = torch.autograd.grad(energy.sum(), place)
+        return energy.detach(), -gradient
+
 
 def product(x: Tensor, f: Tensor) -> Tensor:
     """E = x^T f, (B,): normalisable only where f is bounded away from growing against x."""

@@ -1,6 +1,26 @@
 """Samplers: values that turn a model into samples, one transition at a time."""
 
-from lightning_gen.samplers.base import Sampler, Transition
+from lightning_gen.samplers.adaptive import RK45
+from lightning_gen.samplers.base import Denoising, ReverseDiffusion, Sampler, Transition
 from lightning_gen.samplers.diffusion import DDIM, Ancestral
+from lightning_gen.samplers.mcmc import MALA, AnnealedLangevin, Langevin
+from lightning_gen.samplers.ode import DPMSolver, EDMHeun, ProbabilityFlow
+from lightning_gen.samplers.sde import EulerMaruyama, PredictorCorrector
 
-__all__ = ["DDIM", "Ancestral", "Sampler", "Transition"]
+__all__ = [
+    "DDIM",
+    "MALA",
+    "RK45",
+    "Ancestral",
+    "AnnealedLangevin",
+    "DPMSolver",
+    "Denoising",
+    "EDMHeun",
+    "EulerMaruyama",
+    "Langevin",
+    "PredictorCorrector",
+    "ProbabilityFlow",
+    "ReverseDiffusion",
+    "Sampler",
+    "Transition",
+]

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from lightning_gen.models import ScoreModel
+from lightning_gen.models.score import instant
 from lightning_gen.process import Process
+from lightning_gen.samplers.grids import grid
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,10 @@ class Transition:
     s: float
     coefficients: tuple[float, ...] = ()
     evaluations: int = 1  # calls of the model that this step makes
+
+
+class Denoising(Transition):
+    """The last step: x becomes E[x_0 | x_t = x] (Tweedie), which is without noise."""
 
 
 class Sampler(ABC):
@@ -57,7 +63,10 @@ class Sampler(ABC):
         carry, evaluations = None, 0
         yield x
         for transition in self.plan(model.process):
-            x, carry = self.step(model, x, transition, carry, generator)
+            if isinstance(transition, Denoising):
+                x = model.denoise(x, instant(transition.t, x))
+            else:
+                x, carry = self.step(model, x, transition, carry, generator)
             evaluations += transition.evaluations
             yield x
         return evaluations
@@ -78,4 +87,49 @@ class Sampler(ABC):
 
     def describe(self) -> dict[str, Any]:
         """Name and options: what a protocol stores."""
-        return {"name": type(self).__name__, **vars(self)}
+        options = {k: v.describe() if isinstance(v, Sampler) else v for k, v in vars(self).items()}
+        return {"name": type(self).__name__, **options}
+
+
+class ReverseDiffusion(Sampler):
+    """A sampler that descends from t = 1 to the noise-free end of a process whose noise grows."""
+
+    steps: int | Sequence[int] | None
+    spacing: str = "trailing"
+    t_end: float | None = None
+
+    def check(self, model: ScoreModel) -> None:
+        """Refuse a process without noise, or of one level."""
+        super().check(model)
+        ends = model.process.sigma(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+        if not ends[0] < ends[1]:
+            kind = "Clean" if ends[1] == 0 else f"the one level sigma = {ends[1]:.4g}"
+            raise TypeError(
+                f"sampler {type(self).__name__} needs a process with noise that grows, got {kind}: "
+                "choose a Markov chain sampler"
+            )
+
+    def times(self, process: Process) -> list[float]:
+        """The grid: times with noise, and 0.0 for the noise-free end."""
+        return grid(process, self.steps, self.spacing, self.t_end)
+
+    def moments(self, process: Process) -> list[tuple[float, float, tuple[float, ...]]]:
+        """t, s and (alpha_t, sigma_t, alpha_s, sigma_s, a, b^2) for each step, as host scalars; the last has sigma_s = 0.
+
+        a = alpha_t / alpha_s and b^2 = sigma_t^2 - a^2 sigma_s^2 are factor and variance of x_t given x_s.
+        """
+        times = torch.tensor(self.times(process), dtype=torch.float64)
+        alpha, variance = process.alpha(times), process.variance(times)
+        alpha[-1], variance[-1] = 1.0, 0.0  # of a VE, sigma(0) is sigma_min: the end is x_0 all the same
+        rows = []
+        for i in range(len(times) - 1):
+            ratio = alpha[i] / alpha[i + 1]
+            fresh = variance[i] - ratio.square() * variance[i + 1]
+            row = (alpha[i], variance[i].sqrt(), alpha[i + 1], variance[i + 1].sqrt(), ratio, fresh)
+            rows.append((times[i].item(), times[i + 1].item(), tuple(float(value) for value in row)))
+        return rows
+
+
+def noise_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """z ~ N(0, I), like x."""
+    return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)

@@ -229,7 +229,7 @@ class Gibbs(Sampler):
         (
             lambda m: DDIM(5)(ScoreNetwork(torch.nn.Identity(), Clean()), torch.zeros(1, 2)),
             TypeError,
-            "needs a process with noise, got Clean",
+            "needs a process with noise that grows, got Clean",
         ),
     ],
 )

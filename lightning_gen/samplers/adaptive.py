@@ -1,0 +1,96 @@
+"""The probability-flow ODE by a library's adaptive solver."""
+
+from collections.abc import Generator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_gen.models import ScoreModel
+from lightning_gen.models.score import instant
+from lightning_gen.process import Process
+from lightning_gen.samplers.base import Denoising, ReverseDiffusion, Transition
+from lightning_gen.samplers.grids import grid
+
+
+class RK45(ReverseDiffusion):
+    """Dormand-Prince 5(4) of SciPy on dy / dlog(lambda) = lambda E[noise | x_t], the batch as one system in float64.
+
+    The solver chooses its steps by rtol and atol; the trajectory is shown at `points` times, evenly in log lambda, so that
+    progress has an end. `evaluations` is None: the trajectory returns its count. Without `denoise` the samples keep the
+    noise of t_end. Score SDE (Song et al., 2021, appendix D.4), https://arxiv.org/abs/2011.13456
+    """
+
+    def __init__(
+        self,
+        rtol: float = 1e-5,
+        atol: float = 1e-5,
+        points: int = 20,
+        t_end: float | None = None,
+        denoise: bool = True,
+    ) -> None:
+        if not rtol > 0 or not atol > 0 or points < 2:
+            raise ValueError(f"RK45 needs rtol > 0, atol > 0, points >= 2, got {rtol}, {atol}, {points}")
+        self.rtol, self.atol, self.points, self.t_end, self.denoise = rtol, atol, points, t_end, denoise
+
+    def times(self, process: Process) -> list[float]:
+        """The times at which the trajectory is shown, and 0.0."""
+        if process.steps is not None:
+            raise ValueError("RK45 needs a continuous process, got DiscreteVP, whose ODE has jumps: choose heun or ddim")
+        return grid(process, self.points, "log_snr", self.t_end)
+
+    def plan(self, process: Process) -> list[Transition]:
+        """What is shown: (alpha_t, lambda_t, alpha_s, lambda_s) of each interval, and the denoising step."""
+        rows = self.moments(process)
+        plan: list[Transition] = [
+            Transition(t, s, (alpha_t, sigma_t / alpha_t, alpha_s, sigma_s / alpha_s), 0)
+            for t, s, (alpha_t, sigma_t, alpha_s, sigma_s, _, _) in rows[:-1]
+        ]
+        return plan + [Denoising(rows[-1][0], 0.0)] * self.denoise
+
+    def evaluations(self, process: Process) -> None:
+        """Not known before."""
+        return None
+
+    def step(self, *_: object) -> tuple[Tensor, None]:
+        """Never called: the solver makes its own steps."""
+        raise RuntimeError("RK45 has no step of its own: iterate over its trajectory")
+
+    def trajectory(
+        self, model: ScoreModel, x: Tensor, generator: torch.Generator | None = None
+    ) -> Generator[Tensor, None, int]:
+        """x itself, then x at each time of `plan`, (B, ...); returns how often the model was called."""
+        from scipy.integrate import RK45 as Solver
+
+        self.check(model)
+        process = model.process
+        plan = [step for step in self.plan(process) if not isinstance(step, Denoising)]
+        yield x
+
+        def state(y: np.ndarray, alpha: float) -> Tensor:
+            return torch.from_numpy(alpha * y).to(x.dtype).to(x.device).view_as(x)
+
+        def slope(log_level: float, y: np.ndarray) -> np.ndarray:
+            level = np.exp(np.clip(log_level, end, begin))  # rounding must not leave the process
+            t = process.time(torch.tensor(level**-2.0, dtype=torch.float64))
+            place = state(y, float(process.alpha(t)))
+            noise = model.noise(place, instant(float(t), place))
+            return level * noise.detach().double().cpu().numpy().ravel()
+
+        begin, end = np.log(plan[0].coefficients[1]), np.log(plan[-1].coefficients[3])
+        y = x.detach().double().cpu().numpy().ravel() / plan[0].coefficients[0]
+        solver = Solver(slope, begin, y, end, rtol=self.rtol, atol=self.atol)
+        dense, last = None, x
+        for transition in plan:
+            _, _, alpha, level = transition.coefficients
+            goal = max(np.log(level), end)
+            while solver.t > goal and solver.status == "running":
+                message = solver.step()
+                if solver.status == "failed":
+                    raise RuntimeError(f"RK45 failed at sigma / alpha = {np.exp(solver.t):.4g}: {message}")
+                dense = solver.dense_output()
+            last = state(dense(goal), alpha)
+            yield last
+        if self.denoise:
+            yield model.denoise(last, instant(plan[-1].s, last))
+        return solver.nfev + self.denoise

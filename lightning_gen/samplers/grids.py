@@ -1,0 +1,86 @@
+"""Where a reverse diffusion stops on its way from t = 1: times with noise, falling, and then the noise-free end."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightning_gen.process import Process
+
+Spacing = Literal["trailing", "leading", "karras", "log_snr"]
+SPACINGS = ("trailing", "leading", "karras", "log_snr")
+RHO = 7.0
+T_END = 1e-3  # the last time with noise of a process that starts without any (Song et al., 2021, appendix C)
+
+
+def grid(
+    process: Process,
+    steps: int | Sequence[int] | None,
+    spacing: str = "trailing",
+    t_end: float | None = None,
+    rho: float = RHO,
+) -> list[float]:
+    """`steps` times from 1 down, float64, and 0.0 for the noise-free end. A discrete process is entered on its grid k / T.
+
+    steps: None = all T; a number; or an explicit list of k in 1..T. `trailing` is uniform in t from t = 1, to t_end if it
+    is given; `leading` has k = 1, 1 + c, 1 + 2 c, ... with c = T // steps (DDIM's paper), and so starts below t = 1;
+    `log_snr` is uniform in log(alpha / sigma), `karras` in (sigma / alpha)^(1 / rho) (Karras et al., 2022, eq. 5), both
+    from t = 1 to t_end, by default 0 where sigma(0) > 0, else 1e-3.
+    """
+    total = process.steps
+    if spacing not in SPACINGS:
+        raise ValueError(f"spacing is {spacing}: choose one of {', '.join(SPACINGS)}")
+    if t_end is not None and (total is not None or not 0 <= t_end < 1):
+        raise ValueError(f"t_end is {t_end}: give 0 <= t_end < 1 for a continuous process, null for a discrete one")
+    if steps is None and total is None:
+        raise ValueError(f"steps is null, and {type(process).__name__} is continuous: give a number of steps")
+    if isinstance(steps, Sequence):
+        if total is None or any(b <= a for a, b in zip(steps, steps[1:], strict=False)):
+            raise ValueError(f"a list of steps needs a discrete process and rising k, got {list(steps)}")
+        if steps[0] < 1 or steps[-1] > total:
+            raise ValueError(f"steps need 1 <= k <= {total}, got {steps[0]} to {steps[-1]}")
+        return [k / total for k in reversed(steps)] + [0.0]
+    steps = total if steps is None else steps
+    if steps < 1 or (total is not None and steps > total):
+        raise ValueError(f"steps needs 1 <= steps <= {total or 'any'}, got {steps}")
+    if spacing == "leading":
+        if total is None:
+            raise ValueError(f"spacing leading needs a discrete process, got {type(process).__name__}: use trailing")
+        return [(1 + k * (total // steps)) / total for k in reversed(range(steps))] + [0.0]
+    if spacing in ("karras", "log_snr"):
+        return _by_level(process, steps, spacing, t_end, rho) + [0.0]
+    if total is not None:
+        return [round(total * (1 - i / steps)) / total for i in range(steps)] + [0.0]
+    noisy = float(process.variance(torch.zeros((), dtype=torch.float64))) > 0
+    if t_end is None and not noisy:
+        return [1 - i / steps for i in range(steps)] + [0.0]
+    return torch.linspace(1, t_end or 0.0, steps, dtype=torch.float64).tolist() + [0.0]
+
+
+def level(process: Process, t: Tensor) -> Tensor:
+    """sigma_t / alpha_t, the shape of t."""
+    return process.sigma(t) / process.alpha(t)
+
+
+def _by_level(process: Process, steps: int, spacing: str, t_end: float | None, rho: float) -> list[float]:
+    """Times whose noise levels are spaced by a rule, the first at t = 1."""
+    zero = torch.zeros((), dtype=torch.float64)
+    if t_end is None:
+        t_end = 0.0 if float(process.variance(zero)) > 0 else 1 / process.steps if process.steps else T_END
+    first, last = level(process, zero + 1), level(process, zero + t_end)
+    share = torch.linspace(0, 1, steps, dtype=torch.float64)
+    if spacing == "karras":
+        levels = (first ** (1 / rho) + share * (last ** (1 / rho) - first ** (1 / rho))) ** rho
+    else:
+        levels = (first.log() + share * (last.log() - first.log())).exp()
+    times = process.time(levels.square().reciprocal())
+    if process.steps is None:
+        return [1.0, *times[1:-1].tolist(), t_end][: max(steps, 1)] if steps > 1 else [1.0]
+    places = (times * process.steps).round().clamp(min=1).long().tolist()
+    if len(set(places)) < steps:
+        raise ValueError(
+            f"spacing {spacing} with {steps} steps visits some of the {process.steps} times twice: take fewer steps,"
+            " or spacing trailing"
+        )
+    return [k / process.steps for k in places]

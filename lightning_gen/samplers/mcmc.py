@@ -1,0 +1,217 @@
+"""Markov chains that stay at their density: Langevin, its Metropolis-adjusted form, and annealed Langevin.
+
+The overdamped Langevin diffusion dx = s dt + sqrt(2) dw leaves p invariant; a step of size eta is
+x + eta s(x) + sqrt(2 eta) z. Its own stationary law is biased: on N(0, 1) the variance is 1 / (1 - eta / 2).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightning_gen.models import EnergyModel, ScoreModel
+from lightning_gen.models.score import instant
+from lightning_gen.process import Process
+from lightning_gen.samplers.base import Denoising, Sampler, Transition, noise_like
+
+Start = Literal["normal", "uniform", "prior"]
+
+
+class MarkovChain(Sampler):
+    """What the chains share: where they start. normal: N(0, spread^2 I); uniform: on [-spread, spread]; prior: the model's."""
+
+    def begin(self, start: str, spread: float) -> None:
+        """Check and keep the start."""
+        if start not in ("normal", "uniform", "prior") or not spread > 0:
+            raise ValueError(
+                f"sampler.start is {start}, spread {spread}: choose normal, uniform or prior, and a spread above 0"
+            )
+        self.start_law, self.spread = start, float(spread)
+
+    def start(self, model: ScoreModel, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """x at the beginning of the chains, `shape` = (B, ...)."""
+        if self.start_law == "prior":
+            return model.prior(shape, generator)
+        device = generator.device if generator is not None else None
+        if self.start_law == "normal":
+            return self.spread * torch.randn(shape, generator=generator, device=device)
+        return self.spread * (2 * torch.rand(shape, generator=generator, device=device) - 1)
+
+    def check(self, model: ScoreModel) -> None:
+        """Refuse the prior of a model of clean data: it is a point."""
+        super().check(model)
+        if self.start_law == "prior" and model.process.prior_sigma == 0:
+            raise ValueError("sampler.start is prior, and a model of clean data has none: choose normal or uniform")
+
+
+def at_least_one(name: str, **values: float) -> None:
+    """Raise ValueError unless every value is a whole number from 1 on."""
+    for key, value in values.items():
+        if value < 1:
+            raise ValueError(f"{name} needs {key} >= 1, got {value}")
+
+
+class Langevin(MarkovChain):
+    """Unadjusted Langevin at one time t of the process, by default the data's own density.
+
+    convention `eta` is x + eta s + sqrt(2 eta) z, `epsilon` is x + (eps / 2) s + sqrt(eps) z with eps = 2 eta, as in
+    Song's papers. At noise level sigma(t) the chain reaches the noised density; `denoise` takes the noise out once, by
+    Tweedie's formula. Roberts & Tweedie (1996), https://doi.org/10.2307/3318418
+    """
+
+    def __init__(
+        self,
+        steps: int = 1000,
+        step_size: float = 1e-3,
+        convention: Literal["eta", "epsilon"] = "eta",
+        t: float = 0.0,
+        denoise: bool = False,
+        start: Start = "normal",
+        spread: float = 1.0,
+    ) -> None:
+        at_least_one("Langevin", steps=steps)
+        if not step_size > 0 or convention not in ("eta", "epsilon") or not 0 <= t <= 1:
+            raise ValueError(
+                f"Langevin needs step_size > 0, convention eta or epsilon, 0 <= t <= 1, got {step_size}, {convention}, {t}"
+            )
+        self.begin(start, spread)
+        self.steps, self.step_size, self.convention, self.t, self.denoise = steps, step_size, convention, t, denoise
+
+    def check(self, model: ScoreModel) -> None:
+        """Refuse to denoise what has no noise."""
+        super().check(model)
+        if self.denoise and float(model.process.sigma(torch.tensor(self.t, dtype=torch.float64))) == 0:
+            raise ValueError("sampler.denoise is true, but the model is one of data without noise: write false")
+
+    def plan(self, process: Process) -> list[Transition]:
+        """The factors of the score and of fresh noise, the same at every step."""
+        eta = self.step_size if self.convention == "eta" else self.step_size / 2
+        move = Transition(self.t, self.t, (eta, math.sqrt(2 * eta)))
+        return [move] * self.steps + [Denoising(self.t, self.t)] * self.denoise
+
+    def step(
+        self, model: ScoreModel, x: Tensor, transition: Transition, carry: None, generator: torch.Generator | None
+    ) -> tuple[Tensor, None]:
+        """One Langevin step, (B, ...)."""
+        drift, noise = transition.coefficients
+        return x + drift * model.score(x, instant(transition.t, x)) + noise * noise_like(x, generator), None
+
+
+class MALA(MarkovChain):
+    """Langevin proposals x' = x + eta s(x) + sqrt(2 eta) z, accepted with probability min(1, p(x') q(x|x') / p(x) q(x'|x)).
+
+    The density of an energy is left exactly invariant, at temperature 1, for any step. The carry is (energy, score,
+    share of accepted proposals so far, (B,), steps); all of it stays on the device.
+    Roberts & Tweedie (1996), https://doi.org/10.2307/3318418
+    """
+
+    model_type = EnergyModel
+
+    def __init__(
+        self, steps: int = 1000, step_size: float = 1e-2, start: Start = "normal", spread: float = 1.0
+    ) -> None:
+        at_least_one("MALA", steps=steps)
+        if not step_size > 0:
+            raise ValueError(f"MALA needs step_size > 0, got {step_size}")
+        self.begin(start, spread)
+        self.steps, self.step_size = steps, step_size
+
+    def plan(self, process: Process) -> list[Transition]:
+        """eta and sqrt(2 eta); the first step also looks at where it stands."""
+        row = (self.step_size, math.sqrt(2 * self.step_size))
+        return [Transition(0.0, 0.0, row, 2 if i == 0 else 1) for i in range(self.steps)]
+
+    def step(
+        self, model: EnergyModel, x: Tensor, transition: Transition, carry: tuple, generator: torch.Generator | None
+    ) -> tuple[Tensor, tuple]:
+        """One proposal, taken or not, for each chain, (B, ...)."""
+        eta, spread = transition.coefficients
+        # Half precision would lose the differences of energies that the test is made of.
+        with torch.autocast(x.device.type, enabled=False):
+            energy, score, share, n = carry or (*model.energy_and_score(x), torch.zeros(len(x), device=x.device), 0)
+            z = noise_like(x, generator)
+            proposal = x + eta * score + spread * z
+            new_energy, new_score = model.energy_and_score(proposal)
+            back = (x - proposal - eta * new_score).flatten(1).square().sum(1) / (4 * eta)
+            log_ratio = energy - new_energy - back + 0.5 * z.flatten(1).square().sum(1)
+        u = torch.rand(len(x), generator=generator, device=x.device, dtype=log_ratio.dtype)
+        accept = u.log() < log_ratio  # a proposal that is not finite is not taken
+        wide = accept.reshape(-1, *[1] * (x.ndim - 1))
+        share = share + (accept.to(share.dtype) - share) / (n + 1)
+        energy = torch.where(accept, new_energy, energy)
+        return torch.where(wide, proposal, x), (energy, torch.where(wide, new_score, score), share, n + 1)
+
+
+class AnnealedLangevin(MarkovChain):
+    """`steps_each` Langevin steps at each of L geometric levels of a VE, from the largest; then one denoising step.
+
+    At level sigma_i the step is alpha_i = epsilon sigma_i^2 / sigma_L^2. step_rule `v1` is the paper's algorithm 1,
+    x + (alpha_i / 2) s + sqrt(alpha_i) z; `v1_code` what its code runs, x + alpha_i s + sqrt(2 alpha_i) z, twice the
+    step; `technique4` the same with epsilon, where it is null, such that the variance left at each level is closest to
+    sigma_i^2. levels: null takes the model's.
+    NCSN (Song & Ermon, 2019), https://arxiv.org/abs/1907.05600; NCSNv2 (2020), https://arxiv.org/abs/2006.09011
+    """
+
+    def __init__(
+        self,
+        levels: int | None = None,
+        steps_each: int = 5,
+        step_rule: Literal["v1", "v1_code", "technique4"] = "technique4",
+        epsilon: float | None = None,
+        denoise: bool = True,
+        start: Start = "prior",
+        spread: float = 1.0,
+    ) -> None:
+        at_least_one("AnnealedLangevin", levels=1 if levels is None else levels, steps_each=steps_each)
+        if step_rule not in ("v1", "v1_code", "technique4"):
+            raise ValueError(f"AnnealedLangevin needs step_rule v1, v1_code or technique4, got {step_rule}")
+        if (epsilon is None and step_rule != "technique4") or (epsilon is not None and not epsilon > 0):
+            raise ValueError(f"sampler.epsilon is {epsilon}: give a number above 0 (NCSN: 2e-5), or take technique4")
+        self.begin(start, spread)
+        self.levels, self.steps_each, self.step_rule = levels, steps_each, step_rule
+        self.epsilon, self.denoise = epsilon, denoise
+
+    def check(self, model: ScoreModel) -> None:
+        """Refuse a process that scales the data, or has no smallest level."""
+        super().check(model)
+        ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+        if float(model.process.alpha(ends[1])) != 1 or float(model.process.variance(ends[0])) == 0:
+            raise TypeError(
+                f"sampler AnnealedLangevin needs levels sigma_1 > ... > sigma_L > 0 of a VE that starts at sigma_min, got "
+                f"{type(model.process).__name__}: choose predictor_corrector"
+            )
+
+    def plan(self, process: Process) -> list[Transition]:
+        """Each level's time and its factors of score and noise."""
+        count = self.levels or process.levels
+        if count is None:
+            raise ValueError("sampler.levels is null, and the model was trained on all levels: give their number")
+        times = [1 - i / max(count - 1, 1) for i in range(count)]
+        sigmas = process.sigma(torch.tensor(times, dtype=torch.float64)).tolist()
+        epsilon = self.epsilon
+        if epsilon is None:
+            epsilon = technique4(sigmas[-1], sigmas[0] / sigmas[1] if count > 1 else 1.0, self.steps_each)
+        plan = []
+        for t, sigma in zip(times, sigmas, strict=True):
+            size = epsilon * (sigma / sigmas[-1]) ** 2
+            drift, variance = (size / 2, size) if self.step_rule == "v1" else (size, 2 * size)
+            plan += [Transition(t, t, (drift, math.sqrt(variance)))] * self.steps_each
+        return plan + [Denoising(times[-1], 0.0)] * self.denoise
+
+    step = Langevin.step
+
+
+def technique4(sigma: float, ratio: float, steps: int) -> float:
+    """epsilon at which `steps` steps from variance ratio^2 sigma_i^2 leave a variance nearest to sigma_i^2.
+
+    NCSNv2 (Song & Ermon, 2020, proposition 3), https://arxiv.org/abs/2006.09011
+    """
+
+    def left(u: float) -> float:
+        stationary = 1 / (1 - u / 2)
+        return (1 - u) ** (2 * steps) * (ratio**2 - stationary) + stationary
+
+    candidates: Sequence[float] = torch.logspace(-6, 0, 20001, dtype=torch.float64).tolist()
+    return sigma**2 * min(candidates, key=lambda u: abs(left(u) - 1))
