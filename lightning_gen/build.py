@@ -4,6 +4,7 @@ The one place that imports hydra. What is wrong in a config is found here, befor
 """
 
 import difflib
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -171,9 +172,10 @@ def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], s
         else:
             values[key] = chosen[0]
             words.append(word if word.startswith("~") else f"++{plain}")
-    if values.get("stage", "fit") == "fit" or values["stage"] not in STAGES:
-        return "config", [*groups.values(), *words], "", faults
     experiment = groups.get("experiment", "experiment=ddpm_digits").split("=", 1)[1]
+    if values.get("stage", "fit") == "fit" or values["stage"] not in STAGES:
+        alone = replaced(configs, experiment, groups["sampler"].split("=", 1)[1]) if "sampler" in groups else []
+        return "config", [*groups.values(), *alone, *words], "", faults
     name = str(values.get("run") or f"outputs/{experiment}")
     try:
         stored = RunFolder(Path(name)).config()
@@ -184,6 +186,22 @@ def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], s
     node = {key: value for key, value in stored.items() if key not in groups}
     ConfigStore.instance().store(name="stored", node={"defaults": [*defaults, "_self_"], **node})
     return "stored", [*groups.values(), *words], name, faults
+
+
+def replaced(configs: Path, experiment: str, sampler: str) -> list[str]:
+    """Overrides that leave nothing of the experiment's own options for its sampler, when another one is named."""
+    import yaml
+
+    def options(name: str) -> dict[str, Any]:
+        file = configs / "experiment" / f"{name}.yaml"
+        page = yaml.safe_load(file.read_text()) if file.is_file() else {}
+        bases = [base for base in page.get("defaults", []) if isinstance(base, str) and base != "_self_"]
+        return {key: None for base in bases for key in options(base)} | (page.get("sampler") or {})
+
+    file = configs / "sampler" / f"{sampler}.yaml"
+    own = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    kept = {key: json.dumps(value) for key, value in own.items()}
+    return [f"sampler.{key}={kept[key]}" if key in own else f"~sampler.{key}" for key in options(experiment)]
 
 
 def swept(overrides: Sequence[str]) -> list[str]:

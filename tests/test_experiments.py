@@ -73,6 +73,16 @@ def test_every_option_of_every_group_has_no_fault(group, option):
     assert check(composed(*words)) == []
 
 
+@pytest.mark.parametrize("name", ["ddpm_digits", "cfg_digits", "ncsn_mnist"])
+@pytest.mark.parametrize("sampler", sorted(path.stem for path in (CONFIGS / "sampler").glob("*.yaml")))
+def test_a_sampler_is_swapped_by_one_word(name, sampler):
+    """What the experiment says of its own sampler is not said of another."""
+    alone = yaml.safe_load((CONFIGS / "sampler" / f"{sampler}.yaml").read_text())
+    assert composed(f"experiment={name}", f"sampler={sampler}")["sampler"] == alone
+    changed = composed(f"experiment={name}", f"sampler={sampler}", "sampler.steps=7") if "steps" in alone else None
+    assert changed is None or changed["sampler"] == alone | {"steps": 7}
+
+
 def test_the_cifar_experiment_is_the_papers_to_the_letter():
     """Ho et al. (2020), section 4 and appendix B."""
     config = composed("experiment=ddpm_cifar")
