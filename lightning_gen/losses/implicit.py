@@ -1,6 +1,7 @@
 """Score matching without the data's score: integration by parts leaves the model's own divergence.
 
-Both losses are of the density at t = 0 of the model's process: of the data, or, where sigma(0) > 0, of the noised data.
+Both are of the density at the time t of the model's process: of the data, or, where sigma(t) > 0, of the noised data.
+They take gradients in x under no_grad too, and then give plain values.
 """
 
 from typing import Literal
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from lightning_gen.losses.score_matching import Loss
 from lightning_gen.models import ScoreModel
+from lightning_gen.models.energy import twice
 from lightning_gen.models.score import instant
 
 LARGEST = 1000  # dimensions of an exact trace
@@ -30,10 +32,14 @@ def exact(t: float = 0.0) -> Loss:
     Estimation of non-normalized statistical models by score matching (Hyvarinen, 2005, theorem 1),
     https://jmlr.org/papers/v6/hyvarinen05a.html
     """
+    if not 0 <= t <= 1:
+        raise ValueError(f"exact needs 0 <= t <= 1, got {t}")
 
     def loss(model: ScoreModel, x: Tensor, generator: torch.Generator) -> Tensor:
         if x[0].numel() > LARGEST:
-            raise ValueError(f"exact score matching needs at most {LARGEST} dimensions, got {x[0].numel()}: take sliced")
+            raise ValueError(
+                f"exact score matching needs at most {LARGEST} dimensions, got {x[0].numel()}: take sliced"
+            )
         training = torch.is_grad_enabled()
         with torch.enable_grad():
             place, time = noised(model, x, generator, t)
@@ -62,6 +68,8 @@ def sliced(
         raise ValueError(
             f"sliced needs projections >= 1 and projection rademacher or gaussian, got {projections}, {projection}"
         )
+    if not 0 <= t <= 1:
+        raise ValueError(f"sliced needs 0 <= t <= 1, got {t}")
 
     def loss(model: ScoreModel, x: Tensor, generator: torch.Generator) -> Tensor:
         training = torch.is_grad_enabled()
@@ -81,9 +89,9 @@ def sliced(
 
 
 def attached(model: ScoreModel, x: Tensor, t: Tensor) -> Tensor:
-    """s(x, t) with its graph to x; zero where the score does not depend on x."""
-    score = model.score(x, t)
-    return score if score.requires_grad else score + 0 * x
+    """s(x, t) with a graph to x that can be differentiated twice, also where the score does not depend on x."""
+    with twice():
+        return model.score(x, t) + 0 * x
 
 
 def probe(x: Tensor, generator: torch.Generator, law: str) -> Tensor:

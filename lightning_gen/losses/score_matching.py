@@ -55,8 +55,9 @@ def edm(sigma_data: float = 0.5) -> Weight:
 
 
 def vlb(variance: Literal["small", "large"] = "large") -> Weight:
-    """beta^2 / (2 v (1 - beta)(1 - alpha^2)) at t = k / T, v the sampler's variance (beta, or the posterior's): T times the
-    mean over k is the bound's sum, in nats per dimension. At k = 1, where the posterior's is 0, v is that of k = 2.
+    """beta^2 / (2 v (1 - beta)(1 - alpha^2)) at t = k / T: T times the mean over k is the sum of the bound's terms, but
+    for what no model changes, in nats per dimension. v is the sampler's variance: large beta, small the posterior's,
+    and at k = 1, where that is 0, the one of k = 2.
 
     DDPM (Ho et al., 2020, eq. 12), https://arxiv.org/abs/2006.11239
     """
@@ -64,8 +65,10 @@ def vlb(variance: Literal["small", "large"] = "large") -> Weight:
         raise ValueError(f"weight vlb needs variance small or large, got {variance}")
 
     def weigh(process: Process, t: Tensor) -> Tensor:
-        if process.steps is None:
-            raise ValueError(f"weight vlb needs a discrete process, got {type(process).__name__}: take likelihood")
+        if process.steps is None or process.steps < 2:
+            raise ValueError(
+                f"weight vlb needs a discrete process of 2 steps or more, got {type(process).__name__}: take likelihood"
+            )
 
         def step(t: Tensor) -> tuple[Tensor, Tensor]:
             s = (t - 1 / process.steps).clamp(min=0)
@@ -109,6 +112,10 @@ def denoising(
     weigh = WEIGHTS.get(weight, weight)
 
     def loss(model: ScoreModel, x: Tensor, generator: torch.Generator) -> Tensor:
+        if model.process.prior_sigma == 0:
+            raise ValueError(
+                "denoising needs a process with noise, got Clean: take exact or sliced, or VE(sigma, sigma)"
+            )
         t = times(len(x), generator)
         noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         error = (model.noise(model.process.perturb(x, t, noise), t) - noise).square().flatten(1)

@@ -59,6 +59,9 @@ def lognormal(process: Process, mean: float = -1.2, std: float = 1.2) -> Times:
     if not (math.isfinite(mean) and 0 < std < math.inf):
         raise ValueError(f"times.lognormal needs a finite mean and std > 0, got {mean}, {std}")
 
+    if process.prior_sigma == 0:
+        raise ValueError("times.lognormal needs a process with noise, got Clean: take VE")
+
     def draw(n: int, generator: torch.Generator) -> Tensor:
         level = mean + std * torch.randn(n, generator=generator, device=generator.device)
         return process.invert((-2 * double(level)).exp())

@@ -48,7 +48,8 @@ def edm(process: Process, t: Tensor, sigma_data: float = 0.5) -> Coefficients:
 def ve(process: Process, t: Tensor) -> Coefficients:
     """F = -noise of x / alpha, told ln(sigma / alpha): score = F / sigma where alpha = 1, as the published VE networks.
 
-    Score SDE (Song et al., 2021, appendix H), https://arxiv.org/abs/2011.13456; EDM (Karras et al., 2022, table 1)
+    Score SDE (Song et al., 2021, appendix H), https://arxiv.org/abs/2011.13456; EDM (Karras et al., 2022, table 1) has
+    ln(sigma / 2) for the same networks: its data are in [-1, 1], theirs in [0, 1].
     """
     alpha = process.alpha(t)
     level = process.sigma(t) / alpha

@@ -102,7 +102,10 @@ def test_the_draws_depend_on_the_generator_alone():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: denoising(uniform(), "snr"), "needs weight in simple, clean, velocity, score, likelihood, edm, vlb, got snr"),
+        (
+            lambda: denoising(uniform(), "snr"),
+            "needs weight in simple, clean, velocity, score, likelihood, edm, vlb, got snr",
+        ),
         (lambda: denoising(uniform(), reduction="max"), "needs reduction mean or sum, got max"),
         (lambda: uniform(0), "0 < minimum < 1, got 0"),
         (lambda: levels(0), "needs steps >= 1 and first 0 or 1, got 0, 1"),
