@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_gen.models.score import double
+from lightning_gen.models.score import double, instant
 from lightning_gen.process import Process
 
 Times = Callable[[int, torch.Generator], Tensor]
@@ -46,7 +46,7 @@ def constant(t: float) -> Times:
         raise ValueError(f"times.constant needs 0 <= t <= 1, got {t}")
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
-        return torch.full((n,), t, device=generator.device)
+        return instant(t, torch.empty(n, device=generator.device))
 
     return draw
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from lightning_gen.losses import denoising, levels, uniform
+from lightning_gen.losses import constant, denoising, edm, exact, levels, lognormal, sliced, uniform, vlb
 from lightning_gen.models import ScoreModel
-from lightning_gen.process import VP, DiscreteVP, expand, linear_betas
+from lightning_gen.process import VE, VP, Clean, DiscreteVP, expand, linear_betas
 from tests.gaussian import PROCESSES, Gaussian, example
 
 
@@ -26,6 +26,20 @@ def data(n, seed=0):
     return mean + z @ torch.linalg.cholesky(cov).T
 
 
+def sde(model, t, x):
+    """g of the process, by the difference quotient of alpha and sigma^2."""
+    process, h, t = model.process, 1e-6, t.double()
+    drift = (process.alpha(t + h) / process.alpha(t - h)).log() / (2 * h)
+    growth = (process.variance(t + h) - process.variance(t - h)) / (2 * h)
+    return expand((growth - 2 * drift * process.variance(t)).sqrt(), x)
+
+
+def c_out(model, t, x, sigma_data):
+    """EDM's scale of the network's output at the level sigma / alpha."""
+    level = expand(model.process.sigma(t) / model.process.alpha(t), x)
+    return level * sigma_data / (level.square() + sigma_data**2).sqrt()
+
+
 @pytest.mark.parametrize("name", PROCESSES)
 def test_the_loss_is_least_at_the_truth(name):
     """Adding a constant c to the optimal noise adds |c|^2 in expectation: the same draws make the difference sharp."""
@@ -43,6 +57,9 @@ def test_the_loss_is_least_at_the_truth(name):
         ("simple", lambda m, x0, x, t, e: m.noise(x, t) - e),
         ("clean", lambda m, x0, x, t, e: m.denoise(x, t) - x0),
         ("score", lambda m, x0, x, t, e: m.score(x, t) + e / expand(m.process.sigma(t), x)),
+        ("likelihood", lambda m, x0, x, t, e: sde(m, t, x) * (m.score(x, t) + e / expand(m.process.sigma(t), x))),
+        ("edm", lambda m, x0, x, t, e: (m.denoise(x, t) - x0) / c_out(m, t, x, 0.5)),
+        (edm(2.0), lambda m, x0, x, t, e: (m.denoise(x, t) - x0) / c_out(m, t, x, 2.0)),
         (
             "velocity",
             lambda m, x0, x, t, e: (
@@ -88,15 +105,37 @@ def test_uniform_times_stay_above_their_minimum():
     assert abs(float(t.mean()) - 0.625) < 4 * 0.75 / 12**0.5 / 100
 
 
-def test_the_draws_depend_on_the_generator_alone():
-    model, x, loss = Gaussian(DiscreteVP(linear_betas(10)), *example()), data(5), denoising(levels(10))
+@pytest.mark.parametrize("make", [exact, sliced, lambda: denoising(uniform()), lambda: denoising(levels(10), "vlb")])
+def test_the_draws_depend_on_the_generator_alone(make):
+    model, x, loss = Gaussian(DiscreteVP(linear_betas(10)), *example()), data(5), make()
     torch.manual_seed(0)
     first = loss(model, x, torch.Generator().manual_seed(7))
     torch.manual_seed(1)
     before = torch.get_rng_state()
     assert torch.equal(first, loss(model, x, torch.Generator().manual_seed(7)))
     assert torch.equal(before, torch.get_rng_state())
-    assert not torch.equal(first, loss(model, x, torch.Generator().manual_seed(8)))
+    changed = not torch.equal(first, loss(model, x, torch.Generator().manual_seed(8)))
+    assert changed == (make is not exact)  # which draws nothing at t = 0
+
+
+def test_ncsns_levels_are_geometric_and_take_both_ends():
+    process, g = VE(0.02, 5, levels=4), torch.Generator().manual_seed(0)
+    t = levels(4, first=0)(10_000, g)
+    sigma, counts = process.sigma(t).unique(return_counts=True)
+    torch.testing.assert_close(sigma, 0.02 * 250 ** (torch.arange(4).double() / 3), rtol=1e-12, atol=0)
+    assert ((counts - 2500) ** 2 / 2500).sum() < 3 + 4 * 6**0.5 + 4
+    assert not levels(1, first=0)(5, g).any()
+
+
+@pytest.mark.parametrize("process", [VE(0.002, 80), VE(1, 1.5), VE(start="zero"), VP()])
+def test_edms_levels_are_log_normal(process, n=20_000):
+    """VE is defined beyond its levels, and none is cut off."""
+    t = lognormal(process, -1.2, 1.2)(n, torch.Generator().manual_seed(0))
+    level = -0.5 * process.snr(t).log()
+    z = (level + 1.2) / 1.2
+    assert abs(float(z.mean())) < 4 / n**0.5
+    assert abs(float(z.var()) - 1) < 4 * (2 / n) ** 0.5
+    assert abs(float(z.pow(3).mean())) < 4 * (15 / n) ** 0.5
 
 
 @pytest.mark.parametrize(
@@ -108,6 +147,20 @@ def test_the_draws_depend_on_the_generator_alone():
         ),
         (lambda: denoising(uniform(), reduction="max"), "needs reduction mean or sum, got max"),
         (lambda: uniform(0), "0 < minimum < 1, got 0"),
+        (lambda: lognormal(VE(), std=0), "finite mean and std > 0, got -1.2, 0"),
+        (lambda: lognormal(Clean()), "a process with noise, got Clean: take VE"),
+        (lambda: constant(1.5), "0 <= t <= 1, got 1.5"),
+        (lambda: edm(0), "edm needs sigma_data > 0, got 0"),
+        (lambda: vlb("middle"), "vlb needs variance small or large, got middle"),
+        (lambda: levels(5, 2), "first 0 or 1, got 5, 2"),
+        (
+            lambda: denoising(uniform(), "vlb")(Gaussian(VP(), *example()), data(2), torch.Generator()),
+            "vlb needs a discrete process of 2 steps or more, got VP: take likelihood",
+        ),
+        (
+            lambda: denoising(constant(0.0))(Gaussian(Clean(), *example()), data(2), torch.Generator()),
+            "denoising needs a process with noise, got Clean",
+        ),
         (lambda: levels(0), "needs steps >= 1 and first 0 or 1, got 0, 1"),
     ],
 )

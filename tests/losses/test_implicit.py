@@ -111,8 +111,8 @@ def test_in_one_dimension_signs_lose_nothing(name, reduced):
 @pytest.mark.parametrize("cov", [example()[1], torch.eye(8).double()], ids=["correlated", "isotropic"])
 @torch.no_grad()
 def test_the_noise_of_both_forms_at_a_gaussians_score(cov, projection, n=40_000):
-    """With Q(A) = 2 ||A||^2 for normal v, 2 (||A||^2 - sum A_ii^2) for signs, the variance of v^T A v: reduced Q(P), since
-    the trace alone is drawn, and plain E Q(s s^T) / 4, since E[s s^T] = P cancels the trace's part in it.
+    """Var v^T A v = Q(A) = 2 ||A||^2 for normal v, 2 (||A||^2 - sum A_ii^2) for signs: reduced has Q(P), as the trace
+    alone is drawn, and plain E Q(s s^T) / 4, since E[s s^T] = P cancels the trace's part in it.
 
     So reduced is the quieter where (tr P)^2 > 2 ||P||^2 (normal v), as in many dimensions, not always in two.
     """
