@@ -1,10 +1,13 @@
 """Layers that the networks share: initialisation, the embedding of time and label, residual and attention blocks."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Norm = Callable[[int], nn.Module]  # channels -> their GroupNorm
 
 EPS = 1e-6  # of every GroupNorm: TensorFlow's default, with which Ho et al. trained; PyTorch's is 1e-5
 
@@ -21,22 +24,32 @@ def last(layer: nn.Module) -> nn.Module:
     return init(layer, 1e-10)
 
 
+def joined(x: Tensor, h: Tensor, rescale: bool) -> Tensor:
+    """x + h; divided by sqrt 2 if asked, so that two independent terms of variance 1 leave 1 (StyleGAN, 2019)."""
+    return (x + h) / math.sqrt(2) if rescale else x + h
+
+
 class Embedding(nn.Module):
     r"""Time, and a label if there are classes, as one vector: MLP(sin(w t), cos(w t)) + table[label].
 
-    The frequencies w run geometrically from 1 to 1e-4, both ends taken: t counts steps (DDPM: 0 to 999).
+    The frequencies w run geometrically from 1 to 1e-4, both ends taken: t counts steps (DDPM: 0 to 999). With a
+    `scale` they are 2 pi scale z instead, z ~ N(0, 1) drawn once and never trained: t is log sigma, some units wide.
 
-    Denoising Diffusion Probabilistic Models (Ho et al., 2020), https://arxiv.org/abs/2006.11239; the label's table
-    as in Diffusion Models Beat GANs (Dhariwal and Nichol, 2021), https://arxiv.org/abs/2105.05233.
+    Denoising Diffusion Probabilistic Models (Ho et al., 2020), https://arxiv.org/abs/2006.11239; Fourier features
+    (Tancik et al., 2020), https://arxiv.org/abs/2006.10739, as in Score SDE (Song et al., 2021), appendix G; the
+    label's table as in Diffusion Models Beat GANs (Dhariwal and Nichol, 2021), https://arxiv.org/abs/2105.05233.
     """
 
-    def __init__(self, waves: int, width: int, classes: int | None = None):
+    def __init__(self, waves: int, width: int, classes: int | None = None, scale: float | None = None):
         super().__init__()
         if waves < 4 or waves % 2:
             raise ValueError(f"the time embedding needs an even width from 4 on, got {waves}: change channels or width")
         if classes is not None and classes < 1:
             raise ValueError(f"classes is {classes}, expected at least 1, or null for a network without labels")
+        if scale is not None and not scale > 0:
+            raise ValueError(f"scale of the Fourier features is {scale}, expected a number above 0, as 16")
         self.waves, self.classes = waves, classes
+        self.register_buffer("frequencies", None if scale is None else scale * torch.randn(waves // 2))
         self.first = init(nn.Linear(waves, width))
         self.second = init(nn.Linear(width, width))
         self.table = None if classes is None else nn.Embedding(classes, width)
@@ -52,7 +65,10 @@ class Embedding(nn.Module):
         # Half precision has 8 or 11 bits: times above 256 would merge.
         t = t.to(torch.promote_types(t.dtype, torch.float32))
         half = self.waves // 2
-        w = torch.exp(torch.arange(half, dtype=t.dtype, device=t.device) * (-math.log(1e4) / (half - 1)))
+        if self.frequencies is None:
+            w = torch.exp(torch.arange(half, dtype=t.dtype, device=t.device) * (-math.log(1e4) / (half - 1)))
+        else:
+            w = 2 * math.pi * self.frequencies.to(t.dtype)
         angle = t[:, None] * w
         waves = torch.cat([angle.sin(), angle.cos()], dim=1).to(self.first.weight.dtype)
         embedding = self.second(F.silu(self.first(waves)))
@@ -82,12 +98,13 @@ class Dropout(nn.Module):
 class Attention(nn.Module):
     """x + W softmax(q k^T / sqrt(C)) v over all positions of a map, one head (Ho et al., 2020)."""
 
-    def __init__(self, channels: int, groups: int):
+    def __init__(self, channels: int, norm: Norm, rescale: bool = False, scale: float = 1.0):
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, eps=EPS)
+        self.rescale = rescale
+        self.norm = norm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         for part in self.qkv.weight.data.chunk(3):  # three layers of their own, fused for speed
-            nn.init.xavier_uniform_(part)
+            nn.init.xavier_uniform_(part, gain=math.sqrt(scale))
         nn.init.zeros_(self.qkv.bias)
         self.out = last(nn.Linear(channels, channels))
 
@@ -96,53 +113,45 @@ class Attention(nn.Module):
         flat = self.norm(x).flatten(2).transpose(1, 2)  # (B, HW, C): a view when x is channels_last
         q, k, v = self.qkv(flat).unsqueeze(1).chunk(3, dim=-1)
         mixed = self.out(F.scaled_dot_product_attention(q, k, v).squeeze(1))
-        return x + mixed.transpose(1, 2).unflatten(2, x.shape[2:])
+        return joined(x, mixed.transpose(1, 2).unflatten(2, x.shape[2:]), self.rescale)
 
 
 class Residual(nn.Module):
     """x + conv(dropout(act(norm(conv(act(norm x)) + W act(e))))), e the embedding; then attention where asked.
 
-    Ho et al. (2020), https://arxiv.org/abs/2006.11239; a 1x1 convolution carries x where the channels change.
+    Ho et al. (2020), https://arxiv.org/abs/2006.11239; a 1x1 convolution carries x where the channels change. With
+    `resample` the block of BigGAN (Brock et al., 2019), https://arxiv.org/abs/1809.11096: both branches change size
+    before their first convolution. `scale` is that of the attention's first weights.
     """
 
-    def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float, groups: int, attention: bool):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        embedding: int,
+        dropout: float,
+        norm: Norm,
+        attention: bool,
+        rescale: bool = False,
+        resample: nn.Module | None = None,
+        scale: float = 1.0,
+    ):
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, inputs, eps=EPS)
+        self.rescale = rescale
+        self.norm1 = norm(inputs)
+        self.resample = resample or nn.Identity()
         self.conv1 = init(nn.Conv2d(inputs, outputs, 3, padding=1))
         self.shift = init(nn.Linear(embedding, outputs))
-        self.norm2 = nn.GroupNorm(groups, outputs, eps=EPS)
+        self.norm2 = norm(outputs)
         self.dropout = Dropout(dropout)
         self.conv2 = last(nn.Conv2d(outputs, outputs, 3, padding=1))
-        self.skip = init(nn.Conv2d(inputs, outputs, 1)) if inputs != outputs else nn.Identity()
-        self.attention = Attention(outputs, groups) if attention else nn.Identity()
+        carried = inputs == outputs and resample is None
+        self.skip = nn.Identity() if carried else init(nn.Conv2d(inputs, outputs, 1))
+        self.attention = Attention(outputs, norm, rescale, scale) if attention else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(B, outputs, H, W) from x (B, inputs, H, W) and the embedding (B, E)."""
-        h = self.conv1(F.silu(self.norm1(x))) + self.shift(F.silu(embedding))[:, :, None, None]
+        """(B, outputs, H', W') from x (B, inputs, H, W) and the embedding (B, E)."""
+        h = self.resample(F.silu(self.norm1(x)))
+        h = self.conv1(h) + self.shift(F.silu(embedding))[:, :, None, None]
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        return self.attention(self.skip(x) + h)
-
-
-class Downsample(nn.Module):
-    """Halves height and width: a 3x3 convolution of stride 2 (Ho et al., 2020)."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv = init(nn.Conv2d(channels, channels, 3, stride=2))
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(B, C, H/2, W/2)."""
-        # TensorFlow's SAME padding of an even size at stride 2: nothing before, one after.
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
-
-
-class Upsample(nn.Module):
-    """Doubles height and width: nearest neighbour, then a 3x3 convolution (Ho et al., 2020)."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.conv = init(nn.Conv2d(channels, channels, 3, padding=1))
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(B, C, 2H, 2W)."""
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.attention(joined(self.skip(self.resample(x)), h, self.rescale))

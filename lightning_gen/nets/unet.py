@@ -1,12 +1,14 @@
 """The U-Net of DDPM: (x, t, label) -> like x."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_gen.nets.layers import EPS, Downsample, Embedding, Residual, Upsample, init, last
+from lightning_gen.nets.layers import EPS, Embedding, Residual, init, last
+from lightning_gen.nets.resample import Downsample, Upsample
 
 
 class UNet(nn.Module):
@@ -33,15 +35,16 @@ class UNet(nn.Module):
         classes: int | None = None,
     ):
         super().__init__()
-        heights = _heights(shape, multipliers)
-        _check(channels, blocks, attention, groups, heights)
+        heights = level_heights(shape, multipliers)
+        check_levels(channels, blocks, attention, groups, heights)
         self.shape, self.classes = tuple(shape), classes
         widths = [channels * m for m in multipliers]
         size = 4 * channels
+        norm = partial(nn.GroupNorm, groups, eps=EPS)
         self.embedding = Embedding(channels, size, classes)
 
         def block(inputs: int, outputs: int, attend: bool) -> Residual:
-            return Residual(inputs, outputs, size, dropout, groups, attend)
+            return Residual(inputs, outputs, size, dropout, norm, attend)
 
         self.first = init(nn.Conv2d(shape[0], channels, 3, padding=1))
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -61,7 +64,7 @@ class UNet(nn.Module):
                 width = outputs
             if level > 0:
                 self.up.append(Upsample(width))
-        self.norm = nn.GroupNorm(groups, width, eps=EPS)
+        self.norm = norm(width)
         self.last = last(nn.Conv2d(width, shape[0], 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
@@ -79,10 +82,10 @@ class UNet(nn.Module):
         return self.last(F.silu(self.norm(h)))
 
 
-def _heights(shape: Sequence[int], multipliers: Sequence[int]) -> list[int]:
+def level_heights(shape: Sequence[int], multipliers: Sequence[int]) -> list[int]:
     """The height of every level."""
     if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"UNet needs images of shape (C, H, W), got {tuple(shape)}: MLP takes vectors")
+        raise ValueError(f"a U-Net needs images of shape (C, H, W), got {tuple(shape)}: MLP takes vectors")
     if len(multipliers) < 1 or min(multipliers) < 1:
         raise ValueError(f"multipliers are {list(multipliers)}, expected one positive integer a level, as [1, 2, 2]")
     factor = 2 ** (len(multipliers) - 1)
@@ -94,7 +97,7 @@ def _heights(shape: Sequence[int], multipliers: Sequence[int]) -> list[int]:
     return [shape[1] // 2**level for level in range(len(multipliers))]
 
 
-def _check(channels, blocks, attention, groups, heights) -> None:
+def check_levels(channels: int, blocks: int, attention: Sequence[int], groups: int, heights: Sequence[int]) -> None:
     """Refuses values that build no network, or another one than was asked for."""
     if groups < 1 or channels % groups:
         raise ValueError(f"groups is {groups} and must divide channels, {channels}: take a divisor of {channels}")

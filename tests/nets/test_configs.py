@@ -14,6 +14,9 @@ PROMISED = {  # shape and number of parameters
     "unet_cifar": ((3, 32, 32), 35_746_307),
     "unet_digits": ((1, 8, 8), 649_329),
     "unet_mnist": ((1, 28, 28), 6_469_889),
+    "ncsnpp_cifar": ((3, 32, 32), 62_758_787),
+    "ddpmpp_cifar": ((3, 32, 32), 61_804_419),
+    "ddpmpp_digits": ((1, 8, 8), 719_265),
     "mlp": ((2,), 182_274),
 }
 

@@ -1,0 +1,140 @@
+"""The U-Nets of the score SDEs, NCSN++ and DDPM++: (x, t, label) -> like x."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_gen.nets.layers import EPS, Embedding, Residual, init, joined, last
+from lightning_gen.nets.resample import Downsample, Grow, Shrink, Upsample
+from lightning_gen.nets.unet import check_levels, level_heights
+
+
+class NCSNpp(nn.Module):
+    """DDPM's U-Net with other choices: Fourier features of log sigma, BigGAN's blocks, filtered resampling, two pyramids.
+
+    block biggan changes size inside a residual block, ddpm by a convolution; fir are the taps of the low-pass filter,
+    null: plain means and nearest neighbours; rescale divides each sum by sqrt 2. progressive_input residual adds
+    to each level an image that convolutions shrink from the input; progressive output_skip sums an output of each level,
+    grown to the full size. recentre: x in [0, 1], as NCSN++ was trained on, is seen as 2 x - 1. Attention follows every
+    block of the way down at the heights listed in `attention`, the last one of the way up, and the first of the middle.
+
+    At shape (3, 32, 32) the defaults are NCSN++ cont. (62,758,787 parameters); with embedding positional, fir null and
+    progressive_input none DDPM++ cont. (61,804,419).
+    Score SDE (Song et al., 2021), appendices G and H, https://arxiv.org/abs/2011.13456
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        channels: int = 128,
+        multipliers: Sequence[int] = (1, 2, 2, 2),
+        blocks: int = 4,
+        attention: Sequence[int] = (16,),
+        dropout: float = 0.1,
+        groups: int = 32,
+        classes: int | None = None,
+        embedding: Literal["fourier", "positional"] = "fourier",
+        scale: float = 16.0,
+        block: Literal["biggan", "ddpm"] = "biggan",
+        rescale: bool = True,
+        fir: Sequence[float] | None = (1, 3, 3, 1),
+        progressive: Literal["none", "output_skip"] = "none",
+        progressive_input: Literal["none", "residual"] = "residual",
+        recentre: bool = False,
+    ):
+        super().__init__()
+        heights = level_heights(shape, multipliers)
+        choices = {
+            "embedding": (embedding, ("fourier", "positional")),
+            "block": (block, ("biggan", "ddpm")),
+            "progressive": (progressive, ("none", "output_skip")),
+            "progressive_input": (progressive_input, ("none", "residual")),
+        }
+        for name, (value, known) in choices.items():
+            if value not in known:
+                raise ValueError(f"{name} is {value}: choose {' or '.join(known)}")
+        check_levels(channels, blocks, attention, min(groups, channels // 4), heights)
+        self.shape, self.classes, self.rescale, self.recentre = tuple(shape), classes, rescale, recentre
+        levels, widths, size = len(heights), [channels * m for m in multipliers], 4 * channels
+        fourier = embedding == "fourier"
+        self.embedding = Embedding((1 + fourier) * channels, size, classes, scale if fourier else None)
+        norm = partial(_norm, groups)
+        # 0.1: the authors' init of the attention's three projections.
+        residual = partial(Residual, embedding=size, dropout=dropout, norm=norm, rescale=rescale, scale=0.1)
+
+        def resized(width: int, biggan: type[nn.Module], ddpm: type[nn.Module]) -> nn.Module:
+            if block == "ddpm":
+                return ddpm(width, fir=fir)
+            return residual(width, width, attention=False, resample=biggan(fir))
+
+        self.first = init(nn.Conv2d(shape[0], channels, 3, padding=1))
+        self.down, self.shrink, self.inputs = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        width, seen, kept = channels, shape[0], [channels]
+        for level, (outputs, height) in enumerate(zip(widths, heights, strict=True)):
+            row = nn.ModuleList()
+            for _ in range(blocks):
+                row.append(residual(width, outputs, attention=height in attention))
+                width = outputs
+                kept.append(width)
+            self.down.append(row)
+            if level < levels - 1:
+                self.shrink.append(resized(width, Shrink, Downsample))
+                if progressive_input == "residual":
+                    self.inputs.append(Downsample(seen, width, fir))
+                    seen = width
+                kept.append(width)
+        self.middle = nn.ModuleList(residual(width, width, attention=first and len(attention) > 0) for first in (1, 0))
+        self.up, self.grow, self.heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for level, (outputs, height) in reversed(list(enumerate(zip(widths, heights, strict=True)))):
+            row = nn.ModuleList()
+            for index in range(blocks + 1):
+                row.append(residual(width + kept.pop(), outputs, attention=height in attention and index == blocks))
+                width = outputs
+            self.up.append(row)
+            if level == 0 or progressive == "output_skip":
+                final = last(nn.Conv2d(width, shape[0], 3, padding=1))
+                self.heads.append(nn.Sequential(norm(width), nn.SiLU(), final))
+            if level > 0:
+                self.grow.append(resized(width, Grow, Upsample))
+        self.enlarge = Grow(fir)
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        """Like x (B, C, H, W); t (B,) is log sigma for fourier, 0 to 999 for positional; label (B,) int64 if known."""
+        embedding = self.embedding(t, label)
+        image = 2 * x - 1 if self.recentre else x
+        h = self.first(image)
+        kept = [h]
+        for level, row in enumerate(self.down):
+            for block in row:
+                h = block(h, embedding)
+                kept.append(h)
+            if level < len(self.shrink):
+                h = self.shrink[level](h, embedding)
+                if len(self.inputs):
+                    h = image = joined(self.inputs[level](image), h, self.rescale)
+                kept.append(h)
+        for block in self.middle:
+            h = block(h, embedding)
+        total = None
+        for step, row in enumerate(self.up):
+            for block in row:
+                h = block(torch.cat([h, kept.pop()], dim=1), embedding)
+            if step >= len(self.up) - len(self.heads):  # all levels have an output, or the last alone
+                output = self.heads[step - len(self.up)](h)
+                total = output if total is None else self.enlarge(total) + output
+            if step < len(self.grow):
+                h = self.grow[step](h, embedding)
+        return total
+
+
+def _norm(groups: int, channels: int) -> nn.GroupNorm:
+    """At most `groups` groups, of at least four channels."""
+    groups = min(groups, channels // 4)
+    if groups < 1 or channels % groups:
+        raise ValueError(
+            f"{channels} channels of a layer do not divide into {groups} groups: take channels that groups divides"
+        )
+    return nn.GroupNorm(groups, channels, eps=EPS)

@@ -1,0 +1,105 @@
+"""Layers that halve or double the height and width of maps, with or without a low-pass filter."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_gen.nets.layers import init
+
+
+class Fir(nn.Module):
+    """Each map convolved with w w^T / (sum w)^2, w the taps; zeros lie outside. Constants stay, fine patterns go.
+
+    On the way up each phase of the taps has half of the sum, and the gain is 4, for three of four places are zeros.
+    Making convolutional networks shift-invariant again (Zhang, 2019), https://arxiv.org/abs/1904.11486; placed as in
+    StyleGAN2 (Karras et al., 2020), https://arxiv.org/abs/1912.04958
+    """
+
+    def __init__(self, taps: Sequence[float]):
+        super().__init__()
+        even, odd = sum(taps[::2]), sum(taps[1::2])
+        if len(taps) < 2 or even == 0 or even != odd:
+            raise ValueError(
+                f"fir is {list(taps)}, and its taps at even and at odd places must have the same sum, not 0, or an even"
+                " surface would be striped: write [1, 3, 3, 1], or null for none"
+            )
+        w = torch.tensor(taps, dtype=torch.float32) / (even + odd)
+        self.size = len(taps)
+        self.register_buffer("kernel", torch.outer(w, w)[None, None], persistent=False)
+
+    def down(self, x: Tensor, stride: int = 2, margin: int = 0) -> Tensor:
+        """Every stride-th place of the filtered map, whose sides gain `margin` places: (B, C, H/2, W/2) by default."""
+        pad = self.size - 2 + 2 * margin
+        x = F.pad(x, ((pad + 1) // 2, pad // 2) * 2)
+        return F.conv2d(x, self.spread(x).flip(2, 3), stride=stride, groups=x.shape[1])
+
+    def up(self, x: Tensor, margin: int = 0) -> Tensor:
+        """Zeros between the places, then filtered, (B, C, 2H + 2 margin, 2W + 2 margin)."""
+        full = F.conv_transpose2d(x, 4 * self.spread(x), stride=2, groups=x.shape[1])
+        after = (self.size - 1) // 2
+        before = self.size - 2 - after
+        return F.pad(full, (margin - before, margin - after) * 2)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """The kernel once for each channel of x, (C, 1, K, K)."""
+        return self.kernel.to(x.dtype).expand(x.shape[1], -1, -1, -1)
+
+
+def filtered(fir: Sequence[float] | None) -> Fir | None:
+    """The filter of these taps, or none."""
+    return None if fir is None else Fir(fir)
+
+
+class Shrink(nn.Module):
+    """Halves height and width without weights: the mean of 2x2, or a low-pass filter."""
+
+    def __init__(self, fir: Sequence[float] | None = None):
+        super().__init__()
+        self.fir = filtered(fir)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H/2, W/2)."""
+        return F.avg_pool2d(x, 2) if self.fir is None else self.fir.down(x)
+
+
+class Grow(nn.Module):
+    """Doubles height and width without weights: nearest neighbour, or a low-pass filter."""
+
+    def __init__(self, fir: Sequence[float] | None = None):
+        super().__init__()
+        self.fir = filtered(fir)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, 2H, 2W)."""
+        return F.interpolate(x, scale_factor=2.0, mode="nearest") if self.fir is None else self.fir.up(x)
+
+
+class Downsample(nn.Module):
+    """Halves height and width: a 3x3 convolution of stride 2 (Ho et al., 2020), behind a low-pass filter if asked."""
+
+    def __init__(self, inputs: int, outputs: int | None = None, fir: Sequence[float] | None = None):
+        super().__init__()
+        self.fir = filtered(fir)
+        self.conv = init(nn.Conv2d(inputs, outputs or inputs, 3, stride=2))
+
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        """(B, outputs, H/2, W/2)."""
+        # TensorFlow's SAME padding of an even size at stride 2: nothing before, one after.
+        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.fir is None else self.fir.down(x, stride=1, margin=1))
+
+
+class Upsample(nn.Module):
+    """Doubles height and width: nearest neighbour or a low-pass filter, then a 3x3 convolution (Ho et al., 2020)."""
+
+    def __init__(self, channels: int, fir: Sequence[float] | None = None):
+        super().__init__()
+        self.fir = filtered(fir)
+        self.conv = init(nn.Conv2d(channels, channels, 3, padding=1 if fir is None else 0))
+
+    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+        """(B, C, 2H, 2W)."""
+        if self.fir is None:
+            return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.conv(self.fir.up(x, margin=1))
