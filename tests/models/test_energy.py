@@ -65,6 +65,7 @@ def test_the_score_is_a_gradient_everywhere(readout):
     model = EnergyNetwork(Sine(3), readout=readout)
     jacobian = torch.autograd.functional.jacobian(lambda x: model.score(x[None], NOW)[0], points(3))
     torch.testing.assert_close(jacobian, jacobian.T, rtol=1e-12, atol=1e-12)
+    assert (jacobian - jacobian.diag().diag()).abs().max() > 0.01
     assert not torch.allclose(model.net.second @ model.net.first, (model.net.second @ model.net.first).T)
 
 
@@ -134,7 +135,6 @@ def test_a_unets_energy_learns_by_denoising(readout):
         values.append(float(value.detach()))
     attention = model.net.middle[0].attention.qkv.weight.grad
     assert torch.isfinite(attention).all() and attention.abs().max() > 0
-
     assert values[-1] < 0.7 * values[0]
     with torch.no_grad():
         assert torch.isfinite(sliced()(model, x, torch.Generator().manual_seed(0))).all()

@@ -142,3 +142,16 @@ def test_a_noise_network_is_read_without_loss_at_small_noise():
     model = Denoiser(lambda_net(output), DiscreteVP(linear_betas(1000)))
     read = model.noise(1e3 * torch.ones(100, 3, 2, 2), torch.arange(1, 101) / 1000)
     torch.testing.assert_close(read, output, rtol=1e-6, atol=1e-6)
+
+
+def test_published_ve_networks_are_told_the_logarithm_of_sigma():
+    """score = F(x, ln sigma) / sigma, alpha being 1."""
+
+    class Told(torch.nn.Module):
+        def forward(self, x, level):
+            return x.square() * level[:, None]
+
+    model = Denoiser(Told(), VE(0.1, 3), "ve")
+    x, t = place()
+    sigma = model.process.sigma(t)[:, None]
+    torch.testing.assert_close(model.score(x, t), x.square() * sigma.log() / sigma, rtol=1e-9, atol=1e-9)
