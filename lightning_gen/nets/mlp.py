@@ -13,16 +13,25 @@ class MLP(nn.Module):
     """Residual layers over the flattened x, each h + W2 act(W1 act(h) + U act(e)), e the embedding of t and label.
 
     The time embedding is DDPM's (Ho et al., 2020), https://arxiv.org/abs/2006.11239; the blocks are those of its
-    U-Net without space.
+    U-Net without space. `scale` multiplies x: at 1 the layers begin too smooth for structure finer than about 1.
     """
 
-    def __init__(self, shape: Sequence[int], width: int = 128, depth: int = 3, classes: int | None = None):
+    def __init__(
+        self,
+        shape: Sequence[int],
+        width: int = 128,
+        depth: int = 3,
+        classes: int | None = None,
+        scale: float = 1.0,
+    ):
         super().__init__()
         if len(shape) < 1 or min(shape) < 1:
             raise ValueError(f"shape is {tuple(shape)}, expected positive sizes, as (2,) for points in the plane")
         if depth < 1:
             raise ValueError(f"depth is {depth}, expected at least 1 residual layer")
-        self.shape, self.classes = tuple(shape), classes
+        if not scale > 0:
+            raise ValueError(f"scale is {scale}, expected a number above 0: about 1 / the finest structure of the points")
+        self.shape, self.classes, self.scale = tuple(shape), classes, scale
         size = prod(shape)
         self.embedding = Embedding(width, width, classes)
         self.first = init(nn.Linear(size, width))
@@ -34,7 +43,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """Like x (B, *shape); t (B,) in steps; label (B,) int64 if the network knows classes."""
         embedding = F.silu(self.embedding(t, label))
-        h = self.first(x.flatten(1))
+        h = self.first(self.scale * x.flatten(1))
         for inner, shift, outer in zip(self.inner, self.shifts, self.outer, strict=True):
             h = h + outer(F.silu(inner(F.silu(h)) + shift(embedding)))
         return self.last(F.silu(h)).view_as(x)
