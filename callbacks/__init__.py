@@ -10,12 +10,14 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
     from callbacks.curves import Curves, draw_curves
     from callbacks.drawing import grid, save_samples, strip
-    from callbacks.likelihood import Likelihood
+    from callbacks.field import ScoreField
+    from callbacks.likelihood import FlowLikelihood, Likelihood
     from callbacks.pictures import Pictures
     from callbacks.progress import Progress
     from callbacks.quality import Quality
     from callbacks.record import RecordLogger, Resume, log_image, publish, read_metrics, read_record
     from callbacks.report import closing_table, write_report
+    from callbacks.solvers import SamplerTable
     from callbacks.tensorboard import TensorBoard
     from callbacks.throughput import Throughput
     from callbacks.wandb import Wandb
@@ -24,12 +26,14 @@ _HOME = {
     "checkpoints": ("AtomicCheckpointIO", "Checkpoints"),
     "curves": ("Curves", "draw_curves"),
     "drawing": ("grid", "save_samples", "strip"),
-    "likelihood": ("Likelihood",),
+    "field": ("ScoreField",),
+    "likelihood": ("FlowLikelihood", "Likelihood"),
     "pictures": ("Pictures",),
     "progress": ("Progress",),
     "quality": ("Quality",),
     "record": ("RecordLogger", "Resume", "log_image", "publish", "read_metrics", "read_record"),
     "report": ("closing_table", "write_report"),
+    "solvers": ("SamplerTable",),
     "tensorboard": ("TensorBoard",),
     "throughput": ("Throughput",),
     "wandb": ("Wandb",),
@@ -38,12 +42,15 @@ __all__ = [
     "AtomicCheckpointIO",
     "Checkpoints",
     "Curves",
+    "FlowLikelihood",
     "Likelihood",
     "Pictures",
     "Progress",
     "Quality",
     "RecordLogger",
     "Resume",
+    "SamplerTable",
+    "ScoreField",
     "TensorBoard",
     "Throughput",
     "Wandb",

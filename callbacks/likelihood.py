@@ -1,53 +1,54 @@
-"""The variational bound of a discrete diffusion on the data, in bits/dim."""
+"""Likelihoods of a split's samples: DDPM's variational bound, and the probability-flow ODE's, in bits/dim and nats."""
 
+from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from callbacks.progress import bar
 from callbacks.record import publish
 from lightning_gen.likelihood.bound import variational_bound
+from lightning_gen.likelihood.flow import Flow, bits_per_dim, dequantised
+from lightning_gen.models import ScoreModel
 from lightning_gen.randomness import generator
 from lightning_gen.result import NonFinite, Result
 
 
-class Likelihood(Callback):
-    """Upper bound on -log2 p(x) / dim over `n` images of a split (null = all), with its three parts.
+class Scored(Callback):
+    """What likelihoods share: `n` samples of a split (null = all), dealt to the ranks in blocks of `batch`, whose noise
+    depends on (seed, block) alone; when, of which weights, and that nothing is published that is not finite."""
 
-    vlb/bits_per_dim = prior L_T + diffusion sum L_{k-1} + decoder L_0; its error is the standard error over images.
-    8-bit images are scored as they are: no dequantisation, no clipping. DDPM (Ho et al., 2020, section 4.3).
-    """
+    what = ""
+    purpose = ""
+    columns = 0
+    autocast = True
 
-    def __init__(
-        self,
-        n: int | None = None,
-        split: Literal["train", "val", "test"] = "test",
-        variance: Literal["small", "large"] = "large",
-        weights: Literal["ema", "raw"] = "ema",
-        batch: int = 256,
-        seed: int = 0,
-        every_n_epochs: int = 0,
-    ) -> None:
+    def keep(self, n: int | None, split: str, weights: str, batch: int, seed: int, every_n_epochs: int) -> None:
+        """Check and keep the common options."""
         if n is not None and n < 2:
             raise ValueError(f"callbacks.likelihood.n is {n}: give at least 2, or null for the whole split")
-        if split not in ("train", "val", "test") or variance not in ("small", "large") or weights not in ("ema", "raw"):
+        if split not in ("train", "val", "test") or weights not in ("ema", "raw") or batch < 1:
             raise ValueError(
-                f"callbacks.likelihood needs split train, val or test, variance small or large, weights ema or raw; "
-                f"got {split}, {variance}, {weights}"
+                f"callbacks.likelihood needs split train, val or test, weights ema or raw, batch >= 1; "
+                f"got {split}, {weights}, {batch}"
             )
-        self.n, self.split, self.variance, self.weights = n, split, variance, weights
+        self.n, self.split, self.weights = n, split, weights
         self.batch, self.seed, self.every_n_epochs = batch, seed, every_n_epochs
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse what has no such bound before any work."""
-        if pl_module.model.process.steps is None:
-            raise ValueError(
-                f"callbacks.likelihood needs a discrete process, got {type(pl_module.model.process).__name__}: "
-                "write callbacks.likelihood=null"
-            )
-        if pl_module.value_range is None:
-            raise ValueError("callbacks.likelihood scores 8-bit images, got data without a range: write null for it")
+    @abstractmethod
+    def work(self, module: Any) -> int:
+        """How often a block calls `progress`."""
+
+    @abstractmethod
+    def block(self, module: Any, model: ScoreModel, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
+        """The measured columns of each sample, (m, columns)."""
+
+    @abstractmethod
+    def results(self, module: Any, rows: Tensor, n: int, fingerprint: str) -> dict[str, Result]:
+        """What is published, from the rows of all samples, (n, columns), float64 on the CPU."""
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure when every_n_epochs divides the number of epochs done."""
@@ -61,51 +62,194 @@ class Likelihood(Callback):
 
     @torch.no_grad()
     def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
-        """Bound every image once, dealt to the ranks in blocks whose noise depends on (seed, block) alone."""
+        """Score every sample once."""
         data, device = trainer.datamodule, module.device
         split = data.split(self.split)
         n = len(split) if self.n is None else min(self.n, len(split))
         if n < 2:
-            raise ValueError(f"callbacks.likelihood.split {self.split} has {n} images: choose another split")
-        model = module.weights(self.weights if module.ema is not None else "raw")
+            raise ValueError(f"callbacks.likelihood.split {self.split} has {n} samples: choose another split")
+        model = module.weights(self.measured(module))
         starts = range(trainer.global_rank * self.batch, n, trainer.world_size * self.batch)
-        terms = torch.zeros(n, 3, dtype=torch.float64, device=device)
+        rows = torch.zeros(n, self.columns, dtype=torch.float64, device=device)
         training = model.training
         model.eval()
-        work, shown = len(starts) * model.process.steps, trainer.is_global_zero
-        with trainer.precision_plugin.forward_context(), bar("bits/dim", work, "term", 0, shown, False) as progress:
+        work, shown = len(starts) * self.work(module), trainer.is_global_zero
+        context = trainer.precision_plugin.forward_context() if self.autocast else torch.autocast(device.type, enabled=False)
+        with context, bar(self.what, work, "step", 0, shown, False) as progress:
             for start in starts:
                 indices = torch.arange(start, min(start + self.batch, n))
-                x = data.encode(split.images(indices)).to(device)
-                noise = generator(self.seed, "bound", start, device=device)
-                bits = variational_bound(model, x, noise, module.value_range, self.variance, progress.update)
-                parts = torch.stack([bits[:, 0], bits[:, 1:-1].sum(1), bits[:, -1]], dim=1)
-                terms[start : start + len(x)] = parts.double()
+                x = data.encode(split.take(indices)).to(device)
+                label = split.labels(indices)
+                batch = {} if label is None else {"label": label.to(device)}
+                noise = generator(self.seed, self.purpose, start, device=device)
+                found = self.block(module, module.labelled(model, batch), x, noise, progress.update)
+                rows[start : start + len(x)] = found.double()
         model.train(training)
-        terms = trainer.strategy.reduce(terms, reduce_op="sum")
-        if not torch.isfinite(terms).all():
-            raise NonFinite(f"bits/dim is not finite at step {trainer.global_step}: the model's output is not finite")
-        publish(trainer, self.results(module, terms.cpu(), n, split.fingerprint()), final)
+        rows = trainer.strategy.reduce(rows, reduce_op="sum")
+        if not torch.isfinite(rows).all():
+            raise NonFinite(f"{self.what} is not finite at step {trainer.global_step}: the model's output is not finite")
+        publish(trainer, self.results(module, rows.cpu(), n, split.fingerprint()), final)
 
-    def results(self, module: Any, terms: torch.Tensor, n: int, fingerprint: str) -> dict[str, Result]:
-        """The bound and its parts from per-image terms (n, 3): decoder, diffusion, prior."""
-        measured = self.weights if module.ema is not None else "raw"
-        protocol = {
+    def measured(self, module: Any) -> Literal["ema", "raw"]:
+        """Which weights are measured."""
+        return self.weights if module.ema is not None else "raw"
+
+    def protocol(self, module: Any, n: int, fingerprint: str) -> dict[str, Any]:
+        """What every likelihood's protocol has."""
+        return {
             "split": self.split,
             "data": fingerprint,
             "n": n,
-            "terms": module.model.process.steps + 1,
-            "variance": self.variance,
-            "weights": measured,
-            "levels": 256,
-            "dequantisation": "none",
+            "weights": self.measured(module),
             "seed": self.seed,
             "block": self.batch,
+            "conditional": module.classes is not None,
         }
 
-        def result(values: torch.Tensor) -> Result:
+
+class Likelihood(Scored):
+    """Upper bound on -log2 p(x) / dim over `n` images of a split (null = all), with its three parts.
+
+    vlb/bits_per_dim = prior L_T + diffusion sum L_{k-1} + decoder L_0; its error is the standard error over images.
+    8-bit images are scored as they are: no dequantisation, no clipping. DDPM (Ho et al., 2020, section 4.3).
+    """
+
+    what = "bits/dim"
+    purpose = "bound"
+    columns = 3
+
+    def __init__(
+        self,
+        n: int | None = None,
+        split: Literal["train", "val", "test"] = "test",
+        variance: Literal["small", "large"] = "large",
+        weights: Literal["ema", "raw"] = "ema",
+        batch: int = 256,
+        seed: int = 0,
+        every_n_epochs: int = 0,
+    ) -> None:
+        self.keep(n, split, weights, batch, seed, every_n_epochs)
+        if variance not in ("small", "large"):
+            raise ValueError(f"callbacks.likelihood needs variance small or large, got {variance}")
+        self.variance = variance
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse what has no such bound before any work."""
+        if pl_module.model.process.steps is None:
+            raise ValueError(
+                f"callbacks.likelihood needs a discrete process, got {type(pl_module.model.process).__name__}: "
+                "write callbacks.likelihood=null, or callbacks.likelihood._target_=callbacks.FlowLikelihood"
+            )
+        if pl_module.value_range is None:
+            raise ValueError("callbacks.likelihood scores 8-bit images, got data without a range: write null for it")
+
+    def work(self, module: Any) -> int:
+        """One step a term."""
+        return module.model.process.steps
+
+    def block(self, module: Any, model: ScoreModel, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
+        """Decoder, diffusion, prior, bits/dim, (m, 3)."""
+        bits = variational_bound(model, x, noise, module.value_range, self.variance, progress)
+        return torch.stack([bits[:, 0], bits[:, 1:-1].sum(1), bits[:, -1]], dim=1)
+
+    def results(self, module: Any, rows: Tensor, n: int, fingerprint: str) -> dict[str, Result]:
+        """The bound and its parts from per-image terms (n, 3): decoder, diffusion, prior."""
+        measured = self.measured(module)
+        protocol = {
+            **self.protocol(module, n, fingerprint),
+            "terms": module.model.process.steps + 1,
+            "variance": self.variance,
+            "levels": 256,
+            "dequantisation": "none",
+        }
+
+        def result(values: Tensor) -> Result:
             return Result(values.mean().item(), "upper bound", values.std().item() / n**0.5, "bits/dim", protocol)
 
-        names = {"decoder": terms[:, 0], "diffusion": terms[:, 1], "prior": terms[:, 2]}
+        names = {"decoder": rows[:, 0], "diffusion": rows[:, 1], "prior": rows[:, 2]}
         parts = {f"vlb/{name}/{measured}": result(values) for name, values in names.items()}
-        return {f"vlb/bits_per_dim/{measured}": result(terms.sum(1)), **parts}
+        return {f"vlb/bits_per_dim/{measured}": result(rows.sum(1)), **parts}
+
+
+class FlowLikelihood(Scored):
+    """-log p(x) by the probability-flow ODE over `n` samples of a split (null = all).
+
+    8-bit images are dequantised uniformly, `draws` times each: ode/bits_per_dim and ode/nll (nats an image), whose means
+    over the noise bound those of the images themselves from above. Points are scored as they are: ode/nll, nats a point.
+    Both are estimates (solver, probes, draws: the protocol names them); the error is the standard error over samples of
+    each sample's mean, which holds the spread of draws and probes too. Outside autocast: it needs gradients in x, and
+    half precision would drown their sum. `flow` are Flow's options.
+    Score SDE (Song et al., 2021, section 4.3), https://arxiv.org/abs/2011.13456
+    """
+
+    what = "likelihood"
+    purpose = "flow"
+    columns = 3
+    autocast = False
+
+    def __init__(
+        self,
+        n: int | None = None,
+        split: Literal["train", "val", "test"] = "test",
+        weights: Literal["ema", "raw"] = "ema",
+        batch: int = 256,
+        seed: int = 0,
+        draws: int = 1,
+        every_n_epochs: int = 0,
+        flow: Flow | None = None,
+    ) -> None:
+        self.keep(n, split, weights, batch, seed, every_n_epochs)
+        if draws < 1:
+            raise ValueError(f"callbacks.likelihood.draws is {draws}: give at least 1")
+        self.draws, self.flow = draws, Flow() if flow is None else flow
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a model without a path to a known law before any work."""
+        try:
+            self.flow.check(pl_module.model.process)
+        except ValueError as error:
+            raise ValueError(f"{error}; write callbacks.likelihood=null") from error
+
+    def work(self, module: Any) -> int:
+        """The solver's reports, for each draw."""
+        return self.draws * self.flow.ticks
+
+    def block(self, module: Any, model: ScoreModel, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
+        """Mean and variance over the draws of log p(x), nats, and the network's calls a draw, (m, 3)."""
+        found, calls = [], 0
+        for _ in range(self.draws):
+            place = x if module.value_range is None else dequantised(x, module.value_range, noise)
+            nats, called = self.flow(model, place, noise, progress=progress)
+            found.append(nats)
+            calls += called
+        nats = torch.stack(found)
+        spread = nats.var(0) if self.draws > 1 else torch.zeros_like(nats[0])
+        return torch.stack([nats.mean(0), spread, torch.full_like(spread, calls / self.draws)], dim=1)
+
+    def results(self, module: Any, rows: Tensor, n: int, fingerprint: str) -> dict[str, Result]:
+        """Bits/dim and nats from each sample's mean and variance over draws."""
+        measured, process = self.measured(module), module.model.process
+        nats, d = rows[:, 0], torch.Size(module.shape).numel()
+        protocol = {
+            **self.protocol(module, n, fingerprint),
+            **vars(self.flow),
+            "t_start": self.flow.begin(process),
+            "prior": f"N(0, {process.prior_sigma:.6g}^2 I)",
+            "draws": self.draws,
+            "evaluations": rows[:, 2].mean().item(),
+        }
+        if self.draws > 1:
+            protocol["share_of_the_error_from_draws"] = (rows[:, 1].mean() / self.draws / nats.var()).item()
+        if module.value_range is None:
+            protocol["dequantisation"] = "none"
+            return {f"ode/nll/{measured}": _result(-nats, "nats", protocol)}
+        protocol |= {"dequantisation": "uniform", "levels": 256, "of": "upper bound, by Jensen over the dequantisation"}
+        bits = bits_per_dim(nats, d, module.value_range)
+        return {
+            f"ode/bits_per_dim/{measured}": _result(bits, "bits/dim", protocol),
+            f"ode/nll/{measured}": _result(bits * d * torch.log(torch.tensor(2.0)).item(), "nats", protocol),
+        }
+
+
+def _result(values: Tensor, unit: str, protocol: dict[str, Any]) -> Result:
+    return Result(values.mean().item(), "estimate", values.std().item() / len(values) ** 0.5, unit, protocol)
