@@ -13,13 +13,13 @@ from lightning_gen.nets.unet import check_levels, level_heights
 
 
 class NCSNpp(nn.Module):
-    """DDPM's U-Net with other choices: Fourier features of log sigma, BigGAN's blocks, filtered resampling, two pyramids.
+    """DDPM's U-Net with other choices: Fourier features of log sigma, BigGAN's blocks, filtered resampling, pyramids.
 
     block biggan changes size inside a residual block, ddpm by a convolution; fir are the taps of the low-pass filter,
-    null: plain means and nearest neighbours; rescale divides each sum by sqrt 2. progressive_input residual adds
-    to each level an image that convolutions shrink from the input; progressive output_skip sums an output of each level,
-    grown to the full size. recentre: x in [0, 1], as NCSN++ was trained on, is seen as 2 x - 1. Attention follows every
-    block of the way down at the heights listed in `attention`, the last one of the way up, and the first of the middle.
+    null: plain means and nearest neighbours; rescale divides each sum by sqrt 2. progressive_input residual adds to
+    each level the input, shrunk by convolutions; progressive output_skip sums an output of each level, grown to full
+    size. recentre: x in [0, 1], as NCSN++ was trained on, is seen as 2 x - 1. Attention follows every block of the way
+    down at the heights listed in `attention`, the last one of the way up, and the first of the middle.
 
     At shape (3, 32, 32) the defaults are NCSN++ cont. (62,758,787 parameters); with embedding positional, fir null and
     progressive_input none DDPM++ cont. (61,804,419).

@@ -1,0 +1,39 @@
+"""Local files of plain tensors: safetensors, and torch.load with weights_only=True."""
+
+import json
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping in a .json file; ValueError where it is none."""
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}): take the file as it was published") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no mapping of settings: take the file as it was published")
+    return found
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """What a .safetensors, .bin or .pth file holds, on the CPU; ValueError where that is no mapping of plain values."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no local file: download it first, and name it by its path")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{path} cannot be read as plain tensors ({reason[:100]}): take a whole file of weights alone"
+        ) from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}, expected names with tensors: take the state dict")
+    return found
