@@ -20,6 +20,7 @@ from lightning_gen.metrics.kernel import kernel_distance
 from lightning_gen.metrics.reference import Reference, reference
 from lightning_gen.randomness import generator
 from lightning_gen.result import NonFinite, Result
+from lightning_gen.samplers import Sampler
 
 IS_SPLITS = 10
 Metric = Literal["fid", "kid", "is"]
@@ -115,37 +116,52 @@ class Quality(Callback):
         """Draw, extract, gather; rank 0 computes, all ranks publish the same numbers."""
         self.features.prepare(trainer.datamodule, trainer.global_rank, trainer.strategy.broadcast)
         self.features.to(module.device)
-        rank, world = trainer.global_rank, trainer.world_size
         with undisturbed(module):
-            rows, problem = self._rows(trainer, module)
-            problem = gather_problems(problem, world)
-            if problem is not None:
-                raise NonFinite(problem)
-            drawn = [None if x is None else gather_blocks(x, self.n, self.block, rank, world) for x in rows]
-            results = self._results(trainer, module, *drawn, final) if rank == 0 else None
+            features, logits, evaluations = self.drawn(trainer, module)
+            results = None
+            if trainer.is_global_zero:
+                results = self._results(trainer, module, features, logits, final, evaluations)
             results = trainer.strategy.broadcast(results)
         self.features.to("cpu")
         publish(trainer, results, final)
 
-    def _rows(self, trainer: Trainer, module: Any) -> tuple[tuple[Tensor, Tensor | None], str | None]:
+    def drawn(
+        self, trainer: Trainer, module: Any, sampler: Sampler | None = None, n: int | None = None
+    ) -> tuple[Tensor, Tensor | None, float]:
+        """Features and logits of n samples on every rank, and how often the network was called for one of them."""
+        rank, world, n, counts = trainer.global_rank, trainer.world_size, n or self.n, []
+        rows, problem = self._rows(trainer, module, sampler, n, counts)
+        problem = gather_problems(problem, world)
+        if problem is not None:
+            raise NonFinite(problem)
+        features, logits = (None if x is None else gather_blocks(x, n, self.block, rank, world) for x in rows)
+        called = torch.tensor([sum(counts), len(counts)], dtype=torch.float32, device=module.device)
+        called = trainer.strategy.reduce(called, reduce_op="sum")
+        return features, logits, float(called[0] / called[1])
+
+    def _rows(
+        self, trainer: Trainer, module: Any, sampler: Sampler | None, n: int, counts: list[int]
+    ) -> tuple[tuple[Tensor, Tensor | None], str | None]:
         """Features and logits of this rank's blocks in their order, and what was not finite, if anything."""
         rank, world, extractor = trainer.global_rank, trainer.world_size, self.features
         rows = [torch.empty(0, extractor.dim, dtype=torch.float32, device=module.device)]
         logits = [torch.empty(0, extractor.classes or 0, dtype=torch.float32, device=module.device)]
         place = f"at step {step_of(trainer)}, rank {rank}: the model has diverged"
-        work = module.work(self.n, size=self.block, rank=rank, world=world)
+        work = module.work(n, sampler, size=self.block, rank=rank, world=world)
         with (
             trainer.precision_plugin.forward_context(),
-            bar(f"{self.n} samples for {', '.join(self.metrics)}", work, "step", 0, shows(trainer), False) as shown,
+            bar(f"{n} samples for {', '.join(self.metrics)}", work, "step", 0, shows(trainer), False) as shown,
         ):
             for start, x in module.blocks(
-                self.n,
+                n,
                 self.seed,
+                sampler,
                 weights=self._weights(module),
                 size=self.block,
                 rank=rank,
                 world=world,
                 progress=shown.update,
+                counts=counts,
             ):
                 # Cast to uint8, NaN would become an image, and the metric a number.
                 if not torch.isfinite(x).all():
@@ -170,7 +186,7 @@ class Quality(Callback):
         return self.weights if module.ema is not None else "raw"
 
     def _results(
-        self, trainer: Trainer, module: Any, features: Tensor, logits: Tensor | None, final: bool
+        self, trainer: Trainer, module: Any, features: Tensor, logits: Tensor | None, final: bool, evaluations: float
     ) -> dict[str, Result]:
         """Every number by its name."""
         data, label = trainer.datamodule, self._weights(module)
@@ -186,6 +202,8 @@ class Quality(Callback):
         protocol = {
             **common,
             "sampler": module.sampler.describe(),
+            "evaluations": evaluations,
+            "guidance": module.guidance if module.classes is not None else "no labels",
             "weights": label,
             "seed": self.seed,
             "block": self.block,

@@ -47,7 +47,7 @@ class Projection(FeatureExtractor):
 class Noisy(LightningModule):
     """Samples: noise about the middle of the range, beyond it at places; its own behaviour as rude as it can be."""
 
-    shape, value_range, seed = (1, 8, 8), (-1.0, 1.0), 0
+    shape, value_range, seed, classes = (1, 8, 8), (-1.0, 1.0), 0, None
 
     def __init__(self, bad_block: int | None = None, ema: bool = True) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Noisy(LightningModule):
             x[0, 0, 0, 0] = float("nan")
         return x
 
-    def work(self, n: int, size: int = 64, rank: int = 0, world: int = 1) -> int:
+    def work(self, n: int, sampler: Any = None, size: int = 64, rank: int = 0, world: int = 1) -> int:
         """One step per block."""
         return len(range(rank, -(-n // size), world))
 
@@ -75,11 +75,13 @@ class Noisy(LightningModule):
         self,
         n: int,
         seed: int,
+        sampler: Any = None,
         weights: str = "ema",
         size: int = 64,
         rank: int = 0,
         world: int = 1,
         progress: Any = None,
+        counts: list[int] | None = None,
     ):
         """Draws by address, while it also moves the global generator and its own mode."""
         self.asked.append((n, seed, weights, size))
@@ -88,6 +90,7 @@ class Noisy(LightningModule):
             self.train()
             self.autocast.append(torch.is_autocast_enabled("cpu"))
             progress()
+            counts.append(1)
             yield block * size, self.draw(block, size)[: n - block * size]
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
