@@ -1,7 +1,9 @@
 """Likelihoods of a split's samples: DDPM's variational bound, and the probability-flow ODE's, in bits/dim and nats."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -10,8 +12,7 @@ from torch import Tensor
 
 from callbacks.progress import bar
 from callbacks.record import publish
-from lightning_gen.likelihood.bound import variational_bound
-from lightning_gen.likelihood.flow import Flow, bits_per_dim, dequantised
+from lightning_gen.likelihood import Flow, bits_per_dim, dequantised, variational_bound
 from lightning_gen.models import ScoreModel
 from lightning_gen.randomness import generator
 from lightning_gen.result import NonFinite, Result
@@ -74,7 +75,7 @@ class Scored(Callback):
         training = model.training
         model.eval()
         work, shown = len(starts) * self.work(module), trainer.is_global_zero
-        context = trainer.precision_plugin.forward_context() if self.autocast else torch.autocast(device.type, enabled=False)
+        context = trainer.precision_plugin.forward_context() if self.autocast else nullcontext()
         with context, bar(self.what, work, "step", 0, shown, False) as progress:
             for start in starts:
                 indices = torch.arange(start, min(start + self.batch, n))
@@ -87,7 +88,7 @@ class Scored(Callback):
         model.train(training)
         rows = trainer.strategy.reduce(rows, reduce_op="sum")
         if not torch.isfinite(rows).all():
-            raise NonFinite(f"{self.what} is not finite at step {trainer.global_step}: the model's output is not finite")
+            raise NonFinite(f"{self.what} not finite at step {trainer.global_step}: the model's output is not finite")
         publish(trainer, self.results(module, rows.cpu(), n, split.fingerprint()), final)
 
     def measured(self, module: Any) -> Literal["ema", "raw"]:
@@ -172,13 +173,12 @@ class Likelihood(Scored):
 
 
 class FlowLikelihood(Scored):
-    """-log p(x) by the probability-flow ODE over `n` samples of a split (null = all).
+    """-log p(x) by the probability-flow ODE over `n` samples of a split (null = all); `flow` null is the paper's RK45.
 
-    8-bit images are dequantised uniformly, `draws` times each: ode/bits_per_dim and ode/nll (nats an image), whose means
-    over the noise bound those of the images themselves from above. Points are scored as they are: ode/nll, nats a point.
-    Both are estimates (solver, probes, draws: the protocol names them); the error is the standard error over samples of
-    each sample's mean, which holds the spread of draws and probes too. Outside autocast: it needs gradients in x, and
-    half precision would drown their sum. `flow` are Flow's options.
+    8-bit images are dequantised, `draws` times each: ode/bits_per_dim, and ode/nll in nats an image, are means over
+    the noise and so estimate an upper bound. Points are scored as they are: ode/nll in nats a point. The error is the
+    standard error over samples of each sample's mean over draws, which holds what dequantisation and probes scatter.
+    Outside autocast: the divergence sums derivatives with respect to x that half precision would drown.
     Score SDE (Song et al., 2021, section 4.3), https://arxiv.org/abs/2011.13456
     """
 
@@ -208,48 +208,47 @@ class FlowLikelihood(Scored):
         try:
             self.flow.check(pl_module.model.process)
         except ValueError as error:
-            raise ValueError(f"{error}; write callbacks.likelihood=null") from error
+            raise ValueError(f"{error}; or write callbacks.likelihood=null") from error
 
     def work(self, module: Any) -> int:
-        """The solver's reports, for each draw."""
+        """The solver's steps, or parts of its path, for each draw."""
         return self.draws * self.flow.ticks
 
     def block(self, module: Any, model: ScoreModel, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
         """Mean and variance over the draws of log p(x), nats, and the network's calls a draw, (m, 3)."""
         found, calls = [], 0
         for _ in range(self.draws):
-            place = x if module.value_range is None else dequantised(x, module.value_range, noise)
-            nats, called = self.flow(model, place, noise, progress=progress)
+            spread = x if module.value_range is None else dequantised(x, module.value_range, noise)
+            nats, called = self.flow(model, spread, noise, progress=progress)
             found.append(nats)
             calls += called
         nats = torch.stack(found)
-        spread = nats.var(0) if self.draws > 1 else torch.zeros_like(nats[0])
-        return torch.stack([nats.mean(0), spread, torch.full_like(spread, calls / self.draws)], dim=1)
+        variance = nats.var(0) if self.draws > 1 else torch.zeros_like(nats[0])
+        return torch.stack([nats.mean(0), variance, torch.full_like(variance, calls / self.draws)], dim=1)
 
     def results(self, module: Any, rows: Tensor, n: int, fingerprint: str) -> dict[str, Result]:
-        """Bits/dim and nats from each sample's mean and variance over draws."""
-        measured, process = self.measured(module), module.model.process
-        nats, d = rows[:, 0], torch.Size(module.shape).numel()
+        """Bits/dim of images, and nats, from each sample's mean and variance over the draws, and its calls."""
+        measured, process, d = self.measured(module), module.model.process, math.prod(module.shape)
+        nats, variance, calls = rows.unbind(1)
         protocol = {
             **self.protocol(module, n, fingerprint),
-            **vars(self.flow),
-            "t_start": self.flow.begin(process),
+            **self.flow.describe(process, d),
             "prior": f"N(0, {process.prior_sigma:.6g}^2 I)",
             "draws": self.draws,
-            "evaluations": rows[:, 2].mean().item(),
+            "evaluations": calls.mean().item(),
+            "dequantisation": "none" if module.value_range is None else "uniform",
         }
         if self.draws > 1:
-            protocol["share_of_the_error_from_draws"] = (rows[:, 1].mean() / self.draws / nats.var()).item()
+            protocol["variance_share_of_draws"] = (variance.mean() / self.draws / nats.var()).item()
+
+        def result(values: Tensor, unit: str, **more: Any) -> Result:
+            error = values.std().item() / n**0.5
+            return Result(values.mean().item(), "estimate", error, unit, {**protocol, **more})
+
         if module.value_range is None:
-            protocol["dequantisation"] = "none"
-            return {f"ode/nll/{measured}": _result(-nats, "nats", protocol)}
-        protocol |= {"dequantisation": "uniform", "levels": 256, "of": "upper bound, by Jensen over the dequantisation"}
-        bits = bits_per_dim(nats, d, module.value_range)
+            return {f"ode/nll/{measured}": result(-nats, "nats")}
+        bits, bound = bits_per_dim(nats, d, module.value_range), {"of": "upper bound (Jensen)", "levels": 256}
         return {
-            f"ode/bits_per_dim/{measured}": _result(bits, "bits/dim", protocol),
-            f"ode/nll/{measured}": _result(bits * d * torch.log(torch.tensor(2.0)).item(), "nats", protocol),
+            f"ode/bits_per_dim/{measured}": result(bits, "bits/dim", **bound),
+            f"ode/nll/{measured}": result(bits * d * math.log(2), "nats", **bound),
         }
-
-
-def _result(values: Tensor, unit: str, protocol: dict[str, Any]) -> Result:
-    return Result(values.mean().item(), "estimate", values.std().item() / len(values) ** 0.5, unit, protocol)

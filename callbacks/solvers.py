@@ -234,6 +234,8 @@ def picture(rows: Sequence[Mapping], held_out: Mapping[str, float]) -> np.ndarra
             axes.axhline(held_out[key], color="0.4", linestyle="--", linewidth=1, label=f"real, N = {held_out['n']}")
         axes.set_xscale("log")
         axes.set_yscale("log" if key == "fid" else "symlog", **({} if key == "fid" else {"linthresh": 0.05}))
+        low = min(*(row[key]["value"] - (row[key]["error"] or 0) for row in rows), held_out.get(key, float("inf")))
+        axes.set_ylim(bottom=low * 0.8 if key == "fid" else low - 0.01)
         ticks = sorted({round(row["evaluations"]) for row in rows})
         axes.set(xlabel="network evaluations a sample", ylabel=key.upper())
         axes.set_xticks([t for t in (5, 10, 20, 50, 100, 200, 500, 1000) if ticks[0] / 1.5 <= t <= ticks[-1] * 1.5])

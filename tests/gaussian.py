@@ -36,3 +36,31 @@ def example(d: int = 2) -> tuple[Tensor, Tensor]:
     g = torch.Generator().manual_seed(5)
     root = torch.randn(d, d, generator=g, dtype=torch.float64)
     return torch.randn(d, generator=g, dtype=torch.float64), root @ root.T / d + 0.1 * torch.eye(d).double()
+
+
+class Mixture(ScoreModel):
+    """The exact model of a mixture of N(m_k, spread^2 I) in the plane, with unequal weights."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(process)
+        self.weights = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+        self.means = torch.tensor([[-1.0, -0.6], [1.2, -0.4], [0.1, 1.1]], dtype=torch.float64)
+        self.spread = 0.3
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Of the data, nats, (B,)."""
+        return self._log_density(x, torch.ones(len(x), dtype=torch.float64), torch.zeros(len(x), dtype=torch.float64))
+
+    def _log_density(self, x: Tensor, alpha: Tensor, variance: Tensor) -> Tensor:
+        total = (alpha**2 * self.spread**2 + variance)[:, None]
+        squares = (x[:, None] - alpha[:, None, None] * self.means).square().sum(2)
+        return (self.weights.log() - squares / (2 * total) - (2 * torch.pi * total).log()).logsumexp(1)
+
+    def score(self, x: Tensor, t: Tensor) -> Tensor:
+        """sum_k p(k | x) (alpha m_k - x) / (alpha^2 spread^2 + sigma^2), (B, 2)."""
+        x, t = x.double(), t.double().expand(len(x))
+        alpha, variance = self.process.alpha(t), self.process.variance(t)
+        total = (alpha**2 * self.spread**2 + variance)[:, None]
+        away = alpha[:, None, None] * self.means - x[:, None]
+        shares = (self.weights.log() - away.square().sum(2) / (2 * total)).softmax(1)
+        return (shares[:, :, None] * away).sum(1) / total

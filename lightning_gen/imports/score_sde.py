@@ -4,8 +4,9 @@ A .pth file holds model (names all_modules.N.*, with or without a prefix module.
 order of the trained parameters) and step; a flat file of names is raw. How its networks are called, and what that is
 here:
 
-- VE: told log sigma of x in [0, 1], which the network itself takes to [-1, 1] (net.recentre); the score is F / sigma,
-  which is parametrization ve, D = x + sigma F. sigma goes geometrically from the last to the first of `sigmas`.
+- VE: told log sigma of x in [0, 1] (all published ones, config data.centered = False), which the network itself takes
+  to [-1, 1] (net.recentre); the score is F / sigma, which is parametrization ve, D = x + sigma F. sigma goes
+  geometrically from the last to the first of `sigmas`.
 - VP and sub-VP: told 999 t of x in [-1, 1]; the score is -F / sigma_t, which is parametrization noise. Their `sigmas`
   are of no use, the betas 0.1 and 20 are not in the file.
 

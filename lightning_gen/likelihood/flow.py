@@ -1,11 +1,11 @@
-"""log p(x) by the probability-flow ODE: the instantaneous change of variables along the path from data to noise.
+"""log p(x) by the probability-flow ODE: the instantaneous change of variables on the way from data to noise.
 
-For dx/dt = v(x, t), d log p_t(x_t) / dt = -div v. Score SDE (Song et al., 2021, eq. 39), https://arxiv.org/abs/2011.13456;
-FFJORD (Grathwohl et al., 2019), https://arxiv.org/abs/1810.01367. Nothing is clipped here.
+For dx / dt = v(x, t), d log p_t(x_t) / dt = -div v. FFJORD (Grathwohl et al., 2019), https://arxiv.org/abs/1810.01367;
+Score SDE (Song et al., 2021, eq. 39), https://arxiv.org/abs/2011.13456. Nothing is clipped here.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -16,24 +16,26 @@ from lightning_gen.models import ScoreModel
 from lightning_gen.models.score import instant
 from lightning_gen.process import Process
 
-# Nodes and weights of explicit Runge-Kutta rules: each stage starts from the one before it alone.
+# Nodes and weights of explicit Runge-Kutta rules in which each stage starts from the one before it alone.
 RULES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "euler": ((0.0,), (1.0,)),
     "heun": ((0.0, 1.0), (0.5, 0.5)),
     "rk4": ((0.0, 0.5, 0.5, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
 }
+EXACT = 8  # dimensions up to which the exact trace is the default
 TICKS = 20  # parts of the path in which an adaptive solver reports its progress
+T_START = 1e-5  # of a process that starts without noise (Song et al., 2021, appendix D)
+
+Slope = Callable[[float, Tensor], tuple[Tensor, Tensor]]
 
 
 class Flow:
-    """nats = log p_1(x_1) + int div v: x is carried from t_start to t = 1 with the divergence of its way.
+    """log p(x) = log prior(x_1) + int div v along the ODE from t_start, where x is taken to lie, to t = 1.
 
-    solver: rk45 (SciPy's, adaptive, by rtol and atol) or euler, heun, rk4 in `steps` equal steps. Where sigma(t_start) > 0
-    the variables are y = x / alpha and log(sigma / alpha), in which v is (sigma / alpha) E[noise | x_t] and smooth for any
-    process; else x and t, which needs a score that is smooth at t = 0. trace: exact by d vector-Jacobian products, or
-    hutchinson: v^T grad s v at `probes` directions v, drawn once for the whole path. t_start: null is 0 where
-    sigma(0) > 0 (the density of the data with that noise), 1 / T for a discrete process, else 1e-5.
-    The law at t = 1 is the model's prior: N(0, sigma_1^2 I) for VE, N(0, I) for VP.
+    solver: rk45 (SciPy's, adaptive by rtol and atol, a batch at a time), or euler, heun, rk4 in `steps` equal steps.
+    trace: exact, by as many vector-Jacobian products as dimensions, or hutchinson, the mean of v^T J v over `probes`
+    directions v, kept along the whole path; null is exact up to 8 dimensions. t_start: null is 0 where sigma(0) > 0, so
+    that the density is that of data with this noise, 1 / T for a discrete process, else 1e-5.
     """
 
     def __init__(
@@ -43,18 +45,19 @@ class Flow:
         rtol: float = 1e-5,
         atol: float = 1e-5,
         t_start: float | None = None,
-        trace: Literal["hutchinson", "exact"] = "hutchinson",
+        trace: Literal["exact", "hutchinson"] | None = None,
         probes: int = 1,
         probe: Literal["rademacher", "gaussian"] = "rademacher",
     ) -> None:
-        if solver not in (*RULES, "rk45") or trace not in ("hutchinson", "exact") or probe not in ("rademacher", "gaussian"):
+        if solver != "rk45" and solver not in RULES:
+            raise ValueError(f"Flow needs solver rk45, rk4, heun or euler, got {solver}")
+        if trace not in ("exact", "hutchinson", None) or probe not in ("rademacher", "gaussian"):
             raise ValueError(
-                "Flow needs solver rk45, rk4, heun or euler, trace hutchinson or exact, probe rademacher or gaussian, "
-                f"got {solver}, {trace}, {probe}"
+                f"Flow needs trace exact, hutchinson or null, probe rademacher or gaussian, got {trace}, {probe}"
             )
         if steps < 1 or probes < 1 or not rtol > 0 or not atol > 0 or not (t_start is None or 0 <= t_start < 1):
             raise ValueError(
-                f"Flow needs steps, probes >= 1, rtol, atol > 0, 0 <= t_start < 1 or null, "
+                f"Flow needs steps >= 1, probes >= 1, rtol > 0, atol > 0, 0 <= t_start < 1 or null, "
                 f"got {steps}, {probes}, {rtol}, {atol}, {t_start}"
             )
         self.solver, self.steps, self.rtol, self.atol = solver, steps, rtol, atol
@@ -66,25 +69,42 @@ class Flow:
         return TICKS if self.solver == "rk45" else self.steps
 
     def check(self, process: Process) -> None:
-        """Raise ValueError, one sentence, for a process whose noise does not grow from data to the prior."""
+        """Raise ValueError, one sentence, for a process without a path from data to noise, or a time off that path."""
         low, high = process.sigma(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
         if not low < high:
             raise ValueError(
-                f"the flow's likelihood needs a process that ends in noise, got {type(process).__name__} with sigma from "
-                f"{low:.3g} to {high:.3g}: there is no path to a known law"
+                f"the likelihood by the flow needs a process whose noise grows, got {type(process).__name__} with "
+                f"sigma from {low:.3g} to {high:.3g}: nothing leads from its data to a known law"
             )
         if process.steps is not None and self.t_start is not None and self.t_start < 1 / process.steps:
             raise ValueError(
-                f"t_start is {self.t_start}, and the first noise of the discrete process is at 1 / {process.steps}: "
-                "write null, or a time from there on"
+                f"t_start is {self.t_start}, and a process of {process.steps} steps has its first noise at "
+                f"t = {1 / process.steps}: write null, or a time from there on"
             )
 
     def begin(self, process: Process) -> float:
-        """The time at which the density is taken."""
+        """The time of x."""
         if self.t_start is not None:
             return self.t_start
         noisy = float(process.variance(torch.zeros((), dtype=torch.float64))) > 0
-        return 0.0 if noisy else 1 / process.steps if process.steps else 1e-5
+        return 0.0 if noisy else 1 / process.steps if process.steps else T_START
+
+    def exact(self, d: int) -> bool:
+        """Whether the trace is exact in d dimensions."""
+        return self.trace == "exact" or (self.trace is None and d <= EXACT)
+
+    def describe(self, process: Process, d: int) -> dict[str, Any]:
+        """What a protocol stores: the options in force, and the noise in which the density is taken."""
+        start, exact = self.begin(process), self.exact(d)
+        adaptive = {"rtol": self.rtol, "atol": self.atol}
+        return {
+            "solver": self.solver,
+            **(adaptive if self.solver == "rk45" else {"steps": self.steps}),
+            "t_start": start,
+            "sigma_start": float(process.sigma(torch.tensor(start, dtype=torch.float64))),
+            "trace": "exact" if exact else "hutchinson",
+            **({} if exact else {"probes": self.probes, "probe": self.probe}),
+        }
 
     def __call__(
         self,
@@ -94,155 +114,128 @@ class Flow:
         terminal: Callable[[Tensor], Tensor] | None = None,
         progress: Callable[[], Any] | None = None,
     ) -> tuple[Tensor, int]:
-        """log p(x) at t_start, nats, float64, (B,), and how often the network was called; x (B, ...) in model space.
+        """log p(x), nats, float64, (B,), and how often the network was called; x (B, ...) in model space.
 
-        `terminal` replaces the log-density of the prior, (B, ...) -> (B,).
+        NaN where the model's output is not finite, or no step of rk45 is small enough.
+        `terminal`, x_1 (B, ...) -> nats (B,), stands in for the model's prior: N(0, I), for VE N(0, sigma_1^2 I).
         """
-        process = model.process
-        self.check(process)
-        t = self.begin(process)
-        directions = self.directions(x, generator)
-        level = by_level(process, t, x)
-        path = level if level is not None else by_time(process, t, x)
-        calls = 0
+        self.check(model.process)
+        d = x[0].numel()
+        path = Path(model, self.begin(model.process), d, x.dtype)
+        directions, calls = self.directions(x, generator), 0
 
-        def slope(place: float, state: Tensor) -> tuple[Tensor, Tensor]:
+        def slope(place: float, z: Tensor) -> tuple[Tensor, Tensor]:
             nonlocal calls
             calls += 1
-            return path.slope(model, place, state, lambda reading, at, time: divergence(reading, at, time, directions))
+            return path.slope(place, z, directions)
 
         solve = self.adaptive if self.solver == "rk45" else self.fixed
-        end, gained = solve(slope, path.first, path.last, path.state, len(x), progress)
-        x_end = path.data(end).to(x.dtype)
-        known = (terminal or model.log_prior)(x_end).double()
-        return known + gained + path.volume, calls
+        z, gained = solve(slope, *path.ends, x.double() / path.scales[0], progress)
+        known = (model.log_prior if terminal is None else terminal)(z * path.scales[1]).double()
+        return known + gained + d * math.log(path.scales[1] / path.scales[0]), calls
 
-    def directions(self, x: Tensor, generator: torch.Generator | None) -> Sequence[Tensor] | None:
+    def directions(self, x: Tensor, generator: torch.Generator | None) -> list[Tensor] | None:
         """The probes, each like x; None for the exact trace."""
-        if self.trace == "exact":
+        if self.exact(x[0].numel()):
             return None
-        drawn = [
-            torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype) for _ in range(self.probes)
-        ]
-        return drawn if self.probe == "gaussian" else [torch.where(v < 0, -1.0, 1.0).to(x.dtype) for v in drawn]
+        normal = [torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype) for _ in range(self.probes)]
+        return normal if self.probe == "gaussian" else [torch.where(v < 0, -1.0, 1.0).to(x.dtype) for v in normal]
 
     def fixed(
-        self, slope: Callable, first: float, last: float, state: Tensor, n: int, progress: Callable | None
+        self, slope: Slope, first: float, last: float, z: Tensor, progress: Callable[[], Any] | None
     ) -> tuple[Tensor, Tensor]:
-        """The end of the path and int div, (B,), by equal steps."""
+        """The end of the path, like z, and int div, (B,), by equal steps."""
         nodes, weights = RULES[self.solver]
-        h, total = (last - first) / self.steps, torch.zeros(n, dtype=torch.float64, device=state.device)
+        h, total = (last - first) / self.steps, torch.zeros(len(z), dtype=z.dtype, device=z.device)
         for i in range(self.steps):
-            move = gain = None
-            moved, gained = torch.zeros_like(state), torch.zeros_like(total)
+            move, moves, gains = z, 0, 0  # the first stage, at node 0, starts from z whatever `move` is
             for node, weight in zip(nodes, weights, strict=True):
-                place = state if move is None else state + node * h * move
-                move, gain = slope(first + (i + node) * h, place)
-                moved, gained = moved + weight * move, gained + weight * gain
-            state, total = state + h * moved, total + h * gained
+                move, gain = slope(first + (i + node) * h, z + node * h * move)
+                moves, gains = moves + weight * move, gains + weight * gain
+            z, total = z + h * moves, total + h * gains
             if progress is not None:
                 progress()
-        return state, total
+        return z, total
 
     def adaptive(
-        self, slope: Callable, first: float, last: float, state: Tensor, n: int, progress: Callable | None
+        self, slope: Slope, first: float, last: float, z: Tensor, progress: Callable[[], Any] | None
     ) -> tuple[Tensor, Tensor]:
-        """The same by SciPy's RK45, the batch and its divergences as one system on the host."""
+        """The same by SciPy's RK45, the batch and its divergences one system in float64 on the host."""
         from scipy.integrate import RK45
 
         def flat(place: float, values: np.ndarray) -> np.ndarray:
-            at = torch.from_numpy(values[: state.numel()]).to(state.device).view_as(state)
-            move, gain = slope(place, at)
-            return torch.cat([move.flatten(), gain]).cpu().numpy()
+            now = torch.from_numpy(values[: z.numel()]).to(z.device).view_as(z)
+            return torch.cat([part.flatten() for part in slope(place, now)]).cpu().numpy()
 
-        begin = np.concatenate([state.flatten().cpu().numpy(), np.zeros(n)])
-        solver, shown = RK45(flat, first, begin, last, rtol=self.rtol, atol=self.atol), 0
+        state = np.concatenate([z.flatten().cpu().numpy(), np.zeros(len(z))])
+        # Left to choose its first step itself, SciPy would look for it for ever where a slope is NaN.
+        first_step = (last - first) / 100
+        solver, shown = RK45(flat, first, state, last, rtol=self.rtol, atol=self.atol, first_step=first_step), 0
         while solver.status == "running":
-            message = solver.step()
+            solver.step()
             if solver.status == "failed":
-                raise RuntimeError(f"RK45 failed at {solver.t:.4g} on its way from {first:.4g} to {last:.4g}: {message}")
+                solver.y = state * np.nan
             done = int(TICKS * (solver.t - first) / (last - first) + 1e-9)
             for _ in range(done - shown if progress is not None else 0):
                 progress()
             shown = done
-        end = torch.from_numpy(solver.y).to(state.device)
-        return end[: state.numel()].view_as(state), end[state.numel() :]
+        end = torch.from_numpy(solver.y).to(z.device)
+        return end[: z.numel()].view_as(z), end[z.numel() :]
 
 
 class Path:
-    """The variables of an integration: from `first` to `last`, x as a state in float64, and the volume they leave out."""
+    """The ODE for z = x / c, c^2 = alpha^2 + sigma^2, over u = log(sigma / alpha): dz/du = -(sigma^2 / c^2) (z + c s).
 
-    def __init__(self, first: float, last: float, state: Tensor, volume: float, data: Callable, slope: Callable) -> None:
-        self.first, self.last, self.state, self.volume = first, last, state, volume
-        self.data, self.slope = data, slope
+    In these variables every process preserves the variance, a discrete one has no jumps, data of unit variance stay
+    where they are, and nothing is singular as sigma falls. Where sigma(t_start) = 0, at u = -infinity, it is over t,
+    with g^2 / 2 for sigma^2.
+    """
 
+    def __init__(self, model: ScoreModel, start: float, d: int, dtype: torch.dtype) -> None:
+        self.model, self.d, self.dtype = model, d, dtype
+        ends = torch.tensor([start, 1.0], dtype=torch.float64)
+        alpha, variance = model.process.alpha(ends), model.process.variance(ends)
+        self.by_level = bool(variance[0] > 0)
+        places = 0.5 * (variance.log() - 2 * alpha.log()) if self.by_level else ends
+        self.ends, self.scales = places.tolist(), (alpha.square() + variance).sqrt().tolist()
 
-def by_level(process: Process, t: float, x: Tensor) -> Path | None:
-    """y = x / alpha over log(sigma / alpha); None where sigma(t) = 0, which is at minus infinity."""
-    ends = torch.tensor([t, 1.0], dtype=torch.float64)
-    alpha, sigma = process.alpha(ends).tolist(), process.sigma(ends).tolist()
-    if sigma[0] == 0:
-        return None
-    first, last = (math.log(s / a) for s, a in zip(sigma, alpha, strict=True))
+    def time(self, place: float) -> Tensor:
+        """t, (), float64, on the host."""
+        if not self.by_level:
+            return torch.tensor(place, dtype=torch.float64)
+        first, last = self.ends
+        return self.model.process.time(torch.tensor(-2 * min(max(place, first), last), dtype=torch.float64).exp())
 
-    def place(u: float) -> Tensor:
-        snr = torch.tensor(math.exp(-2 * min(max(u, first), last)), dtype=torch.float64)
-        return process.time(snr)
-
-    def slope(model: ScoreModel, u: float, y: Tensor, along: Callable) -> tuple[Tensor, Tensor]:
-        time = place(u)
-        scale, noise = float(process.alpha(time)), float(process.sigma(time))
-        reading, trace = along(model.noise, (scale * y).to(x.dtype), float(time))
-        return (noise / scale) * reading.double(), noise * trace
-
-    volume = x[0].numel() * (math.log(alpha[1]) - math.log(alpha[0]))
-    return Path(first, last, x.double() / alpha[0], volume, lambda y: alpha[1] * y, slope)
-
-
-def by_time(process: Process, t: float, x: Tensor) -> Path:
-    """x over t."""
-
-    def slope(model: ScoreModel, u: float, at: Tensor, along: Callable) -> tuple[Tensor, Tensor]:
-        f, g2 = (float(c) for c in process.sde(torch.tensor(u, dtype=torch.float64)))
-        reading, trace = along(model.score, at.to(x.dtype), u)
-        return f * at - 0.5 * g2 * reading.double(), f * x[0].numel() - 0.5 * g2 * trace
-
-    return Path(t, 1.0, x.double(), 0.0, lambda at: at, slope)
+    def slope(self, place: float, z: Tensor, directions: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+        """dz/du, like z, and its divergence, (B,), both float64."""
+        process, t = self.model.process, self.time(place)
+        alpha, variance = float(process.alpha(t)), float(process.variance(t))
+        c = math.sqrt(alpha**2 + variance)
+        # sigma^2 s is -sigma noise: networks give the noise, and s would be large
+        rate = variance if self.by_level else float(process.sde(t)[1]) / 2
+        reading, factor = (self.model.noise, -math.sqrt(variance)) if self.by_level else (self.model.score, rate)
+        value, trace = divergence(reading, (c * z).to(self.dtype), float(t), directions)
+        if place == 0 and not self.by_level and not torch.isfinite(value).all():
+            raise ValueError("t_start is 0, and the model's score is not finite without noise: write null for it")
+        return -(rate / c**2 * z + factor / c * value.double()), -(rate * self.d / c**2 + factor * trace)
 
 
 def divergence(
-    reading: Callable, x: Tensor, t: float, directions: Sequence[Tensor] | None
+    reading: Callable[[Tensor, Tensor], Tensor], x: Tensor, t: float, directions: list[Tensor] | None
 ) -> tuple[Tensor, Tensor]:
-    """reading(x, t), (B, ...), and its divergence in x, float64, (B,), as plain values."""
+    """reading(x, t), (B, ...), and its divergence in x, float64, (B,), as plain values; exact without directions."""
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         value = reading(x, instant(t, x))
+        trace = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         if not value.requires_grad:
-            return value.detach(), torch.zeros(len(x), dtype=torch.float64, device=x.device)
+            return value, trace
         if directions is None:
-            flat, trace = value.flatten(1), 0
+            flat = value.flatten(1)
             for i in range(flat.shape[1]):
                 (row,) = torch.autograd.grad(flat[:, i].sum(), x, retain_graph=True)
-                trace = trace + row.flatten(1)[:, i].double()
-        else:
-            products = [v * torch.autograd.grad((value * v).sum(), x, retain_graph=True)[0] for v in directions]
-            trace = torch.stack([product.flatten(1).double().sum(1) for product in products]).mean(0)
+                trace += row.flatten(1)[:, i]
+        for v in directions or ():
+            (product,) = torch.autograd.grad(value, x, v, retain_graph=True)
+            trace += (v * product).flatten(1).double().sum(1) / len(directions)
     return value.detach(), trace
-
-
-def dequantised(x: Tensor, value_range: tuple[float, float], generator: torch.Generator) -> Tensor:
-    """8-bit values in model space with uniform noise over their bins: width (high - low) / 255, centred, like x.
-
-    Uniform dequantisation (Theis et al., 2016), https://arxiv.org/abs/1511.01844
-    """
-    u = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    return x + (value_range[1] - value_range[0]) / 255 * (u - 0.5)
-
-
-def bits_per_dim(nats: Tensor, d: int, value_range: tuple[float, float]) -> Tensor:
-    """-log2 P(k) / d of 8-bit data from log p(x), nats, of its dequantised values, the shape of nats: the mean over the
-    noise bounds it from above, log P(k) >= E log p(x) + d log(width of a bin)."""
-    width = (value_range[1] - value_range[0]) / 255
-    return -(nats / d + math.log(width)) / math.log(2)
-
-

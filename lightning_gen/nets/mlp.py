@@ -30,7 +30,9 @@ class MLP(nn.Module):
         if depth < 1:
             raise ValueError(f"depth is {depth}, expected at least 1 residual layer")
         if not scale > 0:
-            raise ValueError(f"scale is {scale}, expected a number above 0: about 1 / the finest structure of the points")
+            raise ValueError(
+                f"scale is {scale}, expected a number above 0: about 1 / the finest structure of the points"
+            )
         self.shape, self.classes, self.scale = tuple(shape), classes, scale
         size = prod(shape)
         self.embedding = Embedding(width, width, classes)

@@ -33,6 +33,8 @@ def grid(
         raise ValueError(f"spacing is {spacing}: choose one of {', '.join(SPACINGS)}")
     if t_end is not None and (total is not None or not 0 <= t_end < 1):
         raise ValueError(f"t_end is {t_end}: give 0 <= t_end < 1 for a continuous process, null for a discrete one")
+    if t_end is not None and float(process.variance(torch.tensor(t_end, dtype=torch.float64))) == 0:
+        raise ValueError(f"t_end is {t_end}, where {type(process).__name__} has no noise: give 0 < t_end < 1, or null")
     if steps is None and total is None:
         raise ValueError(f"steps is null, and {type(process).__name__} is continuous: give a number of steps")
     if isinstance(steps, Sequence):
@@ -76,11 +78,9 @@ def _by_level(process: Process, steps: int, spacing: str, t_end: float | None, r
         levels = (first.log() + share * (last.log() - first.log())).exp()
     times = process.time(levels.square().reciprocal())
     if process.steps is None:
-        return [1.0, *times[1:-1].tolist(), t_end][: max(steps, 1)] if steps > 1 else [1.0]
-    places = (times * process.steps).round().clamp(min=1).long().tolist()
-    if len(set(places)) < steps:
-        raise ValueError(
-            f"spacing {spacing} with {steps} steps visits some of the {process.steps} times twice: take fewer steps,"
-            " or spacing trailing"
-        )
-    return [k / process.steps for k in places]
+        return [1.0, *times[1:-1].tolist(), t_end] if steps > 1 else [1.0]
+    # Rounded to the grid, small levels would fall on one time: each stays below the one before and leaves room below.
+    places = (times * process.steps).round().long().tolist()
+    for i in reversed(range(steps)):
+        places[i] = max(places[i], (places[i + 1] if i + 1 < steps else 0) + 1)
+    return [min(k, process.steps - i) / process.steps for i, k in enumerate(places)]

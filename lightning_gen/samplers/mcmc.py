@@ -80,9 +80,13 @@ class Langevin(MarkovChain):
         self.steps, self.step_size, self.convention, self.t, self.denoise = steps, step_size, convention, t, denoise
 
     def check(self, model: ScoreModel) -> None:
-        """Refuse to denoise what has no noise."""
+        """Refuse to denoise what has no noise, and a time at which a noised model has lost its noise and so its score."""
         super().check(model)
-        if self.denoise and float(model.process.sigma(torch.tensor(self.t, dtype=torch.float64))) == 0:
+        now, last = model.process.sigma(torch.tensor([self.t, 1.0], dtype=torch.float64)).tolist()
+        if now == 0 and last > 0:
+            name = type(model.process).__name__
+            raise ValueError(f"sampler.t is {self.t}, where {name} has no noise: give a time above 0, as 1e-3")
+        if self.denoise and now == 0:
             raise ValueError("sampler.denoise is true, but the model is one of data without noise: write false")
 
     def plan(self, process: Process) -> list[Transition]:
@@ -192,7 +196,9 @@ class AnnealedLangevin(MarkovChain):
         sigmas = process.sigma(torch.tensor(times, dtype=torch.float64)).tolist()
         epsilon = self.epsilon
         if epsilon is None:
-            epsilon = technique4(sigmas[-1], sigmas[0] / sigmas[1] if count > 1 else 1.0, self.steps_each)
+            if sigmas[0] == sigmas[-1]:
+                raise ValueError("technique4 needs levels that fall, got one level: give sampler.epsilon")
+            epsilon = technique4(sigmas[-1], sigmas[0] / sigmas[1], self.steps_each)
         plan = []
         for t, sigma in zip(times, sigmas, strict=True):
             size = epsilon * (sigma / sigmas[-1]) ** 2

@@ -17,7 +17,7 @@ from lightning_gen.models.score import instant
 from lightning_gen.process import Process
 from lightning_gen.samplers.base import ReverseDiffusion, Transition, noise_like
 from lightning_gen.samplers.diffusion import Posterior
-from lightning_gen.samplers.grids import RHO, Spacing, grid
+from lightning_gen.samplers.grids import RHO, Spacing, grid, level
 
 
 class ProbabilityFlow(ReverseDiffusion):
@@ -41,6 +41,8 @@ class ProbabilityFlow(ReverseDiffusion):
 
     def plan(self, process: Process) -> list[Transition]:
         """t, s: (alpha_t, lambda_t, alpha_s, lambda_s), and for rk4 (time, alpha, lambda) of the middle."""
+        if self.method == "rk4" and process.steps is not None:
+            raise ValueError("rk4 looks between the times of a discrete process, which has none there: choose heun or euler")
         rows = self.moments(process)
         plan = []
         for t, s, (alpha_t, sigma_t, alpha_s, sigma_s, _, _) in rows if self.denoise else rows[:-1]:
@@ -133,7 +135,8 @@ class EDMHeun(ReverseDiffusion):
     """EDM's stochastic sampler: at level lambda noise is added up to lambda (1 + gamma), then one Heun step is made down.
 
     gamma = min(s_churn / steps, sqrt(2) - 1) at levels in [s_min, s_max], else 0; the noise added is scaled by s_noise.
-    Levels are spaced by rho. s_churn = 0 is the deterministic Heun.
+    Levels are spaced by rho. s_churn = 0 is the deterministic Heun. On a discrete process the raised level is rounded to
+    the nearest of its times, as the paper does for published networks.
     EDM (Karras et al., 2022, algorithm 2), https://arxiv.org/abs/2206.00364
     """
 
@@ -163,26 +166,29 @@ class EDMHeun(ReverseDiffusion):
         """Heun's coefficients from the raised level, then the factors of x and of the noise that raise it."""
         plan, rows = [], self.moments(process)
         for t, s, (alpha_t, sigma_t, alpha_s, sigma_s, _, _) in rows:
-            level = sigma_t / alpha_t
-            gamma = min(self.s_churn / len(rows), math.sqrt(2) - 1) if self.s_min <= level <= self.s_max else 0.0
-            raised, alpha, noise = level, alpha_t, 0.0
+            now = sigma_t / alpha_t
+            gamma = min(self.s_churn / len(rows), math.sqrt(2) - 1) if self.s_min <= now <= self.s_max else 0.0
+            raised, alpha, noise = now, alpha_t, 0.0
             if gamma > 0:
-                raised, noise = level * (1 + gamma), level * math.sqrt((1 + gamma) ** 2 - 1) * self.s_noise
-                t = float(self.raised(process, raised))
-                alpha = float(process.alpha(torch.tensor(t, dtype=torch.float64)))
+                t, alpha, raised = self.raised(process, now * (1 + gamma))
+                noise = math.sqrt(max(raised**2 - now**2, 0.0)) * self.s_noise
             row = (alpha, raised, alpha_s, sigma_s / alpha_s, alpha / alpha_t, alpha * noise)
             plan.append(Transition(t, s, row, 1 if sigma_s == 0 else 2))
         return plan
 
-    def raised(self, process: Process, level: float) -> Tensor:
-        """The time of a raised level; ValueError where the process has none."""
+    def raised(self, process: Process, goal: float) -> tuple[float, float, float]:
+        """Time, alpha and level nearest to a raised level; ValueError where the process has none."""
         try:
-            return process.time(torch.tensor(level**-2, dtype=torch.float64))
+            t = process.time(torch.tensor(goal**-2, dtype=torch.float64))
         except ValueError as error:
             raise ValueError(
-                f"s_churn = {self.s_churn} raises the noise to {level:.4g}, above the process' largest: "
+                f"s_churn = {self.s_churn} raises the noise to {goal:.4g}, above the process' largest: "
                 "lower sampler.s_churn, or sampler.s_max"
             ) from error
+        if process.steps is None:
+            return float(t), float(process.alpha(t)), goal
+        t = (t * process.steps).round() / process.steps
+        return float(t), float(process.alpha(t)), float(level(process, t))
 
     def step(
         self, model: ScoreModel, x: Tensor, transition: Transition, carry: None, generator: torch.Generator | None

@@ -21,16 +21,16 @@ from lightning_gen.samplers.grids import T_END, Spacing, grid
 class EulerMaruyama(ReverseDiffusion):
     """x_s = x_t - [f_t x_t - g_t^2 s(x_t)] (t - s) + g_t sqrt(t - s) z over `steps` times, then x_0 by Tweedie's formula.
 
-    The times run from 1 to t_end: by default 0 where sigma(0) > 0, else 1e-3, as the paper's for VP; a discrete process
-    is entered on its own times. Without `denoise` the samples keep the noise of t_end.
+    The times run from 1 to t_end: by default 0 where sigma(0) > 0, else 1e-3, as the paper's for VP. A discrete process
+    is entered on its own times k / T, with the beta_k of the step below. Without `denoise` the noise of t_end stays.
     Score SDE (Song et al., 2021, appendix D), https://arxiv.org/abs/2011.13456
     """
 
     def __init__(
         self, steps: int = 1000, spacing: Spacing = "trailing", t_end: float | None = None, denoise: bool = True
     ) -> None:
-        if steps < 2:
-            raise ValueError(f"EulerMaruyama needs steps >= 2, got {steps}")
+        if steps is None or steps < 2:
+            raise ValueError(f"EulerMaruyama needs steps >= 2, got {steps}: give a number")
         self.steps, self.spacing, self.t_end, self.denoise = steps, spacing, t_end, denoise
 
     def times(self, process: Process) -> list[float]:
@@ -42,7 +42,8 @@ class EulerMaruyama(ReverseDiffusion):
     def plan(self, process: Process) -> list[Transition]:
         """The factors of x, of the score and of fresh noise, and the denoising step."""
         times = self.times(process)
-        f, g2 = (c.tolist() for c in process.sde(torch.tensor(times[:-1], dtype=torch.float64)))
+        below = 0.5 / process.steps if process.steps else 0.0  # at k / T itself f and g^2 jump from beta_k to the next
+        f, g2 = (c.tolist() for c in process.sde(torch.tensor(times[:-1], dtype=torch.float64) - below))
         plan: list[Transition] = []
         for i, (t, s) in enumerate(zip(times[:-2], times[1:-1], strict=True)):
             row = (1 - f[i] * (t - s), g2[i] * (t - s), math.sqrt(g2[i] * (t - s)))
@@ -60,13 +61,14 @@ class EulerMaruyama(ReverseDiffusion):
 
 @dataclass(frozen=True)
 class Correction(Transition):
-    """A Langevin step at s = t; its coefficient is a = (alpha_t / alpha_s)^2 of the predictor's step before."""
+    """A Langevin step at s = t; its coefficient is a = (alpha_t / alpha_u)^2, u the predictor's next time."""
 
 
 class PredictorCorrector(Sampler):
-    """After each step of `predictor`, `corrections` Langevin steps at the time reached; none at the noise-free end.
+    """After each step of `predictor` but the last, `corrections` Langevin steps at the time reached.
 
-    The corrector's step is eta = 2 a (snr ||z|| / ||s||)^2, x + eta s + sqrt(2 eta) z, a = 1 - beta for VP and 1 for VE.
+    The corrector's step is eta = 2 a (snr ||z|| / ||s||)^2, x + eta s + sqrt(2 eta) z, a = (alpha_t / alpha_u)^2 with u
+    the next time: 1 - beta_k for VP and sub-VP on DDPM's times, 1 for VE. (The authors' code corrects, then predicts.)
     ||z|| and ||s|| are means over the batch, as in the authors' code; their algorithms 4 and 5 take each sample's own,
     which in few dimensions hangs together with z and makes the chain's law wrong.
     Score SDE (Song et al., 2021, appendix G), https://arxiv.org/abs/2011.13456
@@ -75,6 +77,8 @@ class PredictorCorrector(Sampler):
     def __init__(self, predictor: Sampler, corrections: int = 1, snr: float = 0.16) -> None:
         if not isinstance(predictor, ReverseDiffusion):
             raise TypeError(f"PredictorCorrector needs a predictor that descends, got {type(predictor).__name__}")
+        if type(predictor).trajectory is not Sampler.trajectory:
+            raise TypeError(f"PredictorCorrector needs a predictor with steps of its own, got {type(predictor).__name__}")
         if corrections < 1 or not snr > 0:
             raise ValueError(f"PredictorCorrector needs corrections >= 1 and snr > 0, got {corrections}, {snr}")
         self.predictor, self.corrections, self.snr = predictor, corrections, snr
@@ -97,15 +101,12 @@ class PredictorCorrector(Sampler):
     def plan(self, process: Process) -> list[Transition]:
         """The predictor's transitions, with the corrector's between them."""
         steps = list(self.predictor.plan(process))
-        places = torch.tensor([[step.t, step.s] for step in steps], dtype=torch.float64)
-        alpha = process.alpha(places)
-        ratios = (alpha[:, 0] / alpha[:, 1]).square().tolist()
+        alpha = process.alpha(torch.tensor([step.s for step in steps], dtype=torch.float64))
+        ratios = (alpha[:-1] / alpha[1:]).square().tolist()
         plan: list[Transition] = []
-        for number, (step, ratio) in enumerate(zip(steps, ratios, strict=True), 1):
-            plan.append(step)
-            if number < len(steps):
-                plan += [Correction(step.s, step.s, (ratio,))] * self.corrections
-        return plan
+        for step, ratio in zip(steps, ratios, strict=False):
+            plan += [step, *[Correction(step.s, step.s, (ratio,))] * self.corrections]
+        return plan + steps[-1:]
 
     def step(
         self, model: ScoreModel, x: Tensor, transition: Transition, carry: Any, generator: torch.Generator | None

@@ -1,4 +1,4 @@
-"""Folders of diffusers: equal outputs at random weights, its scheduler's chain, and a sentence for what does not fit."""
+"""Folders of diffusers: equal outputs at random weights, its scheduler's chain, a sentence for what does not fit."""
 
 import json
 
@@ -168,9 +168,7 @@ def test_a_network_of_another_kind_is_refused_by_its_key(source, tmp_path, key):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "key", ["flip_sin_to_cos", "norm_eps", "freq_shift", "downsample_padding", "attention_head_dim"]
-)
+@pytest.mark.parametrize("key", PUBLISHED)
 def test_what_the_config_does_not_say_is_what_diffusers_takes(source, tmp_path, key):
     folder = changed(source, tmp_path, "config.json")
     config = json.loads((folder / "config.json").read_text())

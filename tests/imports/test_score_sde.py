@@ -1,4 +1,4 @@
-"""Checkpoints of score_sde_pytorch: names and shapes as published, and the outputs of an independent functional network."""
+"""Checkpoints of score_sde_pytorch: names and shapes as published, outputs of an independent functional network."""
 
 import pytest
 import torch

@@ -1,0 +1,215 @@
+"""Every sampler x process: an exact Gaussian, an exact mixture, one path for every reading, planned calls = real calls."""
+
+import math
+
+import pytest
+import torch
+
+from lightning_gen.models import Denoiser, EnergyModel, ScoreNetwork
+from lightning_gen.models.denoiser import PARAMETRIZATIONS
+from lightning_gen.process import VE, VP, Clean, DiscreteVP, SubVP, linear_betas
+from lightning_gen.samplers import (
+    DDIM,
+    MALA,
+    RK45,
+    Ancestral,
+    AnnealedLangevin,
+    DPMSolver,
+    EDMHeun,
+    EulerMaruyama,
+    Langevin,
+    PredictorCorrector,
+    ProbabilityFlow,
+)
+from tests.gaussian import Gaussian, Mixture, example
+from tests.models.test_score import Exact
+
+F64 = {"dtype": torch.float64}
+PROCESSES = {
+    "vp": VP,
+    "subvp": SubVP,
+    "ve": lambda: VE(0.01, 200.0),
+    "ve levels": lambda: VE(0.1, 50.0, levels=10),
+    "discrete": lambda: DiscreteVP(linear_betas(1000)),
+}
+SAMPLERS = {
+    "ancestral small": lambda: Ancestral("small", 200),
+    "ancestral large": lambda: Ancestral("large", 200),
+    "ddim": lambda: DDIM(100),
+    "ddim half": lambda: DDIM(100, 0.5),
+    "euler-maruyama": lambda: EulerMaruyama(500),
+    "predictor-corrector": lambda: PredictorCorrector(Ancestral("small", 150), 1, 0.05),
+    "heun": lambda: ProbabilityFlow(40),
+    "rk4 log snr": lambda: ProbabilityFlow(20, "rk4", "log_snr"),
+    "dpm-solver": lambda: DPMSolver(40),
+    "edm churned": lambda: EDMHeun(60, 15.0, s_max=10.0),
+    "rk45": lambda: RK45(1e-4, 1e-4, 8),
+    "annealed langevin": lambda: AnnealedLangevin(steps_each=200, step_rule="v1_code", epsilon=8e-4),
+}
+ALLOWED = [(s, p) for s in SAMPLERS for p in PROCESSES if (s == "annealed langevin") == (p == "ve levels")]
+N = 3000
+
+
+def drawn(sampler, model, n=N):
+    with torch.no_grad():
+        g = torch.Generator().manual_seed(1)
+        return sampler(model, sampler.start(model, (n, 2), g).double(), g)
+
+
+@pytest.mark.parametrize(("sampler", "process"), ALLOWED)
+def test_a_correlated_gaussian_is_reproduced(sampler, process):
+    """Mean and covariance of 3,000 chains, each entry |z| <= 4; a wrong factor of sigma is 20."""
+    mean, cov = example()
+    x = drawn(SAMPLERS[sampler](), Gaussian(PROCESSES[process](), mean, cov))
+    z = (x.mean(0) - mean) / (cov.diagonal() / N).sqrt()
+    products = torch.stack([(x[:, i] - mean[i]) * (x[:, j] - mean[j]) for i, j in ((0, 0), (1, 1), (0, 1))])
+    goal = torch.stack([cov[0, 0], cov[1, 1], cov[0, 1]])
+    spread = torch.stack([2 * cov[0, 0] ** 2, 2 * cov[1, 1] ** 2, cov[0, 0] * cov[1, 1] + cov[0, 1] ** 2])
+    assert z.abs().max() <= 4
+    assert ((products.mean(1) - goal) / (spread / N).sqrt()).abs().max() <= 4
+
+
+@pytest.mark.parametrize(("sampler", "process"), ALLOWED)
+def test_a_mixture_is_reproduced(sampler, process):
+    """The share of each mode, and the empirical law along 8 directions against the exact one (Kolmogorov-Smirnov)."""
+    model = Mixture(PROCESSES[process]())
+    x = drawn(SAMPLERS[sampler](), model)
+    near = torch.cdist(x, model.means).argmin(1)
+    shares = torch.bincount(near, minlength=len(model.means)) / N
+    w = model.weights
+    assert ((shares - w) / (w * (1 - w) / N).sqrt()).abs().max() <= 4
+    for angle in torch.arange(8) * math.pi / 8:
+        direction = torch.stack([angle.cos(), angle.sin()]).double()
+        place = (x @ direction).sort().values
+        cdf = (w * torch.special.ndtr((place[:, None] - model.means @ direction) / model.spread)).sum(1)
+        steps = torch.arange(N + 1, **F64) / N
+        distance = torch.maximum((cdf - steps[:-1]).abs(), (cdf - steps[1:]).abs()).max()
+        assert float(distance) * N**0.5 <= 2.3, "KS statistic: 5e-5 of exact draws lie above"
+
+
+
+
+class Timed(Denoiser):
+    """A denoiser that tells an exact network the true time; the network's own index would have to be inverted."""
+
+    def denoise(self, x, t):
+        self.net.t = t.double().expand(len(x))
+        return super().denoise(x, t)
+
+    def noise(self, x, t):
+        self.net.t = t.double().expand(len(x))
+        return super().noise(x, t)
+
+
+class TimedScore(ScoreNetwork):
+    def score(self, x, t):
+        return self.net.score(x, t)
+
+
+@pytest.mark.parametrize(("sampler", "process"), [(s, p) for s, p in ALLOWED if s != "rk45"])
+def test_every_reading_walks_the_same_path(sampler, process):
+    """noise, clean, velocity, edm, ve and score networks of the same truth: every state to 1e-10."""
+    truth, sampler = Gaussian(PROCESSES[process](), *example()), SAMPLERS[sampler]()
+    x = sampler.start(truth, (3, 2), torch.Generator().manual_seed(4)).double()
+    expected = list(sampler.trajectory(truth, x, torch.Generator().manual_seed(5)))
+    for reading in (*PARAMETRIZATIONS, "score"):
+        if reading == "score":
+            model = TimedScore(truth, truth.process)
+        else:
+            model = Timed(Exact(truth, reading), truth.process, reading)
+        for state, goal in zip(
+            sampler.trajectory(model, x, torch.Generator().manual_seed(5)), expected, strict=True
+        ):
+            scale = goal.abs().max().clamp(min=1)
+            torch.testing.assert_close(state / scale, goal / scale, rtol=0, atol=1e-9 if reading == "clean" else 1e-10)
+
+
+class Normal(EnergyModel):
+    """E = |x|^2 / 2, and how often it was asked."""
+
+    def __init__(self):
+        super().__init__(Clean())
+        self.calls = 0
+
+    def energy(self, x):
+        self.calls += 1
+        return 0.5 * x.square().flatten(1).sum(1)
+
+
+class Counting(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x, t):
+        self.calls += 1
+        return torch.tanh(x)
+
+
+@pytest.mark.parametrize(("sampler", "process"), ALLOWED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_planned_calls_are_the_networks_and_a_path_has_its_plans_length(sampler, process, dtype):
+    net, sampler, calls = Counting(), SAMPLERS[sampler](), []
+    model = Denoiser(net, PROCESSES[process]())
+    plan = sampler.plan(model.process)
+
+    def walk():
+        calls.append((yield from sampler.trajectory(model, 0.1 * torch.ones(2, 3, 2, 2, dtype=dtype))))
+
+    states = list(walk())
+    assert len(states) == len(plan) + 1
+    assert all(x.dtype == dtype and x.shape == (2, 3, 2, 2) for x in states)
+    assert calls == [net.calls]
+    assert sampler.evaluations(model.process) in (net.calls, None)
+    for transition in plan:
+        assert all(type(value) is float for value in (transition.t, transition.s, *transition.coefficients))
+
+
+@pytest.mark.parametrize(("sampler", "calls"), [(MALA(7), 8), (Langevin(7), 7)])
+def test_chains_count_their_calls(sampler, calls):
+    model = Normal()
+    sampler(model, torch.zeros(2, 3, **F64), torch.Generator().manual_seed(0))
+    assert model.calls == calls == sampler.evaluations(Clean())
+
+
+@pytest.mark.parametrize("spacing", ["karras", "log_snr"])
+@pytest.mark.parametrize("steps", [1, 2, 7, 60, 100])
+def test_grids_by_level_never_visit_a_time_of_a_discrete_process_twice(spacing, steps):
+    times = [step.t for step in ProbabilityFlow(steps, spacing=spacing).plan(DiscreteVP(linear_betas(100)))]
+    places = [round(100 * t) for t in times]
+    assert len(set(places)) == steps and places == sorted(places, reverse=True)
+    assert places[0] == 100 and places[-1] >= 1
+    torch.testing.assert_close(torch.tensor(times), torch.tensor(places) / 100)
+
+
+def test_grids_by_level_are_what_they_are_named_for():
+    """EDM eq. 5 on a VE, where the level is sigma; equal steps in the log; the ends are the process's."""
+    process = VE(0.002, 80.0)
+    for spacing, rule in (("karras", lambda x: x ** (1 / 7)), ("log_snr", lambda x: x.log())):
+        times = torch.tensor([step.t for step in ProbabilityFlow(9, spacing=spacing).plan(process)], **F64)
+        found = rule(process.sigma(times))
+        torch.testing.assert_close(found.diff(), found.diff().mean().expand(8))
+        assert times[0] == 1 and times[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "sentence"),
+    [
+        (lambda: ProbabilityFlow().check(Normal()), TypeError, "needs a process with noise that grows, got Clean"),
+        (lambda: MALA().check(Gaussian(VP(), *example())), TypeError, "MALA needs a EnergyModel"),
+        (lambda: AnnealedLangevin().check(Gaussian(VP(), *example())), TypeError, "of a VE that starts at sigma_min"),
+        (lambda: AnnealedLangevin().plan(VE()), ValueError, "sampler.levels is null"),
+        (lambda: AnnealedLangevin(step_rule="v1"), ValueError, "sampler.epsilon is None"),
+        (lambda: Langevin(denoise=True).check(Normal()), ValueError, "sampler.denoise is true"),
+        (lambda: Langevin(start="prior").check(Normal()), ValueError, "sampler.start is prior"),
+        (lambda: Langevin(step_size=0), ValueError, "Langevin needs step_size > 0"),
+        (lambda: EDMHeun(10, s_churn=4.0).plan(VE(0.01, 5.0)), ValueError, "lower sampler.s_churn"),
+        (lambda: DDIM(9, t_end=1.5).plan(VP()), ValueError, "t_end is 1.5"),
+        (lambda: ProbabilityFlow(5, spacing="cosine").plan(VP()), ValueError, "choose one of trailing"),
+        (lambda: ProbabilityFlow(method="rk2"), ValueError, "method euler, heun or rk4"),
+        (lambda: PredictorCorrector(Langevin()), TypeError, "a predictor that descends, got Langevin"),
+    ],
+)
+def test_impossible_combinations_get_one_sentence(call, error, sentence):
+    with pytest.raises(error, match=sentence):
+        call()
