@@ -1,0 +1,132 @@
+"""The probability-flow ODE: orders of its solvers, and what they coincide with; the SDE's published steps."""
+
+import math
+
+import pytest
+import torch
+
+from lightning_gen.models import Denoiser
+from lightning_gen.process import VE, VP, DiscreteVP, linear_betas
+from lightning_gen.samplers import DDIM, RK45, Ancestral, DPMSolver, EDMHeun, EulerMaruyama, ProbabilityFlow
+from tests.gaussian import PROCESSES, Gaussian, example
+
+schedulers = pytest.importorskip("diffusers", reason="the test extra installs diffusers").schedulers
+F64 = {"dtype": torch.float64}
+
+
+def path_error(sampler, process, variance=0.25, t_end=0.1):
+    """How far the deterministic map of N(0, 1)-like starts is from the exact one, x_s / sd_s constant along the flow."""
+    model = Gaussian(process, torch.zeros(1), torch.full((1, 1), variance))
+
+    def sd(t):
+        t = torch.tensor(t, **F64)
+        return float(process.alpha(t) ** 2 * variance + process.variance(t)) ** 0.5
+
+    x = torch.ones(1, 1, **F64)
+    return abs(float(sampler(model, x)) - sd(t_end) / sd(1.0))
+
+
+@pytest.mark.parametrize(
+    ("make", "order", "steps"),
+    [
+        (lambda n: ProbabilityFlow(n, "euler", "log_snr", 0.1, False), 1, 200),
+        (lambda n: ProbabilityFlow(n, "heun", "log_snr", 0.1, False), 2, 100),
+        (lambda n: ProbabilityFlow(n, "rk4", "log_snr", 0.1, False), 4, 30),
+        (lambda n: DPMSolver(n, "log_snr", 0.1, denoise=False), 2, 200),
+    ],
+)
+@pytest.mark.parametrize("process", [VP, lambda: VE(0.01, 20.0)])
+def test_halving_the_step_divides_the_error_by_two_to_the_order(make, order, steps, process):
+    few, many = (path_error(make(n + 1), process()) for n in (steps, 2 * steps))
+    assert math.log2(few / many) == pytest.approx(order, rel=0.1)
+
+
+def test_an_adaptive_solver_keeps_its_tolerance():
+    errors = [path_error(RK45(tol, tol, 5, 0.1, False), VP()) for tol in (1e-3, 1e-6, 1e-9)]
+    assert errors[0] < 1e-2 and errors[1] < 1e-5 and errors[2] < 1e-8
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_euler_in_the_flows_variables_is_ddim(name):
+    model, x = Gaussian(PROCESSES[name](), *example()), torch.randn(4, 2, **F64, generator=torch.Generator().manual_seed(0))
+    for spacing in ("trailing", "karras"):
+        first = list(ProbabilityFlow(12, "euler", spacing).trajectory(model, x))
+        second = list(DDIM(12, 0.0, spacing=spacing).trajectory(model, x))
+        for a, b in zip(first, second, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_edm_without_churn_is_heun(name):
+    model, x = Gaussian(PROCESSES[name](), *example()), torch.randn(4, 2, **F64, generator=torch.Generator().manual_seed(0))
+    first = list(EDMHeun(9).trajectory(model, x))
+    for a, b in zip(first, ProbabilityFlow(9, "heun", "karras").trajectory(model, x), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    assert EDMHeun(9).evaluations(model.process) == 17
+
+
+def test_churn_adds_the_noise_between_the_levels():
+    """EDM algorithm 2, line 6: x + sqrt(t^2 - t_before^2) S_noise eps, gamma = min(S_churn / N, sqrt 2 - 1)."""
+    for s_churn, gamma in ((2.0, 0.2), (40.0, math.sqrt(2) - 1)):
+        sampler = EDMHeun(10, s_churn, s_min=0.1, s_max=5.0, s_noise=1.1)
+        process = VE(0.01, 20.0)
+        for step in sampler.plan(process)[:-1]:
+            _, raised, _, _, keep, noise = step.coefficients
+            level = math.sqrt(raised**2 - (noise / 1.1) ** 2)
+            assert keep == 1
+            if 0.1 <= level <= 5:
+                assert raised == pytest.approx((1 + gamma) * level)
+                assert float(process.sigma(torch.tensor(step.t, **F64))) == pytest.approx(raised)
+            else:
+                assert noise == 0
+
+
+class Net(torch.nn.Module):
+    """Something nonlinear that knows its time."""
+
+    def forward(self, x, t):
+        return torch.tanh(x + torch.sin(t / 100).reshape(-1, 1, 1, 1)) + 0.3 * x.roll(1, -1)
+
+
+def test_dpm_solver_is_diffusers():
+    scheduler = schedulers.DPMSolverMultistepScheduler(
+        num_train_timesteps=100, algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint",
+        final_sigmas_type="zero", timestep_spacing="trailing",
+    )  # fmt: skip
+    scheduler.betas = torch.tensor(linear_betas(100), **F64)
+    scheduler.alphas_cumprod = (1 - scheduler.betas).cumprod(0)
+    scheduler.set_timesteps(12)
+    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1), **F64)
+    ours = DPMSolver([int(t) + 1 for t in scheduler.timesteps.flip(0)])
+    states = list(ours.trajectory(Denoiser(Net(), DiscreteVP(linear_betas(100))), x))
+    for t, state in zip(scheduler.timesteps, states[1:], strict=True):
+        x = scheduler.step(Net()(x, t.double().expand(2)), t, x).prev_sample
+        torch.testing.assert_close(x, state, rtol=1e-5, atol=1e-5)
+
+
+def test_ancestral_steps_on_a_ve_are_the_papers():
+    """Song et al. (2021), eq. 47: x + (s_i^2 - s_{i-1}^2) score + sqrt(s_{i-1}^2 (s_i^2 - s_{i-1}^2) / s_i^2) z."""
+    process = VE(0.01, 50.0)
+    model = Gaussian(process, *example())
+    x, sampler = torch.randn(6, 2, **F64, generator=torch.Generator().manual_seed(0)), Ancestral("small", 20)
+    for number, step in enumerate(sampler.plan(process)):
+        t, s = (torch.tensor(v, **F64) for v in (step.t, step.s))
+        big, small = process.variance(t), process.variance(s) if number < 19 else torch.zeros((), **F64)
+        z = torch.randn(x.shape, generator=torch.Generator().manual_seed(number), **F64)
+        paper = x + (big - small) * model.score(x, t) + (small * (big - small) / big).sqrt() * z
+        x, _ = sampler.step(model, x, step, None, torch.Generator().manual_seed(number))
+        torch.testing.assert_close(x, paper, rtol=1e-10, atol=1e-10)
+
+
+def test_euler_maruyama_is_the_reverse_sde():
+    """x + [beta / 2 x + beta s] dt + sqrt(beta dt) z for VP, and Tweedie's formula at the end."""
+    model, x = Gaussian(VP(), *example()), torch.randn(6, 2, **F64, generator=torch.Generator().manual_seed(0))
+    plan = EulerMaruyama(10).plan(VP())
+    assert (plan[0].t, plan[-1].t, len(plan)) == (1.0, pytest.approx(1e-3), 10)
+    for step in plan[:-1]:
+        beta, dt = 0.1 + 19.9 * step.t, step.t - step.s
+        z = torch.randn(x.shape, generator=torch.Generator().manual_seed(3), **F64)
+        score = model.score(x, torch.tensor(step.t, **F64))
+        paper = x + (0.5 * beta * x + beta * score) * dt + math.sqrt(beta * dt) * z
+        x, _ = EulerMaruyama(10).step(model, x, step, None, torch.Generator().manual_seed(3))
+        torch.testing.assert_close(x, paper, rtol=1e-9, atol=1e-9)
