@@ -41,8 +41,6 @@ class ProbabilityFlow(ReverseDiffusion):
 
     def plan(self, process: Process) -> list[Transition]:
         """t, s: (alpha_t, lambda_t, alpha_s, lambda_s), and for rk4 (time, alpha, lambda) of the middle."""
-        if self.method == "rk4" and process.steps is not None:
-            raise ValueError("rk4 looks between the times of a discrete process, which has none there: choose heun or euler")
         rows = self.moments(process)
         plan = []
         for t, s, (alpha_t, sigma_t, alpha_s, sigma_s, _, _) in rows if self.denoise else rows[:-1]:
