@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from lightning_gen.models import EnergyModel, ScoreModel
-from lightning_gen.process import VE, Clean
-from lightning_gen.samplers import MALA, AnnealedLangevin, Langevin
+from lightning_gen.process import VE, VP, Clean, DiscreteVP, Process, linear_betas
+from lightning_gen.samplers import MALA, Ancestral, AnnealedLangevin, Langevin, PredictorCorrector
 from lightning_gen.samplers.mcmc import technique4
-from tests.gaussian import Gaussian
+from tests.gaussian import Gaussian, Mixture
 
 F64 = {"dtype": torch.float64}
 CHAINS = 20_000
@@ -152,3 +152,98 @@ def test_chains_start_where_they_are_told():
     assert uniform.abs().max() <= 3 and float(uniform.std()) == pytest.approx(3 / 3**0.5, rel=0.02)
     assert float(Langevin(spread=2.0).start(model, (CHAINS, 1), g).std()) == pytest.approx(2, rel=0.02)
     assert float(AnnealedLangevin().start(model, (CHAINS, 1), g).std()) == pytest.approx(10, rel=0.02)
+
+
+def test_mala_accepts_as_often_as_the_integral_says():
+    """E[min(1, p(x') q(x | x') / p(x) q(x' | x))] on N(0, 1), by quadrature; 20,000 first proposals, |z| <= 4."""
+    eta, grid = 1.2, torch.linspace(-9, 9, 1201, **F64)
+    x, y = grid[:, None], grid[None]
+
+    def joint(x, y):  # log of p(x) q(y | x), without constants
+        return -x.square() / 2 - (y - (1 - eta) * x).square() / (4 * eta)
+
+    weight = joint(x, y).exp()
+    share = float((weight * (joint(y, x) - joint(x, y)).exp().clamp(max=1)).sum() / weight.sum())
+    g = torch.Generator().manual_seed(0)
+    start, sampler = torch.randn(CHAINS, 1, generator=g, **F64), MALA(1, eta)
+    _, carry = sampler.step(Normal(), start, sampler.plan(Clean())[0], None, g)
+    assert abs(float(carry[2].mean()) - share) <= 4 * math.sqrt(share * (1 - share) / CHAINS)
+
+
+class MixtureEnergy(EnergyModel):
+    """E = -log of the mixture's density at one noise level."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(process)
+        self.truth = Mixture(process)
+
+    def energy(self, x):
+        one = torch.ones(len(x), **F64)
+        return -self.truth._log_density(x, one, self.process.variance(0 * one))
+
+
+@pytest.mark.parametrize(("sampler", "n"), [(Langevin(600, 0.02), 3000), (MALA(150, 0.15), 3000)])
+def test_chains_reach_a_mixture_from_afar(sampler, n):
+    """Noised at sigma = 0.6, the three modes mix: each coordinate by Kolmogorov-Smirnov, and E[x y], |z| <= 4."""
+    model, g = MixtureEnergy(VE(0.6, 0.6)), torch.Generator().manual_seed(3)
+    truth, spread = model.truth, math.sqrt(0.3**2 + 0.6**2)
+    with torch.no_grad():
+        x = sampler(model, sampler.start(model, (n, 2), g).double() + 1, g)
+    for axis in range(2):
+        place = x[:, axis].sort().values
+        cdf = (truth.weights * torch.special.ndtr((place[:, None] - truth.means[:, axis]) / spread)).sum(1)
+        steps = torch.arange(n + 1, **F64) / n
+        assert float(torch.maximum((cdf - steps[:-1]).abs(), (cdf - steps[1:]).abs()).max()) * n**0.5 <= 2.3
+    product, pairs = (x[:, 0] * x[:, 1]), truth.means.prod(1)
+    assert abs(float(product.mean() - (truth.weights * pairs).sum())) <= 4 * float(product.std()) / n**0.5
+
+
+@pytest.mark.parametrize(
+    ("process", "expected"),
+    [
+        (lambda: DiscreteVP(linear_betas(10, 0.01, 0.3)), lambda k: 1 - linear_betas(10, 0.01, 0.3)[k - 1]),
+        (lambda: VE(0.1, 10.0), lambda k: 1.0),
+    ],
+    ids=["ddpm", "ve"],
+)
+def test_the_corrector_is_the_authors_step(process, expected):
+    """eta = 2 a (snr ||z|| / ||s||)^2 with the batch's mean norms, a = 1 - beta_k or 1; none at the noise-free end."""
+    model, sampler = Mixture(process()), PredictorCorrector(Ancestral("small", 10), 2, 0.3)
+    plan, x = sampler.plan(model.process), torch.randn(6, 2, generator=torch.Generator().manual_seed(1), **F64)
+    predictor = sampler.predictor.plan(model.process)
+    assert len(plan) == 10 + 9 * 2 and plan[-1] == predictor[-1]
+    assert [step.t for step in plan[1::3]] == [step.s for step in predictor[:-1]] == [step.t for step in plan[2::3]]
+    for number, step in enumerate(plan[1::3]):
+        z = torch.randn(x.shape, generator=torch.Generator().manual_seed(number), **F64)
+        score = model.score(x, torch.tensor(step.t, **F64))
+        ratio = z.norm(dim=1).mean() / score.norm(dim=1).mean()
+        eta = 2 * expected(9 - number) * (0.3 * ratio) ** 2
+        moved, _ = sampler.step(model, x, step, None, torch.Generator().manual_seed(number))
+        torch.testing.assert_close(moved, x + eta * score + (2 * eta).sqrt() * z, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_chains_work_on_images_and_are_a_function_of_their_generator(dtype):
+    x = torch.zeros(2, 3, 2, 2, dtype=dtype)
+    for sampler in (Langevin(5, 0.1), MALA(5, 0.1)):
+        first, second, other = (sampler(Normal(), x, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+        assert first.dtype == dtype and first.shape == x.shape
+        assert torch.equal(first, second) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (
+            lambda: Langevin().check(Gaussian(VP(), torch.zeros(1), torch.eye(1))),
+            "sampler.t is 0.0, where VP has no noise",
+        ),
+        (lambda: Langevin(start="prior").check(Normal()), "sampler.start is prior, and a model of clean data has none"),
+        (lambda: AnnealedLangevin(3).plan(VE(0.5, 0.5)), "technique4 needs levels that fall, got one level"),
+        (lambda: AnnealedLangevin(steps_each=0), "AnnealedLangevin needs steps_each >= 1, got 0"),
+        (lambda: MALA(0), "MALA needs steps >= 1, got 0"),
+    ],
+)
+def test_what_has_no_chain_gets_one_sentence(call, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        call()

@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from lightning_gen.models import Denoiser
-from lightning_gen.process import VE, VP, DiscreteVP, linear_betas
+from lightning_gen.process import VE, VP, DiscreteVP, SubVP, linear_betas
 from lightning_gen.samplers import DDIM, RK45, Ancestral, DPMSolver, EDMHeun, EulerMaruyama, ProbabilityFlow
-from tests.gaussian import PROCESSES, Gaussian, example
+from tests.gaussian import PROCESSES, Gaussian, Mixture, example
 
 schedulers = pytest.importorskip("diffusers", reason="the test extra installs diffusers").schedulers
 F64 = {"dtype": torch.float64}
 
 
 def path_error(sampler, process, variance=0.25, t_end=0.1):
-    """How far the deterministic map of N(0, 1)-like starts is from the exact one, x_s / sd_s constant along the flow."""
+    """How far the deterministic map is from the exact one, along which x_s / sd_s is constant."""
     model = Gaussian(process, torch.zeros(1), torch.full((1, 1), variance))
 
     def sd(t):
@@ -42,13 +42,16 @@ def test_halving_the_step_divides_the_error_by_two_to_the_order(make, order, ste
 
 
 def test_an_adaptive_solver_keeps_its_tolerance():
-    errors = [path_error(RK45(tol, tol, 5, 0.1, False), VP()) for tol in (1e-3, 1e-6, 1e-9)]
-    assert errors[0] < 1e-2 and errors[1] < 1e-5 and errors[2] < 1e-8
+    errors = [path_error(RK45(tol, tol, 5, 0.1, False), VP()) for tol in (1e-3, 1e-6)]
+    assert errors[0] < 1e-2 and errors[1] < 1e-5
 
 
 @pytest.mark.parametrize("name", PROCESSES)
 def test_euler_in_the_flows_variables_is_ddim(name):
-    model, x = Gaussian(PROCESSES[name](), *example()), torch.randn(4, 2, **F64, generator=torch.Generator().manual_seed(0))
+    model, x = (
+        Gaussian(PROCESSES[name](), *example()),
+        torch.randn(4, 2, **F64, generator=torch.Generator().manual_seed(0)),
+    )
     for spacing in ("trailing", "karras"):
         first = list(ProbabilityFlow(12, "euler", spacing).trajectory(model, x))
         second = list(DDIM(12, 0.0, spacing=spacing).trajectory(model, x))
@@ -58,7 +61,10 @@ def test_euler_in_the_flows_variables_is_ddim(name):
 
 @pytest.mark.parametrize("name", PROCESSES)
 def test_edm_without_churn_is_heun(name):
-    model, x = Gaussian(PROCESSES[name](), *example()), torch.randn(4, 2, **F64, generator=torch.Generator().manual_seed(0))
+    model, x = (
+        Gaussian(PROCESSES[name](), *example()),
+        torch.randn(4, 2, **F64, generator=torch.Generator().manual_seed(0)),
+    )
     first = list(EDMHeun(9).trajectory(model, x))
     for a, b in zip(first, ProbabilityFlow(9, "heun", "karras").trajectory(model, x), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
@@ -130,3 +136,105 @@ def test_euler_maruyama_is_the_reverse_sde():
         paper = x + (0.5 * beta * x + beta * score) * dt + math.sqrt(beta * dt) * z
         x, _ = EulerMaruyama(10).step(model, x, step, None, torch.Generator().manual_seed(3))
         torch.testing.assert_close(x, paper, rtol=1e-9, atol=1e-9)
+
+
+def prior(model, n=5):
+    g = torch.Generator().manual_seed(0)
+    return model.process.prior_sigma * torch.randn(n, 2, generator=g, **F64)
+
+
+def flow(model, x, t, s):
+    """The flow's map of a Gaussian: (x / alpha - m) grows as (cov + lambda^2)^(1/2)."""
+    (a, b), (u, v) = (
+        [float(c) for c in law(torch.tensor([t, s], **F64))] for law in (model.process.alpha, model.process.variance)
+    )
+    values, vectors = torch.linalg.eigh(model.cov)
+    growth = ((values + v / b**2) / (values + u / a**2)).sqrt()
+    return b * (model.mean + (x / a - model.mean) @ vectors @ growth.diag() @ vectors.T)
+
+
+def close(a, b, tolerance):
+    scale = b.abs().max().clamp(min=1)
+    torch.testing.assert_close(a / scale, b / scale, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("churn", [3.0, 100.0])
+def test_edms_algorithm_2_written_out(churn):
+    """Line by line for alpha = 1, with the same random numbers, its schedule (eq. 5) too."""
+    model, n, rho, low, high, boost = Mixture(VE(0.05, 20.0)), 10, 5.0, 0.2, 10.0, 1.007
+    t_max, t_min = 20.0, 0.05
+    levels = [
+        (t_max ** (1 / rho) + i / (n - 1) * (t_min ** (1 / rho) - t_max ** (1 / rho))) ** rho for i in range(n)
+    ] + [0]
+
+    def derivative(x, level):
+        t = model.process.time(torch.tensor(level**-2.0, **F64))
+        return (x - model.denoise(x, t)) / level
+
+    x, g = prior(model), torch.Generator().manual_seed(2)
+    sampler = EDMHeun(n, churn, low, high, boost, rho)
+    path = list(sampler.trajectory(model, x, torch.Generator().manual_seed(2)))
+    for i, state in enumerate(path[1:]):
+        gamma = min(churn / n, math.sqrt(2) - 1) if low <= levels[i] <= high else 0
+        hat = levels[i] * (1 + gamma)
+        if gamma:
+            x = x + math.sqrt(hat**2 - levels[i] ** 2) * boost * torch.randn(x.shape, generator=g, **F64)
+        slope = derivative(x, hat)
+        after = x + (levels[i + 1] - hat) * slope
+        if levels[i + 1]:
+            after = x + (levels[i + 1] - hat) * (slope + derivative(after, levels[i + 1])) / 2
+        x = after
+        close(state, x, 1e-10)
+
+
+@pytest.mark.parametrize("process", [VP, SubVP, lambda: VE(0.05, 20.0)])
+def test_rk45_is_on_the_flow_at_every_time_that_it_shows(process):
+    model = Gaussian(process(), *example())
+    x, sampler = prior(model), RK45(1e-8, 1e-8, 7)
+    *path, last = sampler.trajectory(model, x)
+    times = [1.0, *[step.s for step in sampler.plan(model.process)[:-1]]]
+    assert len(path) == 7 and all(b < a for a, b in zip(times, times[1:], strict=False))
+    for t, state in zip(times, path, strict=True):
+        close(state, flow(model, x, 1.0, t), 1e-6)
+    close(last, model.denoise(path[-1], torch.tensor(times[-1], **F64)), 1e-12)
+
+
+def calls(sampler, model, x):
+    """What a trajectory returns."""
+    path = sampler.trajectory(model, x)
+    while True:
+        try:
+            next(path)
+        except StopIteration as end:
+            return end.value
+
+
+def test_rk45_takes_more_calls_where_less_error_is_allowed():
+    model = Gaussian(VP(), *example())
+    x = prior(model)
+    assert calls(RK45(1e-6, 1e-6), model, x) > 1.5 * calls(RK45(1e-3, 1e-3), model, x)
+    assert RK45().evaluations(VP()) is None
+
+
+def test_levels_are_spaced_as_said():
+    """sigma / alpha: uniform in its logarithm, or in its seventh root; on a chain at k / T."""
+    process = VP()
+
+    def level(sampler):
+        t = torch.tensor(sampler.times(process)[:-1], **F64)
+        return process.sigma(t) / process.alpha(t)
+
+    for values in (
+        level(DPMSolver(9, "log_snr")).log(),
+        level(ProbabilityFlow(9)) ** (1 / 7),
+        level(EDMHeun(9, rho=3)) ** (1 / 3),
+    ):
+        steps = values.diff()
+        torch.testing.assert_close(steps, steps.mean().expand(8), rtol=1e-6, atol=1e-9)
+    for steps in (5, 60, 200):
+        places = [200 * t for t in ProbabilityFlow(steps).times(DiscreteVP(linear_betas(200)))]
+        assert places == pytest.approx(sorted(set(map(round, places)), reverse=True)) and (places[0], places[-1]) == (
+            200,
+            0,
+        )
+        assert len(places) == steps + 1
