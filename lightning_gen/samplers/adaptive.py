@@ -16,9 +16,9 @@ from lightning_gen.samplers.grids import grid
 class RK45(ReverseDiffusion):
     """Dormand-Prince 5(4) of SciPy on dy / dlog(lambda) = lambda E[noise | x_t], the batch as one system in float64.
 
-    The solver chooses its steps by rtol and atol; the trajectory is shown at `points` times, evenly in log lambda, so that
-    progress has an end. `evaluations` is None: the trajectory returns its count. Without `denoise` the samples keep the
-    noise of t_end. Score SDE (Song et al., 2021, appendix D.4), https://arxiv.org/abs/2011.13456
+    The solver chooses its steps by rtol and atol; the trajectory is shown at `points` times, evenly in log lambda, so
+    that progress has an end. `evaluations` is None: the trajectory returns its count. Without `denoise` the samples
+    keep the noise of t_end. Score SDE (Song et al., 2021, appendix D.4), https://arxiv.org/abs/2011.13456
     """
 
     def __init__(

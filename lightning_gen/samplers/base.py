@@ -114,7 +114,7 @@ class ReverseDiffusion(Sampler):
         return grid(process, self.steps, self.spacing, self.t_end)
 
     def moments(self, process: Process) -> list[tuple[float, float, tuple[float, ...]]]:
-        """t, s and (alpha_t, sigma_t, alpha_s, sigma_s, a, b^2) for each step, as host scalars; the last has sigma_s = 0.
+        """t, s and (alpha_t, sigma_t, alpha_s, sigma_s, a, b^2) for each step, host scalars; the last has sigma_s = 0.
 
         a = alpha_t / alpha_s and b^2 = sigma_t^2 - a^2 sigma_s^2 are factor and variance of x_t given x_s.
         """

@@ -21,10 +21,10 @@ def grid(
     t_end: float | None = None,
     rho: float = RHO,
 ) -> list[float]:
-    """`steps` times from 1 down, float64, and 0.0 for the noise-free end. A discrete process is entered on its grid k / T.
+    """`steps` times from 1 down, float64, and 0.0 for the noise-free end. A discrete process is entered at k / T.
 
-    steps: None = all T; a number; or an explicit list of k in 1..T. `trailing` is uniform in t from t = 1, to t_end if it
-    is given; `leading` has k = 1, 1 + c, 1 + 2 c, ... with c = T // steps (DDIM's paper), and so starts below t = 1;
+    steps: None = all T; a number; or an explicit list of k in 1..T. `trailing` is uniform in t from t = 1, to t_end if
+    it is given; `leading` has k = 1, 1 + c, 1 + 2 c, ... with c = T // steps (DDIM's paper), and so starts below t = 1;
     `log_snr` is uniform in log(alpha / sigma), `karras` in (sigma / alpha)^(1 / rho) (Karras et al., 2022, eq. 5), both
     from t = 1 to t_end, by default 0 where sigma(0) > 0, else 1e-3.
     """

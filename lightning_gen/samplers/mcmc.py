@@ -20,7 +20,10 @@ Start = Literal["normal", "uniform", "prior"]
 
 
 class MarkovChain(Sampler):
-    """What the chains share: where they start. normal: N(0, spread^2 I); uniform: on [-spread, spread]; prior: the model's."""
+    """What the chains share: where they start.
+
+    normal: N(0, spread^2 I); uniform: on [-spread, spread]; prior: the model's.
+    """
 
     def begin(self, start: str, spread: float) -> None:
         """Check and keep the start."""
@@ -74,13 +77,14 @@ class Langevin(MarkovChain):
         at_least_one("Langevin", steps=steps)
         if not step_size > 0 or convention not in ("eta", "epsilon") or not 0 <= t <= 1:
             raise ValueError(
-                f"Langevin needs step_size > 0, convention eta or epsilon, 0 <= t <= 1, got {step_size}, {convention}, {t}"
+                f"Langevin needs step_size > 0, convention eta or epsilon, 0 <= t <= 1, "
+                f"got {step_size}, {convention}, {t}"
             )
         self.begin(start, spread)
         self.steps, self.step_size, self.convention, self.t, self.denoise = steps, step_size, convention, t, denoise
 
     def check(self, model: ScoreModel) -> None:
-        """Refuse to denoise what has no noise, and a time at which a noised model has lost its noise and so its score."""
+        """Refuse to denoise what has no noise, and a time at which a noised model has lost noise and score."""
         super().check(model)
         now, last = model.process.sigma(torch.tensor([self.t, 1.0], dtype=torch.float64)).tolist()
         if now == 0 and last > 0:
@@ -104,7 +108,7 @@ class Langevin(MarkovChain):
 
 
 class MALA(MarkovChain):
-    """Langevin proposals x' = x + eta s(x) + sqrt(2 eta) z, accepted with probability min(1, p(x') q(x|x') / p(x) q(x'|x)).
+    """Langevin proposals x' = x + eta s(x) + sqrt(2 eta) z, accepted with min(1, p(x') q(x|x') / p(x) q(x'|x)).
 
     The density of an energy is left exactly invariant, at temperature 1, for any step. The carry is (energy, score,
     share of accepted proposals so far, (B,), steps); all of it stays on the device.
@@ -183,8 +187,8 @@ class AnnealedLangevin(MarkovChain):
         ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
         if float(model.process.alpha(ends[1])) != 1 or float(model.process.variance(ends[0])) == 0:
             raise TypeError(
-                f"sampler AnnealedLangevin needs levels sigma_1 > ... > sigma_L > 0 of a VE that starts at sigma_min, got "
-                f"{type(model.process).__name__}: choose predictor_corrector"
+                f"sampler AnnealedLangevin needs levels sigma_1 > ... > sigma_L > 0 of a VE that starts at sigma_min, "
+                f"got {type(model.process).__name__}: choose predictor_corrector"
             )
 
     def plan(self, process: Process) -> list[Transition]:

@@ -130,11 +130,11 @@ class DPMSolver(Posterior):
 
 
 class EDMHeun(ReverseDiffusion):
-    """EDM's stochastic sampler: at level lambda noise is added up to lambda (1 + gamma), then one Heun step is made down.
+    """EDM's stochastic sampler: noise is added up to the level lambda (1 + gamma), then one Heun step is made down.
 
-    gamma = min(s_churn / steps, sqrt(2) - 1) at levels in [s_min, s_max], else 0; the noise added is scaled by s_noise.
-    Levels are spaced by rho. s_churn = 0 is the deterministic Heun. On a discrete process the raised level is rounded to
-    the nearest of its times, as the paper does for published networks.
+    gamma = min(s_churn / steps, sqrt(2) - 1) at levels in [s_min, s_max], else 0; s_noise scales the noise added.
+    Levels are spaced by rho. s_churn = 0 is the deterministic Heun. On a discrete process the raised level is rounded
+    to the nearest of its times, as the paper does for published networks.
     EDM (Karras et al., 2022, algorithm 2), https://arxiv.org/abs/2206.00364
     """
 

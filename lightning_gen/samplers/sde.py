@@ -19,7 +19,7 @@ from lightning_gen.samplers.grids import T_END, Spacing, grid
 
 
 class EulerMaruyama(ReverseDiffusion):
-    """x_s = x_t - [f_t x_t - g_t^2 s(x_t)] (t - s) + g_t sqrt(t - s) z over `steps` times, then x_0 by Tweedie's formula.
+    """x_s = x_t - [f_t x_t - g_t^2 s(x_t)] (t - s) + g_t sqrt(t - s) z over `steps` times, then Tweedie's formula.
 
     The times run from 1 to t_end: by default 0 where sigma(0) > 0, else 1e-3, as the paper's for VP. A discrete process
     is entered on its own times k / T, with the beta_k of the step below. Without `denoise` the noise of t_end stays.
@@ -78,7 +78,9 @@ class PredictorCorrector(Sampler):
         if not isinstance(predictor, ReverseDiffusion):
             raise TypeError(f"PredictorCorrector needs a predictor that descends, got {type(predictor).__name__}")
         if type(predictor).trajectory is not Sampler.trajectory:
-            raise TypeError(f"PredictorCorrector needs a predictor with steps of its own, got {type(predictor).__name__}")
+            raise TypeError(
+                f"PredictorCorrector needs a predictor with steps of its own, got {type(predictor).__name__}"
+            )
         if corrections < 1 or not snr > 0:
             raise ValueError(f"PredictorCorrector needs corrections >= 1 and snr > 0, got {corrections}, {snr}")
         self.predictor, self.corrections, self.snr = predictor, corrections, snr

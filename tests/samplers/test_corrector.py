@@ -1,0 +1,82 @@
+"""Predictor-corrector: where the corrections stand, and the law that they leave. The step itself is in test_mcmc.py."""
+
+import math
+
+import pytest
+import torch
+
+from lightning_gen.process import VE, VP, SubVP
+from lightning_gen.samplers import DDIM, RK45, Ancestral, DPMSolver, EulerMaruyama, PredictorCorrector
+from lightning_gen.samplers.sde import Correction
+from tests.gaussian import Gaussian, example
+
+F64 = {"dtype": torch.float64}
+
+
+def corrections(sampler, process):
+    return [step for step in sampler.plan(process) if isinstance(step, Correction)]
+
+
+@pytest.mark.parametrize("process", [VP, SubVP, VE])
+def test_the_factor_is_alphas_fall_to_the_next_time(process):
+    process = process()
+    found = corrections(PredictorCorrector(Ancestral(steps=10)), process)
+    assert len(found) == 9
+    times = torch.tensor([*(step.t for step in found), 0.0], **F64)
+    expected = (process.alpha(times[:-1]) / process.alpha(times[1:])).square().tolist()
+    assert [step.coefficients[0] for step in found] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("predictor", [Ancestral(steps=6), DDIM(6), DPMSolver(6), EulerMaruyama(6)])
+def test_every_step_but_the_last_is_corrected_where_it_ends(predictor, number):
+    """The last one ends without noise; Euler-Maruyama's last is Tweedie's, so that t_end is corrected too."""
+    plan, alone = PredictorCorrector(predictor, number).plan(VP()), predictor.plan(VP())
+    assert len(plan) == 6 + 5 * number
+    for i, step in enumerate(alone[:-1]):
+        mine, *after = plan[i * (number + 1) : (i + 1) * (number + 1)]
+        assert mine == step
+        assert all(isinstance(c, Correction) and c.t == c.s == step.s > 0 for c in after)
+    assert plan[-1] == alone[-1] and type(plan[-1]) is type(alone[-1])
+
+
+def test_corrections_alone_leave_the_noised_density_but_for_their_known_bias():
+    """On N(0, v) in one dimension the variance V has V = v / (1 - eta / 2v), as ULA's, so that V = v (1 + snr^2).
+
+    For mean ||z|| / mean ||s|| is v / sqrt V. Norms of each sample's own would make eta large where s is small.
+    """
+    n, snr, process = 20_000, 0.5, VE(0.1, 5.0)
+    model = Gaussian(process, torch.zeros(1), torch.ones(1, 1))
+    v, g = 1 + float(process.variance(torch.tensor(0.5, **F64))), torch.Generator().manual_seed(0)
+    sampler, x = PredictorCorrector(DDIM(4), 1, snr), v**0.5 * torch.randn(n, 1, generator=g, **F64)
+    for _ in range(40):
+        x, _ = sampler.step(model, x, Correction(0.5, 0.5, (1.0,)), None, g)
+    assert abs(float(x.square().mean()) / (v * (1 + snr**2)) - 1) * math.sqrt(n / 2) <= 4
+    assert abs(float(x.square().mean()) / v - 1) * math.sqrt(n / 2) > 20
+
+
+def test_a_multistep_predictors_memory_passes_the_corrections():
+    """A tiny snr corrects nothing: the path between is the predictor's own."""
+    model = Gaussian(VP(), *example())
+    x = torch.randn(5, 2, generator=torch.Generator().manual_seed(0), **F64)
+    path = PredictorCorrector(DPMSolver(8), 1, 1e-9).trajectory(model, x, torch.Generator().manual_seed(1))
+    expected = list(DPMSolver(8).trajectory(model, x))
+    torch.testing.assert_close(torch.stack(list(path)[::2]), torch.stack(expected[:8]), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "sentence"),
+    [
+        (lambda: PredictorCorrector(RK45()), TypeError, "a predictor with steps of its own, got RK45"),
+        (
+            lambda: PredictorCorrector(PredictorCorrector(DDIM(5))),
+            TypeError,
+            "a predictor that descends, got Pred",
+        ),
+        (lambda: PredictorCorrector(DDIM(5), 0), ValueError, "corrections >= 1 and snr > 0, got 0, 0.16"),
+        (lambda: PredictorCorrector(DDIM(5), 1, 0.0), ValueError, "corrections >= 1 and snr > 0, got 1, 0.0"),
+    ],
+)
+def test_what_cannot_be_corrected_is_refused(make, error, sentence):
+    with pytest.raises(error, match=sentence):
+        make()
