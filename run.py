@@ -172,7 +172,9 @@ def complete(config: Config, data: Any) -> None:
     config["module"]["value_range"] = None if value_range is None else list(value_range)
     classes = config["module"].get("classes")
     if classes is not None and classes != data.classes:
-        raise ValueError(f"module.classes is {classes}, {data.name} has {data.classes} classes: write {data.classes or 'null'}")
+        raise ValueError(
+            f"module.classes is {classes}, {data.name} has {data.classes} classes: write {data.classes or 'null'}"
+        )
     config["module"] |= family(config).fitted(config["module"], data)
 
 

@@ -53,7 +53,9 @@ class SamplerTable(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a run without Quality before any work."""
         if not any(isinstance(callback, Quality) for callback in trainer.callbacks):
-            raise ValueError("callbacks.solvers measures by the run's quality, and there is none: name one, as quality=digits")
+            raise ValueError(
+                "callbacks.solvers measures by the run's quality, and there is none: name one, as quality=digits"
+            )
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw what is missing, and write the table."""
@@ -203,9 +205,7 @@ def markdown(rows: Sequence[Mapping], left_out: Mapping[str, str], held_out: Map
     for row in sorted(rows, key=lambda row: (row["evaluations"], row["fid"]["value"])):
         fid, kid = row["fid"]["value"], row["kid"]["value"]
         cells = [f"{fid:.3f}", f"{kid:.4f} ± {row['kid']['error']:.4f}"]
-        cells = [
-            f"**{c}**" if v == best[k] else c for c, v, k in zip(cells, (fid, kid), ("fid", "kid"), strict=True)
-        ]
+        cells = [f"**{c}**" if v == best[k] else c for c, v, k in zip(cells, (fid, kid), ("fid", "kid"), strict=True)]
         seconds = f"{row['seconds_per_1000']:.1f}"
         lines.append(f"| {row['sampler']} | {row['evaluations']:.0f} | {cells[0]} | {cells[1]} | {seconds} |")
     if held_out:

@@ -166,11 +166,13 @@ def signature(target: str) -> tuple[Parameter, ...] | None:
 
 
 def _handed_on(init: ast.FunctionDef) -> set[str] | None:
-    """The arguments that `super().__init__(name=..., **options)` sets itself, the rest being the base class's; else None."""
+    """The arguments that `super().__init__(name=..., **options)` sets itself, the rest being the base's; else None."""
+    if init.args.kwarg is None or init.args.kwarg.arg != "options":
+        return None
     for call in ast.walk(init):
-        if isinstance(call, ast.Call) and ast.unparse(call.func) == "super().__init__" and init.args.kwarg:
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "super().__init__":
             given = {word.arg: ast.unparse(word.value) for word in call.keywords}
-            if given.get(None) == init.args.kwarg.arg:
+            if given.get(None) == "options":
                 return {name for name in given if name}
     return None
 

@@ -25,21 +25,21 @@ def composed(*words):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_takes_two_steps_and_is_measured(name, tmp_path):
-    words = ["trainer=cpu", "module.steps=3", "net.channels=8", "net.groups=4", "net.blocks=1", "data.batch_size=8"]
-    words += [
-        "trainer.max_steps=2",
-        "quality=pixels",
-        "quality.n=16",
-        "callbacks.likelihood.n=2",
-        "callbacks.pictures.n=2",
-    ]
-    words += [
-        "callbacks.pictures.strip=1",
-        "module.compile=false",
-        "sampler.steps=2",
-        "logger=none",
-        f"run={tmp_path / 'r'}",
-    ]
+    words = ["trainer=cpu", "data.batch_size=8", "trainer.max_steps=2", "quality=pixels", "quality.n=16", "logger=none"]
+    words += ["callbacks.pictures.n=2", "callbacks.pictures.strip=1", "module.compile=false", f"run={tmp_path / 'r'}"]
+    page = composed(f"experiment={name}")
+    if "rings" in name:
+        words += ["net.width=16", "callbacks.pictures.points=20", "data.n=64", "data.val_size=8", "data.test_size=32"]
+    else:
+        words += ["net.channels=8", "net.groups=4", "net.blocks=1", "callbacks.likelihood.n=2"]
+    if "steps" in page["module"]:
+        words.append("module.steps=3")
+    if page["callbacks"]["likelihood"] and "Flow" in page["callbacks"]["likelihood"]["_target_"]:
+        words.append("callbacks.likelihood.flow={_target_: lightning_gen.likelihood.Flow, solver: euler, steps: 2}")
+    if page["sampler"]["_target_"].endswith("AnnealedLangevin"):
+        words += ["module.noise_levels=3", "sampler.steps_each=1"]
+    else:
+        words.append("sampler.predictor.steps=2" if "predictor" in page["sampler"] else "sampler.steps=2")
     for word, shape in SHAPES.items():
         if word in name:
             generator = np.random.default_rng(0)
@@ -51,6 +51,7 @@ def test_an_experiment_takes_two_steps_and_is_measured(name, tmp_path):
     assert (tmp_path / "r" / "report.html").is_file()
     stored = yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())
     assert stored["net"]["shape"] == stored["module"]["shape"]
+    assert '"fid/' in (tmp_path / "r" / "metrics.json").read_text()
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -17,6 +17,7 @@ from lightning_gen.randomness import generator, reseed
 from lightning_gen.result import NonFinite
 from lightning_gen.samplers import Sampler
 
+
 class GenerativeModule(Sampling, LightningModule):
     """Trains `model` by `loss`; `ema` is a second model, ema <- d ema + (1 - d) model after each optimizer step.
 
@@ -129,7 +130,9 @@ class GenerativeModule(Sampling, LightningModule):
         if self.classes is None:
             return model
         if "label" not in batch:
-            raise ValueError("module.classes is given, but the data have no labels: write null for it and for net.classes")
+            raise ValueError(
+                "module.classes is given, but the data have no labels: write null for it and for net.classes"
+            )
         label = batch["label"]
         if place is not None and self.label_dropout:
             draw = torch.rand(len(label), generator=generator(self.seed, "label", *place)).to(label.device)

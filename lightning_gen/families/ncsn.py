@@ -38,7 +38,9 @@ class NCSN(GenerativeModule):
         **options: Any,
     ) -> None:
         if noise_levels is None or sigma_max is None:
-            raise ValueError("module.noise_levels or module.sigma_max is null: run.py fits them to data, else give numbers")
+            raise ValueError(
+                "module.noise_levels or module.sigma_max is null: run.py fits them to data, else give numbers"
+            )
         if noise_levels < 2:
             raise ValueError(f"module.noise_levels is {noise_levels}: give at least 2; one level is ScoreMatching's")
         model = Denoiser(net, VE(sigma_min, sigma_max, levels=noise_levels), "noise")

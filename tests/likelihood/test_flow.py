@@ -63,9 +63,9 @@ class Broken(ScoreModel):
     ("name", "t_start", "steps", "gate"),
     [
         *((name, 0.0, 200, 1e-6) for name in ("vp", "subvp", "ve", "ve from zero")),
-        *((name, None, 150, 1e-6) for name in ("vp", "subvp", "ve from zero")),
-        *((name, None, 60, 5e-6) for name in ("discrete linear", "discrete cosine")),
-        ("vp", 0.2, 100, 1e-6),
+        *((name, None, 80, 1e-5) for name in ("vp", "subvp", "ve from zero")),
+        *((name, None, 30, 1e-4) for name in ("discrete linear", "discrete cosine")),
+        ("vp", 0.2, 80, 1e-6),
         ("ve", 0.5, 100, 1e-6),
     ],
 )
@@ -104,10 +104,10 @@ def test_the_law_at_the_end_is_the_models_prior(name):
 @pytest.mark.parametrize("process", [VP(), SubVP(), VE(), DiscreteVP(linear_betas(50, 1e-3, 0.3))])
 def test_the_density_of_a_mixture(process):
     model, x = Mixture(process), points(40)
-    flow = Flow(rtol=1e-7, atol=1e-7)
+    flow = Flow(rtol=1e-6, atol=1e-6)
     nats, _ = flow(model, x, terminal=model.law(torch.ones((), **F64)).log_prob)
     truth = model.law(torch.tensor(flow.begin(process), **F64)).log_prob(x)
-    torch.testing.assert_close(nats, truth, rtol=0, atol=1e-4)
+    torch.testing.assert_close(nats, truth, rtol=0, atol=5e-4)
 
 
 @pytest.mark.parametrize(("t_start", "process"), [(0.0, VP()), (None, VE())])
@@ -123,7 +123,7 @@ def test_a_solvers_order_by_halving(solver, order, t_start, process):
 
 
 def test_rk45_agrees_with_rk4_and_obeys_its_tolerances():
-    model, x = Mixture(VP()), points()
+    model, x = Mixture(VE()), points()
     exact, _ = Flow("rk4", steps=400)(model, x)
     found = {tolerance: Flow(rtol=tolerance, atol=tolerance)(model, x) for tolerance in (1e-3, 1e-5, 1e-7)}
     errors = [float((nats - exact).abs().max()) for nats, _ in found.values()]
@@ -178,7 +178,7 @@ def test_several_probes_are_their_mean():
     options = {"solver": "rk4", "steps": 10, "trace": "hutchinson"}
     singles = torch.stack([Flow(**options)(model, x, drawn)[0] for _ in range(3)])
     together, calls = Flow(**options, probes=3)(model, x, seeded(4))
-    assert singles.std(0).min() > 1e-3 and calls == 40
+    assert singles.std(0).max() > 0.1 and calls == 40
     torch.testing.assert_close(together, singles.mean(0))
 
 
@@ -196,16 +196,16 @@ def test_a_network_is_read_as_it_stands():
     net = MLP((1, 2, 2), width=16, depth=1)
     torch.nn.init.normal_(list(net.parameters())[-2], std=0.3)
     model, x = Denoiser(net, VP(), "noise"), points(5, 4).view(5, 1, 2, 2)
-    kept, state = x.clone(), torch.get_rng_state()
+    kept, state, flow = x.clone(), torch.get_rng_state(), Flow("rk4", steps=8)
     with torch.no_grad():
-        nats, _ = Flow("rk4", steps=40)(model, x.float())
+        nats, _ = flow(model, x.float())
         assert not torch.is_grad_enabled()
-    double, _ = Flow("rk4", steps=40)(model.double(), x)
+    double, _ = flow(model.double(), x)
     assert not nats.requires_grad and nats.dtype == torch.float64 and not double.requires_grad
     assert all(p.grad is None for p in net.parameters())
     assert torch.equal(torch.get_rng_state(), state) and torch.equal(x, kept)
     torch.testing.assert_close(nats, double, rtol=0, atol=1e-4)
-    apart = torch.cat([Flow("rk4", steps=40)(model, one[None])[0] for one in x])
+    apart = torch.cat([flow(model, one[None])[0] for one in x])
     torch.testing.assert_close(double, apart)
     assert (double - Gaussian(VP(), torch.zeros(4), torch.eye(4)).log_prior(x)).abs().max() > 0.1
 
@@ -225,9 +225,9 @@ def test_an_energy_has_its_second_derivatives():
 @pytest.mark.parametrize("solver", ["rk45", "rk4"])
 @pytest.mark.parametrize("t", [0.0, 0.5])
 def test_a_model_that_breaks_gives_nan_and_an_end(solver, t):
-    nats, calls = Flow(solver)(Broken(t), points())
-    assert nats.isnan().all() and calls < 2000
-    whole, _ = Flow(solver)(Broken(2.0), points())
+    nats, calls = Flow(solver, steps=5)(Broken(t), points())
+    assert nats.isnan().all() and calls < 1000
+    whole, _ = Flow(solver, steps=5)(Broken(2.0), points())
     torch.testing.assert_close(whole, Broken(2.0).log_prior(points()), rtol=0, atol=1e-4)
 
 
