@@ -40,19 +40,19 @@ class ScoreField(Callback):
         fit = times and len(set(times)) == len(times) and all(0 <= t <= 1 for t in times)
         if not fit or n < 2 or grid < 2 or weights not in ("ema", "raw") or every_n_epochs < 0:
             raise ValueError(
-                f"callbacks.field needs t in [0, 1], or a list of different ones, n >= 2, grid >= 2, weights ema or raw, "
-                f"every_n_epochs >= 0, got {t}, {n}, {grid}, {weights}, {every_n_epochs}"
+                f"callbacks.field needs t in [0, 1], or a list of different ones, n >= 2, grid >= 2, weights ema or "
+                f"raw, every_n_epochs >= 0, got {t}, {n}, {grid}, {weights}, {every_n_epochs}"
             )
         self.times, self.n, self.grid, self.weights = [float(t) for t in times], n, grid, weights
         self.every_n_epochs, self.seed = every_n_epochs, seed
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse data whose score is not known, and times at which it or the model's does not exist, before any work."""
+        """Refuse data of unknown score, and times at which it or the model's does not exist, before any work."""
         data, model = trainer.datamodule, pl_module.model
         if not hasattr(data, "score"):
             raise ValueError(
-                f"callbacks.field compares with the data's true score, which {getattr(data, 'name', 'no data set')} has "
-                "not: write callbacks.field=null"
+                f"callbacks.field compares with the data's true score, which {getattr(data, 'name', 'no data set')} "
+                "has not: write callbacks.field=null"
             )
         if len(data.split("test")) < 2:
             raise ValueError("callbacks.field needs at least 2 points of the test split: set data.test_size higher")

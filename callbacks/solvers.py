@@ -27,10 +27,11 @@ TABLE = "samplers"
 class SamplerTable(Callback):
     """samplers.json, samplers.md and samplers.png in the run folder, at the test stage, for one trained model.
 
-    Each of `samplers` draws n samples at each of `evaluations` (network calls a sample): the most steps that stay within.
-    A sampler without `steps` (RK45) is run once for each of `tolerances`, and its calls are counted. All share seed, n and
-    the features and reference of the run's Quality; seconds are those of drawing and features on this machine. What does
-    not fit the model is left out and named with the reason. Rows with the same protocol are not drawn again.
+    Each of `samplers` draws n samples at each of `evaluations` (network calls a sample): the most steps that stay
+    within. A sampler without `steps` (RK45) is run once for each of `tolerances`, and its calls are counted. All share
+    seed, n and the features and reference of the run's Quality; seconds are those of drawing and features on this
+    machine. What does not fit the model is left out and named with the reason. Rows with the same protocol are not drawn
+    again.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class SamplerTable(Callback):
         """Refuse a run without Quality before any work."""
         if not any(isinstance(callback, Quality) for callback in trainer.callbacks):
             raise ValueError(
-                "callbacks.solvers measures by the run's quality, and there is none: name one, as quality=digits"
+            raise ValueError("callbacks.solvers measures by the run's quality, and there is none: name quality=digits")
             )
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -52,7 +52,7 @@ class Process(nn.Module, ABC):
         return drift.detach(), diffusion.detach()
 
     def time(self, snr: Tensor) -> Tensor:
-        """t at which alpha^2 / sigma^2 = snr, float64. Raises ValueError for a ratio that the process does not reach."""
+        """t at which alpha^2 / sigma^2 = snr, float64. Raises ValueError for a ratio that the process never has."""
         snr = torch.as_tensor(snr, dtype=torch.float64)
         largest, smallest = self.snr(torch.zeros_like(snr)), self.snr(torch.ones_like(snr))
         # A ratio that came from a time of ours may lie outside by rounding alone.

@@ -49,7 +49,7 @@ class Toy(GenerativeData):
         """Of each part with noise w, (n, 1): log p_k(y), (n, K), and E_k[mean | y], (n, K, 2) or (K, 2); float64."""
 
     def log_density(self, x: Tensor, variance: Tensor | float, alpha: Tensor | float = 1.0) -> Tensor:
-        """log p(x) of the points noised to alpha x + N(0, variance I), nats, (n,), float64; variance, alpha () or (n,)."""
+        """log p(x) of points noised to alpha x + N(0, variance I), nats, (n,), float64; variance, alpha () or (n,)."""
         y, w, alpha = self._unscaled(x, variance, alpha)
         return self.parts(y, w)[0].logsumexp(1) - math.log(self.classes) - 2 * alpha.log().squeeze(1)
 

@@ -25,7 +25,7 @@ class GenerativeModule(Sampling, LightningModule):
     optimizer: parameters -> Optimizer; scheduler: Optimizer -> a schedule that is stepped once per optimizer step.
 
     With `classes` the model is conditional: it sees each sample's label, or with probability label_dropout the label
-    `classes`, which stands for none, and is sampled with `guidance` (1: conditional, 0: unconditional, above 1: guided).
+    `classes`, which stands for none, and is sampled with `guidance` (1: conditional, 0: not, above 1: guided).
     Classifier-free diffusion guidance (Ho & Salimans, 2022), https://arxiv.org/abs/2207.12598
     """
 
@@ -51,13 +51,13 @@ class GenerativeModule(Sampling, LightningModule):
         known = getattr(model.net, "classes", None) if hasattr(model, "net") else None
         if known != (None if classes is None else classes + 1):
             raise ValueError(
-                f"module.classes is {classes}, net.classes is {known}: write net.classes = module.classes + 1 (the last is"
-                " the label for none), or null for both"
+                f"module.classes is {classes}, net.classes is {known}: write net.classes = module.classes + 1"
+                " (the last is the label for none), or null for both"
             )
         if not 0 <= label_dropout < 1 or (classes is None and guidance != 1) or guidance < 0:
             raise ValueError(
-                f"module.label_dropout is {label_dropout}, guidance {guidance}, classes {classes}: give a dropout in [0, 1),"
-                " a guidance >= 0, and classes where the guidance is not 1"
+                f"module.label_dropout is {label_dropout}, guidance {guidance}, classes {classes}: give a dropout"
+                " in [0, 1), a guidance >= 0, and classes where the guidance is not 1"
             )
         self.classes, self.label_dropout, self.guidance = classes, label_dropout, guidance
         if ema_decay is not None and not 0 <= ema_decay < 1:

@@ -15,7 +15,7 @@ from lightning_gen.process import VE
 
 
 class EDM(GenerativeModule):
-    """D(x, sigma) = c_skip x + c_out F(c_in x, ln(sigma) / 4), ln sigma ~ N(log_mean, log_std^2), weighted by 1 / c_out^2.
+    """D(x, sigma) = c_skip x + c_out F(c_in x, ln(sigma) / 4), ln sigma ~ N(log_mean, log_std^2), weight 1 / c_out^2.
 
     sigma_data: standard deviation of the data in model space, per dimension. sigma_min and sigma_max bound the levels
     that samplers visit. `options` are GenerativeModule's.

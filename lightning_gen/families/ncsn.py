@@ -68,8 +68,8 @@ class NCSN(GenerativeModule):
             count = fit_levels(sigma_min, sigma_max, d, overlap)
             ratio = (sigma_max / sigma_min) ** (1 / (count - 1))
             say(
-                f"noise_levels = {count}: from {sigma_max} to {sigma_min} by the ratio {ratio:.4f}, at which neighbouring"
-                f" levels in {d} dimensions overlap by C = {overlap_of(ratio, d):.3f}, at least {overlap}"
+                f"noise_levels = {count}: from {sigma_max} to {sigma_min} by the ratio {ratio:.4f}, at which neighbours"
+                f" in {d} dimensions overlap by C = {overlap_of(ratio, d):.3f}, at least {overlap}"
             )
         return {"sigma_max": sigma_max, "noise_levels": count}
 
@@ -85,8 +85,8 @@ def largest_distance(x: Tensor, most: int = FARTHEST) -> tuple[float, str]:
 
 
 def overlap_of(ratio: float, d: int) -> float:
-    """C = Phi(sqrt(2 d)(ratio - 1) + 3 ratio) - Phi(sqrt(2 d)(ratio - 1) - 3 ratio): the probability that a radius of the
-    one level lies within three deviations of the next. NCSNv2 (Song & Ermon, 2020, proposition 2)."""
+    """C = Phi(sqrt(2 d)(ratio - 1) + 3 ratio) - Phi(sqrt(2 d)(ratio - 1) - 3 ratio): the probability that a radius
+    of the one level lies within three deviations of the next. NCSNv2 (Song & Ermon, 2020, proposition 2)."""
 
     def normal(z: float) -> float:
         return 0.5 * math.erfc(-z / math.sqrt(2))

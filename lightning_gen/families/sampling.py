@@ -15,7 +15,7 @@ Weights = Literal["ema", "raw"]
 
 
 class Sampling:
-    """What GenerativeModule does after training; it needs model, ema, sampler, shape, value_range, classes, guidance."""
+    """What GenerativeModule does after training; it needs model, ema, sampler, shape, value_range, classes."""
 
     def check_label(self, label: int | None) -> None:
         """Raise ValueError, one sentence, for a label that the model does not know."""

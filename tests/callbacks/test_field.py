@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from PIL import Image
 
 from callbacks.field import ScoreField, law, plane, ratio
@@ -65,8 +66,8 @@ def test_the_truth_has_no_error_and_a_scaled_one_the_square_of_what_is_missing(p
     t = 0.0 if type(process) is Clean else [0.05, 0.6]
     for factor, expected in ((1.0, 0.0), (0.7, 0.09), (-1.0, 4.0)):
         found = run(ScoreField(t=t, grid=5), data, Truth(data, process, factor))
-        names = ["", *[f"/t={x:g}" for x in ([] if t == 0 else t)]][int(t != 0) :]
-        assert set(found) == {f"score/relative_error{name}/ema" for name in names}
+        names = ["ema"] if t == 0 else ["t=0.05/ema", "t=0.6/ema"]
+        assert set(found) == {f"score/relative_error/{name}" for name in names}
         for result in found.values():
             assert result["value"] == pytest.approx(expected, rel=1e-5, abs=1e-10)
             assert result["error"] == pytest.approx(0, abs=1e-6)
@@ -82,9 +83,8 @@ def test_points_are_noised_as_the_process_says(run, monkeypatch):
     protocol = run(ScoreField(t=[0.3], grid=5), data, model)["score/relative_error/t=0.3/ema"]["protocol"]
     alpha, variance = law(model, 0.3)
     assert (protocol["alpha"], protocol["variance"]) == (alpha, variance)
-    excess = seen[0].double().square().sum(1) - alpha**2 * data.split("test").points(slice(None)).double().square().sum(
-        1
-    )
+    clean = data.split("test").points(slice(None)).double()
+    excess = seen[0].double().square().sum(1) - alpha**2 * clean.square().sum(1)
     assert abs(float(excess.mean()) - 2 * variance) < 4 * float(excess.std()) / len(excess) ** 0.5
     assert float(excess.mean()) > variance
 
@@ -99,25 +99,34 @@ def test_the_ratio_of_means_and_its_error():
     assert float(found[:, 0].std()) == pytest.approx(float(found[:, 1].mean()), rel=0.06)
 
 
-def test_the_picture_is_of_the_step_and_has_a_row_a_time(run, tmp_path):
-    data = rings()
-    run(ScoreField(t=0.2, grid=5), data, Truth(data, VP()))
-    one = np.asarray(Image.open(tmp_path / "samples" / "field-00000012.png"))
-    run(ScoreField(t=[0.2, 0.7], grid=5), data, Truth(data, VP(), 0.5))
-    two = np.asarray(Image.open(tmp_path / "samples" / "field-00000012.png"))
-    assert two.shape[0] == 2 * one.shape[0] and two.shape[1] == one.shape[1] >= 600
-    # the learned field of the truth is the true one's panel again; half of it is not
-    rows = slice(100, 400)
-    panels = [one[rows, :860], two[rows, :860]]
-    differ = [shift_difference(panel) for panel in panels]
-    assert differ[0] < 0.25 * differ[1]
-
-
-def shift_difference(picture) -> float:
-    """The least mean difference of the left panel and a shifted right one, grey levels."""
-    grey = picture.astype(float).mean(2)
-    left = grey[:, 60:360]
-    return min(float(np.abs(left - grey[:, 60 + d : 360 + d]).mean()) for d in range(350, 480))
+def test_the_picture_shows_both_fields_and_the_error_a_row_a_time(run, tmp_path, monkeypatch):
+    """Arrows as long as the root of the score, on the same grid and scale; the error's length, to the truth's scale."""
+    arrows, shown = [], []
+    quiver, imshow = Axes.quiver, Axes.imshow
+    monkeypatch.setattr(Axes, "quiver", lambda self, *a, **b: (arrows.append(a), quiver(self, *a, **b))[1])
+    monkeypatch.setattr(Axes, "imshow", lambda self, a, **b: (shown.append(a), imshow(self, a, **b))[1])
+    data, sizes = rings(), []
+    for times in ([0.2], [0.2, 0.7]):
+        run(ScoreField(t=times, grid=5), data, Truth(data, VP(), 0.5))
+        sizes.append(Image.open(tmp_path / "samples" / "field-00000012.png").size)
+    assert sizes[1] == (sizes[0][0], 2 * sizes[0][1]) and sizes[0][0] >= 600
+    assert (len(arrows), len(shown)) == (6, 9)
+    for row, t in ((1, 0.2), (2, 0.7)):
+        alpha, variance = law(Truth(data, VP()), t)
+        true, learned = (np.stack(a) for a in arrows[2 * row : 2 * row + 2])
+        place = torch.from_numpy(true[:2].T)
+        expected = data.score(place, variance, alpha).numpy()
+        lengths = np.linalg.norm(true[2:], axis=0) ** 2 / np.linalg.norm(expected, axis=1)
+        away = np.linalg.norm(expected, axis=1) > 1e-6
+        np.testing.assert_allclose(lengths[away], lengths[0], rtol=1e-6)
+        assert (true[2:] * expected.T >= 0).all()
+        np.testing.assert_allclose(learned, true * np.array([[1], [1], [0.5**0.5], [0.5**0.5]]), rtol=1e-4, atol=1e-6)
+        shade = plane(float(place.abs().max()), 200)
+        length = data.score(shade, variance, alpha).norm(dim=1).view(200, 200).numpy()
+        np.testing.assert_allclose(shown[3 * row + 2], 0.5 * length, rtol=1e-3, atol=1e-4 * length.max())
+        density = data.log_density(shade, variance, alpha).exp().view(200, 200).numpy()
+        for panel in shown[3 * row : 3 * row + 2]:
+            np.testing.assert_allclose(panel**2, density, rtol=1e-9)
 
 
 def test_the_grid_is_row_by_row_from_below():
