@@ -204,7 +204,9 @@ class FlowLikelihood(Scored):
         self.draws, self.flow = draws, Flow() if flow is None else flow
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a model without a path to a known law before any work."""
+        """Refuse a model without a path to a known law, and images whose bins are not known, before any work."""
+        if pl_module.value_range is None and len(pl_module.shape) == 3:
+            raise ValueError("callbacks.likelihood dequantises images in data.value_range, got null: write the range")
         try:
             self.flow.check(pl_module.model.process)
         except ValueError as error:

@@ -30,8 +30,7 @@ class SamplerTable(Callback):
     Each of `samplers` draws n samples at each of `evaluations` (network calls a sample): the most steps that stay
     within. A sampler without `steps` (RK45) is run once for each of `tolerances`, and its calls are counted. All share
     seed, n and the features and reference of the run's Quality; seconds are those of drawing and features on this
-    machine. What does not fit the model is left out and named with the reason. Rows with the same protocol are not drawn
-    again.
+    machine. What does not fit the model is left out and named with the reason. Rows of the same protocol are kept.
     """
 
     def __init__(
@@ -54,9 +53,7 @@ class SamplerTable(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a run without Quality before any work."""
         if not any(isinstance(callback, Quality) for callback in trainer.callbacks):
-            raise ValueError(
             raise ValueError("callbacks.solvers measures by the run's quality, and there is none: name quality=digits")
-            )
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw what is missing, and write the table."""
@@ -138,7 +135,7 @@ class SamplerTable(Callback):
         return {"evaluations": evaluations, "seconds_per_1000": seconds, **plain}
 
     def held_out(self, trainer: Trainer, module: Any, quality: Quality) -> dict[str, float]:
-        """FID and KID of real images, as many as there are in the test split up to n: what a perfect model would get."""
+        """FID and KID of at most n real test images: what a perfect model would get."""
         if not quality.held_out:
             return {}
         real, test = (quality._reference(trainer.datamodule, name, module) for name in (quality.reference, "test"))

@@ -102,6 +102,7 @@ class Flow:
             **(adaptive if self.solver == "rk45" else {"steps": self.steps}),
             "t_start": start,
             "sigma_start": float(process.sigma(torch.tensor(start, dtype=torch.float64))),
+            **({} if process.levels is None else {"trained_levels": process.levels}),
             "trace": "exact" if exact else "hutchinson",
             **({} if exact else {"probes": self.probes, "probe": self.probe}),
         }

@@ -288,6 +288,7 @@ def test_a_protocol_tells_the_options_in_force():
         "probes": 2,
         "probe": "rademacher",
     }
+    assert Flow().describe(VE(levels=10), 2)["trained_levels"] == 10  # the path passes between them
     assert Flow("rk4", steps=7, t_start=0.5).describe(VP(), 2) == {
         "solver": "rk4",
         "steps": 7,
