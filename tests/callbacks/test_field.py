@@ -55,12 +55,18 @@ def run(tmp_path, known, make_trainer):
     return start
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """A picture of nothing, where only the figure matters."""
+    monkeypatch.setattr(ScoreField, "picture", lambda *_: np.zeros((4, 4, 3), np.uint8))
+
+
 def rings() -> Rings:
     return Rings(n=256, val_size=10, test_size=300, batch_size=128)
 
 
 @pytest.mark.parametrize("process", [Clean(), VE(0.01, 2.0), VP()], ids=lambda p: type(p).__name__)
-def test_the_truth_has_no_error_and_a_scaled_one_the_square_of_what_is_missing(process, run, tmp_path):
+def test_the_truth_has_no_error_and_a_scaled_one_the_square_of_what_is_missing(process, run, undrawn):
     """s = (1 + c) s*: the ratio is c^2 at every point, so its standard error is 0."""
     data = rings()
     t = 0.0 if type(process) is Clean else [0.05, 0.6]
@@ -74,7 +80,7 @@ def test_the_truth_has_no_error_and_a_scaled_one_the_square_of_what_is_missing(p
             assert (result["kind"], result["step"], result["protocol"]["n"]) == ("estimate", 12, 300)
 
 
-def test_points_are_noised_as_the_process_says(run, monkeypatch):
+def test_points_are_noised_as_the_process_says(run, undrawn, monkeypatch):
     """Where the score is asked, E|x|^2 = alpha^2 E|x_0|^2 + 2 sigma^2."""
     data, process, seen = rings(), VP(), []
     model = Truth(data, process)
@@ -133,7 +139,7 @@ def test_the_grid_is_row_by_row_from_below():
     assert points[:4].tolist() == [[-2, -2], [0, -2], [2, -2], [-2, 0]] and points[-1].tolist() == [2, 2]
 
 
-def test_it_measures_the_asked_weights_at_rest_and_without_a_label(run):
+def test_it_measures_the_asked_weights_at_rest_and_without_a_label(run, undrawn):
     """The average is exact and the raw model is not; both are given back in the mode in which they came."""
     data = rings()
     average, raw = Truth(data, VP(), classes=4), Truth(data, VP(), 0.5, classes=4)
@@ -145,7 +151,7 @@ def test_it_measures_the_asked_weights_at_rest_and_without_a_label(run):
     assert found["score/relative_error/raw"]["value"] == pytest.approx(0.25)
 
 
-def test_it_comes_at_the_asked_epochs(run, tmp_path):
+def test_it_comes_at_the_asked_epochs(run, undrawn, tmp_path):
     data = rings()
     lines = run(ScoreField(t=0.4, grid=5, every_n_epochs=2), data, Truth(data, VP(), 0.5), fit=True)
     assert [line["step"] for line in lines if line["name"] == "score/relative_error/ema"] == [4, 8]
