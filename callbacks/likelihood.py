@@ -61,6 +61,7 @@ class Scored(Callback):
         """Measure by the full protocol."""
         self.measure(trainer, pl_module, final=True)
 
+    @torch.inference_mode(False)  # a trainer of one's own tests in inference mode, where nothing has a derivative in x
     @torch.no_grad()
     def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
         """Score every sample once."""

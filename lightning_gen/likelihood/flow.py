@@ -230,7 +230,10 @@ def divergence(
         value = reading(x, instant(t, x))
         trace = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         if not value.requires_grad:
-            return value, trace
+            raise ValueError(
+                "the model's output has no derivative in x, and the likelihood by the flow needs it: leave "
+                "torch.inference_mode, and take torch.no_grad out of the model"
+            )
         if directions is None:
             flat = value.flatten(1)
             for i in range(flat.shape[1]):

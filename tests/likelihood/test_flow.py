@@ -210,6 +210,15 @@ def test_a_network_is_read_as_it_stands():
     assert (double - Gaussian(VP(), torch.zeros(4), torch.eye(4)).log_prior(x)).abs().max() > 0.1
 
 
+def test_a_model_without_derivatives_is_refused():
+    model, flow = Gaussian(VP(), *example()), Flow("euler", steps=2)
+    with torch.inference_mode(), pytest.raises(ValueError, match="no derivative in x.*leave torch.inference_mode"):
+        flow(model, points())
+    model.noise = torch.no_grad()(model.noise)
+    with pytest.raises(ValueError, match="no derivative in x.*take torch.no_grad out of the model"):
+        flow(model, points())
+
+
 class Identity(torch.nn.Module):
     def forward(self, x, t):
         return x
