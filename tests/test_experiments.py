@@ -23,7 +23,13 @@ def composed(*words):
     return seen[0]
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if "cifar" in name or "mnist" in name else [])
+        for name in EXPERIMENTS
+    ],
+)
 def test_an_experiment_takes_two_steps_and_is_measured(name, tmp_path):
     words = ["trainer=cpu", "data.batch_size=8", "trainer.max_steps=2", "quality=pixels", "quality.n=16", "logger=none"]
     words += ["callbacks.pictures.n=2", "callbacks.pictures.strip=1", "module.compile=false", f"run={tmp_path / 'r'}"]
