@@ -88,7 +88,9 @@ class Pictures(Callback):
             frames = []
             if self.strip:
                 way = _counted(module.trajectory(tracked, self.seed, weights=weights), shown.update)
-                frames = [_drawable(module, x, step) for x in spaced(way, 60 if self.gif else self.times)]
+                # numbered: of a long chain the frames kept lie only about where the labels would have them
+                kept = spaced(enumerate(way), 60 if self.gif else self.times)
+                frames = [(place, _drawable(module, x, step)) for place, x in kept]
         samples = _drawable(module, torch.cat(drawn), step)
         data = _points(trainer, self.points) if flat else None
         name = f"{step:08d}"
@@ -103,13 +105,13 @@ class Pictures(Callback):
             written = {"samples/grid": save_png(folder / "samples" / f"grid-{name}.png", picture)}
         if frames:
             chosen = spaced(frames, self.times)
-            picture = _cloud_strip(chosen) if flat else strip(np.stack(chosen, 1), self.scale)
+            picture = _cloud_strip(chosen, data) if flat else strip(np.stack([x for _, x in chosen], 1), self.scale)
             written["samples/strip"] = save_png(folder / "samples" / f"strip-{name}.png", picture)
         for label, path in written.items():
             log_image(trainer, label, path)
         if frames and self.gif:
-            last = frames[-1]
-            stills = [scatter([("", f)], reference=last) if flat else grid(f, scale=self.scale) for f in frames]
+            last = frames[-1][1]
+            stills = [scatter([("", f)], reference=last) if flat else grid(f, scale=self.scale) for _, f in frames]
             save_gif(folder / "samples" / f"trajectory-{name}.gif", stills)
 
 
@@ -126,9 +128,12 @@ def _drawable(module: Any, x: Tensor, step: int) -> np.ndarray:
     return to_uint8(module.decode(x))
 
 
-def _cloud_strip(frames: list[np.ndarray]) -> np.ndarray:
-    names = ["noise", *(f"{i / (len(frames) - 1):.0%}" for i in range(1, len(frames) - 1)), "samples"]
-    return scatter(list(zip(names[-len(frames) :], frames, strict=True)), columns=min(6, len(frames)))
+def _cloud_strip(frames: list[tuple[int, np.ndarray]], data: np.ndarray | None) -> np.ndarray:
+    length, last = frames[-1]
+    panels = [(f"{place / max(length, 1):.0%}", x) for place, x in frames]
+    panels[0], panels[-1] = ("start", panels[0][1]), ("samples", last)
+    panels += [] if data is None else [("data", data[: len(last)])]
+    return scatter(panels, columns=min(6, len(panels)), reference=last)
 
 
 def _points(trainer: Trainer, n: int) -> np.ndarray | None:

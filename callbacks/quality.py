@@ -1,8 +1,9 @@
 """FID, KID and IS of a model's samples, beside the same numbers for real held-out data."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -24,6 +25,17 @@ from lightning_gen.samplers import Sampler
 
 IS_SPLITS = 10
 Metric = Literal["fid", "kid", "is"]
+
+
+class Drawn(NamedTuple):
+    """Features (n, d) and logits (n, K) or None of n samples, on every rank; network calls a sample; seconds that one
+    device takes to draw 1,000, without their features, and the standard error over blocks, None where there is one."""
+
+    features: Tensor
+    logits: Tensor | None
+    evaluations: float
+    seconds: float
+    spread: float | None
 
 
 class Quality(Callback):
@@ -117,52 +129,50 @@ class Quality(Callback):
         self.features.prepare(trainer.datamodule, trainer.global_rank, trainer.strategy.broadcast)
         self.features.to(module.device)
         with undisturbed(module):
-            features, logits, evaluations = self.drawn(trainer, module)
-            results = None
-            if trainer.is_global_zero:
-                results = self._results(trainer, module, features, logits, final, evaluations)
+            drawn = self.drawn(trainer, module)
+            results = self._results(trainer, module, drawn, final) if trainer.is_global_zero else None
             results = trainer.strategy.broadcast(results)
         self.features.to("cpu")
         publish(trainer, results, final)
 
     def drawn(
-        self, trainer: Trainer, module: Any, sampler: Sampler | None = None, n: int | None = None
-    ) -> tuple[Tensor, Tensor | None, float]:
-        """Features and logits of n samples on every rank, and how often the network was called for one of them."""
-        rank, world, n, counts = trainer.global_rank, trainer.world_size, n or self.n, []
-        rows, problem = self._rows(trainer, module, sampler, n, counts)
+        self, trainer: Trainer, module: Any, sampler: Sampler | None = None, progress: Callable | None = None
+    ) -> Drawn:
+        """n samples of `sampler`, by default the module's; `progress` is called at each of its steps, or has a bar."""
+        rank, world = trainer.global_rank, trainer.world_size
+        counts, seconds = [], []
+        rows, problem = self._rows(trainer, module, sampler, progress, counts, seconds)
         problem = gather_problems(problem, world)
         if problem is not None:
             raise NonFinite(problem)
-        features, logits = (None if x is None else gather_blocks(x, n, self.block, rank, world) for x in rows)
-        called = torch.tensor([sum(counts), len(counts)], dtype=torch.float32, device=module.device)
-        called = trainer.strategy.reduce(called, reduce_op="sum")
-        return features, logits, float(called[0] / called[1])
+        features, logits = (None if x is None else gather_blocks(x, self.n, self.block, rank, world) for x in rows)
+
+        def total(*values: float) -> list[float]:
+            mine = torch.tensor(values, dtype=torch.float32, device=module.device)
+            return trainer.strategy.reduce(mine, reduce_op="sum").tolist()
+
+        calls, taken, blocks = total(sum(counts), sum(seconds), len(seconds))
+        (squares,) = total(sum((x - taken / blocks) ** 2 for x in seconds))
+        spread = (squares / (blocks - 1) / blocks) ** 0.5 * 1000 / self.block if blocks > 1 else None
+        return Drawn(features, logits, calls / blocks, taken / blocks * 1000 / self.block, spread)
 
     def _rows(
-        self, trainer: Trainer, module: Any, sampler: Sampler | None, n: int, counts: list[int]
+        self, trainer: Trainer, module: Any, sampler: Any, progress: Any, counts: list[int], seconds: list[float]
     ) -> tuple[tuple[Tensor, Tensor | None], str | None]:
         """Features and logits of this rank's blocks in their order, and what was not finite, if anything."""
-        rank, world, extractor = trainer.global_rank, trainer.world_size, self.features
+        rank, extractor = trainer.global_rank, self.features
         rows = [torch.empty(0, extractor.dim, dtype=torch.float32, device=module.device)]
         logits = [torch.empty(0, extractor.classes or 0, dtype=torch.float32, device=module.device)]
         place = f"at step {step_of(trainer)}, rank {rank}: the model has diverged"
-        work = module.work(n, sampler, size=self.block, rank=rank, world=world)
+        share = {"size": self.block, "rank": rank, "world": trainer.world_size}
+        what, work = f"{self.n} samples for {', '.join(self.metrics)}", module.work(self.n, sampler, **share)
         with (
             trainer.precision_plugin.forward_context(),
-            bar(f"{n} samples for {', '.join(self.metrics)}", work, "step", 0, shows(trainer), False) as shown,
+            bar(what, work, "step", 0, progress is None and shows(trainer), False) as shown,
         ):
-            for start, x in module.blocks(
-                n,
-                self.seed,
-                sampler,
-                weights=self._weights(module),
-                size=self.block,
-                rank=rank,
-                world=world,
-                progress=shown.update,
-                counts=counts,
-            ):
+            share |= {"progress": progress or shown.update, "counts": counts}
+            blocks = module.blocks(self.n, self.seed, sampler, weights=self.measured(module), **share)
+            for start, x in timed(blocks, module.device, seconds):
                 # Cast to uint8, NaN would become an image, and the metric a number.
                 if not torch.isfinite(x).all():
                     return (rows[0], None), f"samples of block {start // self.block} are not finite {place}"
@@ -181,55 +191,64 @@ class Quality(Callback):
             return images
         return images.clamp(0, 1).mul(255).round().to(torch.uint8)
 
-    def _weights(self, module: Any) -> Literal["ema", "raw"]:
+    def measured(self, module: Any) -> Literal["ema", "raw"]:
         """Which weights are measured."""
         return self.weights if module.ema is not None else "raw"
 
-    def _results(
-        self, trainer: Trainer, module: Any, features: Tensor, logits: Tensor | None, final: bool, evaluations: float
-    ) -> dict[str, Result]:
-        """Every number by its name."""
-        data, label = trainer.datamodule, self._weights(module)
-        real = self._reference(data, self.reference, module)
-        common = {
-            **self.features.identity(),
-            "reference": self.reference,
-            "reference_fingerprint": data.split(self.reference).fingerprint(),
-            "n_reference": len(real.features),
-            "data": data.name,
-            "torch": str(torch.__version__),
-        }
-        protocol = {
-            **common,
-            "sampler": module.sampler.describe(),
-            "evaluations": evaluations,
+    def protocol(self, data: Any, module: Any, sampler: Sampler | None = None) -> dict[str, Any]:
+        """What fixes the numbers of this sampler's samples, but for their n."""
+        return {
+            **self._against(data),
+            "sampler": (sampler or module.sampler).describe(),
             "guidance": module.guidance if module.classes is not None else "no labels",
-            "weights": label,
+            "weights": self.measured(module),
             "seed": self.seed,
             "block": self.block,
             "quantisation": "round(255 clamp(x, 0, 1))" if len(module.shape) == 3 else "none",
         }
-        results = self._numbers(label, features, logits, real, protocol)
+
+    def _against(self, data: Any) -> dict[str, Any]:
+        """What fixes features and reference."""
+        split = data.split(self.reference)
+        return {
+            **self.features.identity(),
+            "reference": self.reference,
+            "reference_fingerprint": split.fingerprint(),
+            "n_reference": len(split),
+            "data": data.name,
+            "torch": str(torch.__version__),
+        }
+
+    def _results(self, trainer: Trainer, module: Any, drawn: Drawn, final: bool) -> dict[str, Result]:
+        """Every number by its name."""
+        data, label, logits = trainer.datamodule, self.measured(module), drawn.logits
+        real = self.real(data, self.reference, module)
+        protocol = {**self.protocol(data, module), "evaluations": drawn.evaluations}
+        results = self.numbers(label, drawn.features, logits, real, protocol)
         if final and self.held_out:
-            test = self._reference(data, "test", module)
-            m = min(self.n, len(test.features))
-            choice = torch.randperm(len(test.features), generator=generator(self.seed, "subset", "held-out"))[:m]
-            chosen = [None if x is None else x[choice].to(module.device) for x in (test.features, test.logits)]
-            shown = {**common, "images": "test", "images_fingerprint": data.split("test").fingerprint()}
-            results |= self._numbers("held-out", *chosen, real, shown)
+            results |= self.perfect(data, module, real)
+            m = min(self.n, len(data.split("test")))
             if m < self.n:
                 logits = None if logits is None else logits[:m]
-                results |= self._numbers(f"{label}-n{m}", features[:m], logits, real, protocol)
+                results |= self.numbers(f"{label}-n{m}", drawn.features[:m], logits, real, protocol)
         return results
 
-    def _reference(self, data: Any, name: str, module: Any) -> Reference:
+    def perfect(self, data: Any, module: Any, real: Reference) -> dict[str, Result]:
+        """The numbers of n real images of the test split, of all where they are fewer: <metric>/<features>/held-out."""
+        test = self.real(data, "test", module)
+        choice = torch.randperm(len(test.features), generator=generator(self.seed, "subset", "held-out"))[: self.n]
+        chosen = [None if x is None else x[choice].to(module.device) for x in (test.features, test.logits)]
+        shown = {"images": "test", "images_fingerprint": data.split("test").fingerprint()}
+        return self.numbers("held-out", *chosen, real, {**self._against(data), **shown})
+
+    def real(self, data: Any, name: str, module: Any) -> Reference:
         """A whole split's features, from the cache or extracted now."""
         return reference(data.split(name), self.features, self.folder, self.batch, module.device)
 
-    def _numbers(
+    def numbers(
         self, label: str, features: Tensor, logits: Tensor | None, real: Reference, protocol: dict[str, Any]
     ) -> dict[str, Result]:
-        """The metrics of one set of features against the reference."""
+        """The metrics of one set of features against the reference: <metric>/<features>/<label>."""
         place, protocol = f"{self.features.name}/{label}", {"n": len(features), **protocol}
         results = {}
         if "fid" in self.metrics:
@@ -252,6 +271,19 @@ class Quality(Callback):
             for factor in ("sharpness", "diversity"):
                 results[f"{factor}/{place}"] = Result(getattr(score, factor), "estimate", protocol=protocol)
         return results
+
+
+def timed(blocks: Iterator[Any], device: torch.device, seconds: list[float]) -> Iterator[Any]:
+    """The same blocks; `seconds` grows by what each took, until its work on the device is done."""
+    while True:
+        begun = time.perf_counter()
+        block = next(blocks, None)
+        if block is None:
+            return
+        if device.type != "cpu":
+            torch.accelerator.synchronize()
+        seconds.append(time.perf_counter() - begun)
+        yield block
 
 
 @contextmanager

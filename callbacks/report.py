@@ -1,13 +1,13 @@
 """report.html: one self-contained page, made from the run folder alone; and the terminal's closing table."""
 
 import base64
-import math
 import re
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from callbacks.comparison import SAMPLERS, html, number
 from callbacks.curves import CURVES, series
 from callbacks.record import METRICS, RECORD, read_metrics, read_record, write_atomically
 
@@ -61,6 +61,13 @@ def write_report(folder: str | Path) -> Path:
         f'<p class="about">{escape(_summary(lines) or "Nothing is recorded yet.")}</p>',
         _section("Metrics", _table(metrics)),
         _section("Samples", _side_by_side(_figure(grid, "Samples"), _figure(strip, "Left to right: noise to sample"))),
+        _section(
+            "Score field", _figure(_newest(folder, "field"), "True and learned score, and their difference", "wide")
+        ),
+        _section(
+            "Samplers",
+            _figure(folder / f"{SAMPLERS}.png", "FID and KID over network evaluations a sample", "wide") + html(folder),
+        ),
         _section("From noise to samples", _side_by_side(_figure(film, "The sampler at work"))),
         _section("Curves", _figure(folder / CURVES, "Losses and metrics over optimizer steps", "wide")),
         _section("Last values", _last(lines)),
@@ -90,14 +97,6 @@ def closing_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     widths = [max(len(row[i]) for row in table) for i in range(len(keep))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
-
-
-def number(value: float, error: float | None = None) -> str:
-    """3.172 +- 0.021 with two digits of the error, or four significant digits."""
-    if error is None or not math.isfinite(error) or not math.isfinite(value) or error <= 0:
-        return f"{value:.4g}" if abs(value) < 1e4 or not math.isfinite(value) else f"{value:,.0f}"
-    digits = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:,.{digits}f} ± {error:,.{digits}f}"
 
 
 def _count(entry: Mapping[str, Any]) -> Any:

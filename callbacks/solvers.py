@@ -2,162 +2,223 @@
 
 import copy
 import json
-import time
-from collections.abc import Iterator, Mapping, Sequence
+import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
+from callbacks.comparison import SAMPLERS, markdown, picture
 from callbacks.drawing import save_png
+from callbacks.progress import bar, shows
 from callbacks.quality import Quality, undisturbed
+from callbacks.record import _plain as plain
 from callbacks.record import log_image, step_of, write_atomically
-from lightning_gen.metrics.frechet import frechet_distance, moments
-from lightning_gen.metrics.kernel import kernel_distance
+from lightning_gen.metrics.reference import Reference
 from lightning_gen.process import Process
-from lightning_gen.randomness import generator
-from lightning_gen.result import Result
+from lightning_gen.result import NonFinite, Result
 from lightning_gen.samplers import Sampler
 
-TABLE = "samplers"
+
+class Point(NamedTuple):
+    """A sampler as one row runs it, by its name and what it was asked to keep within."""
+
+    name: str
+    place: str
+    sampler: Sampler
 
 
 class SamplerTable(Callback):
     """samplers.json, samplers.md and samplers.png in the run folder, at the test stage, for one trained model.
 
-    Each of `samplers` draws n samples at each of `evaluations` (network calls a sample): the most steps that stay
-    within. A sampler without `steps` (RK45) is run once for each of `tolerances`, and its calls are counted. All share
-    seed, n and the features and reference of the run's Quality; seconds are those of drawing and features on this
-    machine. What does not fit the model is left out and named with the reason. Rows of the same protocol are kept.
+    Each of `samplers` draws n samples with the most steps that call the network at most N times, for each N of
+    `evaluations`. One that chooses its own steps (RK45) runs once for each of `tolerances`, rtol = atol. All have one
+    seed, and features, reference and weights of the run's Quality. What does not fit the model, or diverges, is left
+    out and named with the reason. Rows of the same protocol that the files hold are not drawn again.
+
+    FID's error is that of first order: it knows nothing of the bias, which all share, and is too small where FID is
+    near that of real data. Seconds are of drawing 1,000 samples, without their features, by one device of this machine.
+    n: null is quality.n, or the number of held-out samples where they are fewer, so that both have the same bias.
     """
 
     def __init__(
         self,
         samplers: dict[str, Sampler],
-        evaluations: Sequence[int] = (10, 20, 50, 100, 200),
-        tolerances: Sequence[float] = (1e-2, 1e-3, 1e-4),
-        n: int = 1500,
+        evaluations: Sequence[int] = (10, 20, 50, 100),
+        tolerances: Sequence[float] = (1e-1, 1e-2, 1e-3),
+        n: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not samplers or not evaluations or min(evaluations) < 1 or n < 3 or any(not x > 0 for x in tolerances):
+        if not samplers or not evaluations or min(evaluations) < 1 or any(not x > 0 for x in tolerances):
             raise ValueError(
-                f"callbacks.solvers needs samplers, evaluations >= 1, tolerances > 0 and n >= 3, got {list(samplers)}, "
-                f"{list(evaluations)}, {list(tolerances)}, {n}"
+                f"callbacks.solvers needs samplers, evaluations >= 1 and tolerances > 0, got {list(samplers)}, "
+                f"{list(evaluations)}, {list(tolerances)}"
             )
-        self.samplers, self.evaluations, self.tolerances = dict(samplers), sorted(evaluations), list(tolerances)
-        self.n, self.seed = n, seed
+        if n is not None and n < 3:
+            raise ValueError(f"callbacks.solvers.n is {n}: give at least 3, or null for as many as held-out images")
+        self.samplers, self.evaluations = dict(samplers), sorted(set(evaluations))
+        self.tolerances, self.n, self.seed = sorted(set(tolerances), reverse=True), n, seed
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a run without Quality before any work."""
+        """Refuse a run without Quality, and a model that no sampler fits, before any work."""
         if not any(isinstance(callback, Quality) for callback in trainer.callbacks):
             raise ValueError("callbacks.solvers measures by the run's quality, and there is none: name quality=digits")
+        points, left_out = self.points(pl_module)
+        if not points:
+            raise ValueError(f"none of callbacks.solvers.samplers fits this model: {told(left_out)}")
 
+    def quality(self, trainer: Trainer) -> Quality:
+        """The run's Quality, set to measure FID and KID of our n samples."""
+        mine = copy.copy(next(callback for callback in trainer.callbacks if isinstance(callback, Quality)))
+        held_out = len(trainer.datamodule.split("test")) if mine.held_out else mine.n
+        mine.n = min(mine.n, held_out) if self.n is None else self.n
+        mine.n, mine.metrics, mine.seed = max(mine.n, 3), ("fid", "kid"), self.seed
+        return mine
+
+    @torch.no_grad()
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw what is missing, and write the table."""
-        quality = next(callback for callback in trainer.callbacks if isinstance(callback, Quality))
-        folder, module = Path(trainer.default_root_dir), pl_module
-        chosen, left_out = self.chosen(module)
-        known = trainer.strategy.broadcast(self.known(folder) if trainer.is_global_zero else None)
-        rows = []
-        for name, sampler in chosen:
-            protocol = self.protocol(trainer, module, quality, sampler)
-            key = json.dumps(protocol, sort_keys=True)
-            row = known.get(key) or self.measure(trainer, module, quality, sampler, protocol)
-            rows.append({"sampler": name, **row})
-            known[key] = row
-            if trainer.is_global_zero:
-                self.write(folder, rows, left_out, self.held_out(trainer, module, quality))
-        if rows and trainer.is_global_zero:
-            log_image(trainer, "samplers", folder / f"{TABLE}.png")
+        """Draw what is missing, and write the files anew after each row."""
+        module, data, quality = pl_module, trainer.datamodule, self.quality(trainer)
+        quality.features.prepare(data, trainer.global_rank, trainer.strategy.broadcast)
+        quality.features.to(module.device)
+        points, left_out = self.points(module)
+        keys = [json.dumps(self.key(trainer, module, quality, point.sampler), sort_keys=True) for point in points]
+        folder, first = Path(trainer.default_root_dir), trainer.is_global_zero
+        known = trainer.strategy.broadcast(self.known(folder) if first else None)
+        missing = {key: point.sampler for point, key in zip(points, keys, strict=True) if key not in known}
+        share = {"size": quality.block, "rank": trainer.global_rank, "world": trainer.world_size}
+        work = sum(module.work(quality.n, sampler, **share) for sampler in missing.values())
+        content = {"budgets": self.evaluations, "rows": [], "left_out": left_out, "held_out": {}}
+        with undisturbed(module), bar("samplers", work, "step", 0, shows(trainer), False) as shown:
+            real = quality.real(data, quality.reference, module) if first else None
+            if first and quality.held_out:
+                content["held_out"] = short(quality.perfect(data, module, real))
+            for point, key in zip(points, keys, strict=True):
+                try:
+                    if key not in known:
+                        known[key] = self.row(trainer, module, quality, point.sampler, real, shown.update)
+                    content["rows"].append({"sampler": point.name, "protocol": json.loads(key), **known[key]})
+                except NonFinite as error:
+                    left_out[f"{point.name}, {point.place}"] = str(error)
+                if first and content["rows"]:
+                    write(folder, content)
+        quality.features.to("cpu")
+        if not content["rows"]:
+            raise NonFinite(f"no sampler's samples are finite: {told(left_out)}")
+        if first:
+            log_image(trainer, SAMPLERS, folder / f"{SAMPLERS}.png")
 
-    def chosen(self, module: Any) -> tuple[list[tuple[str, Sampler]], dict[str, str]]:
+    def points(self, module: Any) -> tuple[list[Point], dict[str, str]]:
         """Every sampler at every budget, and the reasons why others are left out."""
-        chosen, left_out, process = [], {}, module.model.process
+        points, left_out, process = [], {}, module.model.process
+        guided = module.classes is not None and module.guidance not in (0, 1)  # two calls of the network a reading
         for name, sampler in self.samplers.items():
             try:
+                sampler.check(module.model)  # a plan may divide by what is refused here
                 if hasattr(sampler, "rtol"):
                     module.check(sampler)
-                    chosen += [(name, changed(sampler, rtol=x, atol=x)) for x in self.tolerances]
-                    continue
-                found = dict.fromkeys(steps for goal in self.evaluations if (steps := most(sampler, process, goal)))
-                module.check(with_steps(sampler, max(found, default=1)))
+                    found = [(f"tolerance {x:g}", changed(sampler, rtol=x, atol=x)) for x in self.tolerances]
+                else:
+                    steps = {goal: most(sampler, process, goal // (1 + guided)) for goal in self.evaluations}
+                    # a process of few steps reaches several budgets with the same
+                    steps = {k: goal for goal, k in reversed(steps.items()) if k is not None}
+                    module.check(with_steps(sampler, max(steps, default=1)))
+                    found = [(f"{goal} evaluations", with_steps(sampler, k)) for k, goal in reversed(steps.items())]
             except (TypeError, ValueError) as error:
                 left_out[name] = " ".join(str(error).split())
                 continue
             if not found:
                 left_out[name] = f"takes more than {self.evaluations[-1]} evaluations"
-            chosen += [(name, with_steps(sampler, steps)) for steps in found]
-        return chosen, left_out
+            points += [Point(name, *point) for point in found]
+        return points, left_out
 
-    def protocol(self, trainer: Trainer, module: Any, quality: Quality, sampler: Sampler) -> dict[str, Any]:
-        """What makes a row what it is."""
-        data = trainer.datamodule
-        plain = {
-            "sampler": sampler.describe(),
-            "n": self.n,
-            "seed": self.seed,
-            "block": quality.block,
-            "step": step_of(trainer),
-            "weights": quality._weights(module),
-            "guidance": module.guidance if module.classes is not None else "no labels",
-            "features": quality.features.identity(),
-            "reference": quality.reference,
-            "reference_fingerprint": data.split(quality.reference).fingerprint(),
-        }
-        return json.loads(json.dumps(plain, default=str))
+    def key(self, trainer: Trainer, module: Any, quality: Quality, sampler: Sampler) -> dict[str, Any]:
+        """What makes a row what it is, as JSON holds it."""
+        own = {"step": step_of(trainer), "n": quality.n}
+        own |= {"kid_subsets": quality.kid_subsets, "kid_subset_size": quality.kid_subset_size}
+        return plain({**quality.protocol(trainer.datamodule, module, sampler), **own})
 
-    @torch.no_grad()
-    def measure(
-        self, trainer: Trainer, module: Any, quality: Quality, sampler: Sampler, protocol: dict[str, Any]
+    def row(
+        self, trainer: Trainer, module: Any, quality: Quality, sampler: Sampler, real: Reference | None, progress: Any
     ) -> dict[str, Any]:
-        """One row: evaluations, seconds per 1,000 samples, FID and KID."""
-        quality.features.prepare(trainer.datamodule, trainer.global_rank, trainer.strategy.broadcast)
-        quality.features.to(module.device)
-        shadow = copy.copy(quality)
-        shadow.seed = self.seed
-        with undisturbed(module):
-            begun = time.perf_counter()
-            features, _, evaluations = shadow.drawn(trainer, module, sampler, self.n)
-            seconds = (time.perf_counter() - begun) * 1000 / self.n  # the features are on the host: all work is done
-        real = quality._reference(trainer.datamodule, quality.reference, module)
-        kid = kernel_distance(
-            features, real.features.to(features.device), generator(self.seed, "subset", "kid"),
-            quality.kid_subsets, quality.kid_subset_size,
-        )  # fmt: skip
-        results = {
-            "fid": Result(frechet_distance(*moments(features), real.mean, real.cov), "estimate", None, "", protocol),
-            "kid": Result(kid.value, "estimate", kid.error, "", protocol),
-        }
-        plain = {name: result.as_dict() for name, result in results.items()}
-        return {"evaluations": evaluations, "seconds_per_1000": seconds, **plain}
-
-    def held_out(self, trainer: Trainer, module: Any, quality: Quality) -> dict[str, float]:
-        """FID and KID of at most n real test images: what a perfect model would get."""
-        if not quality.held_out:
+        """Evaluations, FID, KID and seconds; rank 0 alone has the reference and makes the row."""
+        drawn = quality.drawn(trainer, module, sampler, progress)
+        if real is None:
             return {}
-        real, test = (quality._reference(trainer.datamodule, name, module) for name in (quality.reference, "test"))
-        rows = test.features[: self.n]
-        kid = kernel_distance(rows, real.features, generator(self.seed, "subset", "kid"), quality.kid_subsets, 1000)
-        return {"fid": frechet_distance(*moments(rows), real.mean, real.cov), "kid": kid.value, "n": len(rows)}
+        planned = sampler.evaluations(module.model.process) is not None
+        place = {
+            "machine": machine(module.device),
+            "ranks": trainer.world_size,
+            "n": quality.n,
+            "block": quality.block,
+        }
+        protocol = {**quality.protocol(trainer.datamodule, module, sampler), "evaluations": drawn.evaluations}
+        numbers = quality.numbers("samples", drawn.features, None, real, protocol)
+        found = {
+            "evaluations": Result(drawn.evaluations, "exact" if planned else "estimate", None, "calls a sample"),
+            **{name.split("/")[0]: result for name, result in numbers.items()},
+            "seconds": Result(drawn.seconds, "estimate", drawn.spread, "s per 1,000", place),
+        }
+        error, method = fid_error(drawn.features, real), {"error": "delta method"}
+        found["fid"] = Result(found["fid"].value, "estimate", error, "", found["fid"].protocol | method)
+        return {name: plain(result.as_dict()) for name, result in found.items()}
 
     def known(self, folder: Path) -> dict[str, Any]:
         """The rows that an earlier call has drawn, by their protocol."""
-        path = folder / f"{TABLE}.json"
+        path = folder / f"{SAMPLERS}.json"
         rows = json.loads(path.read_text())["rows"] if path.is_file() else []
         return {
-            json.dumps(row["fid"]["protocol"], sort_keys=True): {k: v for k, v in row.items() if k != "sampler"}
+            json.dumps(row["protocol"], sort_keys=True): {
+                key: row[key] for key in row if key not in ("sampler", "protocol")
+            }
             for row in rows
+            if "protocol" in row
         }
 
-    def write(self, folder: Path, rows: list, left_out: Mapping[str, str], held_out: Mapping[str, float]) -> None:
-        """The three files."""
-        whole = {"rows": rows, "left_out": dict(left_out), "held_out": dict(held_out)}
-        write_atomically(folder / f"{TABLE}.json", (json.dumps(whole, indent=1) + "\n").encode())
-        write_atomically(folder / f"{TABLE}.md", markdown(rows, left_out, held_out).encode())
-        save_png(folder / f"{TABLE}.png", picture(rows, held_out))
+
+def told(left_out: Mapping[str, str]) -> str:
+    """Who is left out and why."""
+    return "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+
+
+def short(results: Mapping[str, Result]) -> dict[str, Any]:
+    """Results by the metric's name alone, as JSON holds them."""
+    return {name.split("/")[0]: plain(result.as_dict()) for name, result in results.items()}
+
+
+def write(folder: Path, content: Mapping[str, Any]) -> None:
+    """The three files."""
+    write_atomically(folder / f"{SAMPLERS}.json", (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    write_atomically(folder / f"{SAMPLERS}.md", markdown(content).encode())
+    save_png(folder / f"{SAMPLERS}.png", picture(content))
+
+
+def machine(device: torch.device) -> str:
+    """What the seconds were taken on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {device.type}, {torch.get_num_threads()} threads"
+
+
+def fid_error(features: Tensor, real: Reference) -> float:
+    """Standard error of FID over draws of the n samples, the reference held fixed, by the delta method.
+
+    With a = mean - mean_r, d = x - mean and T = R (R'C R)^(-1/2) R', R R' = C_r, the map that carries the samples'
+    Gaussian to the reference's, a sample moves FID by (2 a.d + d'(1 - T) d - its mean) / n.
+    """
+    x = features.double().cpu()
+    values, vectors = torch.linalg.eigh(real.cov)
+    root = vectors * values.clamp(min=0).sqrt()
+    d = x - x.mean(0)
+    values, vectors = torch.linalg.eigh(root.mT @ (d.mT @ d / (len(d) - 1)) @ root)
+    inverse = torch.where(values > 1e-10 * values[-1], values.clamp(min=1e-300).rsqrt(), 0.0)
+    image = d @ (root @ vectors * inverse.sqrt())
+    influence = 2 * d @ (x.mean(0) - real.mean) + d.square().sum(1) - image.square().sum(1)
+    return float(influence.std() / len(x) ** 0.5)
 
 
 def changed(sampler: Sampler, **options: Any) -> Sampler:
@@ -194,59 +255,3 @@ def most(sampler: Sampler, process: Process, evaluations: int) -> int | None:
         middle = (low + high) // 2
         low, high = (middle, high) if calls(middle) <= evaluations else (low, middle)
     return low
-
-
-def markdown(rows: Sequence[Mapping], left_out: Mapping[str, str], held_out: Mapping[str, float]) -> str:
-    """The table as text, the best FID and KID at each number of evaluations in bold."""
-    lines = ["| sampler | evaluations | FID | KID | seconds per 1,000 |", "|---|---:|---:|---:|---:|"]
-    best = {key: min(row[key]["value"] for row in rows) for key in ("fid", "kid")}
-    for row in sorted(rows, key=lambda row: (row["evaluations"], row["fid"]["value"])):
-        fid, kid = row["fid"]["value"], row["kid"]["value"]
-        cells = [f"{fid:.3f}", f"{kid:.4f} ± {row['kid']['error']:.4f}"]
-        cells = [f"**{c}**" if v == best[k] else c for c, v, k in zip(cells, (fid, kid), ("fid", "kid"), strict=True)]
-        seconds = f"{row['seconds_per_1000']:.1f}"
-        lines.append(f"| {row['sampler']} | {row['evaluations']:.0f} | {cells[0]} | {cells[1]} | {seconds} |")
-    if held_out:
-        shown = f"{held_out['fid']:.3f} | {held_out['kid']:.4f}"
-        lines.append(f"| real held-out images, N = {held_out['n']} | | {shown} | |")
-    notes = [f"- {name}: left out: {reason}" for name, reason in left_out.items()]
-    return "\n".join([*lines, "", *notes, ""])
-
-
-def picture(rows: Sequence[Mapping], held_out: Mapping[str, float]) -> np.ndarray:
-    """FID and KID over evaluations, a line a sampler -> uint8 (H, W, 3)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4.8), dpi=110, layout="constrained")
-    canvas, markers = FigureCanvasAgg(figure), "os^vDPX*<>"
-    panels = figure.subplots(1, 2)
-    for axes, key in zip(panels, ("fid", "kid"), strict=True):
-        for number, (name, own) in enumerate(grouped(rows)):
-            x = [row["evaluations"] for row in own]
-            y = [row[key]["value"] for row in own]
-            errors = [row[key]["error"] or 0.0 for row in own]
-            style = {"marker": markers[number % len(markers)], "color": f"C{number % 10}", "label": name}
-            axes.errorbar(x, y, errors if any(errors) else None, capsize=2, linewidth=1.4, markersize=5, **style)
-        if key in held_out:
-            axes.axhline(held_out[key], color="0.4", linestyle="--", linewidth=1, label=f"real, N = {held_out['n']}")
-        axes.set_xscale("log")
-        axes.set_yscale("log" if key == "fid" else "symlog", **({} if key == "fid" else {"linthresh": 0.05}))
-        low = min(*(row[key]["value"] - (row[key]["error"] or 0) for row in rows), held_out.get(key, float("inf")))
-        axes.set_ylim(bottom=low * 0.8 if key == "fid" else low - 0.01)
-        ticks = sorted({round(row["evaluations"]) for row in rows})
-        axes.set(xlabel="network evaluations a sample", ylabel=key.upper())
-        axes.set_xticks([t for t in (5, 10, 20, 50, 100, 200, 500, 1000) if ticks[0] / 1.5 <= t <= ticks[-1] * 1.5])
-        axes.get_xaxis().set_major_formatter("{x:.0f}")
-        axes.minorticks_off()
-        axes.grid(alpha=0.25)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=9)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def grouped(rows: Sequence[Mapping]) -> Iterator[tuple[str, list[Mapping]]]:
-    """Each sampler's rows by rising evaluations."""
-    for name in dict.fromkeys(row["sampler"] for row in rows):
-        yield name, sorted((r for r in rows if r["sampler"] == name), key=lambda row: row["evaluations"])

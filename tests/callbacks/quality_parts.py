@@ -1,6 +1,6 @@
-"""A module that draws from a known law and features that are cheap, for the tests of Quality; and the two-rank run.
+"""Modules that draw from a known law and features that are cheap, for the tests of Quality and of the samplers' table.
 
-As a program: `python -m tests.callbacks.quality_parts FOLDER`, in two processes under torchrun.
+As a program: `python -m tests.callbacks.quality_parts quality|table FOLDER`, in two processes under torchrun.
 """
 
 import sys
@@ -13,10 +13,15 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.quality import Quality
+from callbacks.solvers import SamplerTable
 from lightning_gen.data import Digits
+from lightning_gen.families.base import GenerativeModule
 from lightning_gen.metrics import FeatureExtractor
+from lightning_gen.models import ScoreModel
+from lightning_gen.process import VP, Process, expand
 from lightning_gen.randomness import generator
 from lightning_gen.result import NonFinite
+from lightning_gen.samplers import DDIM, MALA, RK45, Sampler
 
 
 class Projection(FeatureExtractor):
@@ -90,7 +95,7 @@ class Noisy(LightningModule):
             self.train()
             self.autocast.append(torch.is_autocast_enabled("cpu"))
             progress()
-            counts.append(1)
+            counts.append(1 + block)
             yield block * size, self.draw(block, size)[: n - block * size]
 
     def training_step(self, batch: dict, batch_idx: int) -> Tensor:
@@ -108,12 +113,41 @@ class Noisy(LightningModule):
         return torch.optim.SGD([self.weight], lr=0.1)
 
 
-def trainer(folder: Path, quality: Quality | None, **options: Any) -> Trainer:
-    """A silent trainer with one callback."""
+class Isotropic(ScoreModel):
+    """The exact model of images N(0, 0.3^2 I): E[x_0 | x_t] = 0.09 alpha x / (0.09 alpha^2 + sigma^2)."""
+
+    def denoise(self, x: Tensor, t: Tensor) -> Tensor:
+        """E[x_0 | x_t = x]."""
+        alpha, variance = self.process.alpha(t), self.process.variance(t)
+        return expand(0.09 * alpha / (0.09 * alpha**2 + variance), x) * x
+
+
+def exact(process: Process | None = None) -> GenerativeModule:
+    """A trained module: its model is right."""
+    model = Isotropic(VP() if process is None else process)
+    module = GenerativeModule(model, None, None, sampler=DDIM(2), shape=(1, 8, 8), value_range=(-1.0, 1.0))
+    module.trained_steps = 70
+    return module
+
+
+def tabulate(folder: Path, samplers: dict[str, Sampler], module: Any = None, **options: Any) -> GenerativeModule:
+    """The test stage with Quality of 150 samples and a table."""
+    names = ("evaluations", "tolerances", "n", "seed")
+    table = SamplerTable(samplers, **{name: options.pop(name) for name in names if name in options})
+    features = options.pop("features", None) or Projection()
+    quality = Quality(features, n=150, kid_subsets=5, kid_subset_size=40, cache=str(folder.parent / "cache"))
+    module = exact() if module is None else module
+    trainer(folder, [table, quality], **options).test(module, datamodule=Digits(), verbose=False)
+    return module
+
+
+def trainer(folder: Path, callbacks: Any, **options: Any) -> Trainer:
+    """A silent trainer with these callbacks, or one, or none."""
+    callbacks = callbacks if isinstance(callbacks, list) else [] if callbacks is None else [callbacks]
     settings = {"accelerator": "cpu", "devices": 1, "logger": False, "barebones": False, **options}
     return Trainer(
         default_root_dir=folder,
-        callbacks=[] if quality is None else [quality],
+        callbacks=callbacks,
         enable_progress_bar=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -142,5 +176,14 @@ def two_ranks(folder: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
+def two_ranks_table(folder: Path) -> None:
+    """150 samples by three samplers, one of which does not fit; twice, so that the rows are found again."""
+    for _ in range(2):
+        samplers = {"ddim": DDIM(), "rk45": RK45(), "mala": MALA()}
+        tabulate(folder / "table", samplers, evaluations=[4], tolerances=[0.1], devices=2, strategy="ddp")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
 if __name__ == "__main__":
-    two_ranks(Path(sys.argv[1]))
+    {"quality": two_ranks, "table": two_ranks_table}[sys.argv[1]](Path(sys.argv[2]))

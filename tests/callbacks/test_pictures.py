@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from callbacks import Pictures, RecordLogger, grid
+from callbacks import Pictures, RecordLogger, grid, pictures
 from callbacks.drawing import strip, to_uint8
+from lightning_gen.data import Rings
 from lightning_gen.result import NonFinite
 
 
@@ -37,6 +38,24 @@ def test_points_are_drawn_and_kept_as_points(tmp_path, known, rows, make_trainer
     with np.load(tmp_path / "samples" / "samples-00000000.npz") as held:
         assert np.allclose(held["points"], module.target(100, 0).numpy())
     assert Image.open(tmp_path / "samples" / "strip-00000000.png").width >= 600
+
+
+def test_a_long_chain_of_points_is_shown_at_even_times_beside_the_data(known, make_trainer, monkeypatch):
+    """From the start to the samples, and as many points of the data: no place of the last row is empty."""
+    module, seen = known((2,), length=500), []
+    draw = pictures.scatter
+    monkeypatch.setattr(
+        pictures, "scatter", lambda panels, **options: (seen.append((panels, options)), draw(panels, **options))[1]
+    )
+    make_trainer(Pictures(points=50, strip=1)).test(module, datamodule=Rings(n=64, test_size=8), verbose=False)
+    panels, options = seen[-1]
+    names = [name for name, _ in panels]
+    assert (names[0], *names[-2:]) == ("start", "samples", "data") and len(names) % options["columns"] == 0
+    shares = [0.0, *(float(name[:-1]) / 100 for name in names[1:-2]), 1.0]
+    np.testing.assert_allclose(shares, np.linspace(0, 1, 11), atol=0.05)
+    for share, (_, points) in zip(shares, panels, strict=False):
+        np.testing.assert_allclose(points, share * module.target(50, 0), atol=0.0051)
+    assert len(panels[-1][1]) == 50 and np.linalg.norm(panels[-1][1], axis=1).max() > 1.7
 
 
 def test_samples_that_are_not_finite_stop_the_run(tmp_path, known, rows, make_trainer):

@@ -104,6 +104,8 @@ def test_every_number_carries_its_protocol(alone, digits):
         "reference_fingerprint": digits.split("train").fingerprint(),
         "n_reference": 1300,
         "sampler": {"name": "noise"},
+        "evaluations": 2.0,  # 1, 2 and 3 for the three blocks
+        "guidance": "no labels",
         "weights": "ema",
         "seed": 0,
         "block": 64,
@@ -117,7 +119,7 @@ def test_every_number_carries_its_protocol(alone, digits):
 def test_two_ranks_find_what_one_finds_and_stop_together(alone, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*command, "-m", "tests.callbacks.quality_parts", str(tmp_path)],
+        [*command, "-m", "tests.callbacks.quality_parts", "quality", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -133,6 +135,23 @@ def test_two_ranks_find_what_one_finds_and_stop_together(alone, tmp_path):
     messages = {(tmp_path / f"stopped-{rank}").read_text() for rank in (0, 1)}
     assert messages == {"samples of block 1 are not finite at step 0, rank 1: the model has diverged"}
     assert not (tmp_path / "nan" / "metrics.json").exists()
+
+
+def test_seconds_are_those_of_drawing_alone(tmp_path, digits, monkeypatch):
+    """By a clock that drawing block b moves by b + 1 seconds, and features by 100."""
+    clock = [0.0]
+    draw, extract = Noisy.draw, Projection.extract
+    monkeypatch.setattr("callbacks.quality.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr(Noisy, "draw", lambda s, b, n: (clock.__setitem__(0, clock[0] + b + 1), draw(s, b, n))[1])
+    monkeypatch.setattr(Projection, "extract", lambda s, x: (clock.__setitem__(0, clock[0] + 100), extract(s, x))[1])
+    quality = Quality(Projection(), n=150, kid_subsets=2, cache=str(tmp_path))
+    runner, module = trainer(tmp_path, quality), Noisy()
+    runner.test(module, datamodule=digits, verbose=False)
+    drawn = quality.drawn(runner, module)
+    assert drawn.seconds == pytest.approx(2 * 1000 / 64) and drawn.evaluations == 2
+    assert drawn.spread == pytest.approx((1 / 3) ** 0.5 * 1000 / 64)
+    quality.n = 64
+    assert quality.drawn(runner, module).spread is None  # of one block
 
 
 def test_samples_that_are_not_finite_give_no_number(tmp_path):

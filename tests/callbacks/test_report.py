@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from callbacks import RecordLogger, closing_table, draw_curves, read_metrics, save_samples, write_report
+from callbacks.drawing import save_png
 from callbacks.report import number
 from lightning_gen.result import Result
 
@@ -57,7 +58,18 @@ def run(tmp_path):
     save_samples(folder, "00000900", old, 0, "DDIM")
     save_samples(folder, "00001000", new, 0, "DDIM")
     draw_curves(folder)
+    (folder / "samplers.json").write_text(json.dumps(table(EVIL)))
+    for name in ("samplers.png", "samples/field-00000900.png", "samples/field-00001000.png"):
+        save_png(folder / name, np.full((4, 4, 3), len(name), np.uint8) + name.count("9"))
     return folder
+
+
+def table(name):
+    """samplers.json with one row."""
+    protocol = {"n": 90, "step": 70, "weights": "ema", "reference": "train", "data": name, "machine": name}
+    number = {"value": 12.0, "error": 0.5, "protocol": protocol}
+    row = {"sampler": name, "protocol": protocol, **dict.fromkeys(("evaluations", "fid", "kid", "seconds"), number)}
+    return {"budgets": [20], "rows": [row], "left_out": {name: name}, "held_out": {"fid": number, "kid": number}}
 
 
 def test_nothing_outside_is_asked_for_and_no_script_runs(run):
@@ -75,7 +87,9 @@ def test_nothing_outside_is_asked_for_and_no_script_runs(run):
 
 def test_what_a_user_wrote_is_text(run):
     text = Reader(write_report(run).read_text()).text
-    assert text.count(EVIL) >= 4, "in the config, a metric's name, its protocol and the record"
+    assert text.count(EVIL) >= 11, (
+        "in the config, a metric's name, its protocol, the record, and seven times the samplers"
+    )
 
 
 def test_the_newest_grid_is_shown_as_it_is_on_disk(run):
@@ -83,7 +97,16 @@ def test_the_newest_grid_is_shown_as_it_is_on_disk(run):
     files = [base64.b64decode(source.split(",")[1]) for source in sources]
     assert (run / "samples" / "grid-00001000.png").read_bytes() in files
     assert (run / "samples" / "grid-00000900.png").read_bytes() not in files
-    assert (run / "curves.png").read_bytes() in files
+    assert (run / "curves.png").read_bytes() in files and (run / "samplers.png").read_bytes() in files
+    fields = [(run / "samples" / f"field-{step}.png").read_bytes() for step in ("00000900", "00001000")]
+    assert fields[0] != fields[1] and fields[1] in files and fields[0] not in files
+
+
+def test_the_table_of_samplers_is_shown(run):
+    text = Reader(write_report(run).read_text()).text
+    assert "12.00 ± 0.50 (12)" in text and "is left out" in text
+    (run / "samplers.json").unlink()
+    assert "is left out" not in Reader(write_report(run).read_text()).text
 
 
 def test_a_number_comes_with_error_kind_unit_n_and_held_out(run):
