@@ -72,23 +72,36 @@ class RK45(ReverseDiffusion):
             level = np.exp(np.clip(log_level, end, begin))  # rounding must not leave the process
             t = process.time(torch.tensor(level**-2.0, dtype=torch.float64))
             place = state(y, float(process.alpha(t)))
-            noise = model.noise(place, instant(float(t), place))
-            return level * noise.detach().double().cpu().numpy().ravel()
+            noise = model.noise(place, instant(float(t), place)).detach().double().cpu().numpy().ravel()
+            nonlocal calls
+            calls += 1
+            if not np.isfinite(noise).all():
+                raise FloatingPointError  # SciPy would halve its step for ever
+            return level * noise
 
         begin, end = np.log(plan[0].coefficients[1]), np.log(plan[-1].coefficients[3])
         y = x.detach().double().cpu().numpy().ravel() / plan[0].coefficients[0]
-        solver = Solver(slope, begin, y, end, rtol=self.rtol, atol=self.atol)
-        dense, last = None, x
+        dense = solver = None
+        last, calls = x, 0
         for transition in plan:
             _, _, alpha, level = transition.coefficients
             goal = max(np.log(level), end)
-            while solver.t > goal and solver.status == "running":
-                message = solver.step()
-                if solver.status == "failed":
-                    raise RuntimeError(f"RK45 failed at sigma / alpha = {np.exp(solver.t):.4g}: {message}")
-                dense = solver.dense_output()
-            last = state(dense(goal), alpha)
+            try:
+                solver = solver or Solver(slope, begin, y, end, rtol=self.rtol, atol=self.atol)
+                while solver.t > goal and solver.status == "running":
+                    message = solver.step()
+                    if solver.status == "failed":
+                        raise RuntimeError(f"RK45 failed at sigma / alpha = {np.exp(solver.t):.4g}: {message}")
+                    dense = solver.dense_output()
+                last = state(dense(goal), alpha)
+            except FloatingPointError:
+                break
             yield last
-        if self.denoise:
-            yield model.denoise(last, instant(plan[-1].s, last))
-        return solver.nfev + self.denoise
+        else:
+            if self.denoise:
+                yield model.denoise(last, instant(plan[-1].s, last))
+            return calls + self.denoise
+        # The model has diverged: as with any sampler the samples say so, and who draws them stops.
+        for _ in range(len(plan) - plan.index(transition) + self.denoise):
+            yield torch.full_like(x, torch.nan)
+        return calls

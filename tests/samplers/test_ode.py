@@ -238,3 +238,31 @@ def test_levels_are_spaced_as_said():
             0,
         )
         assert len(places) == steps + 1
+
+
+class Breaking(torch.nn.Module):
+    """A network that gives NaN from its call number `after` on."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after, self.calls = after, 0
+
+    def forward(self, x, t):
+        self.calls += 1
+        return 0.1 * x if self.calls <= self.after else x * torch.nan
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 30])
+@pytest.mark.parametrize("sampler", [RK45(points=6), ProbabilityFlow(6)])
+def test_a_model_that_breaks_gives_samples_that_say_so_and_ends(sampler, after):
+    """SciPy left alone halves its step for ever where the slope is NaN."""
+    model, found = Denoiser(Breaking(after), VP()), []
+
+    def walk():
+        found.append((yield from sampler.trajectory(model, torch.ones(2, 3))))
+
+    states = list(walk())
+    assert len(states) == len(sampler.plan(model.process)) + 1
+    assert found == [model.net.calls] and model.net.calls < 100
+    assert torch.isnan(states[-1]).all() == (model.net.calls > after)
+    assert model.net.calls > after or after == 30
