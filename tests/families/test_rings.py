@@ -1,4 +1,4 @@
-"""The score that each rings experiment learns in its own 3,000 steps, against the true one."""
+"""The score that each rings experiment learns in its own steps, against the true one."""
 
 import json
 
@@ -8,10 +8,10 @@ import run as entry
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "bound"), [("sm_rings", 0.06), ("ssm_rings", 0.07), ("dsm_rings", 0.06)])
-def test_the_learned_field_is_the_true_one_to_a_few_percent(name, bound, tmp_path):
+@pytest.mark.parametrize(("name", "bound"), [("sm_rings", 0.02), ("ssm_rings", 0.02), ("dsm_rings", 0.01)])
+def test_the_learned_field_is_the_true_one_to_two_percent(name, bound, tmp_path):
     """E||s - s*||^2 / E||s*||^2 on the noised test split; four standard errors are within the bound's room."""
     words = ["logger=none", "callbacks.pictures=null", f"run={tmp_path / 'r'}"]
     assert entry.main([f"experiment={name}", *words]) == 0
     error = json.loads((tmp_path / "r" / "metrics.json").read_text())["score/relative_error/ema"]
-    assert error["value"] < bound and error["error"] < 0.01
+    assert error["value"] < bound and error["error"] < 0.002
