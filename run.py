@@ -168,7 +168,9 @@ def written(files: Iterable[Path]) -> None:
 def complete(config: Config, data: Any) -> None:
     """Write into the config what the data know, so that the stored one builds the network without them."""
     shape, value_range = list(data.shape), data.value_range
-    config["net"]["shape"] = config["module"]["shape"] = shape
+    for node in (config.get("net"), config["module"]):
+        if node:
+            node["shape"] = shape
     config["module"]["value_range"] = None if value_range is None else list(value_range)
     classes = config["module"].get("classes")
     if classes is not None and classes != data.classes:

@@ -44,10 +44,10 @@ class Root:
     def __init__(
         self,
         data: dict,
-        net: dict,
         module: dict,
         sampler: dict,
         trainer: dict,
+        net: dict | None = None,
         callbacks: dict | None = None,
         quality: dict | None = None,
         logger: dict | None = None,
@@ -266,6 +266,8 @@ def build_module(config: Config) -> Any:
     parts, faults = {}, []
     for name in ("net", "sampler"):
         reseed(config["seed"], "init")
+        if not config.get(name):  # a machine with hidden units is no network
+            continue
         try:
             parts[name] = refusing(build, config[name])
         except ConfigError as error:
@@ -299,6 +301,7 @@ def start_from(module: Any, path: Path) -> None:
     other = RunFolder.of(path)
     other.config()
     weights = {key.split(".", 1)[1]: value for key, value in averaged(other.weights(path)).items()}
+    module.started_from = str(path)
     for model in (module.model, module.averaged):
         try:
             model.load_state_dict(weights)

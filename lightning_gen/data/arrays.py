@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lightning_gen.data.base import GenerativeData, hold_out, whole
+from lightning_gen.data.base import Binarisation, GenerativeData, hold_out, whole
 from lightning_gen.data.split import Split
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ class Npz(GenerativeData):
         flip: bool = False,
         val_size: int = 0,
         value_range: Sequence[float] | None = (-1.0, 1.0),
+        binarise: Binarisation | None = None,
     ):
-        super().__init__(batch_size, seed, flip, value_range)
+        super().__init__(batch_size, seed, flip, value_range, binarise)
         self.path = Path(path)
         self.name = self.path.stem
         self.val_size = whole("val_size", val_size)

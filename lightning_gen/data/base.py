@@ -9,11 +9,12 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from lightning_gen.data.loader import OrderedLoader, TrainerEpoch, TrainLoader
+from lightning_gen.data.loader import OrderedLoader, TrainerEpoch, TrainLoader, coin
 from lightning_gen.data.split import Split
 from lightning_gen.randomness import generator
 
 SplitName = Literal["train", "val", "test"]
+Binarisation = Literal["fixed", "stochastic", "threshold"]
 
 
 def whole(key: str, value: Any, least: int = 0, most: int | None = None) -> int:
@@ -60,6 +61,10 @@ class GenerativeData(LightningDataModule, ABC):
 
     `batch_size` counts the samples of all ranks together. Making one reads nothing; `prepare_data` downloads,
     `setup` reads. Batches are dicts: x (B, ...) in model space, index (B,), and label (B,) where there are labels.
+
+    binarise makes images of 0 and 255 of them: `threshold` at 1/2; `fixed`, each pixel once by a coin of its intensity,
+    the same for every seed; `stochastic`, anew by (seed, epoch, batch, rank) to train, fixed where it is measured.
+    On the quantitative analysis of deep belief networks (Salakhutdinov & Murray, 2008) draws once, IWAE anew.
     """
 
     name: str = ""
@@ -72,8 +77,12 @@ class GenerativeData(LightningDataModule, ABC):
         seed: int = 0,
         flip: bool = False,
         value_range: Sequence[float] | None = (-1.0, 1.0),
+        binarise: Binarisation | None = None,
     ):
         super().__init__()
+        if binarise not in (None, "fixed", "stochastic", "threshold"):
+            raise ValueError(f"binarise needs fixed, stochastic, threshold or null, got {binarise}")
+        self.binarise = binarise
         # Under DDP a small validation split may leave a rank without any batch.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.batch_size = whole("batch_size", batch_size, least=1)
@@ -81,6 +90,7 @@ class GenerativeData(LightningDataModule, ABC):
         self.flip = switch("flip", flip)
         self.value_range = interval("value_range", value_range)
         self._splits: Mapping[str, Split] | None = None
+        self._trained: Split | None = None  # with its shades, where each batch is binarised
 
     @abstractmethod
     def load(self) -> Mapping[str, Split]:
@@ -89,7 +99,11 @@ class GenerativeData(LightningDataModule, ABC):
     def setup(self, stage: str | None = None) -> None:
         """Read the data, once; a trainer's stage needs a test split: Lightning skips every hook of an empty one."""
         if self._splits is None:
-            self._splits = self.load()
+            splits = self.load()
+            self._trained = splits["train"] if self.binarise == "stochastic" else None
+            if self.binarise:
+                splits = {name: self._binary(split, name) for name, split in splits.items()}
+            self._splits = splits
         if stage is not None and not len(self.split("test")):
             raise ValueError(f"the test split of {self.name} is empty, and a run is evaluated on it: set test_size > 0")
 
@@ -100,6 +114,15 @@ class GenerativeData(LightningDataModule, ABC):
         if name not in self._splits:
             raise ValueError(f"split needs one of train, val, test, got {name!r}")
         return self._splits[name]
+
+    def _binary(self, split: Split, name: str) -> Split:
+        """The split with every value 0 or 255; the same for every seed."""
+        coins = generator(0, "binarise", self.name, name)
+        parts = []
+        for start in range(0, len(split), 4096):
+            images = split.images(slice(start, start + 4096))
+            parts.append(coin(images, coins) if self.binarise != "threshold" else (images > 127).byte() * 255)
+        return Split(torch.cat(parts) if parts else split.images(slice(None)), split.labels(slice(None)))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -139,7 +162,13 @@ class GenerativeData(LightningDataModule, ABC):
                 "leave it at 0 and train on a smaller data set"
             )
         loader = TrainLoader(
-            self.split("train"), self.encode, self.batch_size, *self._place(), seed=self.seed, flip=self.flip
+            self.split("train") if self._trained is None else self._trained,
+            self.encode,
+            self.batch_size,
+            *self._place(),
+            seed=self.seed,
+            flip=self.flip,
+            binarise=self.binarise == "stochastic",
         )
         if self.trainer is not None:
             loader.set_epoch(self.trainer.current_epoch)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from lightning_gen.data.base import GenerativeData, hold_out, whole
+from lightning_gen.data.base import Binarisation, GenerativeData, hold_out, whole
 from lightning_gen.data.split import Split
 
 COUNT = 1797
@@ -29,8 +29,9 @@ class Digits(GenerativeData):
         flip: bool = False,
         val_size: int = 137,
         value_range: Sequence[float] | None = (-1.0, 1.0),
+        binarise: Binarisation | None = None,
     ):
-        super().__init__(batch_size, seed, flip, value_range)
+        super().__init__(batch_size, seed, flip, value_range, binarise)
         self.val_size = whole("val_size", val_size, most=COUNT - TEST - 1)
 
     def load(self) -> Mapping[str, Split]:

@@ -10,6 +10,12 @@ from lightning_gen.data.split import Split
 from lightning_gen.randomness import generator
 
 
+def coin(images: Tensor, generator: torch.Generator) -> Tensor:
+    """255 with probability image / 255, else 0, of uint8 images on any device; the coins are the CPU's."""
+    draw = torch.rand(images.shape, generator=generator).to(images.device, non_blocking=True)
+    return (draw * 255 < images).byte() * 255
+
+
 class OrderedLoader:
     """Every row once, in the order of the split: exactly N rows over all ranks, none repeated to fill up.
 
@@ -94,6 +100,7 @@ class TrainLoader(OrderedLoader):
         seed: int = 0,
         flip: bool = False,
         epoch: int = 0,
+        binarise: bool = False,
     ):
         if len(split) < batch_size:
             raise ValueError(
@@ -108,6 +115,7 @@ class TrainLoader(OrderedLoader):
         super().__init__(split, encode, batch_size, rank, world, device)
         self.seed = seed
         self.flip = flip
+        self.binarise = binarise
         self.epoch = epoch
         self.batch = 0
         # Lightning looks for set_epoch on a loader's `sampler`, never on the loader.
@@ -130,6 +138,8 @@ class TrainLoader(OrderedLoader):
         indices = [self._indices(order, batch) for batch in batches]
         for batch, index, rows in zip(batches, indices, self.split.stream(indices), strict=True):
             rows = self._flip(rows.to(self.device, non_blocking=True), epoch, batch)
+            if self.binarise:
+                rows = coin(rows, generator(self.seed, "binarise", epoch, batch, self.rank))
             # Counted before the yield: whoever saves now has this batch in hand and needs the next.
             self.batch = batch + 1
             yield self._batch(index, rows)

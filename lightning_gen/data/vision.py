@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_gen.data.base import GenerativeData, hold_out, switch, whole
+from lightning_gen.data.base import Binarisation, GenerativeData, hold_out, switch, whole
 from lightning_gen.data.split import Split
 
 
@@ -33,8 +33,9 @@ class VisionData(GenerativeData):
         pad: int,
         download: bool,
         value_range: Sequence[float] | None,
+        binarise: Binarisation | None = None,
     ):
-        super().__init__(batch_size, seed, flip, value_range)
+        super().__init__(batch_size, seed, flip, value_range, binarise)
         self.root = Path(root)
         self.val_size = whole("val_size", val_size, most=self.total - 1)
         self.pad = whole("pad", pad)
@@ -126,8 +127,9 @@ class MNIST(VisionData):
         pad: int = 0,
         download: bool = True,
         value_range: Sequence[float] | None = (-1.0, 1.0),
+        binarise: Binarisation | None = None,
     ):
-        super().__init__(root, batch_size, seed, flip, val_size, pad, download, value_range)
+        super().__init__(root, batch_size, seed, flip, val_size, pad, download, value_range, binarise)
         self._shape = (1, 28 + 2 * pad, 28 + 2 * pad)
 
 
@@ -151,8 +153,9 @@ class FashionMNIST(MNIST):
         pad: int = 0,
         download: bool = True,
         value_range: Sequence[float] | None = (-1.0, 1.0),
+        binarise: Binarisation | None = None,
     ):
-        super().__init__(root, batch_size, seed, flip, val_size, pad, download, value_range)
+        super().__init__(root, batch_size, seed, flip, val_size, pad, download, value_range, binarise)
 
 
 class CIFAR10(VisionData):

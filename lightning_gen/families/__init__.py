@@ -2,9 +2,21 @@
 
 from lightning_gen.families.base import GenerativeModule
 from lightning_gen.families.ddpm import DDPM
+from lightning_gen.families.ebm import EBM
 from lightning_gen.families.edm import EDM
 from lightning_gen.families.ncsn import NCSN
+from lightning_gen.families.rbm import RBM, GaussianBernoulliRBM
 from lightning_gen.families.score_matching import ScoreMatching
 from lightning_gen.families.sde import ScoreSDE
 
-__all__ = ["DDPM", "EDM", "NCSN", "GenerativeModule", "ScoreMatching", "ScoreSDE"]
+__all__ = [
+    "DDPM",
+    "EBM",
+    "EDM",
+    "NCSN",
+    "RBM",
+    "GaussianBernoulliRBM",
+    "GenerativeModule",
+    "ScoreMatching",
+    "ScoreSDE",
+]

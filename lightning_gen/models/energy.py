@@ -35,6 +35,10 @@ class EnergyModel(ScoreModel):
             (gradient,) = torch.autograd.grad(self.energy(place).sum(), place, create_graph=graph)
         return -gradient
 
+    def normalisable(self) -> str:
+        """Why exp(-E) may not be integrable, so that no likelihood exists; empty: it is."""
+        return "nothing is known of its growth"
+
     def noise(self, x: Tensor, t: Tensor) -> Tensor:
         """-sigma score, (B, ...): through denoise the digits of a small sigma would be lost."""
         return -expand(self.process.sigma(t), x) * self.score(x, t)
@@ -63,13 +67,20 @@ def norm(x: Tensor, f: Tensor) -> Tensor:
     return 0.5 * f.flatten(1).square().sum(1)
 
 
-READOUTS = {"product": product, "reconstruction": reconstruction, "norm": norm}
+def scalar(x: Tensor, f: Tensor) -> Tensor:
+    """E = f, (B,), of a network that gives one number a sample."""
+    return f
+
+
+READOUTS = {"scalar": scalar, "product": product, "reconstruction": reconstruction, "norm": norm}
 
 
 class EnergyNetwork(EnergyModel):
-    """E(x) = readout(x, f(x)) + 1/2 ||x||^2 / confine^2 of a network f that gives something like x.
+    """E(x) = readout(x, f(x)) + 1/2 ||x||^2 / confine^2 of a network f that gives something like x, or a scalar.
 
-    `confine`, where it is given, makes exp(-E) integrable for every readout that is bounded below.
+    `confine`, where it is given, makes exp(-E) integrable for every readout that is bounded below, and for a network
+    that cannot outgrow it: `normalisable` says so. With `constant` a number is learned that is added to E, for losses
+    that learn log Z with it.
     Learning Energy-Based Models in High-Dimensional Spaces with Multi-scale Denoising Score Matching
     (Li et al., 2019), https://arxiv.org/abs/1910.07762; Salimans & Ho (2021), https://openreview.net/forum?id=9AS-TF2jRNb
     """
@@ -78,8 +89,9 @@ class EnergyNetwork(EnergyModel):
         self,
         net: nn.Module,
         process: Process | None = None,
-        readout: Literal["product", "reconstruction", "norm"] = "reconstruction",
+        readout: Literal["product", "reconstruction", "norm", "scalar"] = "reconstruction",
         confine: float | None = None,
+        constant: bool = False,
     ) -> None:
         super().__init__(Clean() if process is None else process)
         if readout not in READOUTS:
@@ -87,9 +99,52 @@ class EnergyNetwork(EnergyModel):
         if confine is not None and not confine > 0:
             raise ValueError(f"EnergyNetwork needs confine > 0, or null for no confining term, got {confine}")
         self.net, self.readout, self.confine = net, readout, confine
+        self.constant = nn.Parameter(torch.zeros(())) if constant else None
 
     def energy(self, x: Tensor) -> Tensor:
         """E(x), nats, (B,)."""
         f = self.call(self.net, x, torch.zeros((), device=x.device, dtype=x.dtype))
+        if (f.ndim == 1) != (self.readout == "scalar"):
+            name = type(self.net).__name__
+            raise ValueError(
+                f"readout is {self.readout}, and {name} gives {'one number' if f.ndim == 1 else 'something like x'}: "
+                f"choose {'scalar' if f.ndim == 1 else 'product, reconstruction or norm'}"
+            )
         energy = READOUTS[self.readout](x, f)
-        return energy if self.confine is None else energy + norm(x, x / self.confine)
+        energy = energy if self.confine is None else energy + norm(x, x / self.confine)
+        return energy if self.constant is None else energy + self.constant
+
+    def normalisable(self) -> str:
+        """Why exp(-E) may not be integrable; empty: it is, for any weights."""
+        if self.confine is None:
+            return "it has no confining term: give module.confine a length"
+        growth = getattr(self.net, "growth", None)  # "bounded": |f| < C; "linear": |f| < C (1 + |x|)
+        if self.readout in ("reconstruction", "norm") or growth == "bounded":
+            return ""
+        if self.readout == "scalar" and growth == "linear":
+            return ""
+        return (
+            f"{type(self.net).__name__} by the readout {self.readout} may outgrow its confining term: "
+            "choose the readout reconstruction or norm"
+        )
+
+
+class SumOfEnergies(EnergyModel):
+    """E(x) = sum_k E_k(x): the product of the densities, where all of them hold at once.
+
+    Compositional visual generation with energy-based models (Du, Li & Mordatch, 2020), https://arxiv.org/abs/2004.06030
+    """
+
+    def __init__(self, *parts: EnergyModel) -> None:
+        super().__init__(Clean())
+        if len(parts) < 2:
+            raise ValueError(f"SumOfEnergies needs at least 2 energies, got {len(parts)}")
+        self.parts = nn.ModuleList(parts)
+
+    def energy(self, x: Tensor) -> Tensor:
+        """E(x), nats, (B,)."""
+        return sum(part.energy(x) for part in self.parts)
+
+    def normalisable(self) -> str:
+        """Why exp(-E) may not be integrable; empty: it is."""
+        return next((why for part in self.parts if (why := part.normalisable())), "")

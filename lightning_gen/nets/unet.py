@@ -23,6 +23,8 @@ class UNet(nn.Module):
     and PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517.
     """
 
+    growth = "bounded"  # for any x: the last convolution follows a normalisation
+
     def __init__(
         self,
         shape: Sequence[int],

@@ -3,12 +3,15 @@
 from lightning_gen.samplers.adaptive import RK45
 from lightning_gen.samplers.base import Denoising, ReverseDiffusion, Sampler, Transition
 from lightning_gen.samplers.diffusion import DDIM, Ancestral
+from lightning_gen.samplers.gibbs import Gibbs, GibbsLangevin
+from lightning_gen.samplers.hmc import HMC
 from lightning_gen.samplers.mcmc import MALA, AnnealedLangevin, Langevin
 from lightning_gen.samplers.ode import DPMSolver, EDMHeun, ProbabilityFlow
 from lightning_gen.samplers.sde import EulerMaruyama, PredictorCorrector
 
 __all__ = [
     "DDIM",
+    "HMC",
     "MALA",
     "RK45",
     "Ancestral",
@@ -17,6 +20,8 @@ __all__ = [
     "Denoising",
     "EDMHeun",
     "EulerMaruyama",
+    "Gibbs",
+    "GibbsLangevin",
     "Langevin",
     "PredictorCorrector",
     "ProbabilityFlow",

@@ -32,6 +32,7 @@ class Sampler(ABC):
     """One loop for all: a start, then step after step along `plan`, made once in float64 on the host."""
 
     model_type: type[ScoreModel] = ScoreModel
+    discrete = False  # whether it moves between 0 and 1, where a density has no score
 
     def check(self, model: ScoreModel) -> None:
         """Raise TypeError or ValueError, in one sentence, for a model or process that this sampler cannot use."""
@@ -40,6 +41,8 @@ class Sampler(ABC):
                 f"sampler {type(self).__name__} needs a {self.model_type.__name__}, got {type(model).__name__}: "
                 f"choose a sampler that is made for {type(model).__name__}"
             )
+        if getattr(model, "binary", False) and not self.discrete:
+            raise TypeError(f"sampler {type(self).__name__} follows a score, and binary units have none: choose gibbs")
 
     @abstractmethod
     def plan(self, process: Process) -> Sequence[Transition]:

@@ -43,9 +43,10 @@ class MarkovChain(Sampler):
         return self.spread * (2 * torch.rand(shape, generator=generator, device=device) - 1)
 
     def check(self, model: ScoreModel) -> None:
-        """Refuse the prior of a model of clean data: it is a point."""
+        """Refuse the prior of a model of clean data, where it has none of its own: it is a point."""
         super().check(model)
-        if self.start_law == "prior" and model.process.prior_sigma == 0:
+        own = type(model).prior is not ScoreModel.prior
+        if self.start_law == "prior" and model.process.prior_sigma == 0 and not own:
             raise ValueError("sampler.start is prior, and a model of clean data has none: choose normal or uniform")
 
 
@@ -56,12 +57,19 @@ def at_least_one(name: str, **values: float) -> None:
             raise ValueError(f"{name} needs {key} >= 1, got {value}")
 
 
+def warm(name: str, temperature: float) -> None:
+    """Raise ValueError unless the temperature is above 0."""
+    if not temperature > 0:
+        raise ValueError(f"{name} needs temperature > 0 (1: the model's own density), got {temperature}")
+
+
 class Langevin(MarkovChain):
     """Unadjusted Langevin at one time t of the process, by default the data's own density.
 
     convention `eta` is x + eta s + sqrt(2 eta) z, `epsilon` is x + (eps / 2) s + sqrt(eps) z with eps = 2 eta, as in
     Song's papers. At noise level sigma(t) the chain reaches the noised density; `denoise` takes the noise out once, by
-    Tweedie's formula. Roberts & Tweedie (1996), https://doi.org/10.2307/3318418
+    Tweedie's formula. At a `temperature` T the noise is sqrt(T) times as long, and the chain's law is p^(1/T).
+    Roberts & Tweedie (1996), https://doi.org/10.2307/3318418
     """
 
     def __init__(
@@ -73,8 +81,10 @@ class Langevin(MarkovChain):
         denoise: bool = False,
         start: Start = "normal",
         spread: float = 1.0,
+        temperature: float = 1.0,
     ) -> None:
         at_least_one("Langevin", steps=steps)
+        warm("Langevin", temperature)
         if not step_size > 0 or convention not in ("eta", "epsilon") or not 0 <= t <= 1:
             raise ValueError(
                 f"Langevin needs step_size > 0, convention eta or epsilon, 0 <= t <= 1, "
@@ -82,6 +92,7 @@ class Langevin(MarkovChain):
             )
         self.begin(start, spread)
         self.steps, self.step_size, self.convention, self.t, self.denoise = steps, step_size, convention, t, denoise
+        self.temperature = temperature
 
     def check(self, model: ScoreModel) -> None:
         """Refuse to denoise what has no noise, and a time at which a noised model has lost noise and score."""
@@ -96,7 +107,7 @@ class Langevin(MarkovChain):
     def plan(self, process: Process) -> list[Transition]:
         """The factors of the score and of fresh noise, the same at every step."""
         eta = self.step_size if self.convention == "eta" else self.step_size / 2
-        move = Transition(self.t, self.t, (eta, math.sqrt(2 * eta)))
+        move = Transition(self.t, self.t, (eta, math.sqrt(2 * eta * self.temperature)))
         return [move] * self.steps + [Denoising(self.t, self.t)] * self.denoise
 
     def step(
@@ -108,9 +119,9 @@ class Langevin(MarkovChain):
 
 
 class MALA(MarkovChain):
-    """Langevin proposals x' = x + eta s(x) + sqrt(2 eta) z, accepted with min(1, p(x') q(x|x') / p(x) q(x'|x)).
+    """Langevin proposals x' = x + eta s(x) + sqrt(2 eta T) z, accepted with min(1, p(x') q(x|x') / p(x) q(x'|x)).
 
-    The density of an energy is left exactly invariant, at temperature 1, for any step. The carry is (energy, score,
+    The density exp(-E / T), T the temperature, is left exactly invariant for any step. The carry is (energy, score,
     share of accepted proposals so far, (B,), steps); all of it stays on the device.
     Roberts & Tweedie (1996), https://doi.org/10.2307/3318418
     """
@@ -118,17 +129,23 @@ class MALA(MarkovChain):
     model_type = EnergyModel
 
     def __init__(
-        self, steps: int = 1000, step_size: float = 1e-2, start: Start = "normal", spread: float = 1.0
+        self,
+        steps: int = 1000,
+        step_size: float = 1e-2,
+        start: Start = "normal",
+        spread: float = 1.0,
+        temperature: float = 1.0,
     ) -> None:
         at_least_one("MALA", steps=steps)
+        warm("MALA", temperature)
         if not step_size > 0:
             raise ValueError(f"MALA needs step_size > 0, got {step_size}")
         self.begin(start, spread)
-        self.steps, self.step_size = steps, step_size
+        self.steps, self.step_size, self.temperature = steps, step_size, temperature
 
     def plan(self, process: Process) -> list[Transition]:
-        """eta and sqrt(2 eta); the first step also looks at where it stands."""
-        row = (self.step_size, math.sqrt(2 * self.step_size))
+        """eta and sqrt(2 eta T); the first step also looks at where it stands."""
+        row = (self.step_size, math.sqrt(2 * self.step_size * self.temperature))
         return [Transition(0.0, 0.0, row, 2 if i == 0 else 1) for i in range(self.steps)]
 
     def step(
@@ -142,8 +159,8 @@ class MALA(MarkovChain):
             z = noise_like(x, generator)
             proposal = x + eta * score + spread * z
             new_energy, new_score = model.energy_and_score(proposal)
-            back = (x - proposal - eta * new_score).flatten(1).square().sum(1) / (4 * eta)
-            log_ratio = energy - new_energy - back + 0.5 * z.flatten(1).square().sum(1)
+            back = (x - proposal - eta * new_score).flatten(1).square().sum(1) / (2 * spread**2)
+            log_ratio = (energy - new_energy) / self.temperature - back + 0.5 * z.flatten(1).square().sum(1)
         u = torch.rand(len(x), generator=generator, device=x.device, dtype=log_ratio.dtype)
         accept = u.log() < log_ratio  # a proposal that is not finite is not taken
         wide = accept.reshape(-1, *[1] * (x.ndim - 1))

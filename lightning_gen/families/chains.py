@@ -1,0 +1,51 @@
+"""What the families with Markov chains in training share: a start from the data, and chains that outlive a kill."""
+
+from typing import Any
+
+import torch
+
+from lightning_gen.families.base import GenerativeModule
+
+
+class Chains(GenerativeModule):
+    """GenerativeModule whose loss may keep chains; they stand in the checkpoint, all ranks' of them."""
+
+    def begin(self, data: Any) -> None:
+        """Set, before the first step of a new run, what the data say."""
+
+    def refuse(self, data: Any) -> None:
+        """Raise ValueError for data that the model does not fit."""
+
+    def setup(self, stage: str) -> None:
+        """Look at the data before training."""
+        data = self.trainer.datamodule
+        if data is not None:
+            self.refuse(data)
+        if stage == "fit" and data is not None and self.fresh:
+            self.begin(data)
+            if self.ema is not None:
+                self.ema.load_state_dict(self.model.state_dict())
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing has set the weights: no step, no other run's (init)."""
+        return not getattr(self, "started_from", None)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Every rank's chains, (ranks, n, ...)."""
+        chains = getattr(self.loss, "chains", None)
+        if chains is not None:
+            gathered = self.trainer.strategy.all_gather(chains)
+            checkpoint["chains"] = gathered.view(self.trainer.world_size, *chains.shape).cpu()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """This rank's chains; ValueError where they were another number of ranks'."""
+        chains = checkpoint.get("chains")
+        if chains is None:
+            return
+        if len(chains) != self.trainer.world_size:
+            raise ValueError(
+                f"the checkpoint holds the persistent chains of {len(chains)} ranks, and this run has "
+                f"{self.trainer.world_size}: resume with {len(chains)}, or start a new run from it with init="
+            )
+        self.loss.chains = torch.as_tensor(chains[self.trainer.global_rank]).to(self.device)

@@ -1,0 +1,115 @@
+"""Restricted Boltzmann machines as recipes: contrastive divergence of a binary, or of a Gaussian-Bernoulli machine."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from lightning_gen import models
+from lightning_gen.families.chains import Chains
+from lightning_gen.losses import ContrastiveDivergence
+from lightning_gen.samplers import Gibbs, Sampler
+
+
+class RBM(Chains):
+    """A binary machine of `hidden` units by CD-k, modified CD or persistent CD (`start` data, noise, persistent).
+
+    Data are 0 or 1: data.binarise. visible_bias `data` starts b at log p / (1 - p) of the training data's means
+    (Hinton, 2012, section 8). `options` are GenerativeModule's.
+    Training products of experts (Hinton, 2002), https://doi.org/10.1162/089976602760128018
+    """
+
+    def __init__(
+        self,
+        optimizer: Callable,
+        shape: Sequence[int],
+        hidden: int = 500,
+        k: int = 1,
+        start: Literal["data", "noise", "persistent"] = "data",
+        chains: int | None = None,
+        restart: float = 0.0,
+        centred: bool = False,
+        shift: float = 0.01,
+        weight_decay: float = 0.0,
+        visible_bias: Literal["data", "zero"] = "data",
+        std: float = 0.01,
+        **options: Any,
+    ) -> None:
+        if visible_bias not in ("data", "zero"):
+            raise ValueError(f"module.visible_bias is {visible_bias}: choose data or zero")
+        model = models.RBM(shape, hidden, std, centred, shift)
+        loss = ContrastiveDivergence(Gibbs(k), start, chains, restart, weight_decay=weight_decay)
+        super().__init__(model=model, loss=loss, optimizer=optimizer, shape=shape, **options)
+        self.visible_bias = visible_bias
+
+    @torch.no_grad()
+    def begin(self, data: Any) -> None:
+        """Set visible biases and offsets from the means of the training data."""
+        mean = means(data)[0]
+        if self.visible_bias == "data":
+            self.model.b.copy_(torch.logit(mean.clamp(0.01, 0.99)))
+        if self.model.centred:
+            self.model.offset_v.copy_(mean)
+
+    def refuse(self, data: Any) -> None:
+        """Raise ValueError for data that are not binary."""
+        if getattr(data, "binarise", None) is None or data.value_range != (0.0, 1.0):
+            raise ValueError(
+                f"an RBM's units are binary, and {data.name} has values in {data.value_range} of 256 levels: "
+                "set data.binarise to fixed, stochastic or threshold, and data.value_range to [0.0, 1.0]"
+            )
+
+    def transform(self, v: Tensor) -> Tensor:
+        """The representation p(h=1|v) by the averaged model, (B, hidden), of data v (B, *shape)."""
+        return self.averaged.hidden(v)
+
+
+class GaussianBernoulliRBM(Chains):
+    """A machine with real visible units of learned variance, by contrastive divergence along `chain` (null: Gibbs(k)).
+
+    Data should be standardised: data.value_range of mean 0 and variance 1. mu starts at the data's means, the variance
+    at `variance`. `options` are GenerativeModule's.
+    Gaussian-Bernoulli RBMs without tears (Liao et al., 2022), https://arxiv.org/abs/2210.10318
+    """
+
+    def __init__(
+        self,
+        optimizer: Callable,
+        shape: Sequence[int],
+        hidden: int = 500,
+        k: int = 1,
+        chain: Sampler | None = None,
+        start: Literal["data", "noise", "persistent"] = "data",
+        chains: int | None = None,
+        restart: float = 0.0,
+        weight_decay: float = 0.0,
+        variance: float = 1.0,
+        learn_variance: bool = True,
+        std: float = 0.01,
+        **options: Any,
+    ) -> None:
+        model = models.GaussianBernoulliRBM(shape, hidden, std, variance, learn_variance)
+        sampler = Gibbs(k) if chain is None else chain
+        sampler.check(model)
+        loss = ContrastiveDivergence(sampler, start, chains, restart, weight_decay=weight_decay)
+        super().__init__(model=model, loss=loss, optimizer=optimizer, shape=shape, **options)
+
+    @torch.no_grad()
+    def begin(self, data: Any) -> None:
+        """Set mu from the means of the training data."""
+        self.model.mu.copy_(means(data)[0])
+
+    def transform(self, v: Tensor) -> Tensor:
+        """The representation p(h=1|v) by the averaged model, (B, hidden), of data v (B, *shape)."""
+        return self.averaged.hidden(v)
+
+
+def means(data: Any) -> tuple[Tensor, Tensor]:
+    """Mean and variance of every visible unit over the training split in model space, float64, (D,) each."""
+    split, total, squares = data.split("train"), 0.0, 0.0
+    for start in range(0, len(split), 4096):
+        rows = data.encode(split.take(slice(start, start + 4096))).flatten(1).double()
+        total, squares = total + rows.sum(0), squares + rows.square().sum(0)
+    mean = total / len(split)
+    return mean, squares / len(split) - mean.square()

@@ -1,0 +1,75 @@
+"""A residual network that gives one number an image: the energy of IGEBM."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+
+class ResNetEnergy(nn.Module):
+    """3x3 convolutions in residual blocks, halved in size between levels, summed over pixels -> (B,).
+
+    No normalisation layer and swish throughout: energies are differentiated twice, and f grows at most linearly in
+    |x|. With `spectral` every weight is divided by its largest singular value. Time and label are not used.
+    Implicit generation and modeling with EBMs (Du & Mordatch, 2019), https://arxiv.org/abs/1903.08689, appendix A.9;
+    swish for its leaky ReLU as in Nijkamp et al. (2020), whose kinks would leave score matching without a trace.
+    """
+
+    growth = "linear"
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        channels: int = 128,
+        multipliers: Sequence[int] = (1, 2, 2),
+        blocks: int = 2,
+        spectral: bool = False,
+    ) -> None:
+        super().__init__()
+        if len(shape) != 3 or channels < 1 or blocks < 1 or not multipliers or min(multipliers) < 1:
+            raise ValueError(
+                f"ResNetEnergy needs shape (C, H, W), channels, blocks and multipliers >= 1; "
+                f"got {tuple(shape)}, {channels}, {blocks}, {tuple(multipliers)}"
+            )
+        least = 2 ** (len(multipliers) - 1)
+        if shape[1] < least or shape[2] < least:
+            raise ValueError(
+                f"net.multipliers has {len(multipliers)} levels, more than {shape[1]}x{shape[2]} can be halved to: "
+                "give fewer"
+            )
+
+        def norm(layer: nn.Module) -> nn.Module:
+            nn.init.zeros_(layer.bias)
+            return spectral_norm(layer) if spectral else layer
+
+        widths = [channels * m for m in multipliers]
+        self.classes = None
+        self.first = norm(nn.Conv2d(shape[0], widths[0], 3, padding=1))
+        self.levels = nn.ModuleList()
+        before = widths[0]
+        for width in widths:
+            level = nn.ModuleList()
+            for _ in range(blocks):
+                skip = nn.Identity() if before == width else norm(nn.Conv2d(before, width, 1))
+                level.append(
+                    nn.ModuleList(
+                        [
+                            norm(nn.Conv2d(before, width, 3, padding=1)),
+                            norm(nn.Conv2d(width, width, 3, padding=1)),
+                            skip,
+                        ]
+                    )
+                )
+                before = width
+            self.levels.append(level)
+        self.last = norm(nn.Linear(before, 1))
+
+    def forward(self, x: Tensor, t: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+        """f(x), (B,), of images (B, C, H, W)."""
+        h = self.first(x)
+        for number, level in enumerate(self.levels):
+            h = F.avg_pool2d(h, 2) if number else h
+            for one, two, skip in level:
+                h = skip(h) + two(F.silu(one(F.silu(h))))
+        return self.last(F.silu(h).sum((2, 3))).squeeze(1)

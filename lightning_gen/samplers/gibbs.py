@@ -1,0 +1,101 @@
+"""Block Gibbs sampling of machines with hidden units, and Gibbs-Langevin, its relative for real visible units."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_gen.models.rbm import GaussianBernoulliRBM, HiddenUnits, bernoulli
+from lightning_gen.process import Process
+from lightning_gen.samplers.base import Sampler, Transition, noise_like
+from lightning_gen.samplers.mcmc import MarkovChain, Start, at_least_one
+
+
+class Gibbs(Sampler):
+    """h ~ p(h|v), then v ~ p(v|h), `steps` times: p(v, h) is left exactly invariant.
+
+    With `mean` the last sweep gives E[v|h] in place of a draw: what pictures of a machine show, no sample of it.
+    Chains begin at the model's prior: fair coins, or N(mu, sigma^2). The carry is the hidden units' field at v.
+    Training products of experts (Hinton, 2002), https://doi.org/10.1162/089976602760128018
+    """
+
+    model_type = HiddenUnits
+    discrete = True
+
+    def __init__(self, steps: int = 1000, mean: bool = False) -> None:
+        at_least_one("Gibbs", steps=steps)
+        self.steps, self.mean = steps, mean
+
+    def plan(self, process: Process) -> list[Transition]:
+        """Sweeps that all look alike, but for a last one by the mean."""
+        draw, mean = Transition(0.0, 0.0, (1.0,)), Transition(0.0, 0.0, (0.0,))
+        return [draw] * (self.steps - self.mean) + [mean] * self.mean
+
+    def step(
+        self, model: HiddenUnits, x: Tensor, transition: Transition, carry: Any, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """One sweep, (B, ...), and the field where it ends, (B, H)."""
+        field = model.field(x) if carry is None else carry
+        h = bernoulli(field.sigmoid(), generator)
+        x = model.sample_visible(h, generator) if transition.coefficients[0] else model.visible(h)
+        return x, model.field(x)
+
+
+class GibbsLangevin(MarkovChain):
+    """h ~ p(h|v), then `inner` Langevin steps of size eta towards p(v|h) = N(m, sigma^2): a warm start that mixes.
+
+    v <- v + (eta / sigma^2)(m - v) + sqrt(2 eta) z is an autoregression, so `inner` steps are one Gaussian draw, by
+    which they are made here: mean m + r^inner (v - m) with r = 1 - eta / sigma^2, and the variance
+    2 eta (1 - r^(2 inner)) / (1 - r^2). As inner grows at small eta this becomes Gibbs; at finite eta the variance of
+    v given h comes out as sigma^2 / (1 - eta / (2 sigma^2)), as with any unadjusted Langevin. `relative` gives eta in
+    units of each sigma^2. Liao et al. (2022), algorithm 2 without its Metropolis step, https://arxiv.org/abs/2210.10318
+    """
+
+    model_type = GaussianBernoulliRBM
+
+    def __init__(
+        self,
+        steps: int = 100,
+        inner: int = 10,
+        step_size: float = 0.1,
+        relative: bool = True,
+        mean: bool = False,
+        start: Start = "prior",
+        spread: float = 1.0,
+    ) -> None:
+        at_least_one("GibbsLangevin", steps=steps, inner=inner)
+        if not step_size > 0 or (relative and not step_size < 2):
+            raise ValueError(f"GibbsLangevin needs 0 < step_size (< 2 sigma^2, where it diverges), got {step_size}")
+        self.begin(start, spread)
+        self.steps, self.inner, self.step_size, self.relative, self.mean = steps, inner, step_size, relative, mean
+
+    def plan(self, process: Process) -> list[Transition]:
+        """Sweeps that all look alike, but for a last one by the mean."""
+        draw, mean = Transition(0.0, 0.0, (1.0,)), Transition(0.0, 0.0, (0.0,))
+        return [draw] * (self.steps - self.mean) + [mean] * self.mean
+
+    def step(
+        self,
+        model: GaussianBernoulliRBM,
+        x: Tensor,
+        transition: Transition,
+        carry: Any,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor]:
+        """One sweep, (B, ...), and the field where it ends, (B, H)."""
+        field = model.field(x) if carry is None else carry
+        mean = model.visible(bernoulli(field.sigmoid(), generator))
+        if transition.coefficients[0]:
+            factor, variance = self.moments(model)
+            x = mean + factor * (x - mean) + variance.sqrt() * noise_like(x, generator)
+        else:
+            x = mean
+        return x, model.field(x)
+
+    def moments(self, model: GaussianBernoulliRBM) -> tuple[Tensor, Tensor]:
+        """r^inner, and the variance that `inner` steps add, each of the visible shape."""
+        variance = model.variance.view(model.shape)
+        eta = self.step_size * variance if self.relative else torch.full_like(variance, self.step_size)
+        ratio = 1 - eta / variance
+        added = 2 * eta * (1 - ratio.pow(2 * self.inner)) / (1 - ratio.square())
+        return ratio.pow(self.inner), added

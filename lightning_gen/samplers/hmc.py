@@ -1,0 +1,65 @@
+"""Hamiltonian Monte Carlo: long proposals along the energy's own dynamics, accepted or not."""
+
+import torch
+from torch import Tensor
+
+from lightning_gen.models import EnergyModel
+from lightning_gen.process import Process
+from lightning_gen.samplers.base import Transition, noise_like
+from lightning_gen.samplers.mcmc import MarkovChain, Start, at_least_one, warm
+
+
+class HMC(MarkovChain):
+    """`leapfrogs` steps of size `step_size` of x' = p, p' = -grad E(x) / T from p ~ N(0, I), then Metropolis' test.
+
+    The density exp(-E / T), T the temperature, is left exactly invariant for any step. The carry is (energy, score,
+    share of accepted proposals so far, (B,), proposals); all of it stays on the device.
+    MCMC using Hamiltonian dynamics (Neal, 2011), https://arxiv.org/abs/1206.1901, section 3
+    """
+
+    model_type = EnergyModel
+
+    def __init__(
+        self,
+        steps: int = 100,
+        step_size: float = 0.1,
+        leapfrogs: int = 10,
+        start: Start = "normal",
+        spread: float = 1.0,
+        temperature: float = 1.0,
+    ) -> None:
+        at_least_one("HMC", steps=steps, leapfrogs=leapfrogs)
+        warm("HMC", temperature)
+        if not step_size > 0:
+            raise ValueError(f"HMC needs step_size > 0, got {step_size}")
+        self.begin(start, spread)
+        self.steps, self.step_size, self.leapfrogs, self.temperature = steps, step_size, leapfrogs, temperature
+
+    def plan(self, process: Process) -> list[Transition]:
+        """The step and the temperature; the first proposal also looks at where it stands."""
+        row = (self.step_size, self.temperature)
+        return [Transition(0.0, 0.0, row, self.leapfrogs + (i == 0)) for i in range(self.steps)]
+
+    def step(
+        self, model: EnergyModel, x: Tensor, transition: Transition, carry: tuple, generator: torch.Generator | None
+    ) -> tuple[Tensor, tuple]:
+        """One proposal, taken or not, for each chain, (B, ...)."""
+        size, temperature = transition.coefficients
+        # Half precision would lose the differences of energies that the test is made of.
+        with torch.autocast(x.device.type, enabled=False):
+            energy, score, share, n = carry or (*model.energy_and_score(x), torch.zeros(len(x), device=x.device), 0)
+            momentum = noise_like(x, generator)
+            kinetic = 0.5 * momentum.flatten(1).square().sum(1)
+            place, momentum = x, momentum + 0.5 * size / temperature * score
+            for i in range(self.leapfrogs):
+                place = place + size * momentum
+                new_energy, new_score = model.energy_and_score(place)
+                momentum = momentum + (0.5 if i == self.leapfrogs - 1 else 1.0) * size / temperature * new_score
+            new_kinetic = 0.5 * momentum.flatten(1).square().sum(1)
+            log_ratio = (energy - new_energy) / temperature + kinetic - new_kinetic
+        u = torch.rand(len(x), generator=generator, device=x.device, dtype=log_ratio.dtype)
+        accept = u.log() < log_ratio  # a proposal that is not finite is not taken
+        wide = accept.reshape(-1, *[1] * (x.ndim - 1))
+        share = share + (accept.to(share.dtype) - share) / (n + 1)
+        energy = torch.where(accept, new_energy, energy)
+        return torch.where(wide, place, x), (energy, torch.where(wide, new_score, score), share, n + 1)
