@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for readers of the source: editors, and the check of configs
+    from callbacks.ais import AnnealedImportance
     from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
     from callbacks.curves import Curves, draw_curves
     from callbacks.drawing import grid, save_samples, strip
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from callbacks.wandb import Wandb
 
 _HOME = {
+    "ais": ("AnnealedImportance",),
     "checkpoints": ("AtomicCheckpointIO", "Checkpoints"),
     "curves": ("Curves", "draw_curves"),
     "drawing": ("grid", "save_samples", "strip"),
@@ -39,6 +41,7 @@ _HOME = {
     "wandb": ("Wandb",),
 }
 __all__ = [
+    "AnnealedImportance",
     "AtomicCheckpointIO",
     "Checkpoints",
     "Curves",

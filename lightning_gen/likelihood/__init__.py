@@ -1,7 +1,30 @@
-"""How probable a model finds data: the diffusion's variational bound, and the density along the probability flow."""
+"""How probable a model finds data: the diffusion's variational bound, the density along the probability flow, AIS."""
 
+from lightning_gen.likelihood.ais import (
+    EnergyPath,
+    GaussianPath,
+    Partition,
+    RBMPath,
+    exact_samples,
+    log_weights,
+    partition,
+    temperatures,
+)
 from lightning_gen.likelihood.bound import variational_bound
 from lightning_gen.likelihood.dequantise import bits_per_dim, dequantised
 from lightning_gen.likelihood.flow import Flow
 
-__all__ = ["Flow", "bits_per_dim", "dequantised", "variational_bound"]
+__all__ = [
+    "EnergyPath",
+    "Flow",
+    "GaussianPath",
+    "Partition",
+    "RBMPath",
+    "bits_per_dim",
+    "dequantised",
+    "exact_samples",
+    "log_weights",
+    "partition",
+    "temperatures",
+    "variational_bound",
+]

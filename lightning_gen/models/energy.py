@@ -72,7 +72,7 @@ def scalar(x: Tensor, f: Tensor) -> Tensor:
     return f
 
 
-READOUTS = {"scalar": scalar, "product": product, "reconstruction": reconstruction, "norm": norm}
+READOUTS = {"product": product, "reconstruction": reconstruction, "norm": norm, "scalar": scalar}
 
 
 class EnergyNetwork(EnergyModel):

@@ -1,0 +1,242 @@
+"""Log-likelihoods of energies: log Z by annealed importance sampling from both sides, and exactly where it can be."""
+
+import math
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from callbacks.progress import bar
+from callbacks.record import publish
+from lightning_gen.families.rbm import means
+from lightning_gen.likelihood import (
+    EnergyPath,
+    GaussianPath,
+    Partition,
+    RBMPath,
+    bits_per_dim,
+    dequantised,
+    exact_samples,
+    log_weights,
+    partition,
+    temperatures,
+)
+from lightning_gen.models import RBM, EnergyModel, GaussianBernoulliRBM, HiddenUnits
+from lightning_gen.models.rbm import ENUMERABLE
+from lightning_gen.randomness import generator
+from lightning_gen.result import NonFinite, Result
+from lightning_gen.samplers import HMC, MALA, Gibbs
+
+BLOCK = 50  # chains that share a generator; ranks take blocks in turn
+LEAST = 1e-2  # of a marginal's variance, relative to the largest: a pixel that is always black has none
+
+
+class AnnealedImportance(Callback):
+    """ais/log_z/<side> and ais/log_likelihood/<side>, nats, of `n` samples of a split (null = all), by `chains` chains.
+
+    forward starts at independent units with the data's marginals: in expectation log Z is bounded from below and so the
+    log-likelihood from above. reverse starts at exact samples where one side has at most 20 units, and then bounds from
+    the other side; else at the ends of `burn` transitions from training data: an estimate, no bound. There, log Z is
+    also listed exactly: exact/log_likelihood. schedule: `salakhutdinov`, or a number of equal steps. transition: of an
+    energy without hidden units, MALA or HMC with a step size that it accepts: see the protocol's acceptance.
+    8-bit images that are not binarised are dequantised, and ais/bits_per_dim stands beside the nats of model space.
+    The error has both parts: the weights' and the standard error over samples.
+    Salakhutdinov & Murray (2008), https://doi.org/10.1145/1390156.1390266
+    """
+
+    def __init__(
+        self,
+        chains: int = 100,
+        schedule: Literal["salakhutdinov"] | int = "salakhutdinov",
+        reverse: bool = True,
+        burn: int = 1000,
+        n: int | None = None,
+        split: Literal["train", "val", "test"] = "test",
+        weights: Literal["ema", "raw"] = "ema",
+        transition: MALA | HMC | None = None,
+        seed: int = 0,
+        every_n_epochs: int = 0,
+    ) -> None:
+        super().__init__()
+        if chains < 2 or burn < 1 or (n is not None and n < 2) or every_n_epochs < 0:
+            raise ValueError(
+                f"callbacks.likelihood needs chains >= 2, burn >= 1, n >= 2 or null, every_n_epochs >= 0, "
+                f"got {chains}, {burn}, {n}, {every_n_epochs}"
+            )
+        if split not in ("train", "val", "test") or weights not in ("ema", "raw"):
+            raise ValueError(
+                f"callbacks.likelihood needs split train, val or test and weights ema or raw, got {split}, {weights}"
+            )
+        self.betas, self.schedule = temperatures(schedule), schedule
+        self.chains, self.reverse, self.burn, self.n, self.split = chains, reverse, burn, n, split
+        self.weights, self.seed, self.every_n_epochs = weights, seed, every_n_epochs
+        self.transition = MALA(1, 1e-2) if transition is None else transition
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse what has no likelihood, before any work."""
+        model = pl_module.model
+        if not isinstance(model, EnergyModel):
+            raise ValueError(
+                f"callbacks.likelihood anneals an energy, got {type(model).__name__}: write "
+                "callbacks.likelihood=null, or callbacks.likelihood._target_=callbacks.FlowLikelihood"
+            )
+        if why := model.normalisable():
+            raise ValueError(f"exp(-E) has no likelihood: {why}; or write callbacks.likelihood=null")
+        samplers = {
+            "module.sampler": pl_module.sampler,
+            "module.loss.sampler": getattr(pl_module.loss, "sampler", None),
+        }
+        for name, sampler in {**samplers, "callbacks.likelihood.transition": self.transition}.items():
+            heat = getattr(sampler, "temperature", 1.0)
+            if heat != 1:
+                raise ValueError(
+                    f"{name}.temperature is {heat}: a likelihood is that of temperature 1; set it, or write "
+                    "callbacks.likelihood=null"
+                )
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure when every_n_epochs divides the number of epochs done."""
+        due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        if due and not trainer.sanity_checking:
+            self.measure(trainer, pl_module, final=False)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure at the end."""
+        self.measure(trainer, pl_module, final=True)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
+        """Publish log Z and the log-likelihood by each side, and exactly where that can be."""
+        which = self.weights if module.ema is not None else "raw"
+        model, data = module.weights(which), trainer.datamodule
+        training = model.training
+        model.eval()
+        nats, protocol = self.unnormalised(module, model, data, which)
+        found: dict[str, tuple[Partition, str, dict]] = {}
+        if isinstance(model, HiddenUnits) and enumerable(model):
+            exact = Partition(float(model.log_partition()), 0.0, math.inf)
+            found["exact"] = exact, "exact", {}
+        path = self.path(model, data, module)
+        sides = ("forward", "reverse") if self.reverse else ("forward",)
+        for side in sides:
+            weights, how = self.side(trainer, model, data, path, side == "reverse")
+            if not torch.isfinite(weights).all():
+                raise NonFinite(f"AIS weights ({side}) are not finite at step {trainer.global_step}: E is not finite")
+            sure = side == "forward" or enumerable(model)
+            kind = ("lower bound" if side == "forward" else "upper bound") if sure else "estimate"
+            found[f"ais/{side}"] = partition(path, weights, side == "reverse"), kind, how
+        model.train(training)
+        publish(trainer, self.results(module, nats, found, protocol, which), final)
+
+    def unnormalised(self, module: Any, model: EnergyModel, data: Any, which: str) -> tuple[Tensor, dict[str, Any]]:
+        """-E(x) of every measured sample, float64 on the CPU, and what the protocol says of them."""
+        split = data.split(self.split)
+        n = len(split) if self.n is None else min(self.n, len(split))
+        if n < 2:
+            raise ValueError(f"callbacks.likelihood.split {self.split} has {n} samples: choose another split")
+        discrete, parts = isinstance(model, RBM), []
+        spread = not discrete and module.value_range is not None
+        for start in range(0, n, 500):
+            x = data.encode(split.take(slice(start, min(start + 500, n)))).to(module.device)
+            if spread:
+                noise = generator(self.seed, "dequantise", start, device=module.device)
+                x = dequantised(x, module.value_range, noise)
+            parts.append(-model.energy(x).double().cpu())
+        return torch.cat(parts), {
+            "split": self.split,
+            "data": split.fingerprint(),
+            "n": n,
+            "weights": which,
+            "seed": self.seed,
+            "binarisation": getattr(data, "binarise", None) or "none",
+            "dequantisation": "uniform" if spread else "none",
+            "sigma": float(model.process.sigma(torch.zeros(()))),
+        }
+
+    def path(self, model: EnergyModel, data: Any, module: Any) -> RBMPath | GaussianPath | EnergyPath:
+        """From the marginals of the training data."""
+        mean, variance = (value.to(module.device) for value in means(data))
+        if isinstance(model, RBM):
+            return RBMPath(model, torch.logit(mean.clamp(0.01, 0.99)))
+        variance = variance.clamp(min=LEAST * float(variance.max()))
+        if isinstance(model, GaussianBernoulliRBM):
+            return GaussianPath(model, mean, variance)
+        shape = module.shape
+        return EnergyPath(model, mean.float().view(shape), variance.float().view(shape), self.transition)
+
+    def side(self, trainer: Trainer, model: EnergyModel, data: Any, path: Any, reverse: bool) -> tuple[Tensor, dict]:
+        """log w of all chains, and how they were made."""
+        device, side = trainer.lightning_module.device, "reverse" if reverse else "forward"
+        weights = torch.zeros(self.chains, dtype=torch.float64, device=device)
+        blocks = range(trainer.global_rank, -(-self.chains // BLOCK), trainer.world_size)
+        how = {"transition": "Gibbs" if isinstance(model, HiddenUnits) else self.transition.describe()}
+        exact = enumerable(model)
+        if reverse:
+            how["started"] = "exact samples" if exact else f"after {self.burn} steps from training data"
+        work = len(blocks) * (len(self.betas) - 1)
+        with bar(f"AIS {side}", work, "temperature", 0, trainer.is_global_zero, False) as shown:
+            for block in blocks:
+                place = generator(self.seed, "ais", side, block, device=device)
+                n = min(BLOCK, self.chains - block * BLOCK)
+                if not reverse:
+                    v = path.start(n, place)
+                elif exact:
+                    v = exact_samples(model, n, place)
+                else:
+                    v = self.burned(model, data, block * BLOCK, n, place)
+                log_w = log_weights(path, self.betas, v, place, reverse, shown.update)
+                weights[block * BLOCK : block * BLOCK + n] = log_w
+        if path.acceptance() is not None:
+            how["acceptance"] = path.acceptance()
+        return trainer.strategy.reduce(weights, reduce_op="sum").cpu(), how
+
+    def burned(self, model: EnergyModel, data: Any, first: int, n: int, place: torch.Generator) -> Tensor:
+        """Ends of `burn` transitions from training data, (n, ...)."""
+        split = data.split("train")
+        rows = torch.arange(first, first + n) % len(split)
+        v = data.encode(split.take(rows)).to(place.device)
+        sampler = Gibbs(1) if isinstance(model, HiddenUnits) else self.transition
+        transition, carry = sampler.plan(model.process)[-1], None
+        for _ in range(self.burn):
+            v, carry = sampler.step(model, v, transition, carry, place)
+        return v
+
+    def results(self, module: Any, nats: Tensor, found: dict, protocol: dict, which: str) -> dict[str, Result]:
+        """log Z and mean log-likelihood of each way, typed."""
+        opposite = {"lower bound": "upper bound", "upper bound": "lower bound"}
+        results, n = {}, len(nats)
+        for name, (z, kind, how) in found.items():
+            head, *side = name.split("/")
+            tail = "/".join([*side, which])
+            more = {**protocol, **how}
+            if kind != "exact":
+                more |= {
+                    "chains": self.chains,
+                    "temperatures": len(self.betas) - 1,
+                    "schedule": str(self.schedule),
+                    "ess": z.ess,
+                    "bounds": "in expectation over the chains" if kind != "estimate" else "nothing",
+                }
+            results[f"{head}/log_z/{tail}"] = Result(z.log_z, kind, z.error or None, "nats", more)
+            values = nats - z.log_z
+            error = math.hypot(float(values.std()) / n**0.5, z.error)
+            turned = opposite.get(kind, kind)
+            results[f"{head}/log_likelihood/{tail}"] = Result(float(values.mean()), turned, error, "nats", more)
+            if protocol["dequantisation"] == "uniform":
+                d = math.prod(module.shape)
+                bits = bits_per_dim(values, d, module.value_range)
+                # Jensen's bound is from above, and so is the two together only where log Z is.
+                bits_kind = "upper bound" if kind == "upper bound" else "estimate"
+                results[f"{head}/bits_per_dim/{tail}"] = Result(
+                    float(bits.mean()), bits_kind, error / d / math.log(2), "bits/dim", {**more, "levels": 256}
+                )
+        return results
+
+
+def enumerable(model: EnergyModel) -> bool:
+    """Whether the states of one side can be listed."""
+    if isinstance(model, GaussianBernoulliRBM):
+        return len(model.c) <= ENUMERABLE
+    return isinstance(model, RBM) and min(len(model.b), len(model.c)) <= ENUMERABLE
