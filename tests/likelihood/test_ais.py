@@ -1,0 +1,175 @@
+"""Annealed importance sampling against machines whose log Z can be listed, Gaussians, and exact samples."""
+
+import math
+
+import pytest
+import torch
+
+from lightning_gen.likelihood import (
+    EnergyPath,
+    GaussianPath,
+    RBMPath,
+    exact_samples,
+    log_weights,
+    partition,
+    temperatures,
+)
+from lightning_gen.models import RBM, EnergyModel, GaussianBernoulliRBM
+from lightning_gen.models.rbm import states
+from lightning_gen.process import Clean
+from lightning_gen.samplers import HMC, MALA
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def machine(seed, scale=1.0, visible=16, hidden=10, kind=RBM):
+    model = kind(visible, hidden, std=scale).double()
+    g = generator(seed)
+    for name, parameter in model.named_parameters():
+        size = {"W": scale, "log_variance": 0.3}.get(name, 0.5)
+        size = size / 4 if kind is GaussianBernoulliRBM and name == "W" else size
+        parameter.data = size * torch.randn(parameter.shape, generator=g, dtype=torch.float64)
+    return model
+
+
+def path_of(model, seed=0):
+    size = len(model.W)
+    base = 0.5 * torch.randn(size, generator=generator(100 + seed), dtype=torch.float64)
+    if isinstance(model, RBM):
+        return RBMPath(model, base)
+    return GaussianPath(model, base, 1 + base.square())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_forward_and_reverse_find_the_listed_constant_of_twenty_machines(seed):
+    """The gate of the specification: 500 chains, 1,000 temperatures, within 4 s.e. and 0.02 nats."""
+    model = machine(seed, 0.5)
+    path, betas, truth = path_of(model, seed), temperatures(1000), float(model.log_partition().detach())
+    forward = partition(path, log_weights(path, betas, path.start(500, generator(seed)), generator(seed + 1)))
+    assert abs(forward.log_z - truth) < min(4 * forward.error, 0.02)
+    samples = exact_samples(model, 500, generator(seed + 2))
+    backward = partition(path, log_weights(path, betas, samples, generator(seed + 3), reverse=True), reverse=True)
+    assert abs(backward.log_z - truth) < min(4 * backward.error, 0.02)
+    assert 400 < forward.ess <= 500
+
+
+def test_weights_of_scale_two_are_within_a_twentieth_of_a_nat():
+    model = machine(1, 2.0)
+    path, truth = path_of(model), float(model.log_partition().detach())
+    found = partition(path, log_weights(path, temperatures(1000), path.start(500, generator(0)), generator(1)))
+    assert abs(found.log_z - truth) < min(max(4 * found.error, 0.02), 0.05 if found.error < 0.0125 else 1)
+
+
+@pytest.mark.parametrize("kind", [RBM, GaussianBernoulliRBM])
+def test_both_sides_bound_the_constant_where_the_way_is_short(kind):
+    """With few temperatures the gap opens, forward below and reverse above in expectation."""
+    model = machine(3, 1.5, kind=kind)
+    path, betas, truth = path_of(model), temperatures(10), float(model.log_partition().detach())
+    forward = log_weights(path, betas, path.start(2000, generator(0)), generator(1))
+    backward = log_weights(path, betas, exact_samples(model, 2000, generator(2)), generator(3), reverse=True)
+    below, above = path.log_z0 + forward, path.log_z0 - backward
+    for values, sign in ((below, 1), (above, -1)):
+        gap = sign * (truth - values.mean()) / (values.std() / len(values) ** 0.5)
+        assert gap > 4
+    assert abs(partition(path, forward).log_z - truth) < 1
+
+
+@pytest.mark.parametrize("kind", [RBM, GaussianBernoulliRBM])
+def test_forward_weights_are_unbiased_for_z(kind):
+    model = machine(5, 1.0, kind=kind)
+    path, truth = path_of(model), float(model.log_partition().detach())
+    w = (path.log_z0 + log_weights(path, temperatures(50), path.start(20000, generator(0)), generator(1)) - truth).exp()
+    assert abs(float((w.mean() - 1) / (w.std() / len(w) ** 0.5))) < 4
+
+
+def test_a_gaussian_machine_against_its_mixture():
+    model = machine(2, 1.0, visible=6, hidden=5, kind=GaussianBernoulliRBM)
+    path, truth = path_of(model), float(model.log_partition().detach())
+    found = partition(path, log_weights(path, temperatures(1000), path.start(500, generator(0)), generator(1)))
+    assert abs(found.log_z - truth) < 4 * found.error < 0.2
+
+
+@pytest.mark.parametrize(("visible", "hidden"), [(5, 7), (7, 5)])
+def test_exact_samples_have_the_machines_law(visible, hidden):
+    model, n = machine(4, 1.0, visible, hidden), 20000
+    v = exact_samples(model, n, generator(0))
+    everything = states(visible)
+    p = (-model.energy(everything) - model.log_partition()).exp().detach()
+    number = (v * 2 ** torch.arange(visible)).sum(1).long()
+    counts = torch.bincount(number, minlength=2**visible)
+    chi2 = float(((counts - n * p).square() / (n * p)).sum())
+    degrees = 2**visible - 1
+    assert abs(chi2 - degrees) < 4 * (2 * degrees) ** 0.5
+
+
+def test_exact_samples_of_a_gaussian_machine_have_its_moments():
+    model = machine(4, 1.0, 3, 4, GaussianBernoulliRBM)
+    v = exact_samples(model, 50000, generator(0)).detach()
+    logits, means, variance = (value.detach() for value in model.mixture())
+    w = logits.softmax(0)
+    mean = w @ means
+    second = w @ (means.square() + variance)
+    for found, truth in ((v, mean), (v.square(), second)):
+        z = (found.mean(0) - truth) / (found.std(0) / len(v) ** 0.5)
+        assert z.abs().max() < 4
+
+
+class Quadratic(EnergyModel):
+    """E = 1/2 sum a (x - 1)^2 + offset: a Gaussian of known constant."""
+
+    def __init__(self, a, offset):
+        super().__init__(Clean())
+        self.a, self.offset = torch.tensor(a, dtype=torch.float64), offset
+
+    def energy(self, x):
+        return 0.5 * (self.a * (x - 1).square()).sum(1) + self.offset
+
+
+@pytest.mark.parametrize("sampler", [MALA(1, 0.2), HMC(1, 0.3, 5)])
+def test_any_energy_by_proposals_that_are_accepted_or_not(sampler):
+    model = Quadratic([1.0, 4.0, 0.5], 2.0)
+    truth = float(0.5 * (3 * math.log(2 * math.pi) - model.a.log().sum()) - 2.0)
+    path = EnergyPath(model, torch.zeros(3, dtype=torch.float64), torch.full((3,), 2.0, dtype=torch.float64), sampler)
+    betas = temperatures(300)
+    found = partition(path, log_weights(path, betas, path.start(500, generator(0)), generator(1)))
+    assert abs(found.log_z - truth) < 4 * found.error < 0.2
+    exact = 1 + torch.randn(500, 3, generator=generator(2), dtype=torch.float64) / model.a.sqrt()
+    back = partition(path, log_weights(path, betas, exact, generator(3), reverse=True), reverse=True)
+    assert abs(back.log_z - truth) < 4 * back.error < 0.2
+    assert 0.3 < path.acceptance() < 1
+
+
+def test_the_base_alone_is_its_own_constant():
+    """A machine without weights, at its own marginals: no chain has anything to say."""
+    model = machine(0)
+    model.W.data.zero_()
+    path = RBMPath(model, model.b.detach())
+    weights = log_weights(path, [0.0, 1.0], path.start(10, generator(0)), generator(1))
+    found = partition(path, weights)
+    assert found.log_z == pytest.approx(float(model.log_partition().detach()), abs=1e-10)
+    assert found.ess == pytest.approx(10)
+
+
+def test_the_papers_temperatures():
+    betas = temperatures("salakhutdinov")
+    assert len(betas) == 14501
+    assert betas[0] == 0 and betas[-1] == 1 and betas == sorted(set(betas))
+    assert betas[500] == 0.5 and betas[4500] == pytest.approx(0.9)
+    assert betas[1] == pytest.approx(1e-3) and betas[501] - 0.5 == pytest.approx(1e-4)
+    assert betas[-1] - betas[-2] == pytest.approx(1e-5)
+    assert temperatures(4) == [0, 0.25, 0.5, 0.75, 1]
+
+
+@pytest.mark.parametrize("schedule", ["linear", 0])
+def test_a_wrong_schedule_is_refused(schedule):
+    with pytest.raises(ValueError, match="give salakhutdinov, or a number of equal steps"):
+        temperatures(schedule)
+
+
+def test_progress_counts_the_temperatures():
+    model, calls = machine(0), []
+    path = path_of(model)
+    log_weights(path, temperatures(7), path.start(2, generator(0)), generator(1), progress=lambda: calls.append(1))
+    assert len(calls) == 7
