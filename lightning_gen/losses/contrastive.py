@@ -1,5 +1,6 @@
 """Contrastive divergence: data are pulled down in energy, and what a short chain reaches is pushed up."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -10,19 +11,18 @@ from lightning_gen.samplers import Sampler
 
 
 class Given(torch.autograd.Function):
-    """A value whose gradients were worked out beforehand: backward gives them times the mean's share."""
+    """A value whose gradients are known in closed form: backward asks for them, scaled as its mean is."""
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: list[Tensor], *parameters: Tensor) -> Tensor:
-        """`value` (B,); `gradients` are those of its mean, one for each parameter."""
+    def forward(ctx: Any, value: Tensor, gradients: Callable[[Tensor], list[Tensor]], *parameters: Tensor) -> Tensor:
+        """`value` (B,); `gradients` gives scale times those of its mean, one for each parameter."""
         ctx.gradients = gradients
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        """The gradients, scaled as the mean of the value is."""
-        scale = grad.sum()
-        return None, None, *(scale * gradient for gradient in ctx.gradients)
+        """The gradients of what the value became part of."""
+        return None, None, *ctx.gradients(grad.sum())
 
 
 class ContrastiveDivergence(nn.Module):
@@ -94,14 +94,18 @@ class ContrastiveDivergence(nn.Module):
             return value
         if model.centred:
             model.move_offsets(v, field.sigmoid())
+        rows, fields = torch.cat([v, reached]), torch.cat([field, last])
         weight = torch.cat([v.new_full((len(v),), 1 / len(v)), v.new_full((len(reached),), -1 / len(reached))])
-        found = model.gradient(torch.cat([v, reached]), torch.cat([field, last]), weight)
-        if self.weight_decay:
-            found["W"] = found["W"] + self.weight_decay * model.W
-        names = [name for name in found if getattr(model, name).requires_grad]
+        names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+        def gradients(scale: Tensor) -> list[Tensor]:
+            found = model.gradient(rows, fields, scale * weight)
+            if self.weight_decay:
+                found["W"] = found["W"] + scale * self.weight_decay * model.W.detach()
+            return [found[name] for name in names]
+
         with torch.enable_grad():
-            parameters = [getattr(model, name) for name in names]
-            return Given.apply(value, [found[name] for name in names], *parameters)
+            return Given.apply(value, gradients, *(getattr(model, name) for name in names))
 
     def first(self, model: EnergyModel, x: Tensor, generator: torch.Generator) -> tuple[Tensor, bool]:
         """Where the chains of this batch begin, (b, ...), and whether that is x itself."""
