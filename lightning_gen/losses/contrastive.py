@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gen.models import EnergyModel, HiddenUnits
-from lightning_gen.samplers import Sampler
+from lightning_gen.samplers import Gibbs, GibbsLangevin, Sampler
 
 
 class Given(torch.autograd.Function):
@@ -85,7 +85,8 @@ class ContrastiveDivergence(nn.Module):
         """The same for hidden units that are summed out: five matrix products for CD-1."""
         field = model.field(v)
         start, own = self.first(model, v, generator)
-        reached, carry = self.run(model, start, field if own else None, generator)
+        known = own and isinstance(self.sampler, Gibbs | GibbsLangevin)  # whose carry the field is
+        reached, carry = self.run(model, start, field if known else None, generator)
         last = carry if torch.is_tensor(carry) else model.field(reached)
         up, down = model.free_energy(v, field), model.free_energy(reached, last)
         self.watch(up, down, reached, carry)

@@ -1,0 +1,112 @@
+"""The recipes of machines and energies: what they read off the data, what they refuse, what they represent."""
+
+import pytest
+import torch
+
+from lightning_gen import models
+from lightning_gen.data import Digits
+from lightning_gen.families import EBM, RBM, GaussianBernoulliRBM
+from lightning_gen.families.rbm import means
+from lightning_gen.losses import ContrastiveDivergence
+from lightning_gen.models import EnergyNetwork, SumOfEnergies
+from lightning_gen.nets import MLP, ResNetEnergy
+from lightning_gen.process import VE, Clean
+from lightning_gen.samplers import HMC, MALA, Gibbs, GibbsLangevin, Langevin
+
+SGD = lambda parameters: torch.optim.SGD(parameters, lr=0.1)  # noqa: E731
+SHAPE = (1, 8, 8)
+
+
+def data(**options):
+    made = Digits(**{"value_range": (0.0, 1.0), "binarise": "fixed", **options})
+    made.setup()
+    return made
+
+
+def test_visible_biases_and_offsets_are_the_datas():
+    digits, module = data(), RBM(SGD, SHAPE, 4, centred=True)
+    module.begin(digits)
+    mean = digits.encode(digits.split("train").take(slice(None))).double().mean(0).flatten()
+    torch.testing.assert_close(means(digits)[0], mean)
+    torch.testing.assert_close(module.model.b.detach().sigmoid(), mean.clamp(0.01, 0.99).float())
+    torch.testing.assert_close(module.model.offset_v, mean.float())
+    zero = RBM(SGD, SHAPE, 4, visible_bias="zero")
+    zero.begin(digits)
+    assert not zero.model.b.any()
+
+
+def test_a_gaussian_machine_starts_at_the_datas_mean():
+    digits, module = data(value_range=(-0.8124, 1.8429), binarise=None), GaussianBernoulliRBM(SGD, SHAPE, 4)
+    module.begin(digits)
+    x = digits.encode(digits.split("train").take(slice(None))).double().flatten(1)
+    torch.testing.assert_close(module.model.mu.detach(), x.mean(0).float())
+    torch.testing.assert_close(means(digits)[1], x.var(0, correction=0), atol=1e-9, rtol=1e-9)
+    assert abs(float(x.mean())) < 1e-3 and abs(float(x.var()) - 1) < 1e-3  # the experiment's range is standardised
+
+
+@pytest.mark.parametrize("wrong", [{"binarise": None}, {"value_range": (-1.0, 1.0)}])
+def test_an_rbm_refuses_data_that_are_not_binary(wrong):
+    with pytest.raises(ValueError, match="set data.binarise to fixed, stochastic or threshold, and data.value_range"):
+        RBM(SGD, SHAPE, 4).refuse(data(**wrong))
+
+
+@pytest.mark.parametrize("kind", [RBM, GaussianBernoulliRBM])
+def test_the_representation_is_the_averaged_models(kind):
+    module = kind(SGD, SHAPE, 4, ema_decay=0.9)
+    with torch.no_grad():
+        module.model.c.add_(1.0)
+    v = torch.rand(3, *SHAPE)
+    torch.testing.assert_close(module.transform(v), module.ema.hidden(v))
+    assert module.transform(v).shape == (3, 4) and not torch.allclose(module.transform(v), module.model.hidden(v))
+
+
+def test_one_word_chooses_the_chain_of_a_gaussian_machine():
+    for chain in (Gibbs(3), GibbsLangevin(3), Langevin(3, 0.01), MALA(3, 0.01), HMC(3, 0.01)):
+        module = GaussianBernoulliRBM(SGD, SHAPE, 4, chain=chain)
+        loss = module.loss(module.model, torch.randn(5, *SHAPE), torch.Generator().manual_seed(0))
+        loss.mean().backward()
+        for name, parameter in module.model.named_parameters():
+            assert torch.isfinite(parameter.grad).all(), name
+        assert module.model.W.grad.any()
+        assert module.sampler is None
+
+
+def test_a_chain_that_does_not_fit_is_refused_at_once():
+    with pytest.raises(TypeError, match="binary units have none: choose gibbs"):
+        RBM(SGD, SHAPE, 4, sampler=Langevin(3, 0.1))
+    with pytest.raises(TypeError, match="needs a HiddenUnits"):
+        EBM(MLP((2,), 8, 1), ContrastiveDivergence(Gibbs(1)), SGD)
+    with pytest.raises(ValueError, match="module.sigma is -1"):
+        EBM(MLP((2,), 8, 1), ContrastiveDivergence(MALA(1)), SGD, sigma=-1.0)
+
+
+def test_noise_makes_an_energy_that_of_noised_data():
+    assert isinstance(EBM(MLP((2,), 8, 1), ContrastiveDivergence(MALA(1)), SGD, sigma=0.1).model.process, VE)
+    assert isinstance(EBM(MLP((2,), 8, 1), ContrastiveDivergence(MALA(1)), SGD).model.process, Clean)
+
+
+def test_a_readout_must_fit_its_network():
+    x = torch.randn(2, *SHAPE)
+    with pytest.raises(ValueError, match="choose scalar"):
+        EnergyNetwork(ResNetEnergy(SHAPE, 4, (1,), 1)).energy(x)
+    with pytest.raises(ValueError, match="choose product, reconstruction or norm"):
+        EnergyNetwork(MLP(SHAPE, 8, 1), readout="scalar").energy(x)
+
+
+def test_two_energies_are_the_product_of_their_densities():
+    """N(0, 1/a) times N(1, 1/b) is N(b / (a + b), 1 / (a + b)): MALA on the sum finds it."""
+    machines = []
+    for mu, variance in ((0.0, 1.0), (1.0, 0.5)):
+        machine = models.GaussianBernoulliRBM(1, 1, variance=variance).double()
+        with torch.no_grad():
+            machine.W.zero_(), machine.mu.fill_(mu)
+        machines.append(machine)
+    both = SumOfEnergies(*machines)
+    assert both.normalisable() == ""
+    generator = torch.Generator().manual_seed(0)
+    x = MALA(200, 0.2)(both, torch.zeros(20000, 1, dtype=torch.float64), generator)
+    z = (x.mean() - 2 / 3) / (x.std() / len(x) ** 0.5)
+    assert abs(float(z)) < 4
+    assert abs(float(x.var()) - 1 / 3) < 4 * (2 / len(x)) ** 0.5 / 3
+    with pytest.raises(ValueError, match="at least 2 energies"):
+        SumOfEnergies(both)
