@@ -1,0 +1,72 @@
+"""Persistent chains: they survive a stop, differ between ranks, and go back to the rank that they were of."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import run as entry
+from tests.test_run import ROOT
+
+WORDS = ["experiment=rbm_digits", "module.hidden=16", "quality=none", "logger=none", "callbacks.pictures=null"]
+WORDS += ["callbacks.likelihood=null", "callbacks.checkpoints.every_n_steps=4", "callbacks.curves=null"]
+WORDS += ["module.chains=400", "module.restart=0.1", "module.centred=true", "trainer.check_val_every_n_epoch=1"]
+
+
+def state(folder):
+    return torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+
+
+def equal(a, b):
+    """Weights, offsets and chains, bit for bit."""
+    assert a["state_dict"].keys() == b["state_dict"].keys()
+    return torch.equal(a["chains"], b["chains"]) and all(
+        torch.equal(a["state_dict"][key], b["state_dict"][key]) for key in a["state_dict"]
+    )
+
+
+def test_a_run_that_was_stopped_equals_one_that_was_not(tmp_path):
+    for folder, stops in (("whole", [20]), ("parts", [7, 20])):
+        for stop in stops:
+            assert entry.main([*WORDS, f"run={tmp_path / folder}", f"trainer.max_steps={stop}"]) == 0
+    whole, parts = state(tmp_path / "whole"), state(tmp_path / "parts")
+    assert whole["chains"].shape == (1, 400, 1, 8, 8)
+    assert equal(whole, parts)
+
+
+def torchrun(folder, steps):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", str(ROOT / "run.py"), *WORDS]
+    done = subprocess.run(
+        [*command, "trainer=ddp_cpu", f"run={folder}", f"trainer.max_steps={steps}"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    torchrun(folder / "whole", 12)
+    torchrun(folder / "parts", 5)
+    return folder
+
+
+def test_ranks_have_chains_of_their_own_and_get_them_back(ranks):
+    halfway = state(ranks / "parts")["chains"]
+    assert halfway.shape == (2, 200, 1, 8, 8)
+    assert not torch.equal(halfway[0], halfway[1])
+    torchrun(ranks / "parts", 12)
+    assert equal(state(ranks / "whole"), state(ranks / "parts"))
+
+
+def test_another_number_of_ranks_is_refused(ranks, capsys):
+    assert entry.main([*WORDS, f"run={ranks / 'whole'}", "trainer.max_steps=20"]) == 2
+    assert "holds the persistent chains of 2 ranks, and this run has 1" in capsys.readouterr().err

@@ -1,0 +1,235 @@
+"""Contrastive divergence against the likelihood's own gradient, and NCE against a density that is known."""
+
+import math
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from lightning_gen.likelihood import exact_samples
+from lightning_gen.losses import NCE, ContrastiveDivergence
+from lightning_gen.models import RBM, EnergyModel, EnergyNetwork
+from lightning_gen.models.rbm import states
+from lightning_gen.nets import MLP
+from lightning_gen.process import Clean
+from lightning_gen.samplers import MALA, Gibbs, Langevin
+from tests.models.test_rbm import binary, gaussian
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def coins(n, d, p=0.4, seed=5):
+    return (torch.rand(n, d, generator=generator(seed), dtype=torch.float64) < p).double()
+
+
+def likelihood_gradient(model, v):
+    """d/d theta of -mean log p(v), the constant by enumeration."""
+    twin = {name: parameter.detach().clone().requires_grad_() for name, parameter in model.named_parameters()}
+    energy = lambda x: torch.func.functional_call(model, twin, (x,))  # noqa: E731
+    model.forward = model.energy
+    loss = energy(v).mean() + torch.logsumexp(-energy(states(len(model.b))), 0)
+    return dict(zip(twin, torch.autograd.grad(loss, list(twin.values())), strict=True))
+
+
+@pytest.mark.parametrize("start", ["data", "noise", "persistent"])
+def test_a_long_chains_gradient_is_the_likelihoods(start):
+    model, v = binary(5, 3), coins(400, 5)
+    truth = likelihood_gradient(model, v)
+    loss = ContrastiveDivergence(Gibbs(30), start)
+    found = []
+    for seed in range(60):
+        model.zero_grad()
+        loss(model, v, generator(seed)).mean().backward()
+        found.append({name: parameter.grad.clone() for name, parameter in model.named_parameters()})
+    for name, value in truth.items():
+        rows = torch.stack([one[name] for one in found])
+        z = (rows.mean(0) - value) / (rows.std(0) / len(rows) ** 0.5)
+        assert z.abs().max() < 4.5, name
+
+
+def test_one_step_from_the_data_is_another_gradient():
+    """CD-1 is biased: by the listed transition matrix its expectation is known, and it is not the likelihood's."""
+    model, v = binary(4, 3), coins(300, 4)
+    every, h = states(4), states(3)
+    p_h = torch.stack([torch.where(row > 0, model.hidden(every), 1 - model.hidden(every)).prod(1) for row in h], 1)
+    p_v = torch.stack([torch.where(row > 0, model.visible(h), 1 - model.visible(h)).prod(1) for row in every], 1)
+    number = (v * 2 ** torch.arange(4)).sum(1).long()
+    start = torch.bincount(number, minlength=16).double() / len(v)
+    reached = (start @ p_h @ p_v).detach()
+    expected = model.gradient(every, model.field(every), start - reached)["W"]
+    rows = []
+    for seed in range(300):
+        model.zero_grad()
+        ContrastiveDivergence(Gibbs(1))(model, v, generator(seed)).mean().backward()
+        rows.append(model.W.grad.clone())
+    rows = torch.stack(rows)
+    z = (rows.mean(0) - expected) / (rows.std(0) / len(rows) ** 0.5)
+    assert z.abs().max() < 4.5
+    assert (rows.mean(0) - likelihood_gradient(model, v)["W"]).abs().max() > 10 * rows.std(0).max() / 300**0.5
+
+
+def test_cd_1_is_five_matrix_products():
+    model, v = RBM(784, 500), (torch.rand(100, 784, generator=generator()) < 0.2).float()
+    with FlopCounterMode(display=False) as counted:
+        ContrastiveDivergence(Gibbs(1))(model, v, generator()).mean().backward()
+    assert 5 <= counted.get_total_flops() / (2 * 100 * 784 * 500) < 5.01
+
+
+@pytest.mark.parametrize("make", [binary, gaussian])
+def test_backward_gives_the_gradient_in_closed_form_times_what_the_loss_became(make):
+    model = make(4, 3)
+    v = coins(20, 4)
+    loss = ContrastiveDivergence(Gibbs(2), weight_decay=0.1)
+    loss(model, v, generator(1)).mean().backward()
+    reached, weight = loss.seen["reached"], torch.full((20,), 1 / 20, dtype=torch.float64)
+    rows = torch.cat([v, reached])
+    known = model.gradient(rows, model.field(rows), torch.cat([weight, -weight]))
+    known["W"] = known["W"] + 0.1 * model.W
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, known[name].detach(), msg=name)
+    model.zero_grad()
+    for _ in range(2):  # two micro-batches, each half of the loss
+        (loss(model, v, generator(1)).mean() / 2).backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, known[name].detach(), msg=name)
+
+
+def test_at_exact_samples_nothing_is_left_to_learn():
+    model = binary(5, 3)
+    rows = []
+    for seed in range(200):
+        model.zero_grad()
+        v = exact_samples(model, 100, generator(seed))
+        ContrastiveDivergence(Gibbs(1))(model, v, generator(1000 + seed)).mean().backward()
+        rows.append(model.W.grad.clone())
+    rows = torch.stack(rows)
+    assert (rows.mean(0) / (rows.std(0) / len(rows) ** 0.5)).abs().max() < 4
+
+
+def network():
+    torch.manual_seed(0)
+    net = MLP((2,), 8, 1)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return EnergyNetwork(net, confine=1.0)
+
+
+def test_an_energy_network_learns_through_its_energies_and_not_through_the_chain():
+    model, x = network(), torch.randn(30, 2, generator=generator())
+    loss = ContrastiveDivergence(Langevin(3, 0.01), "noise", l2=0.5)
+    value = loss(model, x, generator(1)).mean()
+    found = torch.autograd.grad(value, list(model.parameters()), allow_unused=True)
+    up, down = model.energy(x), model.energy(loss.seen["reached"])
+    known = (up - down).mean() + 0.5 * (up.square() + down.square()).mean()
+    assert float(value) == pytest.approx(float(known), rel=1e-5)
+    for a, b in zip(found, torch.autograd.grad(known, list(model.parameters()), allow_unused=True), strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b)
+
+
+def test_kept_chains_move_in_training_alone():
+    model, v = binary(5, 3), coins(8, 5)
+    loss = ContrastiveDivergence(Gibbs(1), "persistent", chains=20)
+    loss(model, v, generator(0))
+    assert len(loss.chains) == 20
+    before = loss.chains.clone()
+    loss(model, v, generator(1))
+    moved = (loss.chains != before).any(1)
+    assert 0 < int(moved.sum()) <= 8 and len(set(loss.chosen.tolist())) == 8
+    assert not moved[[i for i in range(20) if i not in loss.chosen.tolist()]].any()
+    loss.eval()
+    before, seen = loss.chains.clone(), dict(loss.seen)
+    loss(model, v, generator(2))
+    assert torch.equal(loss.chains, before) and loss.seen["reached"] is seen["reached"]
+
+
+def test_chains_that_are_all_sent_back_begin_anew():
+    model, v = binary(5, 3), coins(8, 5)
+    loss = ContrastiveDivergence(Gibbs(1), "persistent", restart=1.0)
+    loss.chains = torch.full((8, 5), torch.nan, dtype=torch.float64)
+    start, own = loss.first(model, v, generator())
+    assert not own and set(start.unique().tolist()) == {0.0, 1.0}
+    kept = ContrastiveDivergence(Gibbs(1), "persistent")
+    kept.chains = torch.full((8, 5), 7.0, dtype=torch.float64)
+    assert (kept.first(model, v, generator())[0] == 7).all()
+
+
+def test_noise_on_the_data_is_of_the_asked_deviation():
+    seen = []
+
+    class Spy(Quadratic):
+        def energy(self, x):
+            seen.append(x)
+            return super().energy(x)
+
+    ContrastiveDivergence(MALA(1), jitter=0.3)(Spy(), torch.zeros(20000, 2), generator())
+    assert abs(float(seen[-1][:20000].std()) / 0.3 - 1) < 0.03
+
+
+class Quadratic(EnergyModel):
+    """E = 1/2 ||x||^2 / variance + constant, both learned."""
+
+    def __init__(self, variance=1.0, constant=0.0):
+        super().__init__(Clean())
+        self.variance = torch.nn.Parameter(torch.tensor(float(variance)))
+        self.constant = torch.nn.Parameter(torch.tensor(float(constant)))
+
+    def energy(self, x):
+        return 0.5 * x.square().sum(1) / self.variance + self.constant
+
+
+@pytest.mark.parametrize("ratio", [1, 5])
+def test_nce_is_at_rest_where_energy_and_constant_are_true(ratio):
+    """Gutmann & Hyvarinen (2010): for data N(0, 1/2 I) in the plane, Z = 2 pi / 2."""
+    truth = {"variance": 0.5, "constant": math.log(2 * math.pi * 0.5)}
+    rows, off = [], []
+    for seed in range(100):
+        x = 0.5**0.5 * torch.randn(400, 2, generator=generator(seed))
+        for kept, constant in ((rows, truth["constant"]), (off, truth["constant"] + 0.3)):
+            model = Quadratic(0.5, constant)
+            NCE(1.0, 0.0, ratio)(model, x, generator(1000 + seed)).mean().backward()
+            kept.append(torch.stack([model.variance.grad, model.constant.grad]))
+    z = [torch.stack(r).mean(0) / (torch.stack(r).std(0) / 100**0.5) for r in (rows, off)]
+    assert z[0].abs().max() < 4
+    assert float(z[1][1]) > 10  # too large a constant comes down
+
+
+def test_nce_of_noise_itself_is_two_log_two():
+    model = Quadratic(1.0, math.log(2 * math.pi))
+    value = NCE(1.0)(model, torch.randn(10, 2, generator=generator()), generator(1))
+    torch.testing.assert_close(value, torch.full((10,), 2 * math.log(2)))
+
+
+def test_the_noises_density_is_normal():
+    nce, x = NCE(0.7, 0.2), torch.randn(5, 3, generator=generator())
+    torch.testing.assert_close(nce.log_noise(x), torch.distributions.Normal(0.2, 0.7).log_prob(x).sum(1))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"start": "model"}, "starts at data, noise or persistent chains, got model"),
+        ({"chains": 5}, "chains 5 and restart 0.0 are for start persistent, got start data"),
+        ({"restart": 0.5}, "are for start persistent"),
+        ({"start": "persistent", "restart": 2.0}, r"restart in \[0, 1\]"),
+        ({"l2": -1.0}, "l2, weight_decay, jitter >= 0"),
+    ],
+)
+def test_wrong_options_are_refused(wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        ContrastiveDivergence(Gibbs(1), **wrong)
+
+
+def test_too_few_chains_and_a_wrong_regulariser_are_refused():
+    model, v = binary(5, 3), coins(8, 5)
+    with pytest.raises(
+        ValueError, match="chains is 4, on 1 ranks with 8 samples each: give a multiple of 1, at least 8"
+    ):
+        ContrastiveDivergence(Gibbs(1), "persistent", chains=4)(model, v, generator())
+    with pytest.raises(ValueError, match="give a machine with hidden units weight_decay"):
+        ContrastiveDivergence(Gibbs(1), l2=1.0)(model, v, generator())
+    with pytest.raises(ValueError, match="NCE needs std > 0 and ratio >= 1"):
+        NCE(0.0)

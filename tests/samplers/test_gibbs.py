@@ -1,0 +1,158 @@
+"""Gibbs' stationary law of listed machines, and Gibbs-Langevin's steps, which are one Gaussian draw."""
+
+import pytest
+import torch
+
+from lightning_gen.models import Denoiser
+from lightning_gen.models.rbm import RBM, GaussianBernoulliRBM, states
+from lightning_gen.nets import MLP
+from lightning_gen.process import VP
+from lightning_gen.samplers import HMC, MALA, Gibbs, GibbsLangevin, Langevin
+from tests.models.test_rbm import binary, gaussian
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def chi2(model, v):
+    """(chi^2 - degrees) / sqrt(2 degrees) of the states of v against the listed law."""
+    visible = len(model.b)
+    p = (-model.energy(states(visible)) - model.log_partition()).exp().detach()
+    counts = torch.bincount((v * 2 ** torch.arange(visible)).sum(1).long(), minlength=2**visible)
+    value, degrees = float(((counts - len(v) * p).square() / (len(v) * p)).sum()), 2**visible - 1
+    return (value - degrees) / (2 * degrees) ** 0.5
+
+
+@pytest.mark.parametrize("hidden", [3, 6])
+def test_gibbs_has_the_machines_law(hidden):
+    model = binary(5, hidden)
+    assert abs(chi2(model, Gibbs(60).draw(model, (20000, 5), generator()))) < 4
+    assert chi2(model, model.prior((20000, 5), generator())) > 100  # where it began
+
+
+def moments(model):
+    logits, means, variance = (value.detach() for value in model.mixture())
+    w = logits.softmax(0)
+    return w @ means, w @ (means.square() + variance)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        Gibbs(60),
+        GibbsLangevin(60, inner=400, step_size=0.02),
+        Langevin(3000, 2e-3),
+        MALA(600, 0.2),
+        HMC(80, 0.3, 5),
+    ],
+    ids=lambda sampler: type(sampler).__name__,
+)
+def test_every_sampler_of_a_gaussian_machine_has_its_moments(sampler):
+    torch.manual_seed(0)
+    model = gaussian(2, 3)
+    model.W.data *= 0.5  # so that a chain goes from part to part
+    n = 4000
+    x = sampler.draw(model, (n, 2), generator(3)).detach().double()
+    for found, truth in ((x, moments(model)[0]), (x.square(), moments(model)[1])):
+        z = (found.mean(0) - truth) / (found.std(0) / n**0.5)
+        assert z.abs().max() < 4
+
+
+@pytest.mark.parametrize("relative", [True, False])
+@pytest.mark.parametrize("inner", [1, 7])
+def test_inner_steps_are_one_draw(relative, inner):
+    """Mean and variance of `inner` Langevin steps towards N(m, sigma^2), step by step."""
+    model = gaussian()
+    sampler = GibbsLangevin(1, inner, 0.1, relative)
+    variance = model.variance.detach()
+    eta = 0.1 * variance if relative else torch.full_like(variance, 0.1)
+    factor, added = torch.ones_like(variance), torch.zeros_like(variance)
+    for _ in range(inner):
+        ratio = 1 - eta / variance
+        factor, added = factor * ratio, added * ratio.square() + 2 * eta
+    found = [value.detach() for value in sampler.moments(model)]
+    torch.testing.assert_close(found[0], factor, rtol=1e-12, atol=0)
+    torch.testing.assert_close(found[1], added, rtol=1e-12, atol=0)
+
+
+def test_many_inner_steps_leave_langevins_variance():
+    model, eta = gaussian(), 0.5
+    _, added = GibbsLangevin(1, 500, eta).moments(model)
+    torch.testing.assert_close(added, model.variance / (1 - eta / 2))
+
+
+def test_a_sweep_of_gibbs_langevin_moves_towards_the_mean_of_its_hidden_units():
+    model, x = gaussian(), torch.zeros(4000, 3, dtype=torch.float64)
+    model.W.data.zero_()
+    sampler = GibbsLangevin(1, 3, 0.2)
+    y = sampler(model, x, generator()).detach()
+    factor, added = (value.detach() for value in sampler.moments(model))
+    z = (y.mean(0) - (1 - factor) * model.mu.detach()) / (added / len(y)).sqrt()
+    assert z.abs().max() < 4
+    assert ((y.var(0) / added - 1).abs() / (2 / len(y)) ** 0.5).max() < 4
+
+
+@pytest.mark.parametrize("sampler", [Gibbs(1), GibbsLangevin(1)])
+def test_the_carry_is_the_field_where_the_chain_stands(sampler):
+    model = gaussian() if isinstance(sampler, GibbsLangevin) else binary(3)
+    x, (move,) = torch.ones(4, 3, dtype=torch.float64), sampler.plan(model.process)
+    y, carry = sampler.step(model, x, move, None, generator())
+    torch.testing.assert_close(carry, model.field(y))
+    again, _ = sampler.step(model, x, move, model.field(x), generator())
+    torch.testing.assert_close(again, y)
+
+
+def test_the_mean_comes_last_only_where_it_is_asked_for():
+    model = binary(5, 3)
+    drawn, mean = Gibbs(3).draw(model, (50, 5), generator()), Gibbs(3, mean=True).draw(model, (50, 5), generator())
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    assert float(mean.min()) > 0 and float(mean.max()) < 1 and len(mean.unique()) > 8
+    *_, before, _ = Gibbs(3, mean=True).trajectory(model, model.prior((50, 5), generator()), generator(1))
+    assert set(before.unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "model", "sentence"),
+    [
+        (Langevin(2), RBM(3, 2), "binary units have none: choose gibbs"),
+        (MALA(2), RBM(3, 2), "binary units have none: choose gibbs"),
+        (Gibbs(2), Denoiser(MLP((2,), 8, 1), VP(), "noise"), "needs a HiddenUnits, got Denoiser"),
+        (GibbsLangevin(2), RBM(3, 2), "needs a GaussianBernoulliRBM, got RBM"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused(sampler, model, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        sampler.check(model)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"inner": 0}, {"step_size": 0.0}, {"step_size": 2.0}])
+def test_wrong_options_are_refused(wrong):
+    with pytest.raises(ValueError, match="needs"):
+        GibbsLangevin(**wrong)
+
+
+def test_temperature_widens_what_is_reached():
+    """exp(-E / T) of a Gaussian has variance T; unadjusted Langevin's T / (1 - eta / 2)."""
+    model = GaussianBernoulliRBM(1, 1).double()
+    model.W.data.zero_()
+    for sampler, truth in (
+        (MALA(60, 0.8, temperature=2.0), 2.0),
+        (HMC(20, 0.4, 3, temperature=0.5), 0.5),
+        (Langevin(60, 0.4, temperature=2.0), 2.0 / (1 - 0.2)),
+    ):
+        x = sampler(model, torch.zeros(20000, 1, dtype=torch.float64), generator()).detach()
+        assert abs(float(x.var()) / truth - 1) < 4 * (2 / len(x)) ** 0.5
+    with pytest.raises(ValueError, match="needs temperature > 0"):
+        Langevin(temperature=0.0)
+
+
+def test_hmcs_energy_error_falls_with_the_square_of_its_step():
+    model = gaussian(2, 3)
+    x = model.prior((200, 2), generator()).double()
+    shares = []
+    for size in (0.8, 0.1):
+        sampler = HMC(1, size, round(1.6 / size))
+        _, carry = sampler.step(model, x, sampler.plan(model.process)[0], (), generator(1))
+        shares.append(float(carry[2].mean()))
+    assert shares[0] < shares[1] and shares[1] > 0.99
