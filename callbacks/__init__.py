@@ -11,7 +11,9 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
     from callbacks.curves import Curves, draw_curves
     from callbacks.drawing import grid, save_samples, strip
+    from callbacks.energies import EnergyPictures
     from callbacks.field import ScoreField
+    from callbacks.health import ChainHealth
     from callbacks.likelihood import FlowLikelihood, Likelihood
     from callbacks.pictures import Pictures
     from callbacks.progress import Progress
@@ -28,7 +30,9 @@ _HOME = {
     "checkpoints": ("AtomicCheckpointIO", "Checkpoints"),
     "curves": ("Curves", "draw_curves"),
     "drawing": ("grid", "save_samples", "strip"),
+    "energies": ("EnergyPictures",),
     "field": ("ScoreField",),
+    "health": ("ChainHealth",),
     "likelihood": ("FlowLikelihood", "Likelihood"),
     "pictures": ("Pictures",),
     "progress": ("Progress",),
@@ -43,8 +47,10 @@ _HOME = {
 __all__ = [
     "AnnealedImportance",
     "AtomicCheckpointIO",
+    "ChainHealth",
     "Checkpoints",
     "Curves",
+    "EnergyPictures",
     "FlowLikelihood",
     "Likelihood",
     "Pictures",
