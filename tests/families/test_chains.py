@@ -1,6 +1,7 @@
 """Persistent chains: they survive a stop, differ between ranks, and go back to the rank that they were of."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import run as entry
 from tests.test_run import ROOT
 
 WORDS = ["experiment=rbm_digits", "module.hidden=16", "quality=none", "logger=none", "callbacks.pictures=null"]
-WORDS += ["callbacks.likelihood=null", "callbacks.checkpoints.every_n_steps=4", "callbacks.curves=null"]
+WORDS += ["callbacks.likelihood=null", "callbacks.checkpoints.keep_every_n_steps=4", "callbacks.curves=null"]
 WORDS += ["module.chains=400", "module.restart=0.1", "module.centred=true", "trainer.check_val_every_n_epoch=1"]
 
 
@@ -27,13 +28,22 @@ def equal(a, b):
     )
 
 
-def test_a_run_that_was_stopped_equals_one_that_was_not(tmp_path):
-    for folder, stops in (("whole", [20]), ("parts", [7, 20])):
-        for stop in stops:
-            assert entry.main([*WORDS, f"run={tmp_path / folder}", f"trainer.max_steps={stop}"]) == 0
-    whole, parts = state(tmp_path / "whole"), state(tmp_path / "parts")
-    assert whole["chains"].shape == (1, 400, 1, 8, 8)
-    assert equal(whole, parts)
+def cut(whole, step):
+    """The run folder as a kill after `step` would have left it."""
+    parts = whole.with_name("parts")
+    (parts / "checkpoints").mkdir(parents=True)
+    shutil.copy(whole / "config.yaml", parts)
+    shutil.copy(whole / f"checkpoints/step-{step:08d}.ckpt", parts / "checkpoints/last.ckpt")
+    return parts
+
+
+def test_a_run_that_was_killed_equals_one_that_was_not(tmp_path):
+    steps = ["trainer.max_steps=20"]
+    assert entry.main([*WORDS, f"run={tmp_path / 'whole'}", *steps]) == 0
+    parts = cut(tmp_path / "whole", 8)
+    assert entry.main([*WORDS, f"run={parts}", *steps]) == 0
+    assert state(parts)["chains"].shape == (1, 400, 1, 8, 8)
+    assert equal(state(tmp_path / "whole"), state(parts))
 
 
 def torchrun(folder, steps):
@@ -55,16 +65,16 @@ def torchrun(folder, steps):
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     torchrun(folder / "whole", 12)
-    torchrun(folder / "parts", 5)
     return folder
 
 
 def test_ranks_have_chains_of_their_own_and_get_them_back(ranks):
-    halfway = state(ranks / "parts")["chains"]
+    parts = cut(ranks / "whole", 4)
+    halfway = state(parts)["chains"]
     assert halfway.shape == (2, 200, 1, 8, 8)
     assert not torch.equal(halfway[0], halfway[1])
-    torchrun(ranks / "parts", 12)
-    assert equal(state(ranks / "whole"), state(ranks / "parts"))
+    torchrun(parts, 12)
+    assert equal(state(ranks / "whole"), state(parts))
 
 
 def test_another_number_of_ranks_is_refused(ranks, capsys):
