@@ -30,11 +30,12 @@ class ChainHealth(Callback):
     chains - data, means in nats of the batch under the raw weights, and health/acceptance, health/step_size where the
     sampler has them. Then, of fresh chains under `weights`, from their start: energy/short after `length` transitions,
     energy/long after length * long, health/drift = long - short; and of the energies in between health/r_hat, split and
-    rank-normalised, and health/ess, bulk, which are left out where no chain ever moves. A drift far from 0 says that
-    samples of `length` transitions are not the model's; an r_hat above 1.01 that the chains have not mixed.
+    rank-normalised, and health/ess, bulk, which are left out where all are alike. A drift far from 0 says that samples
+    of `length` transitions are not the model's; an r_hat above 1.01 that the chains have not mixed.
     samples/energies-<step>.png: histograms; samples/long-<step>.png: short runs on the left, on the right long ones.
     At the test stage acceptance is the fresh chains', and the data are of the test split. Rank 0 works alone.
-    Vehtari et al. (2021), https://arxiv.org/abs/1903.08008; short runs: Nijkamp et al. (2019), https://arxiv.org/abs/1904.09770
+    Rank-normalization, folding, and localization (Vehtari et al., 2021), https://arxiv.org/abs/1903.08008
+    On learning non-convergent non-persistent short-run MCMC (Nijkamp et al., 2019), https://arxiv.org/abs/1904.09770
     """
 
     def __init__(
@@ -123,8 +124,8 @@ class ChainHealth(Callback):
         after = [f"after {n} transitions" for n in (self.length, self.length * self.long)]
         pictures = {"energies": histogram(shown | dict(zip(after, ends.values(), strict=True)))}
         if tuple(module.shape) == (2,):
-            clouds = zip(after, (x.float().cpu().numpy() for x in (short, long)), strict=True)
-            pictures["long"] = scatter(list(clouds))
+            clouds = [x.float().cpu().numpy() for x in (short, long)]
+            pictures["long"] = scatter(list(zip(after, clouds, strict=True)), reference=np.concatenate(clouds))
         elif len(module.shape) == 3:
             pictures["long"] = side_by_side(*(grid(to_uint8(module.decode(x[:SHOWN]))) for x in (short, long)))
         for name, picture in pictures.items():
@@ -180,15 +181,17 @@ def step_size(sampler: Sampler) -> dict[str, Result]:
 
 
 def mixing(energies: Tensor) -> dict[str, Result]:
-    """r_hat and bulk ess of E along the chains, (draws, B); none where no chain moves, for which there is none."""
-    if not (energies != energies[0]).any():
+    """r_hat and bulk ess of E along the chains, (draws, B); none of energies that are all alike."""
+    if not (energies != energies[0, 0]).any():
         return {}
     from arviz_stats.base import array_stats
 
     draws = energies.T.numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):  # chains that do not move, or between two energies
+        r_hat, ess = float(array_stats.rhat(draws)), float(array_stats.ess(draws))
     return {
-        "health/r_hat": Result(float(array_stats.rhat(draws)), "estimate"),
-        "health/ess": Result(float(array_stats.ess(draws)), "estimate", None, "draws", {"draws": draws.size}),
+        "health/r_hat": Result(r_hat, "estimate"),
+        "health/ess": Result(ess, "estimate", None, "draws", {"draws": draws.size}),
     }
 
 
@@ -205,7 +208,7 @@ def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.concatenate([left, gap, right], axis=1)
 
 
-def histogram(series: Mapping[str, Tensor], bins: int = 60) -> np.ndarray:
+def histogram(series: Mapping[str, Tensor], bins: int = 30) -> np.ndarray:
     """Densities of named energies, (B,) each, over the same bins -> uint8 (H, W, 3)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
