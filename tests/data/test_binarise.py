@@ -1,0 +1,75 @@
+"""Binarised images: by a threshold, once for all, or anew for every epoch and rank."""
+
+import pytest
+import torch
+
+from lightning_gen.data import Digits
+from lightning_gen.data.loader import TrainLoader, coin
+from lightning_gen.data.split import Split
+
+
+def ready(**options):
+    data = Digits(**{"value_range": (0.0, 1.0), **options})
+    data.setup()
+    return data
+
+
+@pytest.mark.parametrize("binarise", ["fixed", "threshold", "stochastic"])
+def test_what_is_measured_is_the_same_for_every_seed(binarise):
+    first, second = ready(binarise=binarise), ready(binarise=binarise, seed=9)
+    for name in ("train", "val", "test"):
+        assert set(first.split(name).images(slice(None)).unique().tolist()) == {0, 255}
+        assert first.split(name).fingerprint() == second.split(name).fingerprint()
+        assert torch.equal(first.split(name).labels(slice(None)), ready().split(name).labels(slice(None)))
+
+
+def test_a_threshold_is_at_one_half():
+    grey, found = ready().split("test").images(slice(None)), ready(binarise="threshold").split("test")
+    assert torch.equal(found.images(slice(None)) == 255, grey > 127)
+
+
+def test_a_coin_has_the_pixels_intensity():
+    grey = torch.arange(256, dtype=torch.uint8).repeat(20000, 1)
+    mean = coin(grey, torch.Generator().manual_seed(0)).double().mean(0) / 255
+    p = torch.arange(256) / 255
+    assert ((mean - p).abs() <= 4.5 * (p * (1 - p) / 20000).sqrt()).all()
+    assert mean[0] == 0 and mean[255] == 1
+
+
+def test_fixed_pixels_are_coins_thrown_once():
+    grey, data = ready().split("train").images(slice(None)).double() / 255, ready(binarise="fixed")
+    drawn = data.split("train").images(slice(None)).double() / 255
+    z = (drawn - grey).sum() / (grey * (1 - grey)).sum().sqrt()
+    assert abs(float(z)) < 4
+    batches = [
+        {int(i): x for b in [*data.train_dataloader()] for i, x in zip(b["index"], b["x"], strict=True)}
+        for _ in range(2)
+    ]
+    shared = batches[0].keys() & batches[1].keys()
+    assert len(shared) > 1000 and all(torch.equal(batches[0][i], batches[1][i]) for i in shared)
+
+
+def test_stochastic_pixels_are_thrown_anew_in_each_epoch_and_again_by_a_resume():
+    data = ready(binarise="stochastic", batch_size=100)
+    loader = data.train_dataloader()
+    first, second = ({int(i): x for b in [*loader] for i, x in zip(b["index"], b["x"], strict=True)} for _ in range(2))
+    shared = first.keys() & second.keys()
+    assert len(shared) > 1000 and not any(torch.equal(first[i], second[i]) for i in shared)
+    mean = torch.stack([first[i] for i in shared]).mean()
+    grey = data.encode(ready().split("train").images(torch.tensor(sorted(shared)))).mean()
+    assert abs(float(mean - grey)) < 0.01
+    whole = [b["x"] for b in data.train_dataloader()]
+    again = data.train_dataloader()
+    again.load_state_dict({"epoch": 0, "batch": 5, "batch_size": 100, "samples": 1300})
+    assert all(torch.equal(a, b["x"]) for a, b in zip(whole[5:], again, strict=True))
+
+
+def test_ranks_throw_coins_of_their_own():
+    split = Split(torch.full((8, 1, 4, 4), 128, dtype=torch.uint8))
+    a, b = (next(iter(TrainLoader(split, lambda x: x, 8, rank, 2, binarise=True)))["x"] for rank in (0, 1))
+    assert a.shape == b.shape and not torch.equal(a, b)
+
+
+def test_another_word_is_refused():
+    with pytest.raises(ValueError, match="binarise needs fixed, stochastic, threshold or null, got dynamic"):
+        Digits(binarise="dynamic")

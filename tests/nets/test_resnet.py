@@ -1,0 +1,89 @@
+"""The scalar energy network: differentiated twice, at most linear in its input, one number an image."""
+
+import pytest
+import torch
+
+from lightning_gen.models import EnergyNetwork
+from lightning_gen.models.energy import twice
+from lightning_gen.nets import MLP, ResNetEnergy, UNet
+from lightning_gen.nets.layers import Attention, Residual
+
+
+def points(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("spectral", [False, True])
+def test_an_energy_may_be_differentiated_twice(spectral):
+    torch.manual_seed(0)
+    net = ResNetEnergy((1, 4, 4), 3, (1, 2), 1, spectral).double().eval()
+    x = points(2, 1, 4, 4).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: net(x), (x,))
+
+
+def test_it_grows_at_most_linearly():
+    torch.manual_seed(0)
+    net, x = ResNetEnergy((1, 8, 8), 8, (1, 2, 2), 1).double().eval(), points(5, 1, 8, 8)
+    far = [(net(scale * x) / scale).detach() for scale in (1e3, 1e6)]
+    torch.testing.assert_close(far[0], far[1], rtol=0.02, atol=1e-3)
+    assert net.growth == "linear"
+    assert EnergyNetwork(net, readout="scalar", confine=3.0).normalisable() == ""
+
+
+def test_a_unets_output_is_bounded_and_an_mlps_is_not_known_to_be():
+    net = UNet((1, 4, 4), 8, (1, 2), 1, (2,), 0.0, 4).double().eval()
+    for parameter in net.parameters():
+        parameter.data = 0.3 * points(*parameter.shape)
+    x = points(5, 1, 4, 4)
+    near, far = (net(scale * x, torch.zeros(5)).abs().max().detach() for scale in (1e2, 1e8))
+    assert float(far) < 10 * float(near)
+    assert EnergyNetwork(net, readout="product", confine=3.0).normalisable() == ""
+    assert EnergyNetwork(MLP((2,), 8, 1), readout="product", confine=3.0).normalisable()
+
+
+def test_images_do_not_look_at_each_other():
+    torch.manual_seed(0)
+    net, x = ResNetEnergy((3, 8, 8), 4, (1, 2), 2).eval(), torch.randn(4, 3, 8, 8)
+    assert net(x).shape == (4,)
+    torch.testing.assert_close(net(x)[1:2], net(x[1:2]))
+
+
+def test_spectral_norm_bounds_every_layer():
+    torch.manual_seed(0)
+    net = ResNetEnergy((1, 8, 8), 8, (1, 2), 1, spectral=True)
+    for _ in range(50):
+        net(torch.randn(2, 1, 8, 8))
+    net.eval()
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+            assert float(torch.linalg.matrix_norm(layer.weight.flatten(1), 2)) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"shape": (2,)}, "needs shape"),
+        ({"channels": 0}, "needs shape"),
+        ({"multipliers": ()}, "needs shape"),
+        ({"multipliers": (1, 2, 2, 2, 2)}, "more than 8x8 can be halved to: give fewer"),
+    ],
+)
+def test_what_cannot_be_is_refused(wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        ResNetEnergy(**{"shape": (1, 8, 8), "channels": 4, "multipliers": (1, 2), "blocks": 1, **wrong})
+
+
+@pytest.mark.parametrize("block", ["residual", "attention"])
+def test_the_blocks_of_a_unets_energy_may_be_differentiated_twice(block):
+    torch.manual_seed(0)
+    x = points(1, 4, 2, 2).requires_grad_()
+    if block == "attention":
+        made = Attention(4, lambda channels: torch.nn.GroupNorm(2, channels)).double().eval()
+        call = made
+    else:
+        made = Residual(4, 4, 6, 0.0, lambda channels: torch.nn.GroupNorm(2, channels), False).double().eval()
+        call = lambda x: made(x, points(1, 6))  # noqa: E731
+    for parameter in made.parameters():
+        parameter.data = 0.5 * points(*parameter.shape)
+    with twice():
+        assert torch.autograd.gradgradcheck(lambda x: call(x), (x,))
