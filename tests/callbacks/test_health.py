@@ -126,6 +126,7 @@ def test_chains_at_their_law_do_not_drift(tested):
     assert abs(found["health/r_hat"]["value"] - 1) < 0.01
     told = {"chains": 200, "length": 10, "long": 4, "weights": "raw", "seed": 3, "sampler": {"name": "Moves"}}
     assert found["health/drift"]["protocol"] == told
+    assert found["health/ess"]["protocol"]["draws"] == 200 * (40 - 10)  # what a short run passes through is left out
     assert not {"energy/data", "energy/gap", "health/acceptance", "health/step_size"} & set(found)
 
 
