@@ -218,6 +218,7 @@ def check(config: Config) -> list[str]:
         faults.append(
             "the experiment's file lacks its first line `# @package _global_`, without which Hydra ignores it"
         )
+    faults += signatures.nameless(config, [node for node in NODES if node != "callbacks"])
     return faults + signatures.check({"_target_": "lightning_gen.build.Root", **config}, given=GIVEN)
 
 

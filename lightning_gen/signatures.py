@@ -219,6 +219,15 @@ def check(
     return list(_faults(config, "", given or {}, allowed))
 
 
+def nameless(config: Mapping[str, Any], nodes: Sequence[str]) -> list[str]:
+    """A fault for each node that has options, as quality=none quality.n=5 leaves them, and nothing that takes them."""
+    return [
+        f"{key}.{next(iter(node))} is given, and {key} names no class that takes it: remove it, or choose another {key}"
+        for key in nodes
+        if (node := config.get(key)) and "_target_" not in node
+    ]
+
+
 def _faults(value: Any, path: str, given: Mapping, allowed: Any) -> Iterator[str]:
     if value == "???":
         yield f"{path} is missing (???): give it a value"

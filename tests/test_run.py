@@ -202,6 +202,8 @@ def test_init_that_does_not_fit_is_one_sentence(trained, tmp_path, capsys):
         (["experiment=ddpm_cifr"], ["experiment=ddpm_cifr does not exist", "did you mean ddpm_cifar?"]),
         (["sampler=ddmi"], ["sampler=ddmi does not exist", "did you mean ddim?"]),
         (["sed=1"], ["sed is no key of the config", "did you mean seed?"]),
+        (["quality=none", "quality.n=10"], ["quality.n is given, and quality names no class that takes it"]),
+        (["net=none"], ["net is missing"]),
         (["trainer.max_step=3"], ["trainer.max_step", "did you mean max_steps?"]),
         (["module.optimizer.lr=abc"], ["module.optimizer.lr is 'abc'", "float"]),
         (["seed=one"], ["seed is 'one'", "int"]),
