@@ -173,3 +173,13 @@ def test_progress_counts_the_temperatures():
     path = path_of(model)
     log_weights(path, temperatures(7), path.start(2, generator(0)), generator(1), progress=lambda: calls.append(1))
     assert len(calls) == 7
+
+
+def test_log_z_is_that_of_the_mean_weight_with_its_error_and_ess():
+    path = path_of(machine(0))
+    found = partition(path, torch.tensor([1.0, 3.0], dtype=torch.float64).log())
+    assert found.log_z == pytest.approx(path.log_z0 + math.log(2))
+    assert found.error == pytest.approx(2**0.5 / 2 / 2**0.5)  # deviation of w / mean w over sqrt n
+    assert found.ess == pytest.approx(16 / 10)
+    back = partition(path, torch.tensor([1.0, 3.0], dtype=torch.float64).log(), reverse=True)
+    assert back.log_z == pytest.approx(path.log_z0 - math.log(2))
