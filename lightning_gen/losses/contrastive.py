@@ -71,7 +71,9 @@ class ContrastiveDivergence(nn.Module):
             noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
             x = x + self.jitter * noise
         if isinstance(model, HiddenUnits):
-            return self.direct(model, x, generator)
+            # Half precision would lose coins of small probability, and the kept chains are of the data's dtype.
+            with torch.autocast(x.device.type, enabled=False):
+                return self.direct(model, x, generator)
         with torch.no_grad():
             reached, carry = self.run(model, self.first(model, x, generator)[0], None, generator)
         energies = model.energy(torch.cat([x, reached]))

@@ -46,7 +46,7 @@ def test_a_long_chains_gradient_is_the_likelihoods(start):
     for name, value in truth.items():
         rows = torch.stack([one[name] for one in found])
         z = (rows.mean(0) - value) / (rows.std(0) / len(rows) ** 0.5)
-        assert z.abs().max() < 4.5, name
+        assert z.abs().max() <= 4, name
 
 
 def test_one_step_from_the_data_is_another_gradient():
@@ -66,7 +66,7 @@ def test_one_step_from_the_data_is_another_gradient():
         rows.append(model.W.grad.clone())
     rows = torch.stack(rows)
     z = (rows.mean(0) - expected) / (rows.std(0) / len(rows) ** 0.5)
-    assert z.abs().max() < 4.5
+    assert z.abs().max() <= 4
     assert (rows.mean(0) - likelihood_gradient(model, v)["W"]).abs().max() > 10 * rows.std(0).max() / 300**0.5
 
 
@@ -106,6 +106,70 @@ def test_at_exact_samples_nothing_is_left_to_learn():
         rows.append(model.W.grad.clone())
     rows = torch.stack(rows)
     assert (rows.mean(0) / (rows.std(0) / len(rows) ** 0.5)).abs().max() < 4
+
+
+def gradients(model):
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_a_centred_machines_offsets_follow_the_data_in_training_alone_and_its_step_counts_from_them():
+    model, v = binary(5, 3, centred=True, shift=0.25), coins(40, 5)
+    loss, before = ContrastiveDivergence(Gibbs(2)), (model.offset_v.clone(), model.offset_h.clone())
+    loss(model, v, generator(1)).mean().backward()
+    means, hidden = v.mean(0), model.hidden(v).detach()
+    torch.testing.assert_close(model.offset_v, 0.75 * before[0] + 0.25 * means)
+    torch.testing.assert_close(model.offset_h, 0.75 * before[1] + 0.25 * hidden.mean(0))
+    away, reached = v - model.offset_v, loss.seen["reached"] - model.offset_v
+    other = model.hidden(loss.seen["reached"]).detach() - model.offset_h
+    W = (reached.T @ other - away.T @ (hidden - model.offset_h)) / len(v)
+    torch.testing.assert_close(model.W.grad, W)
+    torch.testing.assert_close(model.b.grad, (reached - away).mean(0) - W @ model.offset_h)
+    kept = (model.offset_v.clone(), model.offset_h.clone())
+    value = loss.eval()(model, v, generator(2))
+    assert torch.equal(model.offset_v, kept[0]) and torch.equal(model.offset_h, kept[1])
+    assert not value.requires_grad
+
+
+def test_a_variance_that_is_not_learned_gets_no_gradient():
+    model, v = gaussian(4, 3, learn_variance=False), coins(20, 4)
+    ContrastiveDivergence(Gibbs(1))(model, v, generator()).mean().backward()
+    found = gradients(model)
+    assert set(found) == {"W", "c", "mu"}
+    model.log_variance.requires_grad_()
+    model.zero_grad()
+    ContrastiveDivergence(Gibbs(1))(model, v, generator()).mean().backward()
+    assert model.log_variance.grad.any()
+    for name, value in found.items():
+        assert torch.equal(value, model.get_parameter(name).grad)
+
+
+def test_kept_chains_go_on_from_batch_to_batch():
+    """One sweep a batch, forty batches of a machine that stays as it is: the chains have its law, |z| <= 4."""
+    model, v = binary(4, 3), coins(20000, 4)
+    loss = ContrastiveDivergence(Gibbs(1), "persistent")
+    law = (-model.energy(states(4)) - model.log_partition()).exp().detach()
+    for seed in range(40):
+        loss(model, v, generator(seed))
+    shares = torch.bincount((loss.chains * 2 ** torch.arange(4)).sum(1).long(), minlength=16) / len(v)
+    assert ((shares - law) / (law * (1 - law) / len(v)).sqrt()).abs().max() <= 4
+
+
+@pytest.mark.parametrize("start", ["data", "noise", "persistent"])
+@pytest.mark.parametrize("centred", [False, True])
+def test_half_precision_changes_nothing_in_a_machine(start, centred):
+    """Trap: trainer=gpu is bf16-mixed, in which a coin of less than 1/256 falls too often and kept chains broke."""
+    found = []
+    for half in (False, True):
+        model, v = binary(5, 3, centred=centred).float(), coins(40, 5).float()
+        loss = ContrastiveDivergence(Gibbs(2), start)
+        for seed in (0, 1):
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                value = loss(model, v, generator(seed)).mean()
+            value.backward()
+        found.append({**gradients(model), "value": value.detach(), "reached": loss.seen["reached"]})
+    for name, value in found[0].items():
+        assert value.dtype == found[1][name].dtype == torch.float32
+        assert torch.equal(value, found[1][name]), name
 
 
 def network():
