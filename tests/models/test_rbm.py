@@ -7,8 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lightning_gen.models import RBM, GaussianBernoulliRBM
+from lightning_gen.models import RBM, EnergyNetwork, GaussianBernoulliRBM, SumOfEnergies
 from lightning_gen.models.rbm import states
+from lightning_gen.nets import MLP, ResNetEnergy
+from lightning_gen.samplers import MALA, Langevin
 
 NOW = torch.zeros(())
 
@@ -47,11 +49,25 @@ def test_states_are_all_binary_vectors_once():
         states(21)
 
 
-def test_the_free_energy_sums_the_hidden_units_out():
-    model = binary()
-    v, _, energy = joint(model)
-    summed = -torch.logsumexp(-energy.view(2**6, 2**4), 1)
-    torch.testing.assert_close(model.energy(v.view(2**6, 2**4, 6)[:, 0]).detach(), summed, rtol=0, atol=1e-12)
+@pytest.mark.parametrize("make", [binary, gaussian])
+def test_the_free_energy_sums_the_hidden_units_out(make):
+    model, h = make(6, 4), states(4)
+    v = states(6) if make is binary else torch.randn(64, 6, generator=generator(1), dtype=torch.float64)
+    pairs = model.joint_energy(v.repeat_interleave(16, 0), h.repeat(64, 1)).detach().view(64, 16)
+    torch.testing.assert_close(model.energy(v).detach(), -torch.logsumexp(-pairs, 1), rtol=0, atol=1e-12)
+
+
+def test_joint_energies_are_the_written_ones():
+    """E = -bT v - cT h - vT W h; E = 1/2 ||(v - mu) / sigma||^2 - (v / sigma^2)T W h - cT h."""
+    v, h = (torch.rand(5, n, generator=generator(n), dtype=torch.float64) for n in (6, 4))
+    model, real = binary(), gaussian(6, 4)
+    found = model.joint_energy(v, h), real.joint_energy(v, h)
+    for i in range(5):
+        goal = -(model.b @ v[i]) - model.c @ h[i] - v[i] @ model.W @ h[i]
+        torch.testing.assert_close(found[0][i], goal, rtol=0, atol=1e-12)
+        variance = real.log_variance.exp()
+        goal = ((v[i] - real.mu) ** 2 / (2 * variance)).sum() - (v[i] / variance) @ real.W @ h[i] - real.c @ h[i]
+        torch.testing.assert_close(found[1][i], goal, rtol=0, atol=1e-12)
 
 
 def test_conditionals_are_those_of_the_enumerated_machine():
@@ -82,29 +98,46 @@ def test_the_gradient_in_closed_form_is_the_energys(make):
         torch.testing.assert_close(value, getattr(model, name).grad, rtol=0, atol=1e-12)
 
 
-def flipped(model):
-    """The machine of 1 - v: equal probabilities, W and b turned round, c moved."""
+def flipped(model, v, h):
+    """The equal machine of the flipped units, v -> 1 - v and h -> 1 - h where the flags v (D,) and h (H,) are 1."""
     twin = RBM(len(model.b), len(model.c), centred=True).double()
-    twin.W.data, twin.b.data, twin.c.data = -model.W.data, -model.b.data, model.c.data + model.W.data.sum(0)
-    twin.offset_v.copy_(1 - model.offset_v)
-    twin.offset_h.copy_(model.offset_h)
+    s, r = 1 - 2 * v, 1 - 2 * h
+    twin.W.data = s[:, None] * model.W.data * r
+    twin.b.data = s * (model.b.data + model.W.data @ h)
+    twin.c.data = r * (model.c.data + model.W.data.T @ v)
+    twin.offset_v.copy_(v + s * model.offset_v)
+    twin.offset_h.copy_(h + r * model.offset_h)
     return twin
 
 
-def test_a_centred_step_does_not_care_which_value_is_called_one():
-    """Melchior et al. (2016): flipping all visible units flips a centred machine's step, and not a plain one's."""
-    model = binary(centred=True)
+@pytest.mark.parametrize("units", ["visible", "one visible", "hidden", "some of both"])
+def test_a_centred_step_does_not_care_which_value_is_called_one(units):
+    """Melchior et al. (2016): the flipped machine's step is the flipped step of a centred machine, not of a plain one.
+
+    dW' = s dW r, db' = s (db + dW h), dc' = r (dc + dWT v) with signs s and r of the flipped units v and h.
+    """
+    model, chosen, chosen_h = binary(centred=True), *(torch.zeros(n, dtype=torch.float64) for n in (6, 4))
+    chosen[{"visible": slice(6), "one visible": 2, "hidden": slice(0), "some of both": slice(1, 4)}[units]] = 1
+    chosen_h[{"hidden": slice(4), "some of both": slice(2, 4)}.get(units, slice(0))] = 1
     v = (torch.rand(8, 6, generator=generator(1), dtype=torch.float64) < 0.3).double()
     model.move_offsets(v, model.hidden(v))
-    twin, weight = flipped(model), torch.tensor([0.25] * 4 + [-0.25] * 4, dtype=torch.float64)
-    here = model.gradient(v, model.field(v), weight)
-    there = twin.gradient(1 - v, twin.field(1 - v), weight)
-    torch.testing.assert_close(there["W"], -here["W"])
-    torch.testing.assert_close(there["b"], -here["b"])
-    torch.testing.assert_close(there["c"], here["c"] + here["W"].sum(0))
+    twin, turned = flipped(model, chosen, chosen_h), (v - chosen).abs()
+    energies = model.energy(v), twin.energy(turned)
+    torch.testing.assert_close(energies[0] - energies[0][0], energies[1] - energies[1][0])  # one density
+    weight = torch.tensor([0.25] * 4 + [-0.25] * 4, dtype=torch.float64)
+
+    def steps():
+        here, there = (m.gradient(x, m.field(x), weight) for m, x in ((model, v), (twin, turned)))
+        s, r = 1 - 2 * chosen, 1 - 2 * chosen_h
+        goal = {"W": s[:, None] * here["W"] * r, "b": s * (here["b"] + here["W"] @ chosen_h)}
+        return there, {**goal, "c": r * (here["c"] + here["W"].T @ chosen)}
+
+    there, goal = steps()
+    for name, value in goal.items():
+        torch.testing.assert_close(there[name], value, rtol=0, atol=1e-12)
     model.centred = twin.centred = False
-    plain = model.gradient(v, model.field(v), weight), twin.gradient(1 - v, twin.field(1 - v), weight)
-    assert not torch.allclose(plain[1]["W"], -plain[0]["W"])
+    there, goal = steps()
+    assert not all(torch.allclose(there[name], value) for name, value in goal.items())
 
 
 def test_a_centred_gradient_is_counted_from_the_offsets():
@@ -128,12 +161,9 @@ def test_a_gaussian_machine_is_its_mixture():
     log_p = torch.logsumexp(logits.log_softmax(0) + normal.log_prob(v[:, None]), 1)
     found = -model.energy(v) - model.log_partition()
     torch.testing.assert_close(found.detach(), log_p, rtol=0, atol=1e-10)
-    h = states(4)
-    share = (logits - h @ model.c.detach()).exp()  # by completing the square, v integrated over a grid in one dimension
-    one = gaussian(1, 3)
+    one = gaussian(1, 3)  # whose constant is a sum over a grid, too
     grid = torch.linspace(-30, 30, 20001, dtype=torch.float64)[:, None]
     integral = torch.logsumexp(-one.energy(grid).detach(), 0) + math.log(60 / 20000)
-    assert share.min() > 0
     torch.testing.assert_close(one.log_partition().detach(), integral, rtol=0, atol=1e-8)
 
 
@@ -167,7 +197,7 @@ def test_scikit_learn_has_the_same_energies_and_conditionals():
     theirs.intercept_visible_, theirs.intercept_hidden_ = model.b.detach().numpy(), model.c.detach().numpy()
     v = states(6)
     torch.testing.assert_close(torch.as_tensor(theirs._free_energy(v.numpy())), model.energy(v).detach())
-    torch.testing.assert_close(torch.as_tensor(theirs._mean_hiddens(v.numpy())), model.hidden(v).detach())
+    torch.testing.assert_close(torch.as_tensor(theirs.transform(v.numpy())), model.hidden(v).detach())
 
 
 @pytest.mark.parametrize("make", [binary, gaussian])
@@ -193,3 +223,58 @@ def test_what_cannot_be_is_refused(make):
 def test_a_variance_must_be_positive():
     with pytest.raises(ValueError, match="variance > 0, got 0"):
         GaussianBernoulliRBM(3, 3, variance=0.0)
+
+
+def bell(mean, variance):
+    """N(mean, variance I) as a machine without couplings."""
+    machine = GaussianBernoulliRBM(len(mean), 1, variance=variance).double()
+    machine.W.data.zero_()
+    machine.mu.data = torch.tensor(mean, dtype=torch.float64)
+    return machine
+
+
+def test_energies_and_scores_of_a_sum_add():
+    parts = gaussian(), bell([0.5, -1.0, 0.0], 0.3), EnergyNetwork(MLP((3,), 8, 1).double(), confine=2.0)
+    both, v = SumOfEnergies(*parts), torch.randn(5, 3, generator=generator(1), dtype=torch.float64)
+    energy, score = both.energy_and_score(v)
+    torch.testing.assert_close(energy, sum(part.energy(v) for part in parts).detach())
+    for found in (score, both.score(v, NOW).detach()):
+        torch.testing.assert_close(found, sum(part.score(v, NOW) for part in parts).detach())
+    assert len(list(both.parameters())) == sum(len(list(part.parameters())) for part in parts)
+
+
+@pytest.mark.parametrize("sampler", [MALA(60, 0.3), Langevin(80, 0.2)], ids=["mala", "langevin"])
+def test_chains_of_a_sum_have_the_products_law(sampler):
+    """N(m, 1) N(n, 1/2) is N((m + 2 n) / 3, 1/3); Langevin's variance is 1/3 over 1 - 3 eta / 2. |z| <= 4."""
+    both, n = SumOfEnergies(bell([0.0, -1.0], 1.0), bell([1.0, 0.5], 0.5)), 20000
+    x = sampler(both, torch.zeros(n, 2, dtype=torch.float64), generator())
+    variance = (1 if isinstance(sampler, MALA) else 1 / (1 - 3 * sampler.step_size / 2)) / 3
+    mean = torch.tensor([2 / 3, 0.0], dtype=torch.float64)
+    assert ((x.mean(0) - mean) / (variance / n) ** 0.5).abs().max() <= 4
+    assert ((x - mean).square().mean(0) / variance - 1).abs().max() <= 4 * (2 / n) ** 0.5
+
+
+def test_what_may_not_be_normalisable_says_why():
+    image, plane = ResNetEnergy((1, 4, 4), 2, (1,), 1), MLP((2,), 8, 1)
+    for net, readout, confine, why in (
+        (plane, "norm", 1.0, ""),
+        (plane, "reconstruction", 1.0, ""),
+        (image, "scalar", 1.0, ""),
+        (plane, "product", 1.0, "MLP by the readout product may outgrow its confining term"),
+        (image, "scalar", None, "it has no confining term: give module.confine a length"),
+    ):
+        model = EnergyNetwork(net, readout=readout, confine=confine)
+        assert model.normalisable().startswith(why) and bool(model.normalisable()) == bool(why)
+        assert SumOfEnergies(binary(), model).normalisable() == model.normalisable()
+    assert binary().normalisable() == gaussian().normalisable() == ""
+
+
+def test_a_learned_constant_moves_the_energy_and_not_the_score():
+    net, v = MLP((3,), 8, 1).double(), torch.randn(5, 3, generator=generator(1), dtype=torch.float64)
+    plain, model = (EnergyNetwork(net, confine=1.0, constant=constant).double() for constant in (False, True))
+    assert torch.equal(model.energy(v), plain.energy(v))  # it starts at 0
+    model.constant.data.fill_(-2.5)
+    torch.testing.assert_close(model.energy(v), plain.energy(v) - 2.5)
+    torch.testing.assert_close(model.score(v, NOW), plain.score(v, NOW))
+    (slope,) = torch.autograd.grad(model.energy(v).sum(), model.constant)
+    assert float(slope) == len(v)
