@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lightning_gen.likelihood import exact_samples
 from lightning_gen.models import Denoiser
 from lightning_gen.models.rbm import RBM, GaussianBernoulliRBM, states
 from lightning_gen.nets import MLP
@@ -29,6 +30,28 @@ def test_gibbs_has_the_machines_law(hidden):
     model = binary(5, hidden)
     assert abs(chi2(model, Gibbs(60).draw(model, (20000, 5), generator()))) < 4
     assert chi2(model, model.prior((20000, 5), generator())) > 100  # where it began
+
+
+@pytest.mark.parametrize("sweeps", [1, 7])
+def test_a_chain_that_has_the_law_keeps_it(sweeps):
+    model = binary(5, 3)
+    v = exact_samples(model, 20000, generator()).double()
+    moved = Gibbs(sweeps)(model, v, generator(1))
+    assert abs(chi2(model, v)) < 4 and abs(chi2(model, moved)) < 4
+    assert float((moved != v).double().mean()) > 0.1
+
+
+@pytest.mark.parametrize("sampler", [Gibbs(3), GibbsLangevin(30, 1, 0.02), GibbsLangevin(30, 3, 0.005, False)])
+def test_a_chain_that_has_a_gaussian_machines_law_keeps_it(sampler):
+    """Also where one small step is taken for each draw of h: first and second moments, |z| <= 4."""
+    model, n = gaussian(2, 3), 20000
+    logits, means, variance = (value.detach() for value in model.mixture())
+    part = torch.multinomial(logits.softmax(0), n, replacement=True, generator=generator())
+    x = means[part] + variance.sqrt() * torch.randn(n, 2, generator=generator(1), dtype=torch.float64)
+    moved = sampler(model, x, generator(2)).detach()
+    for found, truth in ((moved, moments(model)[0]), (moved.square(), moments(model)[1])):
+        assert ((found.mean(0) - truth) / (found.std(0) / n**0.5)).abs().max() < 4
+    assert float((moved - x).square().mean()) > 0.1
 
 
 def moments(model):
@@ -103,9 +126,28 @@ def test_the_carry_is_the_field_where_the_chain_stands(sampler):
     torch.testing.assert_close(again, y)
 
 
+@pytest.mark.parametrize("sampler", [Gibbs(5), GibbsLangevin(5, 2, 0.3)])
+def test_a_chain_with_its_carry_is_the_chain_without_it(sampler):
+    model, x = gaussian(), torch.ones(4, 3, dtype=torch.float64)
+    carried, g = sampler(model, x, generator(1)), generator(1)
+    for move in sampler.plan(model.process):
+        x, _ = sampler.step(model, x, move, None, g)
+    torch.testing.assert_close(x, carried, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [Gibbs, GibbsLangevin])
+def test_the_mean_of_a_gaussian_machine_is_that_of_its_last_hidden_units(kind):
+    model, x = gaussian(), torch.ones(50, 3, dtype=torch.float64)
+    found = kind(2, mean=True)(model, x, generator(1)).detach()
+    means = model.mixture()[1].detach()
+    assert float((found[:, None] - means).abs().amax(2).amin(1).max()) < 1e-12
+    drawn = kind(2)(model, x, generator(1)).detach()
+    assert float((drawn[:, None] - means).abs().amax(2).amin(1).min()) > 1e-6
+
+
 def test_the_mean_comes_last_only_where_it_is_asked_for():
     model = binary(5, 3)
-    drawn, mean = Gibbs(3).draw(model, (50, 5), generator()), Gibbs(3, mean=True).draw(model, (50, 5), generator())
+    drawn, mean = (Gibbs(3, mean).draw(model, (50, 5), generator()).detach() for mean in (False, True))
     assert set(drawn.unique().tolist()) == {0.0, 1.0}
     assert float(mean.min()) > 0 and float(mean.max()) < 1 and len(mean.unique()) > 8
     *_, before, _ = Gibbs(3, mean=True).trajectory(model, model.prior((50, 5), generator()), generator(1))
