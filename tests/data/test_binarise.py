@@ -1,5 +1,7 @@
 """Binarised images: by a threshold, once for all, or anew for every epoch and rank."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -62,6 +64,48 @@ def test_stochastic_pixels_are_thrown_anew_in_each_epoch_and_again_by_a_resume()
     again = data.train_dataloader()
     again.load_state_dict({"epoch": 0, "batch": 5, "batch_size": 100, "samples": 1300})
     assert all(torch.equal(a, b["x"]) for a, b in zip(whole[5:], again, strict=True))
+
+
+def endless(loader):
+    while True:
+        yield from loader
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_stopped_between_two_batches_goes_on_with_the_same_coins(rank):
+    """Through the end of an epoch, on each rank, by the state that the stopped loader gave."""
+    split = ready().split("train")
+
+    def loader():
+        return TrainLoader(split, lambda x: x, 100, rank, 2, seed=3, flip=True, binarise=True)
+
+    whole = [*itertools.islice(endless(loader()), 30)]
+    stopped = loader()
+    batches = endless(stopped)
+    first, state = [*itertools.islice(batches, 5)], stopped.state_dict()
+    again = loader()
+    again.load_state_dict(state)
+    for a, b in zip(whole, [*first, *itertools.islice(endless(again), 25)], strict=True):
+        assert torch.equal(a["index"], b["index"]) and torch.equal(a["x"], b["x"])
+    assert set(whole[0]["x"].unique().tolist()) == {0, 255}
+
+
+def test_another_seed_throws_other_coins():
+    """Sample by sample: the seed moves their order, too."""
+    first, second = (
+        {int(i): x for b in loader for i, x in zip(b["index"], b["x"], strict=True)}
+        for loader in (ready(binarise="stochastic", seed=seed).train_dataloader() for seed in (0, 1))
+    )
+    shared = first.keys() & second.keys()
+    assert len(shared) > 1000 and not any(torch.equal(first[i], second[i]) for i in shared)
+
+
+def test_what_is_measured_comes_fixed_from_its_loader_in_every_pass():
+    data = ready(binarise="stochastic", batch_size=100)
+    for loader, name in ((data.val_dataloader(), "val"), (data.test_dataloader(), "test")):
+        first, second = (torch.cat([batch["x"] for batch in loader]) for _ in range(2))
+        assert torch.equal(first, second)
+        assert torch.equal(first, data.encode(ready(binarise="fixed").split(name).images(slice(None))))
 
 
 def test_ranks_throw_coins_of_their_own():

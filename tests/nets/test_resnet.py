@@ -21,13 +21,49 @@ def test_an_energy_may_be_differentiated_twice(spectral):
     assert torch.autograd.gradgradcheck(lambda x: net(x), (x,))
 
 
-def test_it_grows_at_most_linearly():
+@pytest.mark.parametrize("spectral", [False, True])
+def test_it_grows_at_most_linearly(spectral):
+    """f(s x) / s settles, and not at nothing."""
     torch.manual_seed(0)
-    net, x = ResNetEnergy((1, 8, 8), 8, (1, 2, 2), 1).double().eval(), points(5, 1, 8, 8)
+    net, x = ResNetEnergy((1, 8, 8), 8, (1, 2, 2), 1, spectral).double().eval(), points(5, 1, 8, 8)
     far = [(net(scale * x) / scale).detach() for scale in (1e3, 1e6)]
     torch.testing.assert_close(far[0], far[1], rtol=0.02, atol=1e-3)
+    assert far[1].abs().max() > 1e-3
     assert net.growth == "linear"
     assert EnergyNetwork(net, readout="scalar", confine=3.0).normalisable() == ""
+
+
+def test_in_two_dimensions_the_confined_density_has_an_integral_and_the_bare_one_none():
+    """By quadrature over squares: the mass outside of 20 confining lengths is nothing; without one it takes all."""
+    torch.manual_seed(1)
+    net = ResNetEnergy((1, 1, 2), 4, (1,), 1).double().eval()
+    for parameter in net.parameters():
+        parameter.data *= 1.5
+    mass = {}
+    for confine in (1.0, None):
+        model = EnergyNetwork(net, readout="scalar", confine=confine)
+        for width in (20.0, 40.0):
+            axis = torch.linspace(-width, width, 401, dtype=torch.float64)
+            places = torch.cartesian_prod(axis, axis).view(-1, 1, 1, 2)
+            with torch.no_grad():
+                log_density = torch.cat([-model.energy(part) for part in places.split(40401)])
+            mass[confine, width] = float(torch.logsumexp(log_density, 0) + 2 * torch.log(axis[1] - axis[0]))
+    assert mass[1.0, 40.0] == pytest.approx(mass[1.0, 20.0], abs=1e-3)
+    assert mass[None, 40.0] > mass[None, 20.0] + 1
+
+
+def test_the_energy_is_the_residual_network_that_is_written_down():
+    """One level, one block, by hand: h = conv(x), h + conv(silu(conv(silu(h)))), silu, sum over pixels, a number."""
+    torch.manual_seed(0)
+    net, x = ResNetEnergy((2, 4, 4), 3, (1,), 1).double(), points(4, 2, 4, 4)
+    (one, two, skip), silu = net.levels[0][0], torch.nn.functional.silu
+    assert isinstance(skip, torch.nn.Identity)
+    conv = lambda h, layer: torch.nn.functional.conv2d(h, layer.weight, layer.bias, padding=1)  # noqa: E731
+    h = conv(x, net.first)
+    h = h + conv(silu(conv(silu(h), one)), two)
+    goal = silu(h).sum((2, 3)) @ net.last.weight[0] + net.last.bias
+    torch.testing.assert_close(net(x), goal)
+    assert not any(layer.bias.any() for layer in (net.first, one, two, net.last))
 
 
 def test_a_unets_output_is_bounded_and_an_mlps_is_not_known_to_be():
