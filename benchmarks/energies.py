@@ -5,20 +5,24 @@ on one thread, which other programs do not lengthen by waiting; ratios are of th
 """
 
 import argparse
+import copy
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch.nn.functional import softplus
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pytorch_lightning import Trainer  # noqa: E402
+from pytorch_lightning import LightningModule, Trainer  # noqa: E402
+from threadpoolctl import threadpool_limits  # noqa: E402
+from training_step import Rounds, shares  # noqa: E402
 
 from callbacks.record import RecordLogger  # noqa: E402
 from lightning_gen.data import Digits  # noqa: E402
@@ -50,7 +54,7 @@ def compare(name: str, ours: Callable, peer: Callable, gate: str, rounds: int, t
     print(f"| {name} | {a * 1e3:.2f} | {b * 1e3:.2f} | {a / b:.2f} | {low:.2f} to {high:.2f} | {gate} |", flush=True)
 
 
-def divergence(rounds: int) -> None:
+def divergence(rounds: int, calls: int) -> None:
     """CD-1 with its update against its five products, and against scikit-learn's."""
     from sklearn.neural_network import BernoulliRBM
 
@@ -71,13 +75,38 @@ def divergence(rounds: int) -> None:
     def products() -> None:
         v @ W, h @ W.T, v @ W, v.T @ h, v.T @ h
 
+    def by_hand() -> None:
+        b, c = model.b.detach(), model.c.detach()
+        field = torch.addmm(c, v, W)
+        up = field.sigmoid()
+        start = torch.rand(BATCH, HIDDEN, generator=generator).lt_(up)
+        reached = torch.rand(BATCH, VISIBLE, generator=generator).lt_(torch.addmm(b, start, W.T).sigmoid_())
+        last = torch.addmm(c, reached, W)
+        down = last.sigmoid()
+        _ = (reached @ b + softplus(last).sum(1)).mean() - (v @ b + softplus(field).sum(1)).mean()
+        (reached.T @ down).addmm_(v.T, up, beta=1 / BATCH, alpha=-1 / BATCH)
+        (reached - v).mean(0), (down - up).mean(0)
+
     compare("CD-1, gradient / its five products", gradient, products, "at most 1.45", rounds, 20)
+    compare("CD-1, gradient / the same by hand, without autograd", gradient, by_hand, "none", rounds, 20)
+    compare("CD-1 by hand / its five products", by_hand, products, "none", rounds, 20)
+    if calls:
+        parts(gradient, products, calls)
     theirs = BernoulliRBM(HIDDEN, batch_size=BATCH, n_iter=1, random_state=0)
     rows = v.numpy()
     theirs.partial_fit(rows)
     compare(
         "CD-1, step / scikit-learn's PCD-1 step", step, lambda: theirs.partial_fit(rows), "at most 0.33", rounds, 20
     )
+
+
+def parts(ours: Callable, products: Callable, calls: int) -> None:
+    """PyTorch's operators by their own time in `ours`, in units of the peer's five products."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        timed(ours, calls)
+    unit = 1e6 * calls * timed(products, calls)
+    for event in sorted(seen.key_averages(), key=lambda event: -event.self_cpu_time_total)[:16]:
+        print(f"  {event.self_cpu_time_total / unit:6.3f}  {event.count / calls:5.1f} calls  {event.key[:60]}")
 
 
 def annealing(rounds: int) -> None:
@@ -112,18 +141,68 @@ def langevin(rounds: int) -> None:
     compare("Langevin, 10 steps / gradient and noise alone", ours, peer, "at most 1.2", rounds, 2)
 
 
-def loop(rounds: int, steps: int = 300) -> None:
+class Bare:
+    """The loop over a tiny machine as one writes it by hand: one generator, nothing checked or recorded."""
+
+    def __init__(self, module: Family, rows: torch.Tensor, batch: int) -> None:
+        self.model, self.loss = copy.deepcopy(module.model), copy.deepcopy(module.loss)
+        self.rows, self.batch, self.generator = rows, batch, torch.Generator().manual_seed(0)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01)
+        self.batches = self.order()
+
+    def order(self) -> Iterator[torch.Tensor]:
+        """Full batches of one epoch after another."""
+        while True:
+            order = torch.randperm(len(self.rows), generator=self.generator)
+            for start in range(0, len(order) - self.batch + 1, self.batch):
+                yield self.rows[order[start : start + self.batch]]
+
+    def step(self) -> None:
+        """One optimizer step."""
+        self.optimizer.zero_grad()
+        self.loss(self.model, next(self.batches), self.generator).mean().backward()
+        self.optimizer.step()
+
+
+class Plain(LightningModule):
+    """The same step as Lightning's smallest module: what is left above the bare loop is Lightning's own."""
+
+    def __init__(self, bare: Bare) -> None:
+        super().__init__()
+        self.model, self.loss, self.generator = bare.model, bare.loss, bare.generator
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        """The loss of a batch."""
+        return self.loss(self.model, batch, self.generator).mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The bare loop's."""
+        return torch.optim.SGD(self.model.parameters(), lr=0.01)
+
+
+def loop(rounds: int, steps: int, profile: int, rows: int) -> None:
     """The Lightning loop around a tiny machine's step, above the bare loop, in microseconds a step."""
     data = Digits(batch_size=20, value_range=(0.0, 1.0), binarise="fixed")
     data.setup()
-    pairs = []
-    for _ in range(rounds):
-        torch.manual_seed(0)
-        module = Family(partial(torch.optim.SGD, lr=0.01), data.shape, hidden=8, value_range=data.value_range)
+    torch.manual_seed(0)
+    x = data.encode(data.split("train").take(slice(None)))
+
+    batches = torch.utils.data.DataLoader(list(x.split(20))[:-1], batch_size=None)
+
+    def made() -> Family:
+        return Family(partial(torch.optim.SGD, lr=0.01), data.shape, hidden=8, value_range=data.value_range)
+
+    print()
+    for name, module, given, gate in (
+        ("our module in Lightning's loop", made(), {"datamodule": data}, "gate 300"),
+        ("the smallest module in it", Plain(Bare(made(), x, 20)), {"train_dataloaders": batches}, "no gate"),
+    ):
+        watch = Rounds(Bare(made(), x, 20), rounds, steps, profile if isinstance(module, Family) else 0)
         with tempfile.TemporaryDirectory() as folder:
             trainer = Trainer(
-                max_steps=steps,
+                max_steps=watch.last,
                 logger=RecordLogger(folder),
+                callbacks=[watch],
                 log_every_n_steps=50,
                 enable_progress_bar=False,
                 enable_checkpointing=False,
@@ -134,35 +213,31 @@ def loop(rounds: int, steps: int = 300) -> None:
                 use_distributed_sampler=False,
                 default_root_dir=folder,
             )
-            start = time.process_time()
-            trainer.fit(module, datamodule=data)
-            ours = (time.process_time() - start) / steps
-        model, loss = module.model, module.loss
-        optimizer, generator = torch.optim.SGD(model.parameters(), lr=0.01), torch.Generator().manual_seed(0)
-        rows = data.encode(data.split("train").take(slice(0, 20)))
-
-        def step() -> None:
-            optimizer.zero_grad()  # noqa: B023
-            loss(model, rows, generator).mean().backward()  # noqa: B023
-            optimizer.step()  # noqa: B023
-
-        pairs.append((ours, timed(step, steps)))
-    a, b = (statistics.median(column) * 1e6 for column in zip(*pairs, strict=True))
-    print(f"\nLightning's loop over a tiny RBM: {a:,.0f} us a step, bare {b:,.0f}: {a - b:,.0f} above (gate 300)")
+            trainer.fit(module, **given)
+        watch.profiler.disable()  # or it would go on into the next measurement
+        a, b = (1e6 * statistics.median(times) for times in (watch.ours, watch.theirs))
+        above = sorted(1e6 * (one - other) for one, other in zip(watch.ours, watch.theirs, strict=True))
+        spread = f"{above[0]:,.0f} to {above[-1]:,.0f}"
+        print(f"tiny RBM, {name}: {a:,.0f} us a step, bare {b:,.0f}: {a - b:,.0f} above ({spread}; {gate})", flush=True)
+        if profile and isinstance(module, Family):
+            shares(watch.profiler, profile, rows)
 
 
 def main() -> None:
     """All rows."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--rounds", type=int, default=9, help="rounds of each pair (%(default)s)")
+    parser.add_argument("--profile", type=int, default=0, metavar="N", help="profile N calls of CD-1 and of the loop")
+    options = parser.parse_args()
+    rounds = options.rounds
     torch.set_num_threads(1)
     quieten()
     print("| | ours, ms | peer, ms | ratio | rounds | gate |\n|---|---|---|---|---|---|")
-    divergence(rounds)
+    with threadpool_limits(1):  # scikit-learn's products, too
+        divergence(rounds, options.profile)
     annealing(rounds)
     langevin(rounds)
-    loop(max(3, rounds // 3))
+    loop(rounds, 100, options.profile, 40)
 
 
 if __name__ == "__main__":
