@@ -101,7 +101,7 @@ class Rounds(Callback):
             self.bare.step()
         if step > self.warm:
             self.theirs.append((time.process_time() - begin) / self.steps)
-        if len(self.ours) == self.rounds:
+        if len(self.ours) == self.rounds and step < self.last:
             self.profiler.enable()
         self.start = time.process_time()
 

@@ -4,9 +4,10 @@ import math
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
+from callbacks.epochs import AtEpochs
 from callbacks.progress import bar
 from callbacks.record import publish
 from lightning_gen.families.rbm import means
@@ -23,7 +24,6 @@ from lightning_gen.likelihood import (
     temperatures,
 )
 from lightning_gen.models import RBM, EnergyModel, GaussianBernoulliRBM, HiddenUnits
-from lightning_gen.models.rbm import ENUMERABLE
 from lightning_gen.randomness import generator
 from lightning_gen.result import NonFinite, Result
 from lightning_gen.samplers import HMC, MALA, Gibbs
@@ -32,7 +32,7 @@ BLOCK = 50  # chains that share a generator; ranks take blocks in turn
 LEAST = 1e-2  # of a marginal's variance, relative to the largest: a pixel that is always black has none
 
 
-class AnnealedImportance(Callback):
+class AnnealedImportance(AtEpochs):
     """ais/log_z/<side> and ais/log_likelihood/<side>, nats, of `n` samples of a split (null = all), by `chains` chains.
 
     forward starts at independent units with the data's marginals: in expectation log Z is bounded from below and so the
@@ -95,16 +95,6 @@ class AnnealedImportance(Callback):
                     "callbacks.likelihood=null"
                 )
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure when every_n_epochs divides the number of epochs done."""
-        due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        if due and not trainer.sanity_checking:
-            self.measure(trainer, pl_module, final=False)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure at the end."""
-        self.measure(trainer, pl_module, final=True)
-
     @torch.inference_mode(False)
     @torch.no_grad()
     def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
@@ -115,7 +105,7 @@ class AnnealedImportance(Callback):
         model.eval()
         nats, protocol = self.unnormalised(module, model, data, which)
         found: dict[str, tuple[Partition, str, dict]] = {}
-        if isinstance(model, HiddenUnits) and enumerable(model):
+        if model.enumerable:
             exact = Partition(float(model.log_partition()), 0.0, math.inf)
             found["exact"] = exact, "exact", {}
         path = self.path(model, data, module)
@@ -124,7 +114,7 @@ class AnnealedImportance(Callback):
             weights, how = self.side(trainer, model, data, path, side == "reverse")
             if not torch.isfinite(weights).all():
                 raise NonFinite(f"AIS weights ({side}) are not finite at step {trainer.global_step}: E is not finite")
-            sure = side == "forward" or enumerable(model)
+            sure = side == "forward" or model.enumerable
             kind = ("lower bound" if side == "forward" else "upper bound") if sure else "estimate"
             found[f"ais/{side}"] = partition(path, weights, side == "reverse"), kind, how
         model.train(training)
@@ -172,7 +162,7 @@ class AnnealedImportance(Callback):
         weights = torch.zeros(self.chains, dtype=torch.float64, device=device)
         blocks = range(trainer.global_rank, -(-self.chains // BLOCK), trainer.world_size)
         how = {"transition": "Gibbs" if isinstance(model, HiddenUnits) else self.transition.describe()}
-        exact = enumerable(model)
+        exact = model.enumerable
         if reverse:
             how["started"] = "exact samples" if exact else f"after {self.burn} steps from training data"
         work = len(blocks) * (len(self.betas) - 1)
@@ -233,10 +223,3 @@ class AnnealedImportance(Callback):
                     float(bits.mean()), bits_kind, error / d / math.log(2), "bits/dim", {**more, "levels": 256}
                 )
         return results
-
-
-def enumerable(model: EnergyModel) -> bool:
-    """Whether the states of one side can be listed."""
-    if isinstance(model, GaussianBernoulliRBM):
-        return len(model.c) <= ENUMERABLE
-    return isinstance(model, RBM) and min(len(model.b), len(model.c)) <= ENUMERABLE

@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.drawing import check_finite, grid, save_png, strip, to_uint8
+from callbacks.epochs import AtEpochs
 from callbacks.record import log_image, step_of
 from lightning_gen.models import EnergyModel, HiddenUnits
 
@@ -16,7 +17,7 @@ SIDE = 200  # points of the plane each way
 COLUMNS = 16  # test images of a row, each above its reconstruction
 
 
-class EnergyPictures(Callback):
+class EnergyPictures(AtEpochs):
     """At the end, and every n epochs: pictures of the energy by its averaged weights, unless they are asked raw.
 
     Of machines with hidden units and images: samples/filters-<step>.png, the n columns of W of largest norm, each
@@ -52,19 +53,9 @@ class EnergyPictures(Callback):
                 f"{type(model).__name__} of shape {shape} has neither: write callbacks.energies=null"
             )
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw when every_n_epochs divides the number of epochs done."""
-        due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        if due and not trainer.sanity_checking:
-            self.draw(trainer, pl_module)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw at the end."""
-        self.draw(trainer, pl_module)
-
     @torch.inference_mode(False)
     @torch.no_grad()
-    def draw(self, trainer: Trainer, module: Any) -> None:
+    def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
         """Write what there is to see, and send it to the loggers."""
         if not trainer.is_global_zero:
             return

@@ -6,17 +6,18 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.drawing import save_png
+from callbacks.epochs import AtEpochs
 from callbacks.record import log_image, publish, step_of
 from lightning_gen.models.score import ScoreModel, instant
 from lightning_gen.randomness import generator
 from lightning_gen.result import NonFinite, Result
 
 
-class ScoreField(Callback):
+class ScoreField(AtEpochs):
     """samples/field-<step>.png, and score/relative_error = E||s - s*||^2 / E||s*||^2 over n points of the test split.
 
     s* is the exact score of the data set's density noised to time t of the model's process, at points noised alike; no
@@ -65,18 +66,8 @@ class ScoreField(Callback):
                     "has no score: give a time above 0"
                 )
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare when every_n_epochs divides the number of epochs done."""
-        due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        if due and not trainer.sanity_checking:
-            self.compare(trainer, pl_module, final=False)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare at the end."""
-        self.compare(trainer, pl_module, final=True)
-
     @torch.no_grad()
-    def compare(self, trainer: Trainer, module: Any, final: bool) -> None:
+    def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
         """Publish the error and draw; every rank computes the same, rank 0 draws."""
         data, which = trainer.datamodule, self.weights if module.ema is not None else "raw"
         model, split = module.weights(which), data.split("test")

@@ -7,9 +7,10 @@ from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
+from callbacks.epochs import AtEpochs
 from callbacks.progress import bar
 from callbacks.record import publish
 from lightning_gen.likelihood import Flow, bits_per_dim, dequantised, variational_bound
@@ -18,7 +19,7 @@ from lightning_gen.randomness import generator
 from lightning_gen.result import NonFinite, Result
 
 
-class Scored(Callback):
+class Scored(AtEpochs):
     """What likelihoods share: `n` samples of a split (null = all), dealt to the ranks in blocks of `batch`, whose noise
     depends on (seed, block) alone; when, of which weights, and that nothing is published that is not finite."""
 
@@ -50,16 +51,6 @@ class Scored(Callback):
     @abstractmethod
     def results(self, module: Any, rows: Tensor, n: int, fingerprint: str) -> dict[str, Result]:
         """What is published, from the rows of all samples, (n, columns), float64 on the CPU."""
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure when every_n_epochs divides the number of epochs done."""
-        due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        if due and not trainer.sanity_checking:
-            self.measure(trainer, pl_module, final=False)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure by the full protocol."""
-        self.measure(trainer, pl_module, final=True)
 
     @torch.inference_mode(False)  # a trainer of one's own tests in inference mode, where nothing has a derivative in x
     @torch.no_grad()

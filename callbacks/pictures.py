@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Trainer
 from torch import Tensor
 
 from callbacks.drawing import (
@@ -21,11 +21,12 @@ from callbacks.drawing import (
     strip,
     to_uint8,
 )
+from callbacks.epochs import AtEpochs
 from callbacks.progress import bar, shows
 from callbacks.record import log_image, step_of
 
 
-class Pictures(Callback):
+class Pictures(AtEpochs):
     """samples/grid-<step>.png, strip-<step>.png and, at the test stage, samples-<step>.npz; sent to the loggers too.
 
     Of the averaged model unless weights is raw or the module keeps no average.
@@ -61,17 +62,7 @@ class Pictures(Callback):
         self.every_n_epochs, self.gif, self.weights, self.seed = every_n_epochs, gif, weights, seed
         self.scale, self.points = scale, points
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw when every_n_epochs divides the number of epochs done."""
-        due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        if due and not trainer.sanity_checking:
-            self._draw(trainer, pl_module, final=False)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw, and keep the samples as numbers."""
-        self._draw(trainer, pl_module, final=True)
-
-    def _draw(self, trainer: Trainer, module: Any, final: bool) -> None:
+    def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
         if not trainer.is_global_zero:
             return
         folder, step = Path(trainer.default_root_dir), step_of(trainer)

@@ -4,7 +4,6 @@ The one place that imports hydra. What is wrong in a config is found here, befor
 """
 
 import difflib
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from lightning_gen import signatures
+from lightning_gen.overrides import replaced, swept
 from lightning_gen.run_folder import RunFolder, averaged
 
 Config = dict[str, Any]
@@ -186,28 +186,6 @@ def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], s
     node = {key: value for key, value in stored.items() if key not in groups}
     ConfigStore.instance().store(name="stored", node={"defaults": [*defaults, "_self_"], **node})
     return "stored", [*groups.values(), *words], name, faults
-
-
-def replaced(configs: Path, experiment: str, sampler: str) -> list[str]:
-    """Overrides that leave nothing of the experiment's own options for its sampler, when another one is named."""
-    import yaml
-
-    def options(name: str) -> dict[str, Any]:
-        file = configs / "experiment" / f"{name}.yaml"
-        page = yaml.safe_load(file.read_text()) if file.is_file() else {}
-        bases = [base for base in page.get("defaults", []) if isinstance(base, str) and base != "_self_"]
-        return {key: None for base in bases for key in options(base)} | (page.get("sampler") or {})
-
-    file = configs / "sampler" / f"{sampler}.yaml"
-    own = yaml.safe_load(file.read_text()) if file.is_file() else {}
-    kept = {key: json.dumps(value) for key, value in own.items()}
-    return [f"sampler.{key}={kept[key]}" if key in own else f"~sampler.{key}" for key in options(experiment)]
-
-
-def swept(overrides: Sequence[str]) -> list[str]:
-    """The job's overrides as parts of a folder's name, without the experiment, which names it already."""
-    parts = [word.lstrip("+") for word in overrides]
-    return [part.replace("/", "_") for part in parts if not part.startswith(("experiment=", "stage=", "run="))]
 
 
 def check(config: Config) -> list[str]:

@@ -10,6 +10,8 @@ from lightning_gen.families.base import GenerativeModule
 class Chains(GenerativeModule):
     """GenerativeModule whose loss may keep chains; they stand in the checkpoint, all ranks' of them."""
 
+    started_from: str | None = None  # the run whose weights stand here already (init)
+
     def begin(self, data: Any) -> None:
         """Set, before the first step of a new run, what the data say."""
 
@@ -21,15 +23,10 @@ class Chains(GenerativeModule):
         data = self.trainer.datamodule
         if data is not None:
             self.refuse(data)
-        if stage == "fit" and data is not None and self.fresh:
+        if stage == "fit" and data is not None and self.started_from is None:
             self.begin(data)
             if self.ema is not None:
                 self.ema.load_state_dict(self.model.state_dict())
-
-    @property
-    def fresh(self) -> bool:
-        """Whether nothing has set the weights: no step, no other run's (init)."""
-        return not getattr(self, "started_from", None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Every rank's chains, (ranks, n, ...)."""

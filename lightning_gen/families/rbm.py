@@ -12,7 +12,15 @@ from lightning_gen.losses import ContrastiveDivergence
 from lightning_gen.samplers import Gibbs, Sampler
 
 
-class RBM(Chains):
+class Machine(Chains):
+    """What both machines share: a representation."""
+
+    def transform(self, v: Tensor) -> Tensor:
+        """The representation p(h=1|v) by the averaged model, (B, hidden), of data v (B, *shape)."""
+        return self.averaged.hidden(v)
+
+
+class RBM(Machine):
     """A binary machine of `hidden` units by CD-k, modified CD or persistent CD (`start` data, noise, persistent).
 
     Data are 0 or 1: data.binarise. visible_bias `data` starts b at log p / (1 - p) of the training data's means
@@ -60,12 +68,8 @@ class RBM(Chains):
                 "set data.binarise to fixed, stochastic or threshold, and data.value_range to [0.0, 1.0]"
             )
 
-    def transform(self, v: Tensor) -> Tensor:
-        """The representation p(h=1|v) by the averaged model, (B, hidden), of data v (B, *shape)."""
-        return self.averaged.hidden(v)
 
-
-class GaussianBernoulliRBM(Chains):
+class GaussianBernoulliRBM(Machine):
     """A machine with real visible units of learned variance, by contrastive divergence along `chain` (null: Gibbs(k)).
 
     Data should be standardised: data.value_range of mean 0 and variance 1. mu starts at the data's means, the variance
@@ -99,10 +103,6 @@ class GaussianBernoulliRBM(Chains):
     def begin(self, data: Any) -> None:
         """Set mu from the means of the training data."""
         self.model.mu.copy_(means(data)[0])
-
-    def transform(self, v: Tensor) -> Tensor:
-        """The representation p(h=1|v) by the averaged model, (B, hidden), of data v (B, *shape)."""
-        return self.averaged.hidden(v)
 
 
 def means(data: Any) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,8 @@ class EnergyModel(ScoreModel):
     How to train your energy-based models (Song & Kingma, 2021), https://arxiv.org/abs/2101.03288
     """
 
+    enumerable = False  # whether log_partition can list the states of one side, and exact samples be drawn
+
     @abstractmethod
     def energy(self, x: Tensor) -> Tensor:
         """E(x), nats, (B,)."""

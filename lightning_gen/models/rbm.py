@@ -80,6 +80,11 @@ class HiddenUnits(EnergyModel):
         """E(x), nats, (B,)."""
         return self.free_energy(x, self.field(x))
 
+    @property
+    def enumerable(self) -> bool:
+        """Whether the states of the hidden side are few enough to be listed."""
+        return len(self.c) <= ENUMERABLE
+
     def normalisable(self) -> str:
         """Empty: there are finitely many states, or a Gaussian for each of finitely many."""
         return ""
@@ -128,6 +133,11 @@ class RBM(HiddenUnits):
     ) -> None:
         super().__init__(shape, hidden, std, centred, shift)
         self.b = nn.Parameter(torch.zeros(math.prod(self.shape)))
+
+    @property
+    def enumerable(self) -> bool:
+        """Whether the states of the smaller side are few enough to be listed."""
+        return min(len(self.b), len(self.c)) <= ENUMERABLE
 
     def field(self, v: Tensor) -> Tensor:
         """c + WT v, (B, H)."""

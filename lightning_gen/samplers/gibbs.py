@@ -69,10 +69,7 @@ class GibbsLangevin(MarkovChain):
         self.begin(start, spread)
         self.steps, self.inner, self.step_size, self.relative, self.mean = steps, inner, step_size, relative, mean
 
-    def plan(self, process: Process) -> list[Transition]:
-        """Sweeps that all look alike, but for a last one by the mean."""
-        draw, mean = Transition(0.0, 0.0, (1.0,)), Transition(0.0, 0.0, (0.0,))
-        return [draw] * (self.steps - self.mean) + [mean] * self.mean
+    plan = Gibbs.plan
 
     def step(
         self,

@@ -6,7 +6,7 @@ from torch import Tensor
 from lightning_gen.models import EnergyModel
 from lightning_gen.process import Process
 from lightning_gen.samplers.base import Transition, noise_like
-from lightning_gen.samplers.mcmc import MarkovChain, Start, at_least_one, warm
+from lightning_gen.samplers.mcmc import MarkovChain, Start, at_least_one, metropolis, warm
 
 
 class HMC(MarkovChain):
@@ -57,9 +57,4 @@ class HMC(MarkovChain):
                 momentum = momentum + (0.5 if i == self.leapfrogs - 1 else 1.0) * size / temperature * new_score
             new_kinetic = 0.5 * momentum.flatten(1).square().sum(1)
             log_ratio = (energy - new_energy) / temperature + kinetic - new_kinetic
-        u = torch.rand(len(x), generator=generator, device=x.device, dtype=log_ratio.dtype)
-        accept = u.log() < log_ratio  # a proposal that is not finite is not taken
-        wide = accept.reshape(-1, *[1] * (x.ndim - 1))
-        share = share + (accept.to(share.dtype) - share) / (n + 1)
-        energy = torch.where(accept, new_energy, energy)
-        return torch.where(wide, place, x), (energy, torch.where(wide, new_score, score), share, n + 1)
+        return metropolis((x, energy, score), (place, new_energy, new_score), log_ratio, share, n, generator)

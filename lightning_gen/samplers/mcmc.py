@@ -118,6 +118,27 @@ class Langevin(MarkovChain):
         return x + drift * model.score(x, instant(transition.t, x)) + noise * noise_like(x, generator), None
 
 
+def metropolis(
+    here: tuple[Tensor, Tensor, Tensor],
+    there: tuple[Tensor, Tensor, Tensor],
+    log_ratio: Tensor,
+    share: Tensor,
+    n: int,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, tuple]:
+    """Place, energy and score of each chain where it goes: `there` with probability min(1, e^log_ratio), else `here`.
+
+    The carry is (energy, score, share of proposals taken, (B,), how many). Metropolis et al. (1953); Hastings (1970)
+    """
+    (x, energy, score), (proposal, new_energy, new_score) = here, there
+    u = torch.rand(len(x), generator=generator, device=x.device, dtype=log_ratio.dtype)
+    accept = u.log() < log_ratio  # a proposal that is not finite is not taken
+    wide = accept.reshape(-1, *[1] * (x.ndim - 1))
+    share = share + (accept.to(share.dtype) - share) / (n + 1)
+    energy = torch.where(accept, new_energy, energy)
+    return torch.where(wide, proposal, x), (energy, torch.where(wide, new_score, score), share, n + 1)
+
+
 class MALA(MarkovChain):
     """Langevin proposals x' = x + eta s(x) + sqrt(2 eta T) z, accepted with min(1, p(x') q(x|x') / p(x) q(x'|x)).
 
@@ -161,12 +182,8 @@ class MALA(MarkovChain):
             new_energy, new_score = model.energy_and_score(proposal)
             back = (x - proposal - eta * new_score).flatten(1).square().sum(1) / (2 * spread**2)
             log_ratio = (energy - new_energy) / self.temperature - back + 0.5 * z.flatten(1).square().sum(1)
-        u = torch.rand(len(x), generator=generator, device=x.device, dtype=log_ratio.dtype)
-        accept = u.log() < log_ratio  # a proposal that is not finite is not taken
-        wide = accept.reshape(-1, *[1] * (x.ndim - 1))
-        share = share + (accept.to(share.dtype) - share) / (n + 1)
-        energy = torch.where(accept, new_energy, energy)
-        return torch.where(wide, proposal, x), (energy, torch.where(wide, new_score, score), share, n + 1)
+        here, there = (x, energy, score), (proposal, new_energy, new_score)
+        return metropolis(here, there, log_ratio, share, n, generator)
 
 
 class AnnealedLangevin(MarkovChain):
