@@ -20,7 +20,7 @@ demo: $(VENV)/.demo
 	$(VENV)/bin/python run.py $(ARGS)
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -q $(ARGS)
+	$(VENV)/bin/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -q -m slow $(ARGS)

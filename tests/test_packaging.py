@@ -64,7 +64,7 @@ def test_the_requirements_are_what_is_imported(setup):
 
 def test_the_test_extra_is_what_the_tests_import_besides(setup):
     needed = imported("tests/**/*.py") - set(requirements(setup["options"]["install_requires"]))
-    assert set(requirements(setup["options.extras_require"]["test"])) == needed | {"ruff"}
+    assert set(requirements(setup["options.extras_require"]["test"])) == needed | {"ruff", "pytest-xdist"}
 
 
 @pytest.mark.parametrize(
