@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["exact", "lower bound", "upper bound", "estimate"]
+Kind = Literal["exact", "lower bound", "upper bound", "estimate", "KDE"]
 
 
 @dataclass(frozen=True)
