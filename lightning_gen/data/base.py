@@ -139,7 +139,7 @@ class GenerativeData(LightningDataModule, ABC):
         if self.value_range is None:
             return x
         low, high = self.value_range
-        return low + (high - low) * x
+        return x if (low, high) == (0, 1) else low + (high - low) * x
 
     def decode(self, x: Tensor) -> Tensor:
         """x in model space to images, in [0, 1] for data, not clamped for samples."""
@@ -153,6 +153,10 @@ class GenerativeData(LightningDataModule, ABC):
         if self.trainer is None:
             return 0, 1, torch.device("cpu")
         return self.trainer.global_rank, self.trainer.world_size, self.trainer.strategy.root_device
+
+    def transfer_batch_to_device(self, batch: dict[str, Tensor], device: torch.device, dataloader_idx: int) -> Any:
+        """The batch as it is: its loader has put it there, and Lightning's look at each tensor costs a tiny step."""
+        return batch
 
     def train_dataloader(self) -> TrainLoader:
         """Full batches, shuffled anew each epoch; the last incomplete one is dropped."""

@@ -21,32 +21,26 @@ class Health:
         self.losses: Tensor | float = 0.0
         self.norms: Tensor | float = 0.0
         self.batches = self.updates = 0
-        self.finite: Tensor | None = None
 
     def loss(self, loss: Tensor) -> None:
         """Take in one micro-batch."""
-        loss = loss.detach().float()
-        self.losses, self.batches = self.losses + loss, self.batches + 1
-        finite = torch.isfinite(loss)
-        self.finite = finite if self.finite is None else self.finite & finite
+        self.losses, self.batches = self.losses + loss.detach().float(), self.batches + 1
 
     def gradient(self, norm: Tensor, trainer: Any) -> None:
         """Take in the gradient of one update; `bad` becomes 1 on every rank if anything on any rank is not finite."""
         self.norms, self.updates = self.norms + norm.detach().float(), self.updates + 1
-        fine = self.finite & torch.isfinite(norm)
-        bad = torch.logical_not(fine).float()  # (), as fused optimizers want found_inf
+        # Once bad, always bad, as sums are: nothing may move the weights until the host has read the flag and stopped.
+        bad = torch.isfinite(self.losses + self.norms).logical_not().float()  # (), as fused optimizers want found_inf
         if trainer.world_size > 1:
             torch.distributed.all_reduce(bad, torch.distributed.ReduceOp.MAX)
-        # Once bad, always bad: nothing may move the weights until the host has read the flag and stopped.
-        self.bad = bad if self.bad is None else torch.maximum(self.bad, bad)
+        self.bad = bad
 
     def stop(self, trainer: Any) -> None:
         """Read the flag; raise NonFinite on all ranks, with quantity, step and rank named."""
         if self.bad is None or not float(self.bad):
             return
         mine = torch.zeros(trainer.world_size, device=self.bad.device)
-        if self.finite is not None:
-            mine[trainer.global_rank] = float(not self.finite)
+        mine[trainer.global_rank] = float(not torch.isfinite(torch.as_tensor(self.losses)))
         if trainer.world_size > 1:
             torch.distributed.all_reduce(mine)
         ranks = [rank for rank, flag in enumerate(mine.tolist()) if flag]

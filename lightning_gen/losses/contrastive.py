@@ -90,16 +90,16 @@ class ContrastiveDivergence(nn.Module):
         known = own and isinstance(self.sampler, Gibbs | GibbsLangevin)  # whose carry the field is
         reached, carry = self.run(model, start, field if known else None, generator)
         last = carry if torch.is_tensor(carry) else model.field(reached)
-        up, down = model.free_energy(v, field), model.free_energy(reached, last)
+        rows, fields = torch.cat([v, reached]), torch.cat([field, last])
+        up, down = model.free_energy(rows, fields).split([len(v), len(reached)])
         self.watch(up, down, reached, carry)
         value = up - down.mean()
         if not self.training:
             return value
         if model.centred:
             model.move_offsets(v, field.sigmoid())
-        rows, fields = torch.cat([v, reached]), torch.cat([field, last])
-        weight = torch.cat([v.new_full((len(v),), 1 / len(v)), v.new_full((len(reached),), -1 / len(reached))])
-        names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        weight = torch.cat([torch.full_like(up, 1 / len(v)), torch.full_like(down, -1 / len(reached))])
+        names = [name for name in model.names if getattr(model, name).requires_grad]
 
         def gradients(scale: Tensor) -> list[Tensor]:
             found = model.gradient(rows, fields, scale * weight)
