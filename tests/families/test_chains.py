@@ -1,5 +1,6 @@
 """Persistent chains: they survive a stop, differ between ranks, and go back to the rank that they were of."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from tests.test_run import ROOT
 WORDS = ["experiment=rbm_digits", "module.hidden=16", "quality=none", "logger=none", "callbacks.pictures=null"]
 WORDS += ["callbacks.likelihood=null", "callbacks.checkpoints.keep_every_n_steps=4", "callbacks.curves=null"]
 WORDS += ["module.chains=400", "module.restart=0.1", "module.centred=true", "trainer.check_val_every_n_epoch=1"]
+WORDS += ["callbacks.health.every_n_steps=4", "callbacks.health.length=4", "callbacks.health.long=2"]
 
 
 def state(folder):
@@ -75,6 +77,14 @@ def test_ranks_have_chains_of_their_own_and_get_them_back(ranks):
     assert not torch.equal(halfway[0], halfway[1])
     torchrun(parts, 12)
     assert equal(state(ranks / "whole"), state(parts))
+
+
+def test_two_ranks_record_their_chains_health_once(ranks):
+    lines = [json.loads(line) for line in (ranks / "whole" / "record.jsonl").read_text().splitlines()]
+    assert [x["step"] for x in lines if x.get("name") == "energy/gap"] == [4, 8, 12]
+    assert sorted(path.name for path in (ranks / "whole" / "samples").glob("long-*")) == [
+        f"long-{step:08d}.png" for step in (4, 8, 12)
+    ]
 
 
 def test_another_number_of_ranks_is_refused(ranks, capsys):
