@@ -202,6 +202,7 @@ def loop(rounds: int, steps: int, profile: int, rows: int) -> None:
         return Family(partial(torch.optim.SGD, lr=0.01), data.shape, hidden=8, value_range=data.value_range)
 
     print()
+    overheads = []
     for name, module, given, gate in (
         ("our module in Lightning's loop", made(), {"datamodule": data}, "gate 300"),
         ("the smallest module in it", Plain(Bare(made(), x, 20)), {"train_dataloaders": batches}, "no gate"),
@@ -228,8 +229,10 @@ def loop(rounds: int, steps: int, profile: int, rows: int) -> None:
         above = sorted(1e6 * (one - other) for one, other in zip(watch.ours, watch.theirs, strict=True))
         spread = f"{above[0]:,.0f} to {above[-1]:,.0f}"
         print(f"tiny RBM, {name}: {a:,.0f} us a step, bare {b:,.0f}: {a - b:,.0f} above ({spread}; {gate})", flush=True)
+        overheads.append(a - b)
         if profile and isinstance(module, Family):
             shares(watch.profiler, profile, rows)
+    print(f"ours above the bare loop / Lightning's smallest module above it: {overheads[0] / overheads[1]:.2f}")
 
 
 def main() -> None:
