@@ -32,7 +32,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def job(config: Config, folder: RunFolder) -> None:
-    """One job of a sweep, or the only one: fit (then evaluate), evaluate, sample or export."""
+    """One job of a sweep, or the only one: fit (then evaluate), evaluate, sample, export or compare."""
+    if config["stage"] == "compare":
+        return compare(config, folder)
     if config["fresh"]:
         folder = refusing(folder.fresh)
     if config["stage"] == "export":
@@ -46,6 +48,29 @@ def job(config: Config, folder: RunFolder) -> None:
     session.evaluate()
 
 
+def compare(config: Config, folder: RunFolder) -> None:
+    """Write one page over the runs, and mirror its numbers to the logger."""
+    quieten()
+    from callbacks.compare import Comparison
+
+    logger = refusing(build_logger, config, folder)
+    found = refusing(Comparison, [Path(run) for run in config["runs"]])
+    written(found.write(folder.path))
+    for mirror in logger:
+        found.log([mirror])
+        if hasattr(mirror, "close"):
+            mirror.close()
+        else:
+            mirror.finalize("success")
+
+
+def build_logger(config: Config, folder: RunFolder) -> list[Any]:
+    """The configured logger, in a list; none where there is none. Ours write into the run folder."""
+    logger = config.get("logger")
+    place = {"folder": str(folder.path)} if logger and logger["_target_"].startswith("callbacks.") else {}
+    return [build(logger, **place)] if logger else []
+
+
 class Session:
     """The objects of one run, all made and checked before any work."""
 
@@ -54,7 +79,7 @@ class Session:
         from callbacks.record import RecordLogger, Resume
 
         self.config, self.folder, fitting = config, folder, config["stage"] == "fit"
-        logger, faults = config.get("logger"), []
+        faults: list[str] = []
 
         def make(call: Callable, *args: Any, **kwargs: Any) -> Any:
             """What is wrong with one part must not hide what is wrong with the next."""
@@ -70,8 +95,7 @@ class Session:
             found = f"{folder.path} holds a run of another config; fresh=true starts anew beside it, run=NAME elsewhere"
             faults += [found, *differences] if differences and not faults else []
         self.module = make(build_module, config)
-        place = {"folder": str(folder.path)} if logger and logger["_target_"].startswith("callbacks.") else {}
-        loggers = [RecordLogger(folder.path), *([make(build, logger, **place)] if logger else [])]
+        loggers = [RecordLogger(folder.path), *(make(build_logger, config, folder) or [])]
         nodes = {**(config.get("callbacks") or {}), "quality": config.get("quality")}
         callbacks = [Resume(), *(make(build, node) for node in nodes.values() if node)]
         started = make(processes, config["trainer"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for readers of the source: editors, and the check of configs
     from callbacks.ais import AnnealedImportance
     from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+    from callbacks.compare import write_comparison
     from callbacks.curves import Curves, draw_curves
     from callbacks.drawing import grid, save_samples, strip
     from callbacks.energies import EnergyPictures
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
 _HOME = {
     "ais": ("AnnealedImportance",),
     "checkpoints": ("AtomicCheckpointIO", "Checkpoints"),
+    "compare": ("write_comparison",),
     "curves": ("Curves", "draw_curves"),
     "drawing": ("grid", "save_samples", "strip"),
     "energies": ("EnergyPictures",),
@@ -72,6 +74,7 @@ __all__ = [
     "read_record",
     "save_samples",
     "strip",
+    "write_comparison",
     "write_report",
 ]
 
