@@ -73,11 +73,11 @@ def markdown(
     title: str, runs: Sequence[Run], tables: Sequence[Table], pictures: Mapping[str, "Picture"], about: str
 ) -> str:
     """The same as Markdown; `pictures` are files beside it, by their names."""
-    lines = [f"# {title}", "", about, ""]
+    lines = [f"# {title}", "", _plain(about), ""]
     for table in tables:
         if not table.blocks:
             continue
-        lines += [f"## {table.title}", "", *([table.about, ""] if table.about else [])]
+        lines += [f"## {_plain(table.title)}", "", *([_plain(table.about), ""] if table.about else [])]
         for block in table.blocks:
             lines += [f"**{_plain(block.title)}**", ""] if block.title else []
             lines += [f"| {' | '.join(['', *map(_plain, table.columns)])} |", "|---" * (len(table.columns) + 1) + "|"]
