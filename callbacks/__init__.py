@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from callbacks.quality import Quality
     from callbacks.record import RecordLogger, Resume, log_image, publish, read_metrics, read_record
     from callbacks.report import closing_table, write_report
+    from callbacks.samples import GivenQuality, GivenSamples
     from callbacks.solvers import SamplerTable
     from callbacks.tensorboard import TensorBoard
     from callbacks.throughput import Throughput
@@ -41,6 +42,7 @@ _HOME = {
     "quality": ("Quality",),
     "record": ("RecordLogger", "Resume", "log_image", "publish", "read_metrics", "read_record"),
     "report": ("closing_table", "write_report"),
+    "samples": ("GivenQuality", "GivenSamples"),
     "solvers": ("SamplerTable",),
     "tensorboard": ("TensorBoard",),
     "throughput": ("Throughput",),
@@ -54,6 +56,8 @@ __all__ = [
     "Curves",
     "EnergyPictures",
     "FlowLikelihood",
+    "GivenQuality",
+    "GivenSamples",
     "Likelihood",
     "Pictures",
     "Progress",

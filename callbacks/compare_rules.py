@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 # What a comparison is about, what chance decides, what came out beside the number: none of it makes numbers unlike.
-SUBJECT = ("sampler", "evaluations", "guidance", "weights", "step", "images", "images_fingerprint", "source")
+SUBJECT = ("sampler", "evaluations", "guidance", "weights", "step", "images", "images_fingerprint", "source", "given")
 CHANCE = ("seed", "block")
 OUTCOME = ("bias", "ess", "acceptance", "kid_subset_size_asked", "variance_share_of_draws", "machine", "ranks")
 # Named where they differ, but in nobody's way: sums differ in their last digits.
 NOTED = ("torch", "versions", "precision")
+# How somebody else rounded to the same 8 bits nobody knows: ranked, and said.
+ROUNDINGS = ("round(255 clamp(x, 0, 1))", "8 bits, as given")
 # Of likelihoods everything else says how a number was found, not of what: it is named, and what must agree is this.
 LIKELIHOOD = ("data", "split", "n", "binarisation", "dequantisation", "levels", "space", "conditional", "of")
 LOWER = ("fid", "fid_infinity", "kid", "relative_error", "mse", "-log p", "memorised")
@@ -89,6 +91,8 @@ def protocol(entry: Entry) -> dict[str, Any]:
     else:
         ignored = (*SUBJECT, *CHANCE, *OUTCOME, *NOTED)
         kept = {k: v for k, v in entry.protocol.items() if k not in ignored and not k.startswith("std_")}
+        if kept.get("quantisation") in ROUNDINGS:
+            kept["quantisation"] = "8 bits"
     return {"kind": entry.kind, "unit": entry.unit, **kept}
 
 

@@ -192,11 +192,13 @@ def unlike(what: str, found: Sequence[Entry], runs: Sequence[Run], where: str = 
         for key, values in differences(protocol(part[0]) for part in parts).items():
             told = "; ".join(f"{letter} {value_of(value)}" for letter, value in zip(letters, values, strict=True))
             notes.append(f"{what}{f' at {where}' if where else ''} is not ranked across {spoken(key)}: {told}.")
-    for key in NOTED:
+    for key in (*NOTED, "quantisation"):
+        if key in differences(protocol(part[0]) for part in parts):
+            continue
         values = {runs[e.run].name: value_of(e.protocol[key]) for e in found if key in e.protocol}
         if len(set(values.values())) > 1:
             told = ", ".join(f"{name} {value}" for name, value in values.items())
-            notes.append(f"{spoken(key)} differs ({told}): equal code may differ in the last digits.")
+            notes.append(f"{what}: {spoken(key)} differs ({told}); ranked all the same.")
     return notes
 
 

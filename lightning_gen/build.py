@@ -148,7 +148,7 @@ def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], s
     if stage == "compare":
         return *page, "outputs/compare", faults
     if stage == "evaluate" and values.get("samples"):
-        return *page, f"outputs/{Path(str(values['samples'])).stem}", faults
+        return *page, f"outputs/{Path(str(values['samples'])).name.removesuffix('.npz')}", faults
     if stage == "fit" or stage not in STAGES:
         return *page, "", faults
     name = str(values.get("run") or f"outputs/{experiment}")
@@ -173,6 +173,10 @@ def check(config: Config) -> list[str]:
         )
     faults += signatures.nameless(config, [node for node in NODES if node != "callbacks"])
     faults += signatures.check({"_target_": "lightning_gen.overrides.Root", **config}, given=GIVEN)
+    if config.get("samples") and config.get("stage") != "evaluate":
+        faults.append(
+            f"samples={config['samples']} has no model, and is for stage=evaluate: stage is {config['stage']}"
+        )
     return faults or (unreadable(config["runs"]) if config.get("stage") == "compare" else [])
 
 

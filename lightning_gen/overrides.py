@@ -63,14 +63,11 @@ def misplaced(stage: str, values: dict[str, Any], given: Sequence[str]) -> list[
             f"stage=compare reads {', '.join(COMPARE)}, not {key}: remove it" for key in named if key not in COMPARE
         ]
     faults = ["runs is read by stage=compare alone: add stage=compare"] if "runs" in named else []
-    if values.get("samples") is None:
+    if values.get("samples") is None or stage != "evaluate":
         return faults
-    if stage != "evaluate":
-        return [*faults, f"samples is read by stage=evaluate alone, and stage is {stage}: add stage=evaluate"]
     unread = [key for key in named if key not in (*GIVEN_SAMPLES, "runs")]
-    return faults + [
-        f"samples={values['samples']} is measured without a model, {key} would do nothing: remove it" for key in unread
-    ]
+    told = f"samples={values['samples']} is measured without a model"
+    return faults + [f"{told}, {key} would do nothing: remove it" for key in unread]
 
 
 def replaced(configs: Path, experiment: str, sampler: str) -> list[str]:
