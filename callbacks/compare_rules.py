@@ -16,8 +16,19 @@ NOTED = ("torch", "versions", "precision")
 ROUNDINGS = ("round(255 clamp(x, 0, 1))", "8 bits, as given")
 # Of likelihoods everything else says how a number was found, not of what: it is named, and what must agree is this.
 LIKELIHOOD = ("data", "split", "n", "binarisation", "dequantisation", "levels", "space", "conditional", "of")
-LOWER = ("fid", "fid_infinity", "kid", "relative_error", "mse", "-log p", "memorised")
-HIGHER = ("is", "sharpness", "diversity", "precision", "recall", "density", "coverage", "psnr", "ssim")
+LOWER = ("fid", "fid_infinity", "kid", "relative_error", "mse", "memorised", "-log p", "nll", "bits_per_dim", "loss")
+HIGHER = (
+    "is",
+    "sharpness",
+    "diversity",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "psnr",
+    "ssim",
+    "log_likelihood",
+)
 HIGHER += ("homogeneity", "completeness", "v_measure", "accuracy", "mig", "sap", "modularity", "beta_vae", "factor_vae")
 LIKELIHOODS = ("log_likelihood", "nll", "bits_per_dim")
 HELD_OUT = "held-out"
@@ -112,9 +123,9 @@ def classes(found: Iterable[Entry]) -> list[list[Entry]]:
     return list(parts.values())
 
 
-def direction(entry: Entry) -> int:
-    """-1 where less is better, 1 where more is, 0 where nobody says."""
-    words = entry.quantity.split("/")
+def direction(name: str) -> int:
+    """-1 where less of a number of that name is better, 1 where more is, 0 where nobody says."""
+    words = name.split("/")
     return -1 if set(words) & set(LOWER) else 1 if set(words) & set(HIGHER) else 0
 
 
@@ -137,7 +148,7 @@ def judged(found: Iterable[Entry]) -> dict[Entry, Verdict]:
 
 def worse_by(entry: Entry, other: Entry) -> float | None:
     """By how many combined standard errors `entry` is worse than `other`; None where an error is not known."""
-    gap = direction(entry) * (other.value - entry.value)
+    gap = direction(entry.quantity) * (other.value - entry.value)
     errors = [_error(entry), _error(other)]
     if None in errors:
         return None
@@ -148,12 +159,12 @@ def worse_by(entry: Entry, other: Entry) -> float | None:
 def _ranked(part: list[Entry], several: bool) -> list[Verdict]:
     if len(part) == 1:
         return [Verdict(why="no other number has its protocol" if several else "no other run has it")]
-    if not direction(part[0]):
+    if not direction(part[0].quantity):
         return [Verdict(why="neither more nor less of it is better")] * len(part)
     finite = [entry for entry in part if math.isfinite(entry.value)]
     if not finite:
         return [Verdict(why="not finite")] * len(part)
-    best = max(finite, key=lambda entry: direction(entry) * entry.value)
+    best = max(finite, key=lambda entry: direction(entry.quantity) * entry.value)
     away = [worse_by(entry, best) for entry in part]
     others = [gap for entry, gap in zip(part, away, strict=True) if entry is not best]
     tied = any(gap is not None and gap <= 2 for gap in others)

@@ -177,7 +177,7 @@ def heading_word(head: str) -> str:
 
 def heading(entry: Entry, kinds: Iterable[str]) -> str:
     """The metric, which way is better, and the kind where it is one."""
-    arrow = {-1: " ↓", 0: "", 1: " ↑"}[direction(entry)]
+    arrow = {-1: " ↓", 0: "", 1: " ↑"}[direction(entry.quantity)]
     kinds = list(kinds)
     return heading_word(entry.head) + arrow + (f", {kinds[0]}" if len(kinds) == 1 else "")
 
