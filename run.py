@@ -101,7 +101,7 @@ class Session:
             self.module = make(given_samples, config, folder, self.data)
         loggers = [RecordLogger(folder.path), *(make(build_logger, config, folder) or [])]
         nodes = {**(config.get("callbacks") or {}), "quality": config.get("quality")}
-        if self.theirs:
+        if self.theirs and nodes["quality"]:
             nodes["quality"] = {**nodes["quality"], "_target_": "callbacks.GivenQuality"}
         callbacks = [Resume(), *(make(build, node) for node in nodes.values() if node)]
         started = make(processes, config["trainer"])

@@ -121,7 +121,7 @@ def about(runs: Sequence[Run]) -> Table:
         guided = [f"guidance {value:g}" for value in said if isinstance(value, int | float)]
         cells = [run.family, data, "/".join(weights), ", ".join(f"{step:,}" for step in run.steps) or "—"]
         cells += ["; ".join([*samplers, *guided]) or "—", ", ".join(evaluations) or "—"]
-        cells += [str(run.config.get("seed", "—")), str(run.path)]
+        cells += ["—" if run.config.get("samples") else str(run.config.get("seed", "—")), str(run.path)]
         rows.append(Row(place, "", cells))
     columns = ["family", "data", "weights", "step", "sampler", "evaluations", "seed", "folder"]
     return Table("Runs", "", columns, [Block("", rows)])

@@ -156,7 +156,7 @@ def _figure(picture: Picture, kind: str = "") -> str:
 
 
 def _notes(notes: Sequence[str]) -> str:
-    rows = "".join(f"<li{' class=unlike' if 'not ranked' in note else ''}>{escape(note)}</li>" for note in notes)
+    rows = "".join(f"<li{' class=unlike' if 'ot ranked' in note else ''}>{escape(note)}</li>" for note in notes)
     return f'<ul class="notes">{rows}</ul>' if rows else ""
 
 

@@ -9,7 +9,16 @@ from typing import Any
 # What a comparison is about, what chance decides, what came out beside the number: none of it makes numbers unlike.
 SUBJECT = ("sampler", "evaluations", "guidance", "weights", "step", "images", "images_fingerprint", "source", "given")
 CHANCE = ("seed", "block")
-OUTCOME = ("bias", "ess", "acceptance", "kid_subset_size_asked", "variance_share_of_draws", "machine", "ranks")
+OUTCOME = (
+    "bias",
+    "features_accuracy",
+    "ess",
+    "acceptance",
+    "kid_subset_size_asked",
+    "variance_share_of_draws",
+    "machine",
+    "ranks",
+)
 # Named where they differ, but in nobody's way: sums differ in their last digits.
 NOTED = ("torch", "versions", "precision")
 # How somebody else rounded to the same 8 bits nobody knows: ranked, and said.
@@ -32,6 +41,7 @@ HIGHER = (
 HIGHER += ("homogeneity", "completeness", "v_measure", "accuracy", "mig", "sap", "modularity", "beta_vae", "factor_vae")
 LIKELIHOODS = ("log_likelihood", "nll", "bits_per_dim")
 HELD_OUT = "held-out"
+LABELS = ("ema", "raw", "samples")  # which weights, or somebody else's
 ABSENT = "(not said)"
 
 
@@ -85,13 +95,11 @@ def entries(run: int, metrics: Mapping[str, Mapping[str, Any]]) -> list[Entry]:
     found = []
     for name, entry in metrics.items():
         quantity, _, label = name.rpartition("/")
+        if label.partition("-n")[0] not in LABELS and label != HELD_OUT:
+            quantity, label = name, ""
         protocol = dict(entry.get("protocol") or {})
         kind, unit = entry.get("kind") or "estimate", entry.get("unit") or ""
-        found.append(
-            Entry(
-                run, quantity or label, label if quantity else "", entry["value"], entry["error"], kind, unit, protocol
-            )
-        )
+        found.append(Entry(run, quantity, label, entry["value"], entry["error"], kind, unit, protocol))
     return found
 
 

@@ -48,7 +48,9 @@ class Run:
 
     def said(self, key: str) -> list[Any]:
         """What the protocols of its own numbers say of a key, each value once."""
-        values = [entry.protocol[key] for entry in self.entries if key in entry.protocol and entry.label != HELD_OUT]
+        own = [entry for entry in self.entries if entry.label != HELD_OUT]
+        own = [entry for entry in own if "features" in entry.protocol] or own  # a likelihood has evaluations of its own
+        values = [entry.protocol[key] for entry in own if key in entry.protocol]
         return [value for place, value in enumerate(values) if value not in values[:place]]
 
 
@@ -105,6 +107,7 @@ def _quality(place: str, found: list[Entry], runs: Sequence[Run]) -> Table:
         [heading(next(e for e in found if e.head == head), kinds[head]) for head in heads],
         [],
     )
+    facts: dict[str, list[str]] = {}
     for n in sorted({entry.n for entry in found}, reverse=True):
         here = [entry for entry in found if entry.n == n]
         verdicts = {}
@@ -126,7 +129,9 @@ def _quality(place: str, found: list[Entry], runs: Sequence[Run]) -> Table:
         if len(real) == 1 and len(runs) > 1:
             table.notes.append(f"{runs[real.pop()].name} alone has N = {n:,}: not ranked with the others.")
         for head in heads:
-            table.notes += unlike(heading_word(head), [e for e in here if e.head == head], runs, f"N = {n:,}")
+            for fact in unlike([e for e in here if e.head == head], runs):
+                facts.setdefault(fact, []).append(heading_word(head))
+    table.notes += notes(facts)
     return table
 
 
@@ -145,6 +150,7 @@ def others(runs: Sequence[Run]) -> list[Table]:
     if not found:
         return []
     table = Table("Other numbers", "A row a number and the weights that it is of.", [run.name for run in runs], [])
+    facts: dict[str, list[str]] = {}
     for head in dict.fromkeys(entry.head for entry in found):
         rows = []
         for quantity in dict.fromkeys(e.quantity for e in found if e.head == head):
@@ -154,8 +160,10 @@ def others(runs: Sequence[Run]) -> list[Table]:
                 own = {entry.run: entry for entry in here if entry.label == label}
                 cells = [cell(own[i], verdicts[own[i]], True) if i in own else None for i in range(len(runs))]
                 rows.append(Row(None, f"{quantity}/{label}".strip("/"), cells))
-            table.notes += unlike(quantity, here, runs)
+            for fact in unlike(here, runs):
+                facts.setdefault(fact, []).append(quantity)
         table.blocks.append(Block(head, rows))
+    table.notes += notes(facts)
     return [table]
 
 
@@ -182,24 +190,27 @@ def heading(entry: Entry, kinds: Iterable[str]) -> str:
     return heading_word(entry.head) + arrow + (f", {kinds[0]}" if len(kinds) == 1 else "")
 
 
-def unlike(what: str, found: Sequence[Entry], runs: Sequence[Run], where: str = "") -> list[str]:
-    """A sentence on each key in which numbers of one column differ, so that they are not ranked; and what is noted."""
+def unlike(found: Sequence[Entry], runs: Sequence[Run]) -> list[str]:
+    """What parts the numbers of one column, so that they are not ranked, and what differs and is only noted."""
     found = [entry for entry in found if entry.label != HELD_OUT]
     parts = classes(found)
-    notes = []
-    if len(parts) > 1:
-        letters = [judged(found)[part[0]].group for part in parts]
-        for key, values in differences(protocol(part[0]) for part in parts).items():
-            told = "; ".join(f"{letter} {value_of(value)}" for letter, value in zip(letters, values, strict=True))
-            notes.append(f"{what}{f' at {where}' if where else ''} is not ranked across {spoken(key)}: {told}.")
+    apart = differences(protocol(part[0]) for part in parts)
+    letters = [judged(found)[part[0]].group for part in parts]
+    facts = []
+    for key, values in apart.items():
+        told = "; ".join(f"{letter} {value_of(value)}" for letter, value in zip(letters, values, strict=True))
+        facts.append(f"Not ranked across {spoken(key)} ({told})")
     for key in (*NOTED, "quantisation"):
-        if key in differences(protocol(part[0]) for part in parts):
-            continue
-        values = {runs[e.run].name: value_of(e.protocol[key]) for e in found if key in e.protocol}
+        values = {runs[e.run].name: value_of(e.protocol[key]) for e in found if key in e.protocol and key not in apart}
         if len(set(values.values())) > 1:
             told = ", ".join(f"{name} {value}" for name, value in values.items())
-            notes.append(f"{what}: {spoken(key)} differs ({told}); ranked all the same.")
-    return notes
+            facts.append(f"Ranked all the same, though {spoken(key)} differs ({told})")
+    return facts
+
+
+def notes(facts: Mapping[str, Sequence[str]]) -> list[str]:
+    """A sentence for each fact, with the columns, or the rows, that it is true of."""
+    return [f"{fact}: {', '.join(dict.fromkeys(columns))}." for fact, columns in facts.items()]
 
 
 def spoken(key: str) -> str:
