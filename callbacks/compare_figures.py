@@ -18,6 +18,7 @@ from callbacks.report import _newest
 
 SHOWN = 36  # images of each grid, so that they stand beside one another at one scale
 STYLES = ("-", "--", ":", "-.")
+TICKS = [base * 10**power for power in range(6) for base in (1, 2, 5)]
 MARKERS = "os^vDPX*<>"
 
 
@@ -124,8 +125,11 @@ def samplers(runs: Sequence[Run]) -> list[Picture]:
 
 
 def _evaluations(rows: Sequence[tuple[Entry, str, dict[str, Any]]], runs: Sequence[Run]) -> bytes:
+    from matplotlib.ticker import NullLocator
+
     figure, axes = _figure(("fid", "kid"))
     names = list(dict.fromkeys(name for _, name, _ in rows))
+    several = len({entry.run for entry, _, _ in rows}) > 1
     for here, key in zip(axes, ("fid", "kid"), strict=True):
         for place, name in dict.fromkeys((entry.run, name) for entry, name, _ in rows):
             own = sorted(
@@ -134,11 +138,17 @@ def _evaluations(rows: Sequence[tuple[Entry, str, dict[str, Any]]], runs: Sequen
                 if (entry.run, other) == (place, name)
             )
             x, y, errors = zip(*own, strict=True)
-            style = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[names.index(name) % len(MARKERS)]}
+            # a colour a run, or, of one run alone, a sampler
+            number = place if several else names.index(name)
+            style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[names.index(name) % len(MARKERS)]}
             style["linestyle"] = STYLES[names.index(name) % len(STYLES)]
             here.errorbar(x, y, errors, label=f"{runs[place].name}, {name}", capsize=2, linewidth=1.3, **style)
         values = [row[key]["value"] for _, _, row in rows]
         here.set_xscale("log")
+        reach = sorted(spent(row) for _, _, row in rows)
+        here.set_xticks([mark for mark in TICKS if reach[0] / 1.3 <= mark <= reach[-1] * 1.3])
+        here.get_xaxis().set_major_formatter("{x:,.0f}")
+        here.get_xaxis().set_minor_locator(NullLocator())
         if key == "fid" and min(values) > 0:
             here.set_yscale("log")
         here.set(xlabel="network evaluations a sample", ylabel=key.upper())

@@ -124,6 +124,9 @@ def _quality(place: str, found: list[Entry], runs: Sequence[Run]) -> Table:
             if label != HELD_OUT or shown(row) not in [shown(other) for other in rows]:
                 rows.append(row)
         rows.sort(key=lambda row: row.run is None)
+        real = [row for row in rows if row.run is None]
+        for row in real if len(real) > 1 else ():  # whose reference they are held against
+            row.label += f", for {runs[next(c.entry.run for c in row.cells if isinstance(c, Cell))].name}"
         table.blocks.append(Block(_told(n, here), rows))
         real = {row.run for row in rows if row.run is not None}
         if len(real) == 1 and len(runs) > 1:

@@ -107,7 +107,7 @@ def test_real_data_stand_once_for_runs_that_share_them(tmp_path):
         folder(tmp_path / "c", held | {"fid/digits/held-out": fid(0.8, n=360)})
     ]
     write_comparison(tmp_path / "out", paths)
-    assert (tmp_path / "out" / "comparison.md").read_text().count("real data held out") == 2
+    assert (tmp_path / "out" / "comparison.md").read_text().count("real data held out, for ") == 2
 
 
 def test_the_grids_are_the_runs_samples_at_one_scale(written):
