@@ -32,7 +32,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def job(config: Config, folder: RunFolder) -> None:
-    """One job of a sweep, or the only one: fit (then evaluate), evaluate, sample or export."""
+    """One job of a sweep, or the only one: fit (then evaluate), evaluate, sample, export or compare."""
+    if config["stage"] == "compare":
+        return compare(config, folder)
     if config["fresh"]:
         folder = refusing(folder.fresh)
     if config["stage"] == "export":
@@ -46,6 +48,29 @@ def job(config: Config, folder: RunFolder) -> None:
     session.evaluate()
 
 
+def compare(config: Config, folder: RunFolder) -> None:
+    """Write one page over the runs, and mirror its numbers to the logger."""
+    quieten()
+    from callbacks.compare import Comparison
+
+    logger = refusing(build_logger, config, folder)
+    found = refusing(Comparison, [Path(run) for run in config["runs"]])
+    written(found.write(folder.path))
+    for mirror in logger:
+        found.log([mirror])
+        if hasattr(mirror, "close"):
+            mirror.close()
+        else:
+            mirror.finalize("success")
+
+
+def build_logger(config: Config, folder: RunFolder) -> list[Any]:
+    """The configured logger, in a list; none where there is none. Ours write into the run folder."""
+    logger = config.get("logger")
+    place = {"folder": str(folder.path)} if logger and logger["_target_"].startswith("callbacks.") else {}
+    return [build(logger, **place)] if logger else []
+
+
 class Session:
     """The objects of one run, all made and checked before any work."""
 
@@ -54,7 +79,7 @@ class Session:
         from callbacks.record import RecordLogger, Resume
 
         self.config, self.folder, fitting = config, folder, config["stage"] == "fit"
-        logger, faults = config.get("logger"), []
+        faults: list[str] = []
 
         def make(call: Callable, *args: Any, **kwargs: Any) -> Any:
             """What is wrong with one part must not hide what is wrong with the next."""
@@ -69,13 +94,18 @@ class Session:
             differences = folder.differences(config)
             found = f"{folder.path} holds a run of another config; fresh=true starts anew beside it, run=NAME elsewhere"
             faults += [found, *differences] if differences and not faults else []
-        self.module = make(build_module, config)
-        place = {"folder": str(folder.path)} if logger and logger["_target_"].startswith("callbacks.") else {}
-        loggers = [RecordLogger(folder.path), *([make(build, logger, **place)] if logger else [])]
+        self.theirs = bool(config.get("samples"))
+        if not self.theirs:
+            self.module = make(build_module, config)
+        elif self.data is not None:
+            self.module = make(given_samples, config, folder, self.data)
+        loggers = [RecordLogger(folder.path), *(make(build_logger, config, folder) or [])]
         nodes = {**(config.get("callbacks") or {}), "quality": config.get("quality")}
+        if self.theirs and nodes["quality"]:
+            nodes["quality"] = {**nodes["quality"], "_target_": "callbacks.GivenQuality"}
         callbacks = [Resume(), *(make(build, node) for node in nodes.values() if node)]
         started = make(processes, config["trainer"])
-        if self.module is not None:
+        if self.module is not None and not self.theirs:
             make(self.module.check_label, config.get("label"))
         if faults:
             raise ConfigError(faults)
@@ -91,7 +121,7 @@ class Session:
         self.resuming = fitting and folder.last.is_file()
         if config["init"] and not self.resuming:
             start_from(self.module, Path(config["init"]))
-        elif not fitting:
+        elif not fitting and not self.theirs:
             self.module.load_state_dict(folder.weights())
             self.module.trained_steps = 0 if folder.exported.is_file() else folder.checkpoint()["global_step"]
 
@@ -110,6 +140,9 @@ class Session:
         self.begun = True
         if self.trainer.testing and self.trainer.is_global_zero:
             self.folder.set_metrics_aside()
+            if self.theirs:
+                self.folder.store(self.config)
+                self.module.draw(self.folder.path, self.data)
         elif self.trainer.is_global_zero:
             self.folder.store(self.config)
             size = f"{sum(p.numel() for p in self.module.model.parameters()):,} parameters"
@@ -158,6 +191,19 @@ class Session:
         images = to_uint8(module.decode(x)) if module.value_range is not None else x.cpu().numpy()
         name = f"{type(module.sampler).__name__.lower()}-seed{seed}-n{n}" + ("" if label is None else f"-label{label}")
         written(save_samples(self.folder.path, name, images, seed, str(module.sampler.describe())))
+
+
+def given_samples(config: Config, folder: RunFolder, data: Any) -> Any:
+    """The samples in the place of a module; the config keeps what they are measured by, and no model."""
+    from callbacks.samples import GivenSamples
+
+    if folder.last.is_file() or folder.exported.is_file():
+        raise ValueError(f"{folder.path} holds a model, whose numbers are of its own samples: name another by run=")
+    if not config.get("quality"):
+        raise ValueError("samples are measured by quality, and there is none: name one, as quality=digits")
+    config |= {"net": None, "module": {}, "sampler": {}}
+    config["callbacks"] = {"progress": {"_target_": "callbacks.Progress"}}
+    return GivenSamples(config["samples"], data.shape, data.name)
 
 
 def written(files: Iterable[Path]) -> None:

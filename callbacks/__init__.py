@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for readers of the source: editors, and the check of configs
     from callbacks.ais import AnnealedImportance
     from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+    from callbacks.compare import write_comparison
     from callbacks.curves import Curves, draw_curves
     from callbacks.drawing import grid, save_samples, strip
     from callbacks.energies import EnergyPictures
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from callbacks.quality import Quality
     from callbacks.record import RecordLogger, Resume, log_image, publish, read_metrics, read_record
     from callbacks.report import closing_table, write_report
+    from callbacks.samples import GivenQuality, GivenSamples
     from callbacks.solvers import SamplerTable
     from callbacks.tensorboard import TensorBoard
     from callbacks.throughput import Throughput
@@ -28,6 +30,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
 _HOME = {
     "ais": ("AnnealedImportance",),
     "checkpoints": ("AtomicCheckpointIO", "Checkpoints"),
+    "compare": ("write_comparison",),
     "curves": ("Curves", "draw_curves"),
     "drawing": ("grid", "save_samples", "strip"),
     "energies": ("EnergyPictures",),
@@ -39,6 +42,7 @@ _HOME = {
     "quality": ("Quality",),
     "record": ("RecordLogger", "Resume", "log_image", "publish", "read_metrics", "read_record"),
     "report": ("closing_table", "write_report"),
+    "samples": ("GivenQuality", "GivenSamples"),
     "solvers": ("SamplerTable",),
     "tensorboard": ("TensorBoard",),
     "throughput": ("Throughput",),
@@ -52,6 +56,8 @@ __all__ = [
     "Curves",
     "EnergyPictures",
     "FlowLikelihood",
+    "GivenQuality",
+    "GivenSamples",
     "Likelihood",
     "Pictures",
     "Progress",
@@ -72,6 +78,7 @@ __all__ = [
     "read_record",
     "save_samples",
     "strip",
+    "write_comparison",
     "write_report",
 ]
 

@@ -95,6 +95,16 @@ class AnnealedImportance(AtEpochs):
                     "callbacks.likelihood=null"
                 )
 
+    def publishes(self, module: Any) -> set[str]:
+        """log Z and likelihoods, by each side and exactly."""
+        which = self.weights if module.ema is not None else "raw"
+        model = module.weights(which)
+        tails = [("ais", f"forward/{which}"), *([("ais", f"reverse/{which}")] if self.reverse else [])]
+        tails += [("exact", which)] if model.enumerable else []
+        spread = not isinstance(model, RBM) and module.value_range is not None
+        names = ("log_z", "log_likelihood", *(["bits_per_dim"] if spread else []))
+        return {f"{head}/{name}/{tail}" for head, tail in tails for name in names}
+
     @torch.inference_mode(False)
     @torch.no_grad()
     def measure(self, trainer: Trainer, module: Any, final: bool) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints that a kill cannot destroy: `last` by the clock of steps, `best` by a metric, and a stop by signal."""
 
+import math
 import os
 import signal
 from pathlib import Path
@@ -10,6 +11,8 @@ from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
+from callbacks.compare_rules import direction
+from lightning_gen.overrides import nearest
 from lightning_gen.result import Stopped
 
 
@@ -50,6 +53,9 @@ class Checkpoints(Checkpoint):
     """checkpoints/last.ckpt every `every_n_steps` optimizer steps and at the end, whatever a metric does;
     best.ckpt when `monitor` improves; step-*.ckpt every `keep_every_n_steps` (0 = none).
 
+    monitor: the name of a number that a callback publishes during training, as fid/digits/ema with
+    quality.every_n_epochs, or val/loss/ema. mode: null is min or max by what the number is.
+
     SIGTERM, SIGINT and SIGUSR1 set a flag that is read between batches, on all ranks: then `last` is written and
     Stopped is raised.
     """
@@ -58,7 +64,7 @@ class Checkpoints(Checkpoint):
         self,
         every_n_steps: int = 1000,
         monitor: str | None = None,
-        mode: Literal["min", "max"] = "min",
+        mode: Literal["min", "max"] | None = None,
         keep_every_n_steps: int = 0,
     ) -> None:
         if every_n_steps < 1 or keep_every_n_steps < 0:
@@ -66,11 +72,14 @@ class Checkpoints(Checkpoint):
                 f"callbacks.checkpoints needs every_n_steps >= 1 and keep_every_n_steps >= 0, "
                 f"got {every_n_steps}, {keep_every_n_steps}"
             )
-        if mode not in ("min", "max"):
+        if mode not in ("min", "max", None):
             raise ValueError(f"callbacks.checkpoints.mode is {mode}: choose min or max")
+        if mode is None and monitor is not None:
+            mode = {-1: "min", 1: "max"}.get(direction(monitor))
         self.every_n_steps, self.monitor, self.mode = every_n_steps, monitor, mode
         self.keep_every_n_steps = keep_every_n_steps
         self.best: float | None = None
+        self.sure = False
         self.saved = -1
         self.signal: int | None = None
         self.handlers: dict[int, Any] = {}
@@ -113,19 +122,53 @@ class Checkpoints(Checkpoint):
         if stop:
             raise Stopped(f"stopped by a signal at step {step}, saved: the same command resumes")
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse a number that the run will never have, before any work."""
+        if self.monitor is None:
+            return
+        known = published(trainer, pl_module)
+        every = known.get(self.monitor)
+        # Somebody else's callback may publish what it likes: then only the run itself can tell.
+        self.sure = every is not None or None not in known.values()
+        if every is None and self.sure:
+            raise ValueError(
+                f"{self.said()}, but the run measures {listed(known)}: {nearest(self.monitor, list(known))}"
+            )
+        if self.mode is None:
+            raise ValueError(f"{self.said()}, better low or high? write callbacks.checkpoints.mode=min or max")
+        if every == 0:
+            raise ValueError(f"{self.said()}, which is measured only when the run ends: set its every_n_epochs")
+        last, checked = epochs(trainer), trainer.check_val_every_n_epoch
+        if every and last is not None and checked and trainer.val_check_interval == 1.0:
+            first = math.lcm(every, checked)
+            if first > last:
+                raise ValueError(
+                    f"{self.said()}, which comes after epoch {first} (every {every}, where a validation is, every "
+                    f"{checked}), and the run has {last} whole epochs: set its every_n_epochs, or "
+                    "trainer.check_val_every_n_epoch, lower"
+                )
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the best by the monitored value; a value that is missing is an error, not a silence."""
+        """Save the best by the monitored value; a value that never comes is an error, not a silence."""
         if self.monitor is None or trainer.sanity_checking or trainer.state.fn != "fit":
             return
         if self.monitor not in trainer.callback_metrics:
+            rhythm = max([getattr(callback, "every_n_epochs", 0) for callback in trainer.callbacks], default=0)
+            if self.sure or trainer.current_epoch + 1 < rhythm:
+                return
             raise ValueError(
-                f"callbacks.checkpoints.monitor is {self.monitor}, but the run measures "
-                f"{', '.join(sorted(trainer.callback_metrics)) or 'nothing'}: choose one of these"
+                f"{self.said()}, but the run measures {listed(trainer.callback_metrics)}: "
+                f"{nearest(self.monitor, list(trainer.callback_metrics))}"
             )
         value = float(trainer.callback_metrics[self.monitor])
-        if self.best is None or (value < self.best if self.mode == "min" else value > self.best):
+        better = self.best is None or (value < self.best if self.mode == "min" else value > self.best)
+        if better and math.isfinite(value):
             self.best = value
             trainer.save_checkpoint(self.folder(trainer) / "best.ckpt", weights_only=False)
+
+    def said(self) -> str:
+        """How a refusal begins."""
+        return f"callbacks.checkpoints.monitor is {self.monitor}"
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last step."""
@@ -142,3 +185,32 @@ class Checkpoints(Checkpoint):
         """Write checkpoints/`name`."""
         trainer.save_checkpoint(self.folder(trainer) / name, weights_only=False)
         self.saved = trainer.global_step
+
+
+def published(trainer: Trainer, module: LightningModule) -> dict[str, int | None]:
+    """Name -> after how many epochs it comes (0: only when the run ends); "" -> None where a callback does not say."""
+    known: dict[str, int | None] = {}
+    if getattr(trainer, "datamodule", None) is not None and len(trainer.datamodule.split("val")):
+        known[f"val/loss/{'raw' if getattr(module, 'ema', None) is None else 'ema'}"] = 1
+    for callback in trainer.callbacks:
+        # What is neither ours nor Lightning's may publish anything.
+        silent = type(callback).__module__.split(".")[0] in ("callbacks", "pytorch_lightning")
+        names = callback.publishes(module) if hasattr(callback, "publishes") else set() if silent else None
+        known |= {"": None} if names is None else dict.fromkeys(names, callback.every_n_epochs) if names else {}
+    return known
+
+
+def listed(names: Any) -> str:
+    """Names in their order, or that there are none."""
+    return ", ".join(sorted(name for name in names if name)) or "nothing"
+
+
+def epochs(trainer: Trainer) -> int | None:
+    """How many whole epochs the run has; None where that is not known."""
+    data = getattr(trainer, "datamodule", None)
+    if data is None or trainer.limit_train_batches != 1.0 or not hasattr(data, "batch_size"):
+        return None
+    batches = len(data.split("train")) // data.batch_size
+    limits = [trainer.max_epochs] if trainer.max_epochs not in (None, -1) else []
+    limits += [trainer.max_steps * trainer.accumulate_grad_batches // batches] if trainer.max_steps != -1 else []
+    return min(limits, default=None)

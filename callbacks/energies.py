@@ -10,6 +10,7 @@ from torch import Tensor
 
 from callbacks.drawing import check_finite, grid, save_png, strip, to_uint8
 from callbacks.epochs import AtEpochs
+from callbacks.progress import bar, shows
 from callbacks.record import log_image, step_of
 from lightning_gen.models import EnergyModel, HiddenUnits
 
@@ -53,6 +54,10 @@ class EnergyPictures(AtEpochs):
                 f"{type(model).__name__} of shape {shape} has neither: write callbacks.energies=null"
             )
 
+    def publishes(self, module: Any) -> set[str]:
+        """No number."""
+        return set()
+
     @torch.inference_mode(False)
     @torch.no_grad()
     def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
@@ -89,7 +94,9 @@ class EnergyPictures(AtEpochs):
         """The energy over the plane around the data, data and samples -> uint8 (H, W, 3)."""
         step, clouds = step_of(trainer), {"data": test(trainer, self.points)}
         if module.sampler is not None:
-            drawn = torch.cat([x for _, x in module.blocks(self.points, self.seed, weights=which)])
+            with bar("landscape", module.work(self.points), "step", 0, shows(trainer), False) as shown:
+                blocks = module.blocks(self.points, self.seed, weights=which, progress=shown.update)
+                drawn = torch.cat([x for _, x in blocks])
             check_finite(drawn, "samples", step)
             clouds["samples"] = drawn
         half = 1.25 * float(clouds["data"].abs().max())

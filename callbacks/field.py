@@ -66,6 +66,11 @@ class ScoreField(AtEpochs):
                     "has no score: give a time above 0"
                 )
 
+    def publishes(self, module: Any) -> set[str]:
+        """The error at each time."""
+        which = self.weights if module.ema is not None else "raw"
+        return {f"score/relative_error{'' if self.alone else f'/t={t:g}'}/{which}" for t in self.times}
+
     @torch.no_grad()
     def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
         """Publish the error and draw; every rank computes the same, rank 0 draws."""

@@ -1,7 +1,7 @@
 """Whether the chains of contrastive divergence follow the energy: gap, mixing, and where short chains drift to."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.drawing import GAP, check_finite, grid, save_png, scatter, to_uint8
+from callbacks.progress import bar, shows
 from callbacks.record import log_image, publish, step_of
 from lightning_gen.losses import ContrastiveDivergence
 from lightning_gen.models import EnergyModel
@@ -93,14 +94,20 @@ class ChainHealth(Callback):
         protocol |= {"seed": self.seed, "sampler": sampler.describe()}
         training = model.training
         model.eval()
-        with trainer.precision_plugin.forward_context():
+        work = self.length * self.long
+        with (
+            trainer.precision_plugin.forward_context(),
+            bar("chains", work, "transition", 0, shows(trainer), False) as progress,
+        ):
             if final and trainer.datamodule is not None:
                 x = trainer.datamodule.encode(trainer.datamodule.split("test").take(slice(0, 500))).to(module.device)
                 shown["data"] = unlabelled(module, model, len(x)).energy(x).double().cpu()
             noise = generator(self.seed, "health", device=module.device)
             fresh = unlabelled(module, model, self.chains)
             x = sampler.start(fresh, (self.chains, *module.shape), noise).to(module.dtype)
-            energies, short, long, acceptance = run_on(fresh, sampler, x, self.length, self.long, noise)
+            energies, short, long, acceptance = run_on(
+                fresh, sampler, x, self.length, self.long, noise, progress.update
+            )
         model.train(training)
         results = step_size(sampler)
         if not final:
@@ -141,7 +148,13 @@ def unlabelled(module: Any, model: EnergyModel, n: int) -> EnergyModel:
 
 
 def run_on(
-    model: EnergyModel, sampler: Sampler, x: Tensor, length: int, long: int, noise: torch.Generator
+    model: EnergyModel,
+    sampler: Sampler,
+    x: Tensor,
+    length: int,
+    long: int,
+    noise: torch.Generator,
+    progress: Callable[[], Any] = lambda: None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """length * long transitions, of the sampler's plan over and over, from x (B, ...).
 
@@ -156,6 +169,7 @@ def run_on(
         else:  # the carry of machines with hidden units is their field at x
             energies.append(model.free_energy(x, carry) if torch.is_tensor(carry) else model.energy(x))
         short = x if i == length - 1 else short
+        progress()
     share = carry[2].cpu() if isinstance(carry, tuple) else None
     return torch.stack(energies).double().cpu(), short, x, share
 

@@ -136,6 +136,10 @@ class Likelihood(Scored):
         if pl_module.value_range is None:
             raise ValueError("callbacks.likelihood scores 8-bit images, got data without a range: write null for it")
 
+    def publishes(self, module: Any) -> set[str]:
+        """The bound and its parts."""
+        return {f"vlb/{name}/{self.measured(module)}" for name in ("bits_per_dim", "decoder", "diffusion", "prior")}
+
     def work(self, module: Any) -> int:
         """One step a term."""
         return module.model.process.steps
@@ -203,6 +207,11 @@ class FlowLikelihood(Scored):
             self.flow.check(pl_module.model.process)
         except ValueError as error:
             raise ValueError(f"{error}; or write callbacks.likelihood=null") from error
+
+    def publishes(self, module: Any) -> set[str]:
+        """Nats, and of images bits/dim."""
+        names = ("nll",) if module.value_range is None else ("nll", "bits_per_dim")
+        return {f"ode/{name}/{self.measured(module)}" for name in names}
 
     def work(self, module: Any) -> int:
         """The solver's steps, or parts of its path, for each draw."""

@@ -62,6 +62,10 @@ class Pictures(AtEpochs):
         self.every_n_epochs, self.gif, self.weights, self.seed = every_n_epochs, gif, weights, seed
         self.scale, self.points = scale, points
 
+    def publishes(self, module: Any) -> set[str]:
+        """No number."""
+        return set()
+
     def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
         if not trainer.is_global_zero:
             return

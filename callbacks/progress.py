@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
@@ -135,6 +136,25 @@ def bar(
         file=sys.stderr,
         bar_format=FORMAT if total else None,
     )
+
+
+class Counted:
+    """A split whose `stream` tells `update` how many rows it has given; the rest is the split's own."""
+
+    def __init__(self, split: Any, update: Callable[[int], Any]) -> None:
+        self.split, self.update = split, update
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.split, name)
+
+    def stream(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The rows of each batch of indices, in that order."""
+        for rows in self.split.stream(batches):
+            yield rows
+            self.update(len(rows))
 
 
 def shows(trainer: Trainer) -> bool:

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.progress import bar, shows
+from callbacks.epochs import AtEpochs
+from callbacks.progress import Counted, bar, shows
 from callbacks.record import publish, step_of
 from lightning_gen.metrics.cache import cache_folder
 from lightning_gen.metrics.features import FeatureExtractor
@@ -38,7 +38,7 @@ class Drawn(NamedTuple):
     spread: float | None
 
 
-class Quality(Callback):
+class Quality(AtEpochs):
     """FID, KID and IS of exactly `n` samples, as `fid/<features>/<weights>`; IS also as sharpness * diversity.
 
     Samples are drawn in blocks dealt to the ranks, so any number of ranks measures the same n; images are rounded to
@@ -113,16 +113,6 @@ class Quality(Callback):
         if stage == "test" or (stage == "fit" and self.every_n_epochs):
             self.features.prepare(data, trainer.global_rank, trainer.strategy.broadcast)
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure when every_n_epochs divides the number of epochs done."""
-        due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        if due and trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
-            self.measure(trainer, pl_module, final=False)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure by the full protocol."""
-        self.measure(trainer, pl_module, final=True)
-
     @torch.no_grad()
     def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
         """Draw, extract, gather; rank 0 computes, all ranks publish the same numbers."""
@@ -195,6 +185,11 @@ class Quality(Callback):
         """Which weights are measured."""
         return self.weights if module.ema is not None else "raw"
 
+    def publishes(self, module: Any) -> set[str]:
+        """The names of its numbers during training; those of held-out data and of fewer samples come at the end."""
+        heads = [*self.metrics, *(("sharpness", "diversity") if "is" in self.metrics else ())]
+        return {f"{head}/{self.features.name}/{self.measured(module)}" for head in heads}
+
     def protocol(self, data: Any, module: Any, sampler: Sampler | None = None) -> dict[str, Any]:
         """What fixes the numbers of this sampler's samples, but for their n."""
         return {
@@ -243,7 +238,9 @@ class Quality(Callback):
 
     def real(self, data: Any, name: str, module: Any) -> Reference:
         """A whole split's features, from the cache or extracted now."""
-        return reference(data.split(name), self.features, self.folder, self.batch, module.device)
+        split = data.split(name)
+        with bar(f"features of the {name} split", len(split), "image", leave=False) as shown:
+            return reference(Counted(split, shown.update), self.features, self.folder, self.batch, module.device)
 
     def numbers(
         self, label: str, features: Tensor, logits: Tensor | None, real: Reference, protocol: dict[str, Any]

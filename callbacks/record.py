@@ -19,6 +19,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_gen.result import Result
+from lightning_gen.run_folder import read_metrics as read_metrics
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -148,18 +149,6 @@ def publish(trainer: Trainer, results: Mapping[str, Result], final: bool) -> Non
         known = read_metrics(path) if path.exists() else {}
         fresh = {name: result.as_dict() | {"step": step} for name, result in results.items()}
         write_atomically(path, (json.dumps(_plain(known | fresh), indent=2, allow_nan=False) + "\n").encode())
-
-
-def read_metrics(path: str | Path) -> dict[str, dict[str, Any]]:
-    """metrics.json: name -> value, error, kind, unit, protocol, step; inf and nan are floats again."""
-    try:
-        metrics = json.loads(Path(path).read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); delete it and evaluate again") from error
-    for entry in metrics.values():
-        entry["value"] = float(entry["value"])
-        entry["error"] = None if entry["error"] is None else float(entry["error"])
-    return metrics
 
 
 def log_image(trainer: Trainer, name: str, picture: str | Path | np.ndarray) -> None:

@@ -115,6 +115,16 @@ class Wandb(Logger):
             self.log_metrics({name: [wandb.Image(image) for image in images]}, step)
 
     @rank_zero_only
+    def log_table(self, name: str, columns: list[str], data: list[list[Any]]) -> None:
+        """Rows of plain values as a table; W&B takes one type a column, so a value that is missing is None."""
+        if self._off():
+            return
+        with self._guard():
+            import wandb
+
+            self.log_metrics({name: wandb.Table(columns=columns, data=data, allow_mixed_types=True)})
+
+    @rank_zero_only
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """The run's config, as plain containers."""
         if not self._off():

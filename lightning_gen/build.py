@@ -3,20 +3,18 @@
 The one place that imports hydra. What is wrong in a config is found here, before any heavy import.
 """
 
-import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 from lightning_gen import signatures
-from lightning_gen.overrides import replaced, swept
-from lightning_gen.run_folder import RunFolder, averaged
+from lightning_gen.overrides import KEYS, NODES, STAGES, misplaced, nearest, quoted, replaced, swept
+from lightning_gen.run_folder import RunFolder, averaged, unreadable
 
 Config = dict[str, Any]
-STAGES = ("fit", "evaluate", "sample", "export")
 
 # What the builder itself passes to the node's constructor, so that no YAML has to.
 GIVEN = {
@@ -36,40 +34,6 @@ class ConfigError(Exception):
 
 class Leave(BaseException):
     """Carries a job's exception past Hydra, which would print a report of its own."""
-
-
-class Root:
-    """The root keys of every config: their names and types are checked against this signature."""
-
-    def __init__(
-        self,
-        data: dict,
-        module: dict,
-        sampler: dict,
-        trainer: dict,
-        net: dict | None = None,
-        callbacks: dict | None = None,
-        quality: dict | None = None,
-        logger: dict | None = None,
-        stage: Literal["fit", "evaluate", "sample", "export"] = "fit",
-        run: str | None = None,
-        seed: int = 0,
-        n: int = 64,
-        init: str | None = None,
-        fresh: bool = False,
-        label: int | None = None,
-    ) -> None:
-        """The names and types alone matter."""
-
-
-NODES = ("data", "net", "module", "sampler", "trainer", "callbacks", "quality", "logger")
-KEYS = (*NODES, "stage", "run", "seed", "n", "label", "init", "fresh")
-
-
-def nearest(name: str, names: Sequence[str]) -> str:
-    """`: did you mean X?`, or the list of what there is."""
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(sorted(names))}"
 
 
 def launch(task: Callable[[Config, RunFolder], None], configs: Path, argv: Sequence[str]) -> None:
@@ -139,8 +103,8 @@ def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], s
     """The primary config's name, the overrides for Hydra, the run folder's default name, and the faults so far.
 
     A value is set whether its YAML names the key or not (the signatures know the right keys), and for the stages
-    after fit the run folder's config.yaml is the base, in which a named group replaces its node. The name is empty
-    where the chosen experiment gives it.
+    that need a run, the run folder's config.yaml is the base, in which a named group replaces its node. The name is
+    empty where the chosen experiment gives it.
     """
     from hydra.core.config_store import ConfigStore
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -150,7 +114,7 @@ def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], s
     options = {
         path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in configs.iterdir() if path.is_dir()
     }
-    for word in asked:
+    for word in map(quoted, asked):
         try:
             override = OverridesParser.create().parse_overrides([word])[0]
         except OverrideParseException as error:
@@ -164,6 +128,10 @@ def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], s
             words.append(word)
         elif key.split(".")[0] not in KEYS and key not in options:
             faults.append(f"{key} is no key of the config: {nearest(key.split('.')[0], [*KEYS, 'experiment'])}")
+        elif key == "runs" and override.is_sweep_override():
+            listed = quoted(f"runs=[{word.partition('=')[2]}]")
+            faults.append(f"{word} is a sweep: write {listed}")
+            words.append(f"++{listed}")
         elif key in options and not isinstance(chosen[0], (dict, list)):
             wrong = [str(choice) for choice in chosen if choice is not None and str(choice) not in options[key]]
             faults += [f"{key}={choice} does not exist: {nearest(choice, options[key])}" for choice in wrong]
@@ -172,15 +140,22 @@ def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], s
         else:
             values[key] = chosen[0]
             words.append(word if word.startswith("~") else f"++{plain}")
+    stage = values.get("stage", "fit")
+    faults += misplaced(stage, values, [*values, *groups])
     experiment = groups.get("experiment", "experiment=ddpm_digits").split("=", 1)[1]
-    if values.get("stage", "fit") == "fit" or values["stage"] not in STAGES:
-        alone = replaced(configs, experiment, groups["sampler"].split("=", 1)[1]) if "sampler" in groups else []
-        return "config", [*groups.values(), *alone, *words], "", faults
+    alone = replaced(configs, experiment, groups["sampler"].split("=", 1)[1]) if "sampler" in groups else []
+    page = ("config", [*groups.values(), *alone, *words])
+    if stage == "compare":
+        return *page, "outputs/compare", faults
+    if stage == "evaluate" and values.get("samples"):
+        return *page, f"outputs/{Path(str(values['samples'])).name.removesuffix('.npz')}", faults
+    if stage == "fit" or stage not in STAGES:
+        return *page, "", faults
     name = str(values.get("run") or f"outputs/{experiment}")
     try:
         stored = RunFolder(Path(name)).config()
     except FileNotFoundError as error:
-        raise ConfigError([*faults, str(error)]) from None
+        return "config", [], name, [*faults, str(error)]
     groups.pop("experiment", None)
     defaults = [{group: word.split("=", 1)[1].split(",")[0]} for group, word in groups.items()]
     node = {key: value for key, value in stored.items() if key not in groups}
@@ -197,7 +172,12 @@ def check(config: Config) -> list[str]:
             "the experiment's file lacks its first line `# @package _global_`, without which Hydra ignores it"
         )
     faults += signatures.nameless(config, [node for node in NODES if node != "callbacks"])
-    return faults + signatures.check({"_target_": "lightning_gen.build.Root", **config}, given=GIVEN)
+    faults += signatures.check({"_target_": "lightning_gen.overrides.Root", **config}, given=GIVEN)
+    if config.get("samples") and config.get("stage") != "evaluate":
+        faults.append(
+            f"samples={config['samples']} has no model, and is for stage=evaluate: stage is {config['stage']}"
+        )
+    return faults or (unreadable(config["runs"]) if config.get("stage") == "compare" else [])
 
 
 def refusing(call: Callable, *args: Any, **kwargs: Any) -> Any:

@@ -1,7 +1,8 @@
 """The run folder: one name, one config, its checkpoints. A name, never a clock: any rank after any kill finds it."""
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,11 @@ class RunFolder:
         """`key: stored value -> new value` for each difference that a resumed run may not have."""
         if not (self.path / "config.yaml").is_file():
             return []
-        stored, new = dict(leaves(self.config())), dict(leaves(config))
+        # A root key that is null is one that an older version did not know.
+        stored, new = (
+            {key: value for key, value in leaves(found) if "." in key or value is not None}
+            for found in (self.config(), config)
+        )
         keys = [key for key in {**stored, **new} if key.split(".")[0] not in FREE]
         absent = "(absent)"
         return [
@@ -130,3 +135,39 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, value in config.items():
         yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
+
+
+def read_metrics(path: str | Path) -> dict[str, dict[str, Any]]:
+    """metrics.json: name -> value, error, kind, unit, protocol, step; inf and nan are floats again."""
+    try:
+        metrics = json.loads(Path(path).read_text())
+        for entry in metrics.values():
+            entry["value"] = float(entry["value"])
+            entry["error"] = None if entry["error"] is None else float(entry["error"])
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); delete it and evaluate again") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not hold numbers as an evaluation writes them; evaluate again") from error
+    return metrics
+
+
+def unreadable(runs: Sequence[str] | None) -> list[str]:
+    """A fault for each folder that cannot be compared, before any work."""
+    paths = [Path(run) for run in runs or ()]
+    if len(paths) < 2:
+        return [f"runs names {len(paths) or 'no'} folder{'s' * (not paths)}, a comparison needs two: runs=[A,B]"]
+    faults = []
+    for place, path in enumerate(paths):
+        if path.resolve() in [other.resolve() for other in paths[:place]]:
+            faults.append(f"runs names {path} twice: name each folder once")
+        elif not path.is_dir():
+            faults.append(f"runs names {path}, which is no folder: name a run, an export or an evaluation")
+        elif not RunFolder(path).metrics.is_file():
+            faults.append(f"{path} has no metrics.json: measure it first (stage=evaluate run={path})")
+        else:
+            try:
+                if not read_metrics(RunFolder(path).metrics):
+                    faults.append(f"{path}/metrics.json holds no number: measure it first (stage=evaluate run={path})")
+            except ValueError as error:
+                faults.append(" ".join(str(error).split()))
+    return faults

@@ -1,5 +1,6 @@
 """Features of a small classifier trained on the data set itself: for images on which Inception says nothing."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from lightning_gen.metrics.cache import cache_folder, digest, load, store
 from lightning_gen.metrics.features import FeatureExtractor, alone
@@ -156,7 +158,8 @@ def train(data: Any, seed: int, dim: int, batch: int = 128) -> Classifier:
         net = Classifier(tuple(data.shape), int(data.classes), dim).train()
         optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=steps)
-        for epoch in range(epochs):
+        every = 0.1 if sys.stderr.isatty() else 30.0  # a log file is not a screen
+        for epoch in tqdm(range(epochs), "classifier", unit="epoch", mininterval=every, delay=every, leave=False):
             draw = generator(seed, "classifier", "order", epoch)
             order = torch.randperm(len(split), generator=draw)
             for index in order.split(size)[: len(split) // size]:

@@ -66,7 +66,14 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 def test_a_missing_metric_is_named(tmp_path):
     with pytest.raises(ValueError, match="monitor is fdi, but the run measures fid"):
-        fit(digits_module(), tmp_path, Worse(), Checkpoints(monitor="fdi"), max_steps=3, val_check_interval=3)
+        fit(
+            digits_module(),
+            tmp_path,
+            Worse(),
+            Checkpoints(monitor="fdi", mode="min"),
+            max_steps=3,
+            val_check_interval=3,
+        )
 
 
 @pytest.mark.parametrize("options", [{"every_n_steps": 0}, {"keep_every_n_steps": -1}, {"mode": "best"}])

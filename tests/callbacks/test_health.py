@@ -145,11 +145,13 @@ def test_each_energy_is_that_of_where_the_chain_then_stands():
     """By whatever the sampler carries: energies, the hidden units' field, or nothing."""
     machine = families.GaussianBernoulliRBM(SGD, (2,), 3, std=1.0).model
     for sampler in (Gibbs(2), MALA(2, 0.3), Langevin(2, 0.1)):
-        places, step = [], sampler.step
+        places, ticks, step = [], [], sampler.step
         sampler.step = lambda *a, step=step, places=places: (out := step(*a), places.append(out[0]))[0]
         start = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
-        energies, short, long, share = run_on(machine, sampler, start, 4, 3, torch.Generator().manual_seed(1))
-        assert energies.shape == (12, 6) and len(places) == 12
+        energies, short, long, share = run_on(
+            machine, sampler, start, 4, 3, torch.Generator().manual_seed(1), lambda ticks=ticks: ticks.append(1)
+        )
+        assert energies.shape == (12, 6) and len(places) == len(ticks) == 12
         with torch.no_grad():
             torch.testing.assert_close(energies, torch.stack([machine.energy(x) for x in places]).double())
         assert short is places[3] and long is places[-1]

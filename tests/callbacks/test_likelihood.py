@@ -76,6 +76,7 @@ class Alone:
         self.datamodule, self.global_rank, self.world_size = data, rank, world
         self.is_global_zero, self.global_step, self.current_epoch = rank == 0, 7, 0
         self.sanity_checking, self.rows, self.strategy = False, None, self
+        self.state = SimpleNamespace(fn="fit")
         self.precision_plugin = SimpleNamespace(forward_context=lambda: torch.autocast("cpu", torch.bfloat16))
 
     def reduce(self, rows, reduce_op):
