@@ -2,7 +2,7 @@
 
 from lightning_gen.metrics.classifier import ClassifierFeatures
 from lightning_gen.metrics.features import FeatureExtractor, PixelFeatures
-from lightning_gen.metrics.frechet import FrechetStatistics, frechet_distance, moments
+from lightning_gen.metrics.frechet import FrechetStatistics, frechet_distance, frechet_of_features, moments
 from lightning_gen.metrics.inception import InceptionFeatures
 from lightning_gen.metrics.inception_score import InceptionScore, inception_score
 from lightning_gen.metrics.kernel import KernelDistance, kernel_distance, mmd2, polynomial_kernel
@@ -18,6 +18,7 @@ __all__ = [
     "PixelFeatures",
     "Reference",
     "frechet_distance",
+    "frechet_of_features",
     "inception_score",
     "kernel_distance",
     "mmd2",
