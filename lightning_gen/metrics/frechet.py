@@ -10,7 +10,6 @@ from torchmetrics import Metric
 
 from lightning_gen.result import NonFinite
 
-
 BLOCK = 512  # columns of the covariance that are made at once: of a symmetric matrix about half is enough
 ROUNDING = 1e-9  # of the distance: the most that the quick way may lose
 
@@ -31,7 +30,9 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
 
 
 def frechet_of_features(features: Tensor, mean: Tensor, cov: Tensor) -> float:
-    """The same from features (N, d) and another's moments, |.|^2 + tr(A + B) - 2 |X B^(1/2)|_*; of N <= d no matrix of A.
+    """The same of features (N, d) and another's moments; N <= d make no matrix of their own.
+
+    |mean - mean_b|^2 + tr(A + B) - 2 |X B^(1/2)|_*.
 
     X are the centred rows over sqrt(N - 1), A = X'X, and the nuclear norm |.|_* is the sum of the roots of the
     eigenvalues of the N - 1 by N - 1 matrix X B X'.

@@ -1,4 +1,4 @@
-"""The quick way to the Frechet distance agrees with the careful one, is taken where it may be, and needs little memory."""
+"""The quick way to the Frechet distance agrees with the careful one, is taken where it may be, and is small."""
 
 import subprocess
 import sys
