@@ -50,13 +50,18 @@ def test_two_lines_have_the_closed_form():
     x = torch.tensor([[3.0, 0, 0], [5, 0, 0]], dtype=torch.float64)  # mean 4, variance 2
     found = frechet_of_features(x, torch.zeros(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64))
     assert found == pytest.approx(16 + (2**0.5 - 1) ** 2 + 2, rel=1e-12)
+    line = x.new_tensor([[2**0.5], [0], [0]])
+    for pair in ((line, torch.eye(3).double()), (torch.eye(3).double(), line)):
+        assert frechet._by_squares(16.0, *pair) == pytest.approx(16 + (2**0.5 - 1) ** 2 + 2, rel=1e-12)
 
 
 def test_a_distance_that_rounding_could_reach_is_a_sum_of_squares(monkeypatch):
     taken, squares = [], frechet._by_squares
     monkeypatch.setattr(frechet, "_by_squares", lambda *a: taken.append(1) or squares(*a))
     mean, cov = moments(cloud(300, 16, 1))
-    assert frechet_distance(mean, cov, mean, cov * (1 + 1e-7)) == pytest.approx(float(cov.trace()) * 2.5e-15, rel=1e-4)
+    assert frechet_distance(mean, cov, mean, cov * (1 + 1e-7)) == pytest.approx(
+        float(cov.trace()) * 2.5e-15, rel=1e-4, abs=0
+    )
     assert taken
     frechet_distance(mean, cov, mean, 2 * cov)
     assert len(taken) == 1
@@ -76,24 +81,25 @@ MEMORY = """
 import resource, torch
 from lightning_gen.metrics import FrechetStatistics, moments
 torch.set_num_threads(1)
-d, n = 512, {n}
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+d, n = 512, 30_000
 moments(torch.randn(2000, d))
-held = torch.randn(n, d) if {held} else None
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-if {held}:
-    moments(held)
-else:
-    statistics = FrechetStatistics(d)
-    for _ in range(n // 1000):
-        statistics.update(torch.randn(1000, d))
-    statistics.compute()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+before = peak()
+statistics = FrechetStatistics(d)
+for _ in range(n // 1000):
+    statistics.update(torch.randn(1000, d))
+statistics.compute()
+print(peak() - before)
+held = torch.randn(n, d)
+before = peak()
+moments(held)
+print(peak() - before)
 """
 
 
-@pytest.mark.parametrize("held", [True, False])
-def test_memory_does_not_grow_with_the_number_of_images(held):
+def test_memory_does_not_grow_with_the_number_of_images():
     """30,000 x 512 features are 61 MB in float32 and 123 MB in float64; the sums take 2 MB."""
-    command = [sys.executable, "-c", MEMORY.format(n=30_000, held=held)]
+    command = [sys.executable, "-c", MEMORY]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 50_000  # KiB
+    assert max(map(int, done.stdout.split())) < 50_000  # KiB
