@@ -4,7 +4,7 @@ from lightning_gen.metrics.bootstrap import frechet_bootstrap, frechet_error, in
 from lightning_gen.metrics.classifier import ClassifierFeatures
 from lightning_gen.metrics.distances import nearest
 from lightning_gen.metrics.extrapolation import Extrapolated, frechet_infinity
-from lightning_gen.metrics.features import FeatureExtractor, PixelFeatures
+from lightning_gen.metrics.features import FeatureExtractor, PixelFeatures, quantised
 from lightning_gen.metrics.frechet import FrechetStatistics, frechet_distance, frechet_of_features, moments
 from lightning_gen.metrics.inception import InceptionFeatures
 from lightning_gen.metrics.inception_score import InceptionScore, inception_score
@@ -17,6 +17,7 @@ from lightning_gen.metrics.kernel import (
 )
 from lightning_gen.metrics.manifold import Manifold, manifold
 from lightning_gen.metrics.memorisation import Memorised, memorised, memorised_distances
+from lightning_gen.metrics.networks import ModuleFeatures, TimmFeatures
 from lightning_gen.metrics.reference import Reference, reference
 
 __all__ = [
@@ -29,8 +30,10 @@ __all__ = [
     "KernelDistance",
     "Manifold",
     "Memorised",
+    "ModuleFeatures",
     "PixelFeatures",
     "Reference",
+    "TimmFeatures",
     "frechet_bootstrap",
     "frechet_distance",
     "frechet_error",
@@ -47,5 +50,6 @@ __all__ = [
     "moments",
     "nearest",
     "polynomial_kernel",
+    "quantised",
     "reference",
 ]
