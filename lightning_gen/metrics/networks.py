@@ -62,7 +62,7 @@ class ModuleFeatures(FeatureExtractor):
         self._checked = self._ready = False
 
     def check(self, data: Any) -> None:
-        """The file is there and is the right one."""
+        """The file is there and is the right one; a pass of two black images tells how many features there are."""
         if self.file is not None and not self._checked:
             check_file(self.file, self.file_sha256, self.name)
             self._checked = True
@@ -72,22 +72,25 @@ class ModuleFeatures(FeatureExtractor):
                 " write null for them"
             )
 
+        if hasattr(self, "dim"):
+            return
+        with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            shape = tuple(data.shape)
+            probe = torch.zeros(2, *shape, dtype=torch.uint8 if len(shape) == 3 else torch.float32)
+            device = next((x.device for x in self.module.parameters()), torch.device("cpu"))
+            features, logits = self.extract(probe.to(device))
+        if features.ndim != 2 or len(features) != 2 or not features.shape[1]:
+            raise ValueError(f"{self.name} gives {tuple(features.shape)} for 2 images, not a row each: choose a layer")
+        self.dim, self.classes = features.shape[1], None if logits is None else logits.shape[1]
+
     def prepare(self, data: Any, rank: int = 0, broadcast: Callable[[Any], Any] = alone) -> None:
-        """Load the checked file on every process, and find the dimensions by a pass of two black images."""
+        """Load the checked file on every process."""
         self.check(data)
         if self._ready:
             return
         with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
             if self.file is not None:
                 load_strictly(self.module, read_tensors(self.file), self.file)
-            shape = tuple(data.shape)
-            probe = torch.zeros(2, *shape, dtype=torch.uint8 if len(shape) == 3 else torch.float32)
-            device = next((x.device for x in self.module.parameters()), torch.device("cpu"))
-            with torch.no_grad():
-                features, logits = self.extract(probe.to(device))
-        if features.ndim != 2 or len(features) != 2 or not features.shape[1]:
-            raise ValueError(f"{self.name} gives {tuple(features.shape)} for 2 images, not a row each: choose a layer")
-        self.dim, self.classes = features.shape[1], None if logits is None else logits.shape[1]
         self.tensors_sha256 = digest(dict(self.module.state_dict()))
         self._ready = True
 
