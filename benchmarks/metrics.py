@@ -182,9 +182,7 @@ def evaluation(n: int, gate: float) -> bool:
     held = share >= gate
     besides, drawn = (drawing - inside[0]) * blocks, inside[0] * blocks
     print(f"\nEvaluation of {n:,} digits, DDIM of 100 steps: forward {drawn:.0f} s,")
-    print(
-        f"  the sampler besides {besides:.1f} s, features {looking:.1f} s, all {len(metrics)} metrics {measuring:.1f} s:"
-    )
+    print(f"  the sampler besides {besides:.1f} s, features {looking:.1f} s, {len(metrics)} metrics {measuring:.1f} s:")
     print(f"  {share:.1%} in the forward   gate {gate:.0%}   {'held' if held else 'missed'}")
     return held
 
