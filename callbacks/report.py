@@ -112,6 +112,11 @@ def _count(entry: Mapping[str, Any]) -> Any:
     return next((protocol[key] for key in ("n", "N") if key in protocol), "")
 
 
+def _flags(entry: Mapping[str, Any]) -> list[str]:
+    """What a number's protocol says is doubtful about it."""
+    return list((entry.get("protocol") or {}).get("flags", ()))
+
+
 def _rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     """A row per metric; beside it the held-out data's, where they are as many samples: another N has another bias."""
     partner = {}
@@ -134,7 +139,7 @@ def _rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[Row]:
                 entry.get("unit") or "",
                 entry.get("kind") or "",
                 f"{count:,}" if isinstance(count, int) else str(count),
-                "; ".join(protocol.get("flags", ())),
+                "; ".join([*_flags(entry), *(f"held-out data: {flag}" for flag in _flags(held or {}))]),
                 {**protocol, **(entry.get("observed") or {})},
             )
         )

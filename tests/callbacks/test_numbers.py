@@ -147,6 +147,9 @@ def test_samples_stand_beside_their_nearest_training_images(measured):
 def test_flags_stand_beside_the_number():
     entry = Result(3.0, "estimate", 0.1, "", {"n": 9, "flags": ["fewer images (9) than dimensions (64)"]}).as_dict()
     assert "fewer images (9) than dimensions (64)" in closing_table({"fid/digits/ema": entry}).splitlines()[2]
+    sound = Result(4.0, "estimate", 0.1, "", {"n": 9}).as_dict()
+    row = closing_table({"fid/digits/ema": sound, "fid/digits/held-out": entry}).splitlines()[2]
+    assert row.endswith("held-out data: fewer images (9) than dimensions (64)")
 
 
 @pytest.mark.parametrize(
