@@ -139,7 +139,9 @@ def _rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[Row]:
                 entry.get("unit") or "",
                 entry.get("kind") or "",
                 f"{count:,}" if isinstance(count, int) else str(count),
-                "; ".join([*_flags(entry), *(f"held-out data: {flag}" for flag in _flags(held or {}))]),
+                "; ".join(
+                    [*_flags(entry), *(f"held-out data: {x}" for x in _flags(held or {}) if x not in _flags(entry))]
+                ),
                 {**protocol, **(entry.get("observed") or {})},
             )
         )
