@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -195,6 +196,7 @@ def main() -> int:
     options = parser.parse_args()
     quieten()
     torch.set_num_threads(1)
+    threadpool_limits(1)  # numpy's and scipy's libraries have threads of their own
     torch.manual_seed(0)
     parts = {
         "frechet": lambda: frechet(10_000, 2048, {"torch-fidelity": 1.6, "scipy sqrtm": 4}, options.rounds),

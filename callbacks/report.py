@@ -112,9 +112,9 @@ def _count(entry: Mapping[str, Any]) -> Any:
     return next((protocol[key] for key in ("n", "N") if key in protocol), "")
 
 
-def _flags(entry: Mapping[str, Any]) -> list[str]:
+def _flags(entry: Mapping[str, Any] | None) -> list[str]:
     """What a number's protocol says is doubtful about it."""
-    return list((entry.get("protocol") or {}).get("flags", ()))
+    return list(((entry or {}).get("protocol") or {}).get("flags", ()))
 
 
 def _rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[Row]:
@@ -139,9 +139,7 @@ def _rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[Row]:
                 entry.get("unit") or "",
                 entry.get("kind") or "",
                 f"{count:,}" if isinstance(count, int) else str(count),
-                "; ".join(
-                    [*_flags(entry), *(f"held-out data: {x}" for x in _flags(held or {}) if x not in _flags(entry))]
-                ),
+                "; ".join([*(own := _flags(entry)), *(f"held-out data: {x}" for x in _flags(held) if x not in own)]),
                 {**protocol, **(entry.get("observed") or {})},
             )
         )

@@ -50,6 +50,11 @@ def test_copies_lie_in_their_originals_balls_at_a_large_mean():
     # one sample, at exactly the radius of a ball
     line = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
     assert manifold(torch.tensor([[-1.0], [-50.0]]), line, 1, 1).precision == 0.5
+    # and in the plane, where each of 40 samples lies at its ball's radius, far from 0
+    corner = torch.tensor([[0.0, 0.0], [3.0, 4.0], [900.0, 0.0], [900.0, 50.0]], dtype=torch.float64)
+    turn = torch.arange(40, dtype=torch.float64) / 7
+    ring = 5 * torch.stack([turn.cos(), turn.sin()], 1) * (1 - 1e-9)
+    assert manifold(ring + 1e6, corner + 1e6, 1, 1).precision == 1
 
 
 def test_a_far_law_has_none_and_a_collapsed_one_has_precision_alone():
