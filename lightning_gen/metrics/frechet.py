@@ -10,7 +10,7 @@ from torchmetrics import Metric
 
 from lightning_gen.result import NonFinite
 
-BLOCK = 512  # columns of the covariance that are made at once: of a symmetric matrix about half is enough
+BLOCK = 256  # columns of the covariance that are made at once: of a symmetric matrix about half is enough
 ROUNDING = 1e-9  # of the distance: the most that the quick way may lose
 
 
@@ -50,14 +50,23 @@ def frechet_of_features(features: Tensor, mean: Tensor, cov: Tensor) -> float:
 
 def _by_traces(shift: float, rows: Tensor, trace: float, cov: Tensor) -> float | None:
     """The distance of covariances rows' rows, of this trace, and cov; None where rounding could be felt."""
-    product = rows @ cov @ rows.mT
-    values = torch.linalg.eigvalsh((product + product.mT) / 2).clamp_min(0)
+    values = torch.linalg.eigvalsh(_lower(rows, cov)).clamp_min(0)
     both, eps = trace + float(cov.trace()), torch.finfo(values.dtype).eps
     value = shift + both - 2 * float(values.sqrt().sum())
     # Each eigenvalue is off by about eps times the largest, its root by that over 2 root; sums and traces add theirs.
     noise = eps * float(values[-1])
     lost = noise * float((1 / (values + noise).clamp_min(1e-300)).sum().sqrt()) + eps * len(cov) * both
     return value if lost <= ROUNDING * value else None
+
+
+def _lower(rows: Tensor, cov: Tensor) -> Tensor:
+    """The lower triangle of rows cov rows', all that a symmetric solver reads; L' skips its zeros."""
+    product, square = rows.new_zeros(len(rows), len(rows)), rows.shape[0] == rows.shape[1]
+    for start in range(0, len(rows), BLOCK):
+        end = min(start + BLOCK, len(rows))
+        first = start if square else 0  # the square one is L', upper triangular
+        product[start:end, :end] = rows[start:end, first:] @ cov[first:] @ rows[:end].mT
+    return product
 
 
 def _by_squares(shift: float, left: Tensor, right: Tensor) -> float:

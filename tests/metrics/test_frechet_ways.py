@@ -36,6 +36,15 @@ def test_eigenvalues_find_what_squares_find_at_any_spectrum(monkeypatch, power, 
     assert frechet_of_features(x, *moments(y)) == pytest.approx(exact, rel=1e-8)
 
 
+def test_blocks_are_the_whole(monkeypatch):
+    """Sums and products by blocks that do not divide, of many images and of few."""
+    x, few, y = cloud(90, 23, 1), cloud(17, 23, 3), moments(cloud(80, 23, 2, scale=1.3))
+    whole = [frechet_of_features(x, *y), frechet_of_features(few, *y)]
+    monkeypatch.setattr(frechet, "BLOCK", 7)
+    torch.testing.assert_close(moments(x)[1], torch.cov(x.T), rtol=1e-12, atol=1e-13)
+    assert [frechet_of_features(x, *y), frechet_of_features(few, *y)] == pytest.approx(whole, rel=1e-12)
+
+
 @pytest.mark.parametrize("n", [2, 3, 31, 32, 33, 80])
 @pytest.mark.parametrize("m", [20, 90])
 def test_rows_find_what_covariances_find(n, m):
