@@ -1,8 +1,6 @@
-"""FID, KID and IS of a model's samples, beside the same numbers for real held-out data."""
+"""How good a model's samples are, beside the same numbers for real held-out data."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -10,60 +8,74 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.epochs import AtEpochs
+from callbacks.neighbours import draw_neighbours
+from callbacks.numbers import METRICS, Metric, Numbers, Options
 from callbacks.progress import Counted, bar, shows
 from callbacks.record import publish, step_of
+from callbacks.undisturbed import timed, undisturbed
+from lightning_gen import __version__
 from lightning_gen.metrics.cache import cache_folder
 from lightning_gen.metrics.features import FeatureExtractor
-from lightning_gen.metrics.frechet import frechet_distance, moments
 from lightning_gen.metrics.gather import gather_blocks, gather_problems
-from lightning_gen.metrics.inception_score import inception_score
-from lightning_gen.metrics.kernel import kernel_distance
 from lightning_gen.metrics.reference import Reference, reference
 from lightning_gen.randomness import generator
 from lightning_gen.result import NonFinite, Result
 from lightning_gen.samplers import Sampler
 
-IS_SPLITS = 10
-Metric = Literal["fid", "kid", "is"]
-
 
 class Drawn(NamedTuple):
     """Features (n, d) and logits (n, K) or None of n samples, on every rank; network calls a sample; seconds that one
-    device takes to draw 1,000, without their features, and the standard error over blocks, None where there is one."""
+    device takes to draw 1,000, without their features, and the standard error over blocks, None where there is one; on
+    rank 0 the images of the first block."""
 
     features: Tensor
     logits: Tensor | None
     evaluations: float
     seconds: float
     spread: float | None
+    first: Tensor | None = None
 
 
 class Quality(AtEpochs):
-    """FID, KID and IS of exactly `n` samples, as `fid/<features>/<weights>`; IS also as sharpness * diversity.
+    """Numbers of exactly `n` samples, as `fid/<features>/<weights>`, from features that are computed once an image.
+
+    fid, fid_inf (FID without the bias of n), kid, is (also as sharpness * diversity), precision, recall, density,
+    coverage, memorised (the share of samples nearer to a training image than all but `alpha` of the held-out images
+    are; with a picture, samples/neighbours-<step>.png). Each has an error over draws of the samples, a protocol, and
+    flags in it where it is computed from too little.
 
     Samples are drawn in blocks dealt to the ranks, so any number of ranks measures the same n; images are rounded to
     uint8, as a file would hold them. The reference is a whole split, by the published protocol the training split.
     `fid/<features>/held-out` are real images of the test split against the same reference: what a perfect model would
-    get. FID and IS are biased at small N, so where these are fewer than n, a row `<weights>-n<N>` of the model's first
+    get. Most are biased at small N, so where these are fewer than n, a row `<weights>-n<N>` of the model's first
     N samples is the one to hold against them. Both are published by the full evaluation only.
     FID (Heusel et al., 2017), https://arxiv.org/abs/1706.08500; KID (Binkowski et al., 2018),
     https://arxiv.org/abs/1801.01401; IS (Salimans et al., 2016), https://arxiv.org/abs/1606.03498
 
     weights: ema falls back to raw, and is called so, where the module keeps no average. block: samples per draw.
-    batch: real images per extraction. cache: folder of the reference features, None for $XDG_CACHE_HOME or ~/.cache.
+    kid_pairs: `all` takes every pair of images instead of subsets. neighbours: k of precision and recall,
+    density_neighbours of density and coverage, of at most `at_most` images each, equal numbers of both. resamples: of
+    the bootstrap. batch: real images per extraction. cache: folder of the reference features, None for $XDG_CACHE_HOME
+    or ~/.cache.
     """
 
     def __init__(
         self,
         features: FeatureExtractor,
         n: int = 1500,
-        metrics: Sequence[Literal["fid", "kid", "is"]] = ("fid", "kid", "is"),
+        metrics: Sequence[Metric] = ("fid", "kid", "is"),
         reference: Literal["train", "test"] = "train",
         weights: Literal["ema", "raw"] = "ema",
         block: int = 64,
         every_n_epochs: int = 0,
         kid_subsets: int = 100,
         kid_subset_size: int = 1000,
+        kid_pairs: Literal["subsets", "all"] = "subsets",
+        neighbours: int = 3,
+        density_neighbours: int = 5,
+        at_most: int = 10_000,
+        alpha: float = 0.05,
+        resamples: int = 50,
         batch: int = 256,
         seed: int = 0,
         held_out: bool = True,
@@ -72,13 +84,18 @@ class Quality(AtEpochs):
         super().__init__()
         if not isinstance(features, FeatureExtractor):
             raise TypeError(f"quality.features needs a feature extractor, got {type(features).__name__}")
-        if isinstance(metrics, str) or not metrics or set(metrics) - {"fid", "kid", "is"}:
-            raise ValueError(f"quality.metrics needs a list of some of fid, kid, is, got {metrics!r}")
+        if isinstance(metrics, str) or not metrics or set(metrics) - set(METRICS):
+            raise ValueError(f"quality.metrics needs a list of some of {', '.join(METRICS)}, got {metrics!r}")
         if reference not in ("train", "test") or weights not in ("ema", "raw"):
             raise ValueError(f"quality needs reference train or test, weights ema or raw, got {reference}, {weights}")
         if held_out and reference == "test":
             raise ValueError("quality.held_out needs reference train, got test: write quality.held_out=false")
-        self.least = max({"fid": 2, "kid": 3, "is": IS_SPLITS}[metric] for metric in metrics)
+        if kid_pairs not in ("subsets", "all") or not 0 < alpha < 1:
+            raise ValueError(f"quality needs kid_pairs subsets or all, 0 < alpha < 1, got {kid_pairs}, {alpha}")
+        self.options = Options(
+            kid_subsets, kid_subset_size, kid_pairs, neighbours, density_neighbours, at_most, alpha, resamples
+        )
+        self.least = self.options.least(metrics)
         for key, value, least in (
             ("n", n, self.least),
             ("block", block, 1),
@@ -86,13 +103,16 @@ class Quality(AtEpochs):
             ("kid_subsets", kid_subsets, 1),
             ("kid_subset_size", kid_subset_size, 3),
             ("batch", batch, 1),
+            ("neighbours", neighbours, 1),
+            ("density_neighbours", density_neighbours, 1),
+            ("at_most", at_most, self.least),
+            ("resamples", resamples, 2),
         ):
             if value < least:
                 raise ValueError(f"quality.{key} needs {least} or more with {', '.join(metrics)}, got {value}")
         self.features, self.n, self.metrics = features, n, tuple(metrics)
         self.reference, self.weights, self.block, self.every_n_epochs = reference, weights, block, every_n_epochs
-        self.kid_subsets, self.kid_subset_size, self.batch = kid_subsets, kid_subset_size, batch
-        self.seed, self.held_out, self.folder = seed, held_out, cache_folder(cache)
+        self.batch, self.seed, self.held_out, self.folder = batch, seed, held_out, cache_folder(cache)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what cannot be measured, and make the features ready, before any work."""
@@ -101,9 +121,11 @@ class Quality(AtEpochs):
             raise ValueError("quality needs a data module to compare with: pass datamodule to the trainer")
         self.features.check(data)
         if "is" in self.metrics and self.features.classes is None:
-            raise ValueError(f"quality.metrics has is, but {self.features.name} has no logits: write [fid, kid]")
+            raise ValueError(f"quality.metrics has is, but {self.features.name} has no logits: leave it out")
         needed = [(self.reference, "choose another quality.reference")]
         needed += [("test", "write quality.held_out=false")] if self.held_out else []
+        if self.memorised:
+            needed += [("train", "leave out memorised"), ("test", "leave out memorised")]
         for name, remedy in needed:
             if len(data.split(name)) < self.least:
                 raise ValueError(
@@ -131,7 +153,7 @@ class Quality(AtEpochs):
         """n samples of `sampler`, by default the module's; `progress` is called at each of its steps, or has a bar."""
         rank, world = trainer.global_rank, trainer.world_size
         counts, seconds = [], []
-        rows, problem = self._rows(trainer, module, sampler, progress, counts, seconds)
+        rows, first, problem = self._rows(trainer, module, sampler, progress, counts, seconds)
         problem = gather_problems(problem, world)
         if problem is not None:
             raise NonFinite(problem)
@@ -144,13 +166,13 @@ class Quality(AtEpochs):
         calls, taken, blocks = total(sum(counts), sum(seconds), len(seconds))
         (squares,) = total(sum((x - taken / blocks) ** 2 for x in seconds))
         spread = (squares / (blocks - 1) / blocks) ** 0.5 * 1000 / self.block if blocks > 1 else None
-        return Drawn(features, logits, calls / blocks, taken / blocks * 1000 / self.block, spread)
+        return Drawn(features, logits, calls / blocks, taken / blocks * 1000 / self.block, spread, first)
 
     def _rows(
         self, trainer: Trainer, module: Any, sampler: Any, progress: Any, counts: list[int], seconds: list[float]
-    ) -> tuple[tuple[Tensor, Tensor | None], str | None]:
-        """Features and logits of this rank's blocks in their order, and what was not finite, if anything."""
-        rank, extractor = trainer.global_rank, self.features
+    ) -> tuple[tuple[Tensor, Tensor | None], Tensor | None, str | None]:
+        """Features and logits of this rank's blocks in their order, its first images, and what was not finite."""
+        rank, extractor, first = trainer.global_rank, self.features, None
         rows = [torch.empty(0, extractor.dim, dtype=torch.float32, device=module.device)]
         logits = [torch.empty(0, extractor.classes or 0, dtype=torch.float32, device=module.device)]
         place = f"at step {step_of(trainer)}, rank {rank}: the model has diverged"
@@ -165,14 +187,16 @@ class Quality(AtEpochs):
             for start, x in timed(blocks, module.device, seconds):
                 # Cast to uint8, NaN would become an image, and the metric a number.
                 if not torch.isfinite(x).all():
-                    return (rows[0], None), f"samples of block {start // self.block} are not finite {place}"
+                    return (rows[0], None), None, f"samples of block {start // self.block} are not finite {place}"
                 try:
-                    found = extractor(self._seen(module, x))
+                    seen = self._seen(module, x)
+                    found = extractor(seen)
                 except NonFinite as error:
-                    return (rows[0], None), f"{error}, block {start // self.block} {place}"
+                    return (rows[0], None), None, f"{error}, block {start // self.block} {place}"
+                first = seen if first is None else first
                 rows.append(found[0])
                 logits.append(found[1])
-        return (torch.cat(rows), None if extractor.classes is None else torch.cat(logits)), None
+        return (torch.cat(rows), None if extractor.classes is None else torch.cat(logits)), first, None
 
     def _seen(self, module: Any, x: Tensor) -> Tensor:
         """Samples as the extractor takes them: uint8 images, or points as they are."""
@@ -200,6 +224,8 @@ class Quality(AtEpochs):
             "seed": self.seed,
             "block": self.block,
             "quantisation": "round(255 clamp(x, 0, 1))" if len(module.shape) == 3 else "none",
+            "precision": str(module.trainer.precision),
+            "device": module.device.type,
         }
 
     def _against(self, data: Any) -> dict[str, Any]:
@@ -212,6 +238,7 @@ class Quality(AtEpochs):
             "n_reference": len(split),
             "data": data.name,
             "torch": str(torch.__version__),
+            "lightning_gen": __version__,
         }
 
     def _results(self, trainer: Trainer, module: Any, drawn: Drawn, final: bool) -> dict[str, Result]:
@@ -219,7 +246,11 @@ class Quality(AtEpochs):
         data, label, logits = trainer.datamodule, self.measured(module), drawn.logits
         real = self.real(data, self.reference, module)
         protocol = {**self.protocol(data, module), "evaluations": drawn.evaluations}
-        results = self.numbers(label, drawn.features, logits, real, protocol)
+        memory = tuple(self.real(data, name, module) for name in ("train", "test")) if self.memorised else None
+        results = self.numbers(label, drawn.features, logits, real, protocol, memory)
+        if memory and drawn.first is not None and len(module.shape) == 3:
+            features = drawn.features[: len(drawn.first)]
+            draw_neighbours(trainer, drawn.first, features, data.split("train"), memory[0])
         if final and self.held_out:
             results |= self.perfect(data, module, real)
             m = min(self.n, len(data.split("test")))
@@ -236,6 +267,11 @@ class Quality(AtEpochs):
         shown = {"images": "test", "images_fingerprint": data.split("test").fingerprint()}
         return self.numbers("held-out", *chosen, real, {**self._against(data), **shown})
 
+    @property
+    def memorised(self) -> bool:
+        """Whether samples are held against the training images."""
+        return "memorised" in self.metrics
+
     def real(self, data: Any, name: str, module: Any) -> Reference:
         """A whole split's features, from the cache or extracted now."""
         split = data.split(name)
@@ -243,54 +279,15 @@ class Quality(AtEpochs):
             return reference(Counted(split, shown.update), self.features, self.folder, self.batch, module.device)
 
     def numbers(
-        self, label: str, features: Tensor, logits: Tensor | None, real: Reference, protocol: dict[str, Any]
+        self,
+        label: str,
+        features: Tensor,
+        logits: Tensor | None,
+        real: Reference,
+        protocol: dict[str, Any],
+        memory: tuple[Reference, Reference] | None = None,
     ) -> dict[str, Result]:
         """The metrics of one set of features against the reference: <metric>/<features>/<label>."""
-        place, protocol = f"{self.features.name}/{label}", {"n": len(features), **protocol}
-        results = {}
-        if "fid" in self.metrics:
-            value = frechet_distance(*moments(features), real.mean, real.cov)
-            results[f"fid/{place}"] = Result(value, "estimate", protocol={**protocol, "bias": "upwards at small n"})
-        if "kid" in self.metrics:
-            draw = generator(self.seed, "subset", "kid")
-            kid = kernel_distance(
-                features, real.features.to(features.device), draw, self.kid_subsets, self.kid_subset_size
-            )
-            shown = {"kid_subsets": kid.subsets, "kid_subset_size": kid.size, "std_over_subsets": kid.std}
-            if kid.size < self.kid_subset_size:
-                shown["kid_subset_size_asked"] = self.kid_subset_size
-            results[f"kid/{place}"] = Result(kid.value, "estimate", kid.error, protocol={**protocol, **shown})
-        if "is" in self.metrics:
-            score = inception_score(logits, generator(self.seed, "subset", "is"), IS_SPLITS)
-            shown = {**protocol, "splits": IS_SPLITS, "std_over_splits": score.std, "bias": "downwards at small n"}
-            error = score.std / (IS_SPLITS - 1) ** 0.5
-            results[f"is/{place}"] = Result(score.value, "estimate", error, protocol=shown)
-            for factor in ("sharpness", "diversity"):
-                results[f"{factor}/{place}"] = Result(getattr(score, factor), "estimate", protocol=protocol)
-        return results
-
-
-def timed(blocks: Iterator[Any], device: torch.device, seconds: list[float]) -> Iterator[Any]:
-    """The same blocks; `seconds` grows by what each took, until its work on the device is done."""
-    while True:
-        begun = time.perf_counter()
-        block = next(blocks, None)
-        if block is None:
-            return
-        if device.type != "cpu":
-            torch.accelerator.synchronize()
-        seconds.append(time.perf_counter() - begun)
-        yield block
-
-
-@contextmanager
-def undisturbed(module: torch.nn.Module) -> Iterator[None]:
-    """Training mode and global generators are afterwards what they were: measuring does not move training."""
-    modes = {part: part.training for part in module.modules()}
-    devices = [module.device] if module.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            for part, mode in modes.items():
-                part.training = mode
+        numbers = Numbers(self.metrics, self.options, self.seed, {"n": len(features), **protocol})
+        found = numbers(features, logits, real, memory)
+        return {f"{name}/{self.features.name}/{label}": result for name, result in found.items()}

@@ -13,8 +13,8 @@ from callbacks.record import METRICS, RECORD, read_metrics, read_record, write_a
 
 REPORT = "report.html"
 HELD_OUT = "held-out"
-Row = tuple[str, str, str, str, str, str, Mapping[str, Any]]
-HEAD = ("metric", "value", "held-out data", "unit", "kind", "N")
+Row = tuple[str, str, str, str, str, str, str, Mapping[str, Any]]
+HEAD = ("metric", "value", "held-out data", "unit", "kind", "N", "flags")
 
 STYLE = """
 :root { color-scheme: light dark;
@@ -60,7 +60,14 @@ def write_report(folder: str | Path) -> Path:
         f"<h1>{escape(folder.resolve().name)}</h1>",
         f'<p class="about">{escape(_summary(lines) or "Nothing is recorded yet.")}</p>',
         _section("Metrics", _table(metrics)),
-        _section("Samples", _side_by_side(_figure(grid, "Samples"), _figure(strip, "Left to right: noise to sample"))),
+        _section(
+            "Samples",
+            _side_by_side(
+                _figure(grid, "Samples"),
+                _figure(strip, "Left to right: noise to sample"),
+                _figure(_newest(folder, "neighbours"), "Left a sample, then the training images nearest to it"),
+            ),
+        ),
         _section(
             "Score field", _figure(_newest(folder, "field"), "True and learned score, and their difference", "wide")
         ),
@@ -88,11 +95,11 @@ def write_report(folder: str | Path) -> Path:
 
 
 def closing_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    """The content of metrics.json as a plain text table: value and error, the same for held-out data, unit, kind, N."""
+    """metrics.json as a plain text table: value and error, the same for held-out data, unit, kind, N, flags."""
     if not metrics:
         return "no metrics"
-    body = [row[:6] for row in _rows(metrics)]
-    keep = [i for i in range(6) if any(row[i] for row in body)]
+    body = [row[:7] for row in _rows(metrics)]
+    keep = [i for i in range(7) if any(row[i] for row in body)]
     table = [[row[i] for i in keep] for row in (HEAD, *body)]
     widths = [max(len(row[i]) for row in table) for i in range(len(keep))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
@@ -103,6 +110,11 @@ def _count(entry: Mapping[str, Any]) -> Any:
     """How many samples a number was measured on, "" if it does not say."""
     protocol = entry.get("protocol") or {}
     return next((protocol[key] for key in ("n", "N") if key in protocol), "")
+
+
+def _flags(entry: Mapping[str, Any] | None) -> list[str]:
+    """What a number's protocol says is doubtful about it."""
+    return list(((entry or {}).get("protocol") or {}).get("flags", ()))
 
 
 def _rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[Row]:
@@ -127,7 +139,8 @@ def _rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[Row]:
                 entry.get("unit") or "",
                 entry.get("kind") or "",
                 f"{count:,}" if isinstance(count, int) else str(count),
-                protocol,
+                "; ".join([*(own := _flags(entry)), *(f"held-out data: {x}" for x in _flags(held) if x not in own)]),
+                {**protocol, **(entry.get("observed") or {})},
             )
         )
     return rows

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from callbacks.comparison import SAMPLERS, markdown, picture
 from callbacks.drawing import save_png
 from callbacks.progress import bar, shows
-from callbacks.quality import Quality, undisturbed
+from callbacks.quality import Quality
 from callbacks.record import _plain as plain
 from callbacks.record import log_image, step_of, write_atomically
+from callbacks.undisturbed import undisturbed
 from lightning_gen.metrics.reference import Reference
 from lightning_gen.process import Process
 from lightning_gen.result import NonFinite, Result
@@ -39,8 +39,8 @@ class SamplerTable(Callback):
     seed, and features, reference and weights of the run's Quality. What does not fit the model, or diverges, is left
     out and named with the reason. Rows of the same protocol that the files hold are not drawn again.
 
-    FID's error is that of first order: it knows nothing of the bias, which all share, and is too small where FID is
-    near that of real data. Seconds are of drawing 1,000 samples, without their features, by one device of this machine.
+    FID's error knows nothing of the bias, which all share. Seconds are of drawing 1,000 samples, without their
+    features, by one device of this machine.
     n: null is quality.n, or the number of held-out samples where they are fewer, so that both have the same bias.
     """
 
@@ -139,7 +139,7 @@ class SamplerTable(Callback):
     def key(self, trainer: Trainer, module: Any, quality: Quality, sampler: Sampler) -> dict[str, Any]:
         """What makes a row what it is, as JSON holds it."""
         own = {"step": step_of(trainer), "n": quality.n}
-        own |= {"kid_subsets": quality.kid_subsets, "kid_subset_size": quality.kid_subset_size}
+        own |= {"options": quality.options._asdict()}
         return plain({**quality.protocol(trainer.datamodule, module, sampler), **own})
 
     def row(
@@ -163,8 +163,6 @@ class SamplerTable(Callback):
             **{name.split("/")[0]: result for name, result in numbers.items()},
             "seconds": Result(drawn.seconds, "estimate", drawn.spread, "s per 1,000", place),
         }
-        error, method = fid_error(drawn.features, real), {"error": "delta method"}
-        found["fid"] = Result(found["fid"].value, "estimate", error, "", found["fid"].protocol | method)
         return {name: plain(result.as_dict()) for name, result in found.items()}
 
     def known(self, folder: Path) -> dict[str, Any]:
@@ -202,23 +200,6 @@ def machine(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} {device.type}, {torch.get_num_threads()} threads"
-
-
-def fid_error(features: Tensor, real: Reference) -> float:
-    """Standard error of FID over draws of the n samples, the reference held fixed, by the delta method.
-
-    With a = mean - mean_r, d = x - mean and T = R (R'C R)^(-1/2) R', R R' = C_r, the map that carries the samples'
-    Gaussian to the reference's, a sample moves FID by (2 a.d + d'(1 - T) d - its mean) / n.
-    """
-    x = features.double().cpu()
-    values, vectors = torch.linalg.eigh(real.cov)
-    root = vectors * values.clamp(min=0).sqrt()
-    d = x - x.mean(0)
-    values, vectors = torch.linalg.eigh(root.mT @ (d.mT @ d / (len(d) - 1)) @ root)
-    inverse = torch.where(values > 1e-10 * values[-1], values.clamp(min=1e-300).rsqrt(), 0.0)
-    image = d @ (root @ vectors * inverse.sqrt())
-    influence = 2 * d @ (x.mean(0) - real.mean) + d.square().sum(1) - image.square().sum(1)
-    return float(influence.std() / len(x) ** 0.5)
 
 
 def changed(sampler: Sampler, **options: Any) -> Sampler:

@@ -31,6 +31,10 @@ ALLOWED = (
     ),
     "pytorch_lightning.strategies.DDPStrategy",
     "torchvision.transforms.v2.*",
+    *(
+        f"torchvision.models.{name}"  # for quality.features.module, its weights from a local file
+        for name in ("resnet18", "resnet50", "vgg16", "convnext_tiny", "efficientnet_b0", "vit_b_16")
+    ),
 )
 OWN = ("lightning_gen", "callbacks")
 FUNCTIONS = ("lightning_gen.losses.", "lightning_gen.process.")

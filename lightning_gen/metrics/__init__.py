@@ -1,27 +1,55 @@
 """What samples look like beside real data: numbers from float64 sums, on features that are named and fixed."""
 
+from lightning_gen.metrics.bootstrap import frechet_bootstrap, frechet_error, inception_bootstrap
 from lightning_gen.metrics.classifier import ClassifierFeatures
-from lightning_gen.metrics.features import FeatureExtractor, PixelFeatures
-from lightning_gen.metrics.frechet import FrechetStatistics, frechet_distance, moments
+from lightning_gen.metrics.distances import nearest
+from lightning_gen.metrics.extrapolation import Extrapolated, frechet_infinity
+from lightning_gen.metrics.features import FeatureExtractor, PixelFeatures, quantised
+from lightning_gen.metrics.frechet import FrechetStatistics, frechet_distance, frechet_of_features, moments
 from lightning_gen.metrics.inception import InceptionFeatures
 from lightning_gen.metrics.inception_score import InceptionScore, inception_score
-from lightning_gen.metrics.kernel import KernelDistance, kernel_distance, mmd2, polynomial_kernel
+from lightning_gen.metrics.kernel import (
+    KernelDistance,
+    kernel_distance,
+    kernel_distance_all,
+    mmd2,
+    polynomial_kernel,
+)
+from lightning_gen.metrics.manifold import Manifold, manifold
+from lightning_gen.metrics.memorisation import Memorised, memorised, memorised_distances
+from lightning_gen.metrics.networks import ModuleFeatures, TimmFeatures
 from lightning_gen.metrics.reference import Reference, reference
 
 __all__ = [
     "ClassifierFeatures",
+    "Extrapolated",
     "FeatureExtractor",
     "FrechetStatistics",
     "InceptionFeatures",
     "InceptionScore",
     "KernelDistance",
+    "Manifold",
+    "Memorised",
+    "ModuleFeatures",
     "PixelFeatures",
     "Reference",
+    "TimmFeatures",
+    "frechet_bootstrap",
     "frechet_distance",
+    "frechet_error",
+    "frechet_infinity",
+    "frechet_of_features",
+    "inception_bootstrap",
     "inception_score",
     "kernel_distance",
+    "kernel_distance_all",
+    "manifold",
+    "memorised",
+    "memorised_distances",
     "mmd2",
     "moments",
+    "nearest",
     "polynomial_kernel",
+    "quantised",
     "reference",
 ]

@@ -32,6 +32,22 @@ def single_precision(device_type: str) -> Iterator[None]:
         torch.backends.cudnn.conv.fp32_precision = conv
 
 
+def quantised(images: Tensor) -> Tensor:
+    """uint8 images, as a file would hold them, of float images in [0, 1]; others are refused, not clamped."""
+    if not images.is_floating_point():
+        raise TypeError(
+            f"quantised takes float images in [0, 1], got {images.dtype}: uint8 images are ready as they are"
+        )
+    if not torch.isfinite(images).all():
+        raise NonFinite("images are not finite: they would become black or white ones")
+    low, high = float(images.min()), float(images.max())
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"images need values in [0, 1], got {low:.4g} to {high:.4g}: decode them, or clamp them if that is meant"
+        )
+    return images.mul(255).round().to(torch.uint8)
+
+
 class FeatureExtractor(nn.Module, ABC):
     """images -> (features, logits): fixed once prepared, in eval mode and in float32 whatever happens around it.
 
@@ -62,6 +78,8 @@ class FeatureExtractor(nn.Module, ABC):
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features (B, dim) and logits (B, classes) or None, float32, of uint8 images (B, C, H, W); finite."""
+        if images.ndim == 4 and images.dtype != torch.uint8:
+            raise TypeError(f"{self.name} takes uint8 images, got {images.dtype}: pass them through quantised(images)")
         with single_precision(images.device.type):
             features, logits = self.extract(images)
         for quantity, values in (("features", features), ("logits", logits)):

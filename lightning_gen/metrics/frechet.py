@@ -10,15 +10,83 @@ from torchmetrics import Metric
 
 from lightning_gen.result import NonFinite
 
+BLOCK = 256  # columns of the covariance that are made at once: of a symmetric matrix about half is enough
+ROUNDING = 1e-9  # of the distance: the most that the quick way may lose
+
 
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
-    """|mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)), squared Wasserstein-2; float64, never negative."""
-    # With A = L L', B = R R' and R'L = P S Q', the trace term is min_U |L - R U|^2 = |L - R P Q'|^2. A sum of squares
-    # does not cancel, is zero for equal inputs and asks nothing of the rank; eigvals of A B takes roots of rounding.
-    left, right = _factor(cov_a, "cov_a"), _factor(cov_b, "cov_b")
-    shift = _finite(mean_a, "mean_a") - _finite(mean_b, "mean_b")
-    p, _, q = torch.linalg.svd(right.mT @ left)
-    return float(shift.square().sum() + (left - right @ (p @ q)).square().sum())
+    """|mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)), squared Wasserstein-2; float64, never negative.
+
+    With A = L L' the last trace is that of the symmetric (L' B L)^(1/2), by Cholesky and eigenvalues. Where that could
+    cost digits, at ranks below d or distances near 0, a sum of squares takes its place.
+    """
+    a, b = _finite(cov_a, "cov_a"), _finite(cov_b, "cov_b")
+    shift = float((_finite(mean_a, "mean_a") - _finite(mean_b, "mean_b")).square().sum())
+    root, failed = torch.linalg.cholesky_ex(a)
+    quick = None if failed else _by_traces(shift, root.mT, float(a.trace()), b)
+    if quick is not None:
+        return quick
+    return _by_squares(shift, _factor(a, "cov_a"), _factor(b, "cov_b"))
+
+
+def frechet_of_features(features: Tensor, mean: Tensor, cov: Tensor) -> float:
+    """The same of features (N, d) and another's moments; N <= d make no matrix of their own.
+
+    |mean - mean_b|^2 + tr(A + B) - 2 |X B^(1/2)|_*.
+
+    X are the centred rows over sqrt(N - 1), A = X'X, and the nuclear norm |.|_* is the sum of the roots of the
+    eigenvalues of the N - 1 by N - 1 matrix X B X'.
+    """
+    if len(features) > features.shape[1]:
+        return frechet_distance(*moments(features), mean, cov)
+    if len(features) < 2:
+        raise ValueError(f"the Frechet distance needs 2 samples or more for a covariance, got {len(features)}")
+    x, b = _finite(features, "features"), _finite(cov, "cov")
+    shift = float((x.mean(0) - _finite(mean, "mean")).square().sum())
+    rows = _contrasts(x) / (len(x) - 1) ** 0.5
+    quick = _by_traces(shift, rows, float(rows.square().sum()), b)
+    return _by_squares(shift, rows.mT, _factor(b, "cov")) if quick is None else quick
+
+
+def _by_traces(shift: float, rows: Tensor, trace: float, cov: Tensor) -> float | None:
+    """The distance of covariances rows' rows, of this trace, and cov; None where rounding could be felt."""
+    values = torch.linalg.eigvalsh(_lower(rows, cov)).clamp_min(0)
+    both, eps = trace + float(cov.trace()), torch.finfo(values.dtype).eps
+    value = shift + both - 2 * float(values.sqrt().sum())
+    # Each eigenvalue is off by about eps times the largest, its root by that over 2 root; sums and traces add theirs.
+    noise = eps * float(values[-1])
+    lost = noise * float((1 / (values + noise).clamp_min(1e-300)).sum().sqrt()) + eps * len(cov) * both
+    return value if lost <= ROUNDING * value else None
+
+
+def _lower(rows: Tensor, cov: Tensor) -> Tensor:
+    """The lower triangle of rows cov rows', all that a symmetric solver reads; L' skips its zeros."""
+    product, square = rows.new_zeros(len(rows), len(rows)), rows.shape[0] == rows.shape[1]
+    for start in range(0, len(rows), BLOCK):
+        end = min(start + BLOCK, len(rows))
+        first = start if square else 0  # the square one is L', upper triangular
+        product[start:end, :end] = rows[start:end, first:] @ cov[first:] @ rows[:end].mT
+    return product
+
+
+def _by_squares(shift: float, left: Tensor, right: Tensor) -> float:
+    """The distance of covariances left left' and right right', (d, r) and (d, q): no subtraction of large numbers."""
+    # With right' left = P S Q', the trace term is min_U |left - right U|^2 over U of orthonormal rows or columns, and
+    # what such a U leaves of the larger factor. It is zero for equal inputs and asks nothing of the rank.
+    if left.shape[1] > right.shape[1]:
+        left, right = right, left
+    p, _, q = torch.linalg.svd(right.mT @ left, full_matrices=False)
+    turned = right @ p
+    return shift + float((left - turned @ q).square().sum() + (right - turned @ p.mT).square().sum())
+
+
+def _contrasts(x: Tensor) -> Tensor:
+    """(N - 1, d) rows of the same scatter about the mean as x (N, d) has: centred without the row of rank 0."""
+    # The reflection that carries (1, ..., 1)/sqrt(N) to the first axis, without that axis.
+    n = len(x)
+    v = x.new_full((n,), n**-0.5)
+    v[0] += 1
+    return (x - torch.outer(v, v @ x) / v[0])[1:]
 
 
 def _finite(x: Tensor, name: str) -> Tensor:
@@ -31,11 +99,13 @@ def _finite(x: Tensor, name: str) -> Tensor:
 
 def _factor(cov: Tensor, name: str) -> Tensor:
     """L with L L' = cov, (d, d); rank-deficient covariances, from fewer samples than dimensions, are welcome."""
-    values, vectors = torch.linalg.eigh(_finite(cov, name))
+    values, vectors = torch.linalg.eigh(cov)
     floor = -1e-10 * values.abs().amax().clamp_min(torch.finfo(values.dtype).tiny)
     if values.amin() < floor:
         raise ValueError(f"{name} needs eigenvalues >= 0, got {float(values.amin()):.3g}: this is no covariance")
-    return vectors * values.clamp_min(0).sqrt()
+    # What rounding left where an eigenvalue is 0 would come back as its root, a million times as large.
+    noise = len(cov) * torch.finfo(values.dtype).eps * values[-1]
+    return vectors * torch.where(values > noise, values, 0.0).sqrt()
 
 
 def _sum_over_ranks(total: Tensor, group: Any = None) -> list[Tensor]:
@@ -76,17 +146,22 @@ class FrechetStatistics(Metric):
         """Add features (B, dim); B may be 0."""
         if features.ndim != 2 or features.shape[1] != self.dim:
             raise ValueError(f"FrechetStatistics needs features (B, {self.dim}), got {tuple(features.shape)}")
-        if not torch.isfinite(features).all():
-            raise NonFinite("features are not finite: the Frechet distance would be meaningless")
-        x = features.detach().double() - self.shift
-        x = torch.cat([x.new_ones(len(x), 1), x], dim=1)
-        self.total += x.mT @ x
+        for part in features.detach().split(1024):
+            if not torch.isfinite(part).all():
+                raise NonFinite("features are not finite: the Frechet distance would be meaningless")
+            x = part.double() - self.shift
+            self.total[0, 0] += len(x)
+            self.total[0, 1:] += x.sum(0)
+            for start in range(0, self.dim, BLOCK):
+                self.total[1 + start : 1 + start + BLOCK, 1 + start :] += x[:, start : start + BLOCK].mT @ x[:, start:]
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Mean (dim,) and covariance (dim, dim), float64."""
-        count, s, q = self.total[0, 0], self.total[0, 1:], self.total[1:, 1:]
+        count, s = self.total[0, 0], self.total[0, 1:]
         if count < 2:
             raise ValueError(f"FrechetStatistics needs 2 samples or more for a covariance, got {int(count)}")
+        q = self.total[1:, 1:].triu()
+        q = q + q.triu(1).mT
         return self.shift + s / count, (q - torch.outer(s, s) / count) / (count - 1)
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
@@ -104,10 +179,9 @@ class FrechetStatistics(Metric):
         return super()._apply(move, exclude_state)
 
 
-def moments(features: Tensor, batch: int = 4096) -> tuple[Tensor, Tensor]:
-    """Mean (d,) and covariance (d, d) of features (N, d) that one process holds; two passes, float64."""
-    statistics = FrechetStatistics(features.shape[1], features.double().mean(0), sync_on_compute=False)
-    statistics = statistics.to(features.device)
-    for part in features.split(batch):
-        statistics.update(part)
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (d,) and covariance (d, d) of features (N, d) that one process holds; two passes in chunks, float64."""
+    mean = sum(part.double().sum(0) for part in features.split(1024)) / len(features)
+    statistics = FrechetStatistics(features.shape[1], mean, sync_on_compute=False).to(features.device)
+    statistics.update(features)
     return statistics.compute()

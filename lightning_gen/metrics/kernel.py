@@ -7,6 +7,8 @@ from torch import Tensor
 
 from lightning_gen.result import NonFinite
 
+ENTRIES = 2**22  # of the kernel's matrix that are made at once: 32 MiB in float64
+
 
 class KernelDistance(NamedTuple):
     """Mean over subsets; their standard deviation (ddof 0, what papers print after +-); a standard error of the mean.
@@ -41,11 +43,7 @@ def kernel_distance(
     The subsets overlap, so std / sqrt(subsets) would be far too small an error: the error joins it with the jackknife
     variance of the subsets, scaled to all N samples. It errs on the large side when the two laws are equal.
     """
-    for name, features in (("x", x), ("y", y)):
-        if len(features) < 3:
-            raise ValueError(f"kernel_distance needs 3 samples or more in {name}, got {len(features)}")
-        if not torch.isfinite(features).all():
-            raise NonFinite(f"features {name} are not finite: the kernel distance would be meaningless")
+    _check(x, y)
     if subsets < 1 or size < 3:
         raise ValueError(f"kernel_distance needs subsets >= 1 and size >= 3, got {subsets} and {size}")
     x, y = x.detach().double(), y.detach().double()
@@ -60,6 +58,25 @@ def kernel_distance(
     return KernelDistance(float(value.mean()), float(value.std(correction=0)), float(variance.sqrt()), subsets, size)
 
 
+def kernel_distance_all(x: Tensor, y: Tensor) -> KernelDistance:
+    """KID over all pairs of x (N, d) and y (N', d): no subsets, no draw; its error by the jackknife over both sets.
+
+    Of all unbiased estimates from these features the one of least variance; N^2 d products, in blocks of 32 MiB.
+    """
+    _check(x, y)
+    value, variance_x, variance_y = _mmd2(x.detach().double(), y.detach().double(), jackknife=True)
+    return KernelDistance(float(value), 0.0, float((variance_x + variance_y).sqrt()), 1, max(len(x), len(y)))
+
+
+def _check(x: Tensor, y: Tensor) -> None:
+    """Enough features, and finite ones."""
+    for name, features in (("x", x), ("y", y)):
+        if len(features) < 3:
+            raise ValueError(f"kernel_distance needs 3 samples or more in {name}, got {len(features)}")
+        if not torch.isfinite(features).all():
+            raise NonFinite(f"features {name} are not finite: the kernel distance would be meaningless")
+
+
 def _draw(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """`size` rows without replacement."""
     index = torch.randperm(len(x), generator=generator, device=generator.device)[:size]
@@ -69,12 +86,26 @@ def _draw(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
 def _mmd2(x: Tensor, y: Tensor, jackknife: bool = False) -> tuple[Tensor, ...]:
     """MMD^2, and its jackknife variances over x and over y from the kernel's row sums."""
     m, n = len(x), len(y)
-    xx, yy, xy = polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y)
-    a, b = xx.sum(1) - xx.diagonal(), yy.sum(1) - yy.diagonal()
-    term_x, term_y, cross = a.sum() / (m * (m - 1)), b.sum() / (n * (n - 1)), xy.sum()
+    a, b, rows, columns = _sums(x, y)
+    term_x, term_y, cross = a.sum() / (m * (m - 1)), b.sum() / (n * (n - 1)), rows.sum()
     value = term_x + term_y - 2 * cross / (m * n)
     if not jackknife:
         return (value,)
-    without_x = (a.sum() - 2 * a) / ((m - 1) * (m - 2)) - 2 * (cross - xy.sum(1)) / ((m - 1) * n)
-    without_y = (b.sum() - 2 * b) / ((n - 1) * (n - 2)) - 2 * (cross - xy.sum(0)) / (m * (n - 1))
+    without_x = (a.sum() - 2 * a) / ((m - 1) * (m - 2)) - 2 * (cross - rows) / ((m - 1) * n)
+    without_y = (b.sum() - 2 * b) / ((n - 1) * (n - 2)) - 2 * (cross - columns) / (m * (n - 1))
     return value, (m - 1) * without_x.var(correction=0), (n - 1) * without_y.var(correction=0)
+
+
+def _sums(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of each x its sum of k with the other x, of each y with the other y, of each x with y, of each y with x."""
+    a, b, rows, columns = [], [], [], torch.zeros(len(y), dtype=x.dtype, device=x.device)
+    size = max(1, ENTRIES // max(len(x), len(y)))
+    for sums, z in ((a, x), (b, y)):
+        for start in range(0, len(z), size):
+            k = polynomial_kernel(z[start : start + size], z)
+            sums.append(k.sum(1) - k.diagonal(start))
+    for start in range(0, len(x), size):
+        k = polynomial_kernel(x[start : start + size], y)
+        rows.append(k.sum(1))
+        columns += k.sum(0)
+    return torch.cat(a), torch.cat(b), torch.cat(rows), columns

@@ -141,7 +141,7 @@ def test_seconds_are_those_of_drawing_alone(tmp_path, digits, monkeypatch):
     """By a clock that drawing block b moves by b + 1 seconds, and features by 100."""
     clock = [0.0]
     draw, extract = Noisy.draw, Projection.extract
-    monkeypatch.setattr("callbacks.quality.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("callbacks.undisturbed.time.perf_counter", lambda: clock[0])
     monkeypatch.setattr(Noisy, "draw", lambda s, b, n: (clock.__setitem__(0, clock[0] + b + 1), draw(s, b, n))[1])
     monkeypatch.setattr(Projection, "extract", lambda s, x: (clock.__setitem__(0, clock[0] + 100), extract(s, x))[1])
     quality = Quality(Projection(), n=150, kid_subsets=2, cache=str(tmp_path))
@@ -249,9 +249,9 @@ def test_points_are_measured_as_they_are(tmp_path):
         ({"n": 1, "metrics": ["fid"]}, "quality.n needs 2 or more"),
         ({"n": 9}, "quality.n needs 10 or more with fid, kid, is"),
         ({"block": 0}, "quality.block needs 1"),
-        ({"metrics": ["fid", "psnr"]}, "some of fid, kid, is"),
-        ({"metrics": "fid"}, "some of fid, kid, is"),
-        ({"metrics": []}, "some of fid, kid, is"),
+        ({"metrics": ["fid", "psnr"]}, "some of fid, fid_inf, kid, is"),
+        ({"metrics": "fid"}, "some of fid, fid_inf, kid, is"),
+        ({"metrics": []}, "some of fid, fid_inf, kid, is"),
         ({"reference": "test"}, "quality.held_out=false"),
         ({"weights": "best"}, "weights ema or raw"),
         ({"kid_subset_size": 2}, "kid_subset_size needs 3"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_gen.metrics import kernel_distance, mmd2, polynomial_kernel
+from lightning_gen.metrics import kernel_distance, kernel_distance_all, mmd2, polynomial_kernel
 from lightning_gen.result import NonFinite
 from tests.metrics.reference_metrics import AsTheyAre, cloud
 
@@ -108,3 +108,27 @@ def test_refusals():
         kernel_distance(x[:2], x, _draw())
     with pytest.raises(ValueError, match="subsets >= 1"):
         kernel_distance(x, x, _draw(), subsets=0)
+
+
+def test_all_pairs_are_mmd2_of_everything_in_blocks(monkeypatch):
+    x, y = cloud(50, 5, 1), cloud(70, 5, 2, scale=1.2)
+    whole = float(mmd2(x, y))
+    monkeypatch.setattr("lightning_gen.metrics.kernel.ENTRIES", 70 * 9)
+    kxx, kyy, kxy = polynomial_kernel(x, x), polynomial_kernel(y, y), polynomial_kernel(x, y)
+    by_hand = sum(kxx[i, j] for i in range(50) for j in range(50) if i != j) / (50 * 49)
+    by_hand += sum(kyy[i, j] for i in range(70) for j in range(70) if i != j) / (70 * 69) - 2 * kxy.mean()
+    found = kernel_distance_all(x, y)
+    assert found.value == pytest.approx(float(by_hand), rel=1e-9) == pytest.approx(whole, rel=1e-9)
+    assert kernel_distance_all(x, x[:40]).size == 50
+
+
+def test_the_error_over_all_pairs_is_the_spread_over_fresh_samples():
+    found = [
+        kernel_distance_all(
+            torch.randn(100, 4, generator=_draw(i), dtype=torch.float64) + 0.7,
+            torch.randn(120, 4, generator=_draw(9000 + i), dtype=torch.float64),
+        )
+        for i in range(120)
+    ]
+    claimed = np.mean([f.error**2 for f in found]) ** 0.5
+    assert 0.8 <= claimed / np.std([f.value for f in found], ddof=1) <= 1.25

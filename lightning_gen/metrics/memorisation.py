@@ -1,0 +1,60 @@
+"""Memorisation: are samples nearer to the training images than images that the model has never seen?"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_gen.metrics.distances import check_features, nearest
+
+
+class Memorised(NamedTuple):
+    """`share` of the samples below the threshold, its error; P(nearer than a held-out image), and C_T, its z-score."""
+
+    share: float
+    error: float
+    threshold: float
+    nearer: float
+    c_t: float
+
+
+def memorised(
+    samples: Tensor, train: Tensor, held_out: Tensor, generator: torch.Generator, alpha: float = 0.05, resamples=200
+) -> Memorised:
+    """Of features (n, d), against train (N, d) and held_out (m, d); `memorised_distances` of the nearest distances."""
+    check_features(2, "memorisation", samples=samples, train=train, held_out=held_out)
+    near = [nearest(x, train)[0][:, 0].sqrt().cpu() for x in (samples, held_out)]
+    return memorised_distances(*near, generator, alpha, resamples)
+
+
+def memorised_distances(
+    samples: Tensor, held_out: Tensor, generator: torch.Generator, alpha: float = 0.05, resamples: int = 200
+) -> Memorised:
+    """Distances to the nearest training image: of samples (n,), and of held-out images (m,).
+
+    share = #{samples nearer than the alpha-quantile of the held-out distances} / n: alpha for a model that draws from
+    the data's law, 1 for one that copies. Its error is the standard deviation over `resamples` bootstraps of both.
+    nearer = P(sample < held-out) + P(equal) / 2: 1/2 and 1. C_T is its z-score, negative where samples are too near.
+    "A non-parametric test to detect data-copying in generative models" (Meehan et al., 2020),
+    https://arxiv.org/abs/2004.05675
+    """
+    if not 0 < alpha < 1 or resamples < 2:
+        raise ValueError(f"memorised needs 0 < alpha < 1 and resamples >= 2, got {alpha} and {resamples}")
+    samples, held_out = samples.double(), held_out.double().sort().values
+    n, m = len(samples), len(held_out)
+    threshold = torch.quantile(held_out, alpha)
+    below, above = (m - torch.searchsorted(held_out, samples, right=right) for right in (True, False))
+    nearer = float((below + above).double().mean() / (2 * m))
+    spread = ((n + m + 1) / (12 * n * m)) ** 0.5
+
+    def again(x: Tensor) -> Tensor:
+        return x[torch.randint(len(x), (len(x),), generator=generator)]
+
+    shares = [(again(samples) < torch.quantile(again(held_out), alpha)).double().mean() for _ in range(resamples)]
+    return Memorised(
+        float((samples < threshold).double().mean()),
+        float(torch.stack(shares).std()),
+        float(threshold),
+        nearer,
+        (0.5 - nearer) / spread,
+    )
