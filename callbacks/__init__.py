@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from callbacks.energies import EnergyPictures
     from callbacks.field import ScoreField
     from callbacks.health import ChainHealth
+    from callbacks.importance import ImportanceLikelihood
     from callbacks.likelihood import FlowLikelihood, Likelihood
     from callbacks.pictures import Pictures
     from callbacks.progress import Progress
@@ -33,6 +34,7 @@ _HOME = {
     "energies": ("EnergyPictures",),
     "field": ("ScoreField",),
     "health": ("ChainHealth",),
+    "importance": ("ImportanceLikelihood",),
     "likelihood": ("FlowLikelihood", "Likelihood"),
     "pictures": ("Pictures",),
     "progress": ("Progress",),
@@ -52,6 +54,7 @@ __all__ = [
     "Curves",
     "EnergyPictures",
     "FlowLikelihood",
+    "ImportanceLikelihood",
     "Likelihood",
     "Pictures",
     "Progress",

@@ -13,14 +13,17 @@ from lightning_gen.likelihood.ais import (
 from lightning_gen.likelihood.bound import variational_bound
 from lightning_gen.likelihood.dequantise import bits_per_dim, dequantised
 from lightning_gen.likelihood.flow import Flow
+from lightning_gen.likelihood.importance import Bounds, bounds
 
 __all__ = [
+    "Bounds",
     "EnergyPath",
     "Flow",
     "GaussianPath",
     "Partition",
     "RBMPath",
     "bits_per_dim",
+    "bounds",
     "dequantised",
     "exact_samples",
     "log_weights",
