@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from callbacks.ais import AnnealedImportance
     from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
     from callbacks.curves import Curves, draw_curves
+    from callbacks.density import KernelDensityLikelihood
     from callbacks.drawing import grid, save_samples, strip
     from callbacks.energies import EnergyPictures
     from callbacks.field import ScoreField
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from callbacks.quality import Quality
     from callbacks.record import RecordLogger, Resume, log_image, publish, read_metrics, read_record
     from callbacks.report import closing_table, write_report
+    from callbacks.representations import Representations
     from callbacks.solvers import SamplerTable
     from callbacks.tensorboard import TensorBoard
     from callbacks.throughput import Throughput
@@ -30,6 +32,7 @@ _HOME = {
     "ais": ("AnnealedImportance",),
     "checkpoints": ("AtomicCheckpointIO", "Checkpoints"),
     "curves": ("Curves", "draw_curves"),
+    "density": ("KernelDensityLikelihood",),
     "drawing": ("grid", "save_samples", "strip"),
     "energies": ("EnergyPictures",),
     "field": ("ScoreField",),
@@ -41,6 +44,7 @@ _HOME = {
     "quality": ("Quality",),
     "record": ("RecordLogger", "Resume", "log_image", "publish", "read_metrics", "read_record"),
     "report": ("closing_table", "write_report"),
+    "representations": ("Representations",),
     "solvers": ("SamplerTable",),
     "tensorboard": ("TensorBoard",),
     "throughput": ("Throughput",),
@@ -55,11 +59,13 @@ __all__ = [
     "EnergyPictures",
     "FlowLikelihood",
     "ImportanceLikelihood",
+    "KernelDensityLikelihood",
     "Likelihood",
     "Pictures",
     "Progress",
     "Quality",
     "RecordLogger",
+    "Representations",
     "Resume",
     "SamplerTable",
     "ScoreField",
