@@ -11,16 +11,19 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
     from callbacks.compare import write_comparison
     from callbacks.curves import Curves, draw_curves
+    from callbacks.density import KernelDensityLikelihood
     from callbacks.drawing import grid, save_samples, strip
     from callbacks.energies import EnergyPictures
     from callbacks.field import ScoreField
     from callbacks.health import ChainHealth
+    from callbacks.importance import ImportanceLikelihood
     from callbacks.likelihood import FlowLikelihood, Likelihood
     from callbacks.pictures import Pictures
     from callbacks.progress import Progress
     from callbacks.quality import Quality
     from callbacks.record import RecordLogger, Resume, log_image, publish, read_metrics, read_record
     from callbacks.report import closing_table, write_report
+    from callbacks.representations import Representations
     from callbacks.samples import GivenQuality, GivenSamples
     from callbacks.solvers import SamplerTable
     from callbacks.tensorboard import TensorBoard
@@ -32,10 +35,12 @@ _HOME = {
     "checkpoints": ("AtomicCheckpointIO", "Checkpoints"),
     "compare": ("write_comparison",),
     "curves": ("Curves", "draw_curves"),
+    "density": ("KernelDensityLikelihood",),
     "drawing": ("grid", "save_samples", "strip"),
     "energies": ("EnergyPictures",),
     "field": ("ScoreField",),
     "health": ("ChainHealth",),
+    "importance": ("ImportanceLikelihood",),
     "likelihood": ("FlowLikelihood", "Likelihood"),
     "pictures": ("Pictures",),
     "progress": ("Progress",),
@@ -43,6 +48,7 @@ _HOME = {
     "record": ("RecordLogger", "Resume", "log_image", "publish", "read_metrics", "read_record"),
     "report": ("closing_table", "write_report"),
     "samples": ("GivenQuality", "GivenSamples"),
+    "representations": ("Representations",),
     "solvers": ("SamplerTable",),
     "tensorboard": ("TensorBoard",),
     "throughput": ("Throughput",),
@@ -58,11 +64,14 @@ __all__ = [
     "FlowLikelihood",
     "GivenQuality",
     "GivenSamples",
+    "ImportanceLikelihood",
+    "KernelDensityLikelihood",
     "Likelihood",
     "Pictures",
     "Progress",
     "Quality",
     "RecordLogger",
+    "Representations",
     "Resume",
     "SamplerTable",
     "ScoreField",

@@ -6,6 +6,7 @@ from lightning_gen.data.digits import Digits
 from lightning_gen.data.folder import Folder
 from lightning_gen.data.loader import OrderedLoader, TrainLoader
 from lightning_gen.data.patches import Patches
+from lightning_gen.data.shapes import DSprites, Factored, Shapes
 from lightning_gen.data.toys import Checkerboard, Gaussians, Moons, Rings
 from lightning_gen.data.vision import CIFAR10, MNIST, FashionMNIST
 
@@ -13,7 +14,9 @@ __all__ = [
     "CIFAR10",
     "MNIST",
     "Checkerboard",
+    "DSprites",
     "Digits",
+    "Factored",
     "FashionMNIST",
     "Folder",
     "Gaussians",
@@ -23,6 +26,7 @@ __all__ = [
     "OrderedLoader",
     "Patches",
     "Rings",
+    "Shapes",
     "Split",
     "TrainLoader",
 ]

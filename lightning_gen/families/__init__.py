@@ -8,6 +8,7 @@ from lightning_gen.families.ncsn import NCSN
 from lightning_gen.families.rbm import RBM, GaussianBernoulliRBM
 from lightning_gen.families.score_matching import ScoreMatching
 from lightning_gen.families.sde import ScoreSDE
+from lightning_gen.families.vae import VAE
 
 __all__ = [
     "DDPM",
@@ -15,6 +16,7 @@ __all__ = [
     "EDM",
     "NCSN",
     "RBM",
+    "VAE",
     "GaussianBernoulliRBM",
     "GenerativeModule",
     "ScoreMatching",

@@ -19,6 +19,10 @@ class Machine(Chains):
         """The representation p(h=1|v) by the averaged model, (B, hidden), of data v (B, *shape)."""
         return self.averaged.hidden(v)
 
+    def reconstruct(self, v: Tensor) -> Tensor:
+        """E[v|h] at h = `transform` of v, by the averaged model, (B, *shape)."""
+        return self.averaged.visible(self.transform(v))
+
 
 class RBM(Machine):
     """A binary machine of `hidden` units by CD-k, modified CD or persistent CD (`start` data, noise, persistent).

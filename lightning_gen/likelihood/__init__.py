@@ -13,16 +13,22 @@ from lightning_gen.likelihood.ais import (
 from lightning_gen.likelihood.bound import variational_bound
 from lightning_gen.likelihood.dequantise import bits_per_dim, dequantised
 from lightning_gen.likelihood.flow import Flow
+from lightning_gen.likelihood.importance import Bounds, bounds
+from lightning_gen.likelihood.kde import Density, kernel_density
 
 __all__ = [
+    "Bounds",
+    "Density",
     "EnergyPath",
     "Flow",
     "GaussianPath",
     "Partition",
     "RBMPath",
     "bits_per_dim",
+    "bounds",
     "dequantised",
     "exact_samples",
+    "kernel_density",
     "log_weights",
     "partition",
     "temperatures",

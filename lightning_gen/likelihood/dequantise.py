@@ -7,24 +7,24 @@ import torch
 from torch import Tensor
 
 
-def bin_width(value_range: Sequence[float]) -> float:
+def bin_width(value_range: Sequence[float], levels: int = 256) -> float:
     """(high - low) / 255: the distance of neighbours among 256 levels from low to high; bins are centred on them."""
     low, high = value_range
-    return (high - low) / 255
+    return (high - low) / (levels - 1)
 
 
-def dequantised(x: Tensor, value_range: Sequence[float], generator: torch.Generator) -> Tensor:
+def dequantised(x: Tensor, value_range: Sequence[float], generator: torch.Generator, levels: int = 256) -> Tensor:
     """x + w (u - 1/2), u uniform on [0, 1), like x: 8-bit data in model space spread over bins of width w.
 
     A note on the evaluation of generative models (Theis et al., 2016), https://arxiv.org/abs/1511.01844
     """
     u = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    return x + bin_width(value_range) * (u - 0.5)
+    return x + bin_width(value_range, levels) * (u - 0.5)
 
 
-def bits_per_dim(nats: Tensor, d: int, value_range: Sequence[float]) -> Tensor:
+def bits_per_dim(nats: Tensor, d: int, value_range: Sequence[float], levels: int = 256) -> Tensor:
     """-(log p(x) + d log w) / (d log 2), the shape of nats = log p(x) of dequantised x in d dimensions.
 
     Its mean over the noise is at least -log2 P(k) / d of 8-bit data k, P(k) the integral of p over their bin (Jensen).
     """
-    return -(nats / d + math.log(bin_width(value_range))) / math.log(2)
+    return -(nats / d + math.log(bin_width(value_range, levels))) / math.log(2)

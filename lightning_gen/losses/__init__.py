@@ -1,6 +1,7 @@
 """Losses (model, x, generator) -> (B,); their options are bound beforehand."""
 
 from lightning_gen.losses.contrastive import ContrastiveDivergence
+from lightning_gen.losses.elbo import elbo, iwae
 from lightning_gen.losses.implicit import exact, sliced
 from lightning_gen.losses.nce import NCE
 from lightning_gen.losses.score_matching import Loss, denoising, edm, vlb
@@ -14,7 +15,9 @@ __all__ = [
     "constant",
     "denoising",
     "edm",
+    "elbo",
     "exact",
+    "iwae",
     "levels",
     "lognormal",
     "sliced",

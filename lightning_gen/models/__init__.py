@@ -5,9 +5,11 @@ from lightning_gen.models.energy import EnergyModel, EnergyNetwork, SumOfEnergie
 from lightning_gen.models.guidance import Guided
 from lightning_gen.models.rbm import RBM, GaussianBernoulliRBM, HiddenUnits
 from lightning_gen.models.score import ScoreModel, ScoreNetwork
+from lightning_gen.models.vae import VAE
 
 __all__ = [
     "RBM",
+    "VAE",
     "Denoiser",
     "EnergyModel",
     "EnergyNetwork",

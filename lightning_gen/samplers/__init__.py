@@ -5,6 +5,7 @@ from lightning_gen.samplers.base import Denoising, ReverseDiffusion, Sampler, Tr
 from lightning_gen.samplers.diffusion import DDIM, Ancestral
 from lightning_gen.samplers.gibbs import Gibbs, GibbsLangevin
 from lightning_gen.samplers.hmc import HMC
+from lightning_gen.samplers.latent import Latent
 from lightning_gen.samplers.mcmc import MALA, AnnealedLangevin, Langevin
 from lightning_gen.samplers.ode import DPMSolver, EDMHeun, ProbabilityFlow
 from lightning_gen.samplers.sde import EulerMaruyama, PredictorCorrector
@@ -23,6 +24,7 @@ __all__ = [
     "Gibbs",
     "GibbsLangevin",
     "Langevin",
+    "Latent",
     "PredictorCorrector",
     "ProbabilityFlow",
     "ReverseDiffusion",

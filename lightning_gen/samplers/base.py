@@ -33,6 +33,7 @@ class Sampler(ABC):
 
     model_type: type[ScoreModel] = ScoreModel
     discrete = False  # whether it moves between 0 and 1, where a density has no score
+    decodes = False  # whether it draws x given latent variables, of a model that knows no score of x
 
     def check(self, model: ScoreModel) -> None:
         """Raise TypeError or ValueError, in one sentence, for a model or process that this sampler cannot use."""
@@ -40,6 +41,11 @@ class Sampler(ABC):
             raise TypeError(
                 f"sampler {type(self).__name__} needs a {self.model_type.__name__}, got {type(model).__name__}: "
                 f"choose a sampler that is made for {type(model).__name__}"
+            )
+        if getattr(model, "scoreless", False) and not self.decodes:
+            raise TypeError(
+                f"sampler {type(self).__name__} needs a model with a score or with conditionals, and a "
+                f"{type(model).__name__} has none: choose latent"
             )
         if getattr(model, "binary", False) and not self.discrete:
             raise TypeError(f"sampler {type(self).__name__} follows a score, and binary units have none: choose gibbs")

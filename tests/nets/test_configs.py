@@ -22,6 +22,9 @@ PROMISED = {  # shape and number of parameters
     "resnet_digits": ((1, 8, 8), 150_273),
     "resnet_mnist": ((1, 28, 28), 150_273),
     "resnet_cifar": ((3, 32, 32), 5_052_929),
+    "vae_digits": ((1, 8, 8), 177_248),
+    "vae_mnist": ((1, 28, 28), 425_284),
+    "vae_shapes": ((1, 32, 32), 212_277),
 }
 
 

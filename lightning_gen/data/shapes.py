@@ -1,0 +1,204 @@
+"""Pictures whose factors of variation are known: drawn here, or those of dSprites from a file."""
+
+import math
+import zipfile
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_gen.data.base import Binarisation, GenerativeData, hold_out, whole
+from lightning_gen.data.split import Split
+
+FINE = 4  # samples a pixel's side, of whose grid the pixel is the mean
+
+
+class Factored(GenerativeData):
+    """Every combination of some factors, once: image number i has the digits of i to the bases `factor_sizes`.
+
+    The label is the shape. val and test are `val_size` and `test_size` random combinations, the same for every seed.
+    """
+
+    factor_names: tuple[str, ...] = ("shape", "scale", "rotation", "x", "y")
+    factor_sizes: tuple[int, ...]
+
+    def __init__(
+        self,
+        batch_size: int,
+        seed: int,
+        val_size: int,
+        test_size: int,
+        value_range: Sequence[float] | None,
+        binarise: Binarisation | None,
+    ):
+        super().__init__(batch_size, seed, False, value_range, binarise)
+        if binarise in ("fixed", "stochastic"):
+            raise ValueError(f"binarise is {binarise}, and pictures of shapes have edges, no shades: threshold or null")
+        self.val_size, self.test_size = whole("val_size", val_size), whole("test_size", test_size)
+        self._images: Tensor | None = None
+
+    @abstractmethod
+    def draw(self) -> Tensor:
+        """Every combination's image in order, uint8, (prod(factor_sizes), C, H, W)."""
+
+    def all_images(self) -> Tensor:
+        """What `draw` gives, binarised where the data are, made once."""
+        if self._images is None:
+            images = self.draw()
+            self._images = (images > 127).byte() * 255 if self.binarise else images
+        return self._images
+
+    def factors(self, indices: Tensor) -> Tensor:
+        """The factors of combinations, int64, (n, F)."""
+        parts = []
+        for size in reversed(self.factor_sizes):
+            parts.append(indices % size)
+            indices = indices // size
+        return torch.stack(parts[::-1], 1)
+
+    def combinations(self, factors: Tensor) -> Tensor:
+        """The combinations of factors (n, F), int64, (n,): what `factors` undoes."""
+        index = torch.zeros(len(factors), dtype=torch.int64)
+        for size, column in zip(self.factor_sizes, factors.T, strict=True):
+            index = index * size + column
+        return index
+
+    def load(self) -> Mapping[str, Split]:
+        """Three disjoint parts of the combinations."""
+        images = self.all_images()
+        labels = self.factors(torch.arange(len(images)))[:, 0]
+        rest, test = hold_out(len(images), self.test_size, self.name, "test_size")
+        kept, held = hold_out(len(rest), self.val_size, self.name)
+        parts = {"train": rest[kept], "val": rest[held], "test": test}
+        return {name: Split(images[rows], labels[rows]) for name, rows in parts.items()}
+
+
+class Shapes(Factored):
+    """A square, an ellipse and a heart of 4 scales at 8 rotations and 8 x 8 places: 6,144 grey pictures, drawn here.
+
+    The rotations are k pi / 16, k = 0..7: within a quarter turn, or the square would come back to itself and a picture
+    would have two sets of factors. A pixel is the mean of 4 x 4 samples; at 32 x 32 all pictures differ.
+    After dSprites (Matthey et al., 2017), https://github.com/google-deepmind/dsprites-dataset
+    """
+
+    name = "shapes"
+    classes = 3
+    factor_sizes = (3, 4, 8, 8, 8)
+
+    def __init__(
+        self,
+        batch_size: int = 128,
+        seed: int = 0,
+        size: int = 32,
+        val_size: int = 512,
+        test_size: int = 1024,
+        value_range: Sequence[float] | None = (-1.0, 1.0),
+        binarise: Binarisation | None = None,
+    ):
+        self.size = whole("size", size, least=16, most=128)
+        super().__init__(batch_size, seed, val_size, test_size, value_range, binarise)
+        self._shape = (1, size, size)
+
+    def draw(self) -> Tensor:
+        """All 6,144, uint8."""
+        shapes, scales, rotations, xs, ys = self.factor_sizes
+        side = self.size * FINE
+        # One canvas a shape, scale and rotation, of twice the side; places are windows of it, by whole samples.
+        fine = (torch.arange(2 * side, dtype=torch.float64) + 0.5) / side * 2 - 2
+        shifts = (torch.linspace(-0.2, 0.2, xs, dtype=torch.float64) * side).round().long().tolist()
+        images = torch.empty(shapes, scales, rotations, xs, ys, self.size, self.size, dtype=torch.uint8)
+        for scale in range(scales):
+            radius = 0.2 + 0.3 * scale / (scales - 1)
+            for turn in range(rotations):
+                angle = math.pi / 2 * turn / rotations
+                u, v = fine / radius, -fine[:, None] / radius  # v points up
+                a, b = math.cos(angle) * u + math.sin(angle) * v, math.cos(angle) * v - math.sin(angle) * u
+                for kind, inside in enumerate((square, ellipse, heart)):
+                    canvas = inside(a, b).float()
+                    for x, right in enumerate(shifts):
+                        left, rows = side // 2 - right, [side // 2 + up for up in shifts]
+                        windows = torch.stack([canvas[top : top + side, left : left + side] for top in rows])
+                        covered = F.avg_pool2d(windows[:, None], FINE)[:, 0]
+                        images[kind, scale, turn, x] = (covered * 255).round().to(torch.uint8)
+        return images.view(-1, 1, self.size, self.size)
+
+
+def square(u: Tensor, v: Tensor) -> Tensor:
+    """Whether (u, v) lies in the square of half side 0.7."""
+    return (u.abs() < 0.7) & (v.abs() < 0.7)
+
+
+def ellipse(u: Tensor, v: Tensor) -> Tensor:
+    """Whether (u, v) lies in the ellipse of half axes 0.95 and 0.5."""
+    return (u / 0.95).square() + (v / 0.5).square() < 1
+
+
+def heart(u: Tensor, v: Tensor) -> Tensor:
+    """Whether (u, v) lies in the heart (x^2 + y^2 - 1)^3 < x^2 y^3, made to fit the unit circle."""
+    x, y = 1.35 * u, 1.35 * v + 0.1
+    round_ = x.square() + y.square() - 1
+    return round_ * round_ * round_ < x.square() * y * y * y
+
+
+class DSprites(Factored):
+    """dSprites' 737,280 pictures of 64x64 from its .npz, or a part: every k-th value of each factor by `every`.
+
+    All of them take 3 GB, and 6 GB while they are split; every = [1, 1, 2, 2, 2] takes an eighth. A square looks the
+    same after a quarter turn, an ellipse after a half: the rotation of these is not in the picture.
+    dSprites (Matthey et al., 2017), https://github.com/google-deepmind/dsprites-dataset
+    """
+
+    name = "dsprites"
+    classes = 3
+    _shape = (1, 64, 64)
+    whole_sizes = (3, 6, 40, 32, 32)
+
+    def __init__(
+        self,
+        path: str,
+        batch_size: int = 128,
+        seed: int = 0,
+        every: Sequence[int] = (1, 1, 1, 1, 1),
+        val_size: int = 5000,
+        test_size: int = 10_000,
+        value_range: Sequence[float] | None = (0.0, 1.0),
+        binarise: Binarisation | None = "threshold",
+    ):
+        super().__init__(batch_size, seed, val_size, test_size, value_range, binarise)
+        if len(every) != 5 or min(every) < 1 or any(k >= n for k, n in zip(every, self.whole_sizes, strict=False)):
+            raise ValueError(
+                f"every needs 5 numbers, at least 1 and below the sizes {list(self.whole_sizes)}, got {list(every)}"
+            )
+        self.path, self.every = Path(path), tuple(every)
+        self.factor_sizes = tuple(-(-n // k) for n, k in zip(self.whole_sizes, self.every, strict=True))
+
+    def prepare_data(self) -> None:
+        """Look whether the file is there and whole."""
+        if not self.path.is_file():
+            raise FileNotFoundError(
+                f"path {self.path} is not a file: set data.path to dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
+            )
+        if not zipfile.is_zipfile(self.path):
+            raise ValueError(f"{self.path} is no whole .npz archive: fetch it anew")
+
+    def draw(self) -> Tensor:
+        """The chosen pictures, uint8 of 0 and 255."""
+        import numpy
+
+        self.prepare_data()
+        # Its metadata are pickled and could run code: they are not read.
+        with numpy.load(self.path, allow_pickle=False) as archive:
+            if not {"imgs", "latents_classes"} <= set(archive.files):
+                raise ValueError(f"{self.path} holds {', '.join(archive.files)}: dSprites has imgs and latents_classes")
+            images, classes = archive["imgs"], archive["latents_classes"]
+        count = math.prod(self.whole_sizes)
+        if images.shape != (count, 64, 64) or images.dtype != numpy.uint8 or classes.shape != (count, 6):
+            raise ValueError(f"{self.path}: imgs needs uint8 {(count, 64, 64)}, got {images.dtype} {images.shape}")
+        chosen = numpy.flatnonzero((classes[:, 1:] % numpy.array(self.every) == 0).all(1))
+        found = torch.from_numpy(classes[chosen, 1:]).long() // torch.tensor(self.every)
+        if not torch.equal(found, self.factors(torch.arange(len(chosen)))):
+            raise ValueError(f"{self.path}: latents_classes are not in dSprites' order: fetch the file anew")
+        return torch.from_numpy(images[chosen]).mul_(255).unsqueeze(1)

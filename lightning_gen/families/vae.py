@@ -1,0 +1,62 @@
+"""Variational autoencoders as a recipe: encoder, decoder, and a bound on log p(x) as the loss."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_gen import models
+from lightning_gen.families.base import GenerativeModule
+from lightning_gen.losses import elbo, iwae
+
+
+class VAE(GenerativeModule):
+    """Trains encoder and decoder by the evidence lower bound, or by the tighter one of K = `samples` weights.
+
+    beta multiplies the KL term of `elbo`: beta-VAE. Data are 0 or 1 for a bernoulli likelihood, anything for a gaussian
+    one, whose one deviation begins at `scale`. `options` are GenerativeModule's.
+    Auto-encoding variational Bayes (Kingma & Welling, 2014), https://arxiv.org/abs/1312.6114
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Callable,
+        likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
+        objective: Literal["elbo", "iwae"] = "elbo",
+        beta: float = 1.0,
+        samples: int = 1,
+        scale: float = 1.0,
+        learn_scale: bool = True,
+        **options: Any,
+    ) -> None:
+        if objective not in ("elbo", "iwae"):
+            raise ValueError(f"module.objective is {objective}: choose elbo or iwae")
+        if objective == "iwae" and beta != 1:
+            raise ValueError(f"module.beta is {beta}, and iwae has no KL term of its own: write 1, or objective elbo")
+        model = models.VAE(net, likelihood, scale, learn_scale)
+        loss = elbo(beta, samples) if objective == "elbo" else iwae(samples)
+        super().__init__(model=model, loss=loss, optimizer=optimizer, **options)
+
+    def setup(self, stage: str) -> None:
+        """Refuse data that the likelihood does not fit, before any work."""
+        data = self.trainer.datamodule
+        if data is None or not self.model.binary:
+            return
+        if getattr(data, "binarise", None) is None or data.value_range != (0.0, 1.0):
+            raise ValueError(
+                f"a Bernoulli likelihood is one of 0 and 1, and {data.name} has values in {data.value_range} of 256 "
+                "levels: set data.binarise to fixed, stochastic or threshold and data.value_range to [0.0, 1.0], "
+                "or module.likelihood to gaussian"
+            )
+
+    @torch.no_grad()
+    def transform(self, x: Tensor) -> Tensor:
+        """The representation by the averaged model: the mean of q(z|x), (B, latent), of data x (B, *shape)."""
+        return self.averaged.posterior(x)[0]
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """E[x|z] at z = `transform` of x, by the averaged model, (B, *shape) in model space."""
+        return self.averaged.visible(self.transform(x))

@@ -1,0 +1,97 @@
+"""Latent-variable models: a decoder p(x|z), a prior p(z) = N(0, I), and an encoder q(z|x) of z given x."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_gen.models.rbm import bernoulli
+from lightning_gen.models.score import ScoreModel
+from lightning_gen.process import Clean
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class VAE(ScoreModel):
+    """p(x) = int p(x|z) N(z; 0, I) dz, with q(z|x) = N(mu(x), diag sigma^2(x)) in place of the posterior.
+
+    p(x|z) is Bernoulli, each value 0 or 1 with the decoder's logits, or N(decoder(z), s^2 I) with one scale s, learned.
+    net: encode x -> mu and log sigma^2, (B, 2 latent); decode z -> logits or means, (B, *shape).
+    Auto-encoding variational Bayes (Kingma & Welling, 2014), https://arxiv.org/abs/1312.6114, appendix C; one s for all
+    values as in sigma-VAE (Rybkin et al., 2021), https://arxiv.org/abs/2006.13202: of a pixel that is always black an s
+    of its own would fall to zero.
+    """
+
+    scoreless = True
+
+    def __init__(
+        self,
+        net: nn.Module,
+        likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
+        scale: float = 1.0,
+        learn_scale: bool = True,
+    ) -> None:
+        super().__init__(Clean())
+        if likelihood not in ("bernoulli", "gaussian"):
+            raise ValueError(f"module.likelihood is {likelihood}: choose bernoulli or gaussian")
+        if not 0 < scale < math.inf:
+            raise ValueError(f"module.scale is {scale}: give a deviation above 0")
+        if not (hasattr(net, "encode") and hasattr(net, "decode")):
+            raise ValueError(
+                f"a VAE needs a net that encodes and decodes, got {type(net).__name__}: choose net=vae_digits, "
+                "vae_mnist or vae_shapes"
+            )
+        self.net, self.likelihood, self.latent = net, likelihood, net.latent
+        self.binary = likelihood == "bernoulli"
+        if not self.binary:
+            self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learn_scale)
+
+    def score(self, x: Tensor, t: Tensor) -> Tensor:
+        """Refused: log p(x) is an integral over z, and so is its gradient."""
+        raise TypeError("a VAE has no score in closed form: its likelihood is callbacks.ImportanceLikelihood's")
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """mu(x) and log sigma^2(x) of q(z|x), (B, latent) each."""
+        mean, log_variance = self.net.encode(x).to(torch.promote_types(x.dtype, torch.float32)).chunk(2, dim=1)
+        return mean, log_variance
+
+    def decoded(self, z: Tensor) -> Tensor:
+        """Logits or means of x given z, (B, *shape)."""
+        return self.net.decode(z).to(torch.promote_types(z.dtype, torch.float32))
+
+    def visible(self, z: Tensor) -> Tensor:
+        """E[x|z], (B, *shape)."""
+        return self.decoded(z).sigmoid() if self.binary else self.decoded(z)
+
+    def sample_visible(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """x ~ p(x|z), (B, *shape)."""
+        mean = self.visible(z)
+        if self.binary:
+            return bernoulli(mean, generator)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        return mean + self.log_scale.exp() * noise
+
+    def log_conditional(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z), nats, (B,)."""
+        out = self.decoded(z)
+        if self.binary:
+            return -F.binary_cross_entropy_with_logits(out, x.to(out.dtype), reduction="none").flatten(1).sum(1)
+        squares = ((x - out) * (-self.log_scale).exp()).square().flatten(1)
+        return -0.5 * squares.sum(1) - squares.shape[1] * (self.log_scale + 0.5 * LOG_2PI)
+
+    def kl(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """KL(q(z|x) || p(z)) = 1/2 sum (mu^2 + sigma^2 - 1 - log sigma^2), nats, (B,)."""
+        return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+
+    def sample_posterior(self, mean: Tensor, log_variance: Tensor, generator: torch.Generator | None) -> Tensor:
+        """z = mu + sigma noise, like mu: the reparametrisation through which the encoder learns."""
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        return mean + (0.5 * log_variance).exp() * noise
+
+    def log_weight(self, x: Tensor, mean: Tensor, log_variance: Tensor, z: Tensor) -> Tensor:
+        """log w = log p(x|z) + log p(z) - log q(z|x), nats, (B,); E_q w = p(x)."""
+        prior = -0.5 * z.square()
+        posterior = -0.5 * ((z - mean).square() * (-log_variance).exp() + log_variance)
+        return self.log_conditional(x, z) + (prior - posterior).sum(1)

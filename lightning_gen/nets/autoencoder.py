@@ -1,0 +1,119 @@
+"""Networks that encode x into two numbers a latent variable, and decode latent variables into something like x."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_gen.nets.layers import init
+
+
+class Autoencoder(nn.Module):
+    """encoder: (B, *shape) -> (B, 2 latent), a mean and a log-variance each; decoder: (B, latent) -> (B, *shape)."""
+
+    classes = None
+    encoder: nn.Module
+    decoder: nn.Module
+
+    def __init__(self, shape: Sequence[int], latent: int) -> None:
+        super().__init__()
+        if len(shape) < 1 or min(shape) < 1 or latent < 1:
+            raise ValueError(f"net needs a shape of positive sizes and latent >= 1, got {tuple(shape)}, {latent}")
+        self.shape, self.latent = tuple(shape), latent
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Means, then log-variances, (B, 2 latent), of x (B, *shape)."""
+        return self.encoder(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Something like x, (B, *shape), of z (B, latent)."""
+        return self.decoder(z).view(-1, *self.shape)
+
+    def forward(self, x: Tensor, t: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+        """The decoded means of x, like x."""
+        return self.decode(self.encode(x)[:, : self.latent])
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile both halves: nothing calls the whole."""
+        self.encoder.compile(*args, **options)
+        self.decoder.compile(*args, **options)
+
+
+class MLPAutoencoder(Autoencoder):
+    """`depth` layers of `width` tanh units each way, over the flattened x: for vectors, and for small images.
+
+    Importance weighted autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519, section 5: 2 of 200.
+    """
+
+    def __init__(self, shape: Sequence[int], latent: int = 50, width: int = 200, depth: int = 2) -> None:
+        super().__init__(shape, latent)
+        if width < 1 or depth < 1:
+            raise ValueError(f"net needs width and depth of at least 1, got {width}, {depth}")
+        size = prod(self.shape)
+        self.encoder = nn.Sequential(nn.Flatten(), *self.layers(size, width, depth), init(nn.Linear(width, 2 * latent)))
+        self.decoder = nn.Sequential(*self.layers(latent, width, depth), init(nn.Linear(width, size)))
+
+    def layers(self, inputs: int, width: int, depth: int) -> list[nn.Module]:
+        """depth x (linear, tanh)."""
+        pairs = [(init(nn.Linear(width if k else inputs, width)), nn.Tanh()) for k in range(depth)]
+        return [layer for pair in pairs for layer in pair]
+
+
+class ConvAutoencoder(Autoencoder):
+    """3x3 convolutions, `blocks` a level, level l with channels * multipliers[l] of them at 1 / 2^l of the size.
+
+    Halved by strides on the way down, doubled by nearest neighbours on the way up (odd sizes are rounded up), a linear
+    layer between maps and latent variables. Made small for beta-VAE's pictures of shapes (Higgins et al., 2017),
+    https://openreview.net/forum?id=Sy2fzU9gl, whose network has four strided convolutions for 64x64.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        latent: int = 10,
+        channels: int = 32,
+        multipliers: Sequence[int] = (1, 2),
+        blocks: int = 1,
+    ) -> None:
+        super().__init__(shape, latent)
+        if len(shape) != 3 or channels < 1 or blocks < 1 or not multipliers or min(multipliers) < 1:
+            raise ValueError(
+                "ConvAutoencoder needs shape (C, H, W), channels, blocks and multipliers >= 1; "
+                f"got {tuple(shape)}, {channels}, {blocks}, {tuple(multipliers)}"
+            )
+        widths, sizes = [channels * m for m in multipliers], [self.shape[1:]]
+        for _ in widths[1:]:
+            sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
+        flat = widths[-1] * prod(sizes[-1])
+        down: list[nn.Module] = [convolution(self.shape[0], widths[0]), nn.SiLU()]
+        for level, width in enumerate(widths):
+            if level:
+                down += [convolution(widths[level - 1], width, 2), nn.SiLU()]
+            down += [layer for _ in range(blocks) for layer in (convolution(width, width), nn.SiLU())]
+        self.encoder = nn.Sequential(*down, nn.Flatten(), init(nn.Linear(flat, 2 * latent)))
+        up: list[nn.Module] = [init(nn.Linear(latent, flat)), nn.Unflatten(1, (widths[-1], *sizes[-1])), nn.SiLU()]
+        for level in reversed(range(len(widths))):
+            width = widths[level]
+            up += [layer for _ in range(blocks) for layer in (convolution(width, width), nn.SiLU())]
+            if level:
+                up += [Resize(sizes[level - 1]), convolution(width, widths[level - 1]), nn.SiLU()]
+        self.decoder = nn.Sequential(*up, convolution(widths[0], self.shape[0]))
+
+
+class Resize(nn.Module):
+    """Nearest neighbours to a given height and width."""
+
+    def __init__(self, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, *size)."""
+        return F.interpolate(x, size=self.size)
+
+
+def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
+    """3x3, of the same size where the stride is 1, half of it, rounded up, where it is 2."""
+    return init(nn.Conv2d(inputs, outputs, 3, stride, padding=1))
