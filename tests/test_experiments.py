@@ -89,7 +89,7 @@ OPTIONS = [
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_of_every_group_has_no_fault(group, option):
-    words = [f"{group}={option}"] + (["data.path=somewhere"] if option in ("npz", "folder") else [])
+    words = [f"{group}={option}"] + (["data.path=somewhere"] if option in ("npz", "folder", "dsprites") else [])
     assert check(composed(*words)) == []
 
 
