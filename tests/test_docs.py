@@ -1,6 +1,7 @@
 """What the documents say can be typed, opened and found."""
 
 import ast
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import lightning_gen
 import run as entry
 from lightning_gen.build import KEYS
+from lightning_gen.result import Result
 from lightning_gen.run_folder import FREE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +43,8 @@ def test_every_command_composes_without_faults(tmp_path, monkeypatch, capsys):
     def job(config, folder):
         assert not config["init"] or Path(config["init"]).is_dir(), config["init"]
         folder.store(config) if config["stage"] == "fit" else seen.append(config["stage"])
+        if config["stage"] == "fit":
+            folder.metrics.write_text(json.dumps({"n": Result(1.0, "exact").as_dict()}))
         if config["stage"] == "export":
             (folder.path / "export").mkdir()
 
@@ -48,7 +52,7 @@ def test_every_command_composes_without_faults(tmp_path, monkeypatch, capsys):
     assert len(commands()) >= 10
     for words in commands():
         assert entry.main(words) == 0, (words, capsys.readouterr().err)
-    assert set(seen) == {"sample", "evaluate", "export"}
+    assert set(seen) == {"sample", "evaluate", "export", "compare"}
 
 
 def test_every_key_that_the_text_names_is_a_key():
