@@ -95,10 +95,7 @@ class Session:
             found = f"{folder.path} holds a run of another config; fresh=true starts anew beside it, run=NAME elsewhere"
             faults += [found, *differences] if differences and not faults else []
         self.theirs = bool(config.get("samples"))
-        if not self.theirs:
-            self.module = make(build_module, config)
-        elif self.data is not None:
-            self.module = make(given_samples, config, folder, self.data)
+        self.module = make(given_samples, config, folder, self.data) if self.theirs else make(build_module, config)
         loggers = [RecordLogger(folder.path), *(make(build_logger, config, folder) or [])]
         nodes = {**(config.get("callbacks") or {}), "quality": config.get("quality")}
         if self.theirs and nodes["quality"]:
@@ -197,6 +194,8 @@ def given_samples(config: Config, folder: RunFolder, data: Any) -> Any:
     """The samples in the place of a module; the config keeps what they are measured by, and no model."""
     from callbacks.samples import GivenSamples
 
+    if data is None:  # which is said already
+        return None
     if folder.last.is_file() or folder.exported.is_file():
         raise ValueError(f"{folder.path} holds a model, whose numbers are of its own samples: name another by run=")
     if not config.get("quality"):

@@ -117,11 +117,17 @@ class GivenQuality(Quality):
         return {**self._against(data), **module.about(), "seed": self.seed, "block": self.block}
 
     def numbers(
-        self, label: str, features: Tensor, logits: Tensor | None, real: Reference, protocol: dict[str, Any]
+        self,
+        label: str,
+        features: Tensor,
+        logits: Tensor | None,
+        real: Reference,
+        protocol: dict[str, Any],
+        memory: tuple[Reference, Reference] | None = None,
     ) -> dict[str, Result]:
         """The metrics; how often a network was called for these samples nobody has said."""
         known = {key: "unknown" if key == "evaluations" else value for key, value in protocol.items()}
-        return super().numbers(label, features, logits, real, known)
+        return super().numbers(label, features, logits, real, known, memory)
 
     def _seen(self, module: Any, x: Tensor) -> Tensor:
         return x
