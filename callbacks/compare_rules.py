@@ -18,14 +18,16 @@ OUTCOME = (
     "variance_share_of_draws",
     "machine",
     "ranks",
+    "error_by",
+    "flags",
 )
 # Named where they differ, but in nobody's way: sums differ in their last digits.
-NOTED = ("torch", "versions", "precision")
+NOTED = ("torch", "versions", "precision", "device", "lightning_gen")
 # How somebody else rounded to the same 8 bits nobody knows: ranked, and said.
 ROUNDINGS = ("round(255 clamp(x, 0, 1))", "8 bits, as given")
 # Of likelihoods everything else says how a number was found, not of what: it is named, and what must agree is this.
 LIKELIHOOD = ("data", "split", "n", "binarisation", "dequantisation", "levels", "space", "conditional", "of")
-LOWER = ("fid", "fid_infinity", "kid", "relative_error", "mse", "memorised", "-log p", "nll", "bits_per_dim", "loss")
+LOWER = ("fid", "fid_inf", "kid", "relative_error", "mse", "memorised", "-log p", "nll", "bits_per_dim", "loss")
 HIGHER = (
     "is",
     "sharpness",
@@ -38,7 +40,8 @@ HIGHER = (
     "ssim",
     "log_likelihood",
 )
-HIGHER += ("homogeneity", "completeness", "v_measure", "accuracy", "mig", "sap", "modularity", "beta_vae", "factor_vae")
+HIGHER += ("homogeneity", "completeness", "v_measure", "probe_accuracy", "mig", "sap", "modularity")
+HIGHER += ("beta_vae_score", "factor_vae_score", "dci_disentanglement", "dci_completeness", "dci_informativeness")
 LIKELIHOODS = ("log_likelihood", "nll", "bits_per_dim")
 HELD_OUT = "held-out"
 LABELS = ("ema", "raw", "samples")  # which weights, or somebody else's

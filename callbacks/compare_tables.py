@@ -20,8 +20,8 @@ from callbacks.compare_rules import (
 )
 from callbacks.comparison import number
 
-ORDER = ("fid", "fid_infinity", "kid", "is", "sharpness", "diversity", "precision", "recall", "density", "coverage")
-NAMES = {"fid": "FID", "fid_infinity": "FID∞", "kid": "KID", "is": "IS"}
+ORDER = ("fid", "fid_inf", "kid", "is", "sharpness", "diversity", "precision", "recall", "density", "coverage")
+NAMES = {"fid": "FID", "fid_inf": "FID∞", "kid": "KID", "is": "IS"}
 
 
 @dataclass
