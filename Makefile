@@ -37,8 +37,9 @@ $(VENV)/.demo: $(PACKAGE) | $(VENV)/.uv
 	@$(call install,.)
 	touch $@
 
+# Many tests start processes of their own, each of which would compile torch's modules again where Python may not write.
 $(VENV)/.test: $(PACKAGE) | $(VENV)/.uv
-	@$(call install,.[test])
+	@export UV_COMPILE_BYTECODE=1; $(call install,.[test])
 	touch $@ $(VENV)/.demo
 
 $(VENV)/.uv:

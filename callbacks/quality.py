@@ -245,7 +245,7 @@ class Quality(AtEpochs):
         """Every number by its name."""
         data, label, logits = trainer.datamodule, self.measured(module), drawn.logits
         real = self.real(data, self.reference, module)
-        protocol = {**self.protocol(data, module), "evaluations": drawn.evaluations}
+        protocol = {"evaluations": drawn.evaluations, **self.protocol(data, module)}
         memory = tuple(self.real(data, name, module) for name in ("train", "test")) if self.memorised else None
         results = self.numbers(label, drawn.features, logits, real, protocol, memory)
         if memory and drawn.first is not None and len(module.shape) == 3:

@@ -14,8 +14,6 @@ from torch import Tensor
 from callbacks.drawing import beside, grid, save_png
 from callbacks.progress import bar
 from callbacks.quality import Quality
-from lightning_gen.metrics.reference import Reference
-from lightning_gen.result import Result
 
 READ, LOSSY = (".png", ".jpg", ".jpeg", ".webp"), (".jpg", ".jpeg", ".webp")
 OTHER = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".jxl", ".ppm")
@@ -113,21 +111,9 @@ class GivenQuality(Quality):
         return "samples"
 
     def protocol(self, data: Any, module: Any, sampler: Any = None) -> dict[str, Any]:
-        """What fixes the numbers, and what is not known of the samples."""
-        return {**self._against(data), **module.about(), "seed": self.seed, "block": self.block}
-
-    def numbers(
-        self,
-        label: str,
-        features: Tensor,
-        logits: Tensor | None,
-        real: Reference,
-        protocol: dict[str, Any],
-        memory: tuple[Reference, Reference] | None = None,
-    ) -> dict[str, Result]:
-        """The metrics; how often a network was called for these samples nobody has said."""
-        known = {key: "unknown" if key == "evaluations" else value for key, value in protocol.items()}
-        return super().numbers(label, features, logits, real, known, memory)
+        """What fixes the numbers, and what is unknown of the samples, as how often a network was called."""
+        about = {**module.about(), "evaluations": "unknown"}
+        return {**self._against(data), **about, "seed": self.seed, "block": self.block}
 
     def _seen(self, module: Any, x: Tensor) -> Tensor:
         return x

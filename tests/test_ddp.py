@@ -1,48 +1,27 @@
 """Two real processes over gloo, started by torchrun as a user starts them."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 
 import run as entry
-from tests.test_run import ROOT, TINY, losses
+from tests.processes import torchrun
+from tests.test_run import TINY, losses
 
 WORDS = ("trainer.max_steps=6", "quality.n=150", "callbacks.likelihood.n=300", "callbacks.likelihood.batch=64")
 
 
-def torchrun(folder, poisoned=-1):
+def ranks(folder, poisoned=-1):
     """torchrun --nproc-per-node 2 run.py ... trainer=ddp_cpu, with each rank's witness."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
-    command += [
-        "--rdzv-backend",
-        "c10d",
-        "--rdzv-endpoint",
-        "localhost:0",
-        "-m",
-        "tests.ranks",
-        str(folder),
-    ]
     words = [*TINY, *WORDS, "trainer=ddp_cpu", f"run={folder / 'run'}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [*command, str(poisoned), *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-        cwd=ROOT,
-    )
+    return torchrun("-m", "tests.ranks", str(folder), str(poisoned), *words)
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ddp")
-    done = torchrun(folder)
+    done = ranks(folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
 
@@ -80,7 +59,7 @@ def test_two_ranks_measure_what_one_process_measures(two):
 
 
 def test_a_rank_that_diverges_stops_both_and_is_named(tmp_path):
-    done = torchrun(tmp_path, poisoned=1)
+    done = ranks(tmp_path, poisoned=1)
     assert done.returncode != 0
     assert done.stderr.count("training loss is not finite on rank 1") == 2, done.stderr
     assert "optimizer steps 3 to 3" in done.stderr

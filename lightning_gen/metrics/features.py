@@ -63,6 +63,14 @@ class FeatureExtractor(nn.Module, ABC):
     def check(self, data: Any) -> None:
         """Raise one sentence, early and cheaply, if this data module cannot be measured with these features."""
 
+    def needs_images(self, data: Any) -> None:
+        """ValueError where the data are not images of 1 or 3 channels, as photographs' networks take them."""
+        if len(data.shape) != 3 or data.shape[0] not in (1, 3):
+            raise ValueError(
+                f"{type(self).__name__} needs images of 1 or 3 channels, got {data.name} of shape {tuple(data.shape)}:"
+                " choose quality=pixels"
+            )
+
     @abstractmethod
     def prepare(self, data: Any, rank: int = 0, broadcast: Callable[[Any], Any] = alone) -> None:
         """Make the weights ready on every process: process 0 makes, `broadcast` hands its value to the others."""

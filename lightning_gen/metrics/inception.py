@@ -53,11 +53,7 @@ class InceptionFeatures(FeatureExtractor):
 
     def check(self, data: Any) -> None:
         """The file is there and is the right one; the data are images of 1 or 3 channels."""
-        if len(data.shape) != 3 or data.shape[0] not in (1, 3):
-            raise ValueError(
-                f"InceptionFeatures needs images of 1 or 3 channels, got {data.name} of shape {tuple(data.shape)}:"
-                " choose quality=pixels"
-            )
+        self.needs_images(data)
         if self._checked:
             return
         if not self.path.is_file():

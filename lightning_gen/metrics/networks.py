@@ -163,11 +163,7 @@ class TimmFeatures(FeatureExtractor):
 
     def check(self, data: Any) -> None:
         """timm is installed and knows the model; the file is there and is the right one; the data are images."""
-        if len(data.shape) != 3 or data.shape[0] not in (1, 3):
-            raise ValueError(
-                f"TimmFeatures needs images of 1 or 3 channels, got {data.name} of shape {tuple(data.shape)}:"
-                " choose quality=pixels"
-            )
+        self.needs_images(data)
         if self._checked:
             return
         if self.model not in timm().list_pretrained():

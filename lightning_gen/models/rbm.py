@@ -15,9 +15,16 @@ ENUMERABLE = 20  # units of one side whose states are summed over one by one
 
 
 def bernoulli(probability: Tensor, generator: torch.Generator | None) -> Tensor:
-    """0 or 1 of each probability; `rand < p` takes less than half of torch.bernoulli's time on a CPU."""
-    draw = torch.rand(probability.shape, generator=generator, device=probability.device, dtype=probability.dtype)
-    return draw.lt_(probability)
+    """0 or 1 of each probability; `rand < p` takes less than half of torch.bernoulli's time on a CPU.
+
+    There float32's 24 bits are taken from either half of 64 random ones: torch.rand's law in two thirds of its time.
+    """
+    if probability.device.type != "cpu" or probability.dtype != torch.float32:
+        draw = torch.rand(probability.shape, generator=generator, device=probability.device, dtype=probability.dtype)
+        return draw.lt_(probability)
+    halves = torch.empty((probability.numel() + 1) // 2, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    bits = halves.view(torch.int32)[: probability.numel()].bitwise_and_(2**24 - 1)
+    return bits.to(torch.float32).mul_(2**-24).view(probability.shape).lt_(probability)
 
 
 def states(units: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64) -> Tensor:

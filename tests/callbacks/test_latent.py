@@ -2,11 +2,8 @@
 
 import json
 import math
-import os
-import socket
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,6 +23,7 @@ from lightning_gen.randomness import address, generator
 from lightning_gen.representations import Bottleneck
 from lightning_gen.result import NonFinite
 from tests.callbacks.latent_parts import BINARY, GREY, digits, family, measures
+from tests.processes import ROOT, two
 
 SGD = lambda parameters: torch.optim.SGD(parameters, lr=0.1)  # noqa: E731
 
@@ -55,7 +53,7 @@ def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     subprocess.run(
         [sys.executable, "-m", "tests.callbacks.latent_parts", str(folder)],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         check=True,
         timeout=240,
     )
@@ -238,23 +236,7 @@ def test_measuring_moves_nothing(grey, make_trainer):
 
 
 def test_two_processes_measure_what_one_does(alone, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    shared |= {"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "test", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.callbacks.latent_parts", str(tmp_path)],
-            cwd=Path(__file__).parents[2],
-            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    told = [rank.communicate(timeout=240)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], told
+    two("-m", "tests.callbacks.latent_parts", str(tmp_path))
     both = json.loads((tmp_path / "metrics.json").read_text())
     assert set(both) == set(alone)
     for name, row in alone.items():
@@ -324,6 +306,14 @@ def test_a_model_that_has_diverged_gives_no_number(kind, grey, make_trainer):
 
 
 def test_the_network_of_a_vae_is_compiled_in_both_halves():
-    net = MLPAutoencoder((4,), 2, 8, 1)
-    net.compile(backend="eager")
-    assert net.encoder._compiled_call_impl is not None and net.decoder._compiled_call_impl is not None
+    net, graphs = MLPAutoencoder((4,), 2, 8, 1), []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    x = torch.randn(3, 4)
+    plain = net.encode(x), net.decode(x[:, :2])
+    net.compile(backend=backend)
+    assert torch.equal(net.encode(x), plain[0]) and len(graphs) == 1
+    assert torch.equal(net.decode(x[:, :2]), plain[1]) and len(graphs) == 2

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from callbacks.quality import Quality
 from lightning_gen.data import Digits
 from lightning_gen.result import NonFinite
 from tests.callbacks.quality_parts import Noisy, Projection, trainer
+from tests.processes import free_port, place
 
 WORLDS = (1, 2, 4)
 CASES = {"whole": (192, METRICS), "uneven": (150, METRICS), "one block": (50, METRICS), "two": (2, ("fid",))}
@@ -33,9 +33,7 @@ class Watched(Quality):
 def _rank(rank: int, world: int, port: int, folder: Path) -> None:
     """What one of `world` processes measures."""
     torch.set_num_threads(1)  # a forked process has none of its parent's threads
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": world, "RANK": rank, "LOCAL_RANK": rank}
-    place |= {"LOCAL_WORLD_SIZE": world, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "test"}
-    os.environ.update({key: str(value) for key, value in place.items()})
+    os.environ.update(place(rank, world, port))
     options = {"devices": world, "strategy": "ddp"}
     for name, (n, metrics) in CASES.items():
         quality = Watched(Projection(), n, metrics, kid_subsets=5, kid_subset_size=40, cache=str(folder / "cache"))
@@ -54,10 +52,7 @@ def folders(tmp_path_factory):
     found = {}
     for world in WORLDS:
         found[world] = tmp_path_factory.mktemp(f"world-{world}")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        mp.start_processes(_rank, (world, port, found[world]), nprocs=world, start_method="fork")
+        mp.start_processes(_rank, (world, free_port(), found[world]), nprocs=world, start_method="fork")
     return found
 
 

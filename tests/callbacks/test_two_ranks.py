@@ -1,11 +1,8 @@
 """Two processes of one run write one record, one W&B run and one set of pictures."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
+
+from tests.processes import two
 
 WORKER = """
 import sys
@@ -32,23 +29,7 @@ trainer.strategy.barrier()
 
 
 def test_two_ranks_leave_one_record(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    shared |= {"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "test", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(tmp_path)],
-            cwd=Path(__file__).parents[2],
-            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    told = [rank.communicate(timeout=240)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], told
+    two("-c", WORKER, str(tmp_path))
 
     lines = [json.loads(line) for line in (tmp_path / "record.jsonl").read_text().splitlines()]
     places = [(line["name"], line["step"]) for line in lines if "name" in line]

@@ -1,16 +1,13 @@
 """Persistent chains: they survive a stop, differ between ranks, and go back to the rank that they were of."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
 
 import run as entry
-from tests.test_run import ROOT
+from tests.processes import ROOT, torchrun
 
 WORDS = ["experiment=rbm_digits", "module.hidden=16", "quality=none", "logger=none", "callbacks.pictures=null"]
 WORDS += ["callbacks.likelihood=null", "callbacks.checkpoints.keep_every_n_steps=4", "callbacks.curves=null"]
@@ -48,25 +45,15 @@ def test_a_run_that_was_killed_equals_one_that_was_not(tmp_path):
     assert equal(state(tmp_path / "whole"), state(parts))
 
 
-def torchrun(folder, steps):
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", str(ROOT / "run.py"), *WORDS]
-    done = subprocess.run(
-        [*command, "trainer=ddp_cpu", f"run={folder}", f"trainer.max_steps={steps}"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-        cwd=ROOT,
-    )
+def train(folder, steps):
+    done = torchrun(str(ROOT / "run.py"), *WORDS, "trainer=ddp_cpu", f"run={folder}", f"trainer.max_steps={steps}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    torchrun(folder / "whole", 12)
+    train(folder / "whole", 12)
     return folder
 
 
@@ -75,7 +62,7 @@ def test_ranks_have_chains_of_their_own_and_get_them_back(ranks):
     halfway = state(parts)["chains"]
     assert halfway.shape == (2, 200, 1, 8, 8)
     assert not torch.equal(halfway[0], halfway[1])
-    torchrun(parts, 12)
+    train(parts, 12)
     assert equal(state(ranks / "whole"), state(parts))
 
 

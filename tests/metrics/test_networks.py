@@ -5,6 +5,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -190,13 +191,11 @@ def test_without_timm_there_is_a_sentence(monkeypatch):
         TimmFeatures("net.tag", "file", "0" * 64).check(DATA)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is an extra")
 @pytest.mark.parametrize(
     ("model", "projected", "dim"),
     [("vit_small_patch14_dinov2.lvd142m", False, 384), ("vit_base_patch32_clip_224.openai", True, 512)],
 )
 def test_dinov2_and_clip_are_timms_own(tmp_path, model, projected, dim):
-    timm = importlib.import_module("timm")
     net = timm.create_model(model, pretrained=False).eval()
     path = tmp_path / "weights.safetensors"
     save_file(net.state_dict(), path)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from lightning_gen.models import RBM, EnergyNetwork, GaussianBernoulliRBM, SumOfEnergies
-from lightning_gen.models.rbm import states
+from lightning_gen.models.rbm import bernoulli, states
 from lightning_gen.nets import MLP, ResNetEnergy
 from lightning_gen.samplers import MALA, Langevin
 
@@ -33,6 +33,19 @@ def binary(visible=6, hidden=4, **options):
 
 def gaussian(visible=3, hidden=4, **options):
     return filled(GaussianBernoulliRBM(visible, hidden, **options))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_coins_have_their_probability_and_nothing_to_do_with_each_other(dtype):
+    p = torch.tensor([0.0, 2**-10, 0.1, 0.5, 0.9, 1 - 2**-10, 1.0], dtype=dtype)
+    n = 200_001  # odd, as n times 7 is: the last coin is half of a pair
+    coins = bernoulli(p.expand(n, 7), generator()).to(torch.float64)
+    assert set(coins.unique().tolist()) == {0.0, 1.0} and coins.shape == (n, 7)
+    error = (p * (1 - p) / n).sqrt().double()
+    assert ((coins.mean(0) - p).abs() <= 4 * error).all()
+    row = bernoulli(torch.full((n,), 0.5, dtype=dtype), generator(1)).to(torch.float64) - 0.5
+    for lag in (1, 2, 3, 7):
+        assert abs(4 * float((row[lag:] * row[:-lag]).mean())) < 4 * n**-0.5, lag
 
 
 def joint(model):
