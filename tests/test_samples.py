@@ -12,6 +12,7 @@ from PIL import Image
 import run as entry
 from callbacks import GivenSamples
 from tests.callbacks.compare_parts import QUALITY
+from tests.processes import ROOT, two
 from tests.test_run import TINY
 
 FAST = ("quality.n=90", "logger=none")
@@ -66,6 +67,17 @@ def test_a_runs_own_samples_are_worth_what_the_run_says(own, tmp_path, monkeypat
     assert ours["quantisation"] == QUALITY["quantisation"] != npz["quantisation"]
     page = (Path("out/pngs") / "report.html").read_text()
     assert "fid/digits/samples" in page and "grid-given.png" in page
+
+
+def test_two_processes_measure_the_same_samples(own, tmp_path):
+    words = ("stage=evaluate", f"samples={own[1]}", *FAST, "quality.block=16")
+    assert entry.main([*words, f"run={tmp_path / 'one'}"]) == 0
+    two(str(ROOT / "run.py"), *words, f"run={tmp_path / 'two'}", "trainer=ddp_cpu", "trainer.devices=2")
+    alone, both = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    assert alone.keys() == both.keys() and "fid/digits/samples" in both
+    for name, row in alone.items():
+        assert both[name]["value"] == pytest.approx(row["value"], rel=1e-10), name
+        assert both[name]["protocol"] == row["protocol"]
 
 
 def test_its_folder_is_compared_with_a_run_and_evaluated_again(own, tmp_path, monkeypatch):

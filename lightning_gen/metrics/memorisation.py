@@ -33,7 +33,9 @@ def memorised_distances(
     """Distances to the nearest training image: of samples (n,), and of held-out images (m,).
 
     share = #{samples nearer than the alpha-quantile of the held-out distances} / n: alpha for a model that draws from
-    the data's law, 1 for one that copies. Its error is the standard deviation over `resamples` bootstraps of both.
+    the data's law, 1 for one that copies. Its error is the standard deviation over `resamples` bootstraps of both, or,
+    where all samples are on one side and these see no spread, that of a share (k + 2) / (n + 4)
+    (Agresti & Coull, 1998, https://doi.org/10.1080/00031305.1998.10480550).
     nearer = P(sample < held-out) + P(equal) / 2: 1/2 and 1. C_T is its z-score, negative where samples are too near.
     "A non-parametric test to detect data-copying in generative models" (Meehan et al., 2020),
     https://arxiv.org/abs/2004.05675
@@ -51,9 +53,12 @@ def memorised_distances(
         return x[torch.randint(len(x), (len(x),), generator=generator)]
 
     shares = [(again(samples) < torch.quantile(again(held_out), alpha)).double().mean() for _ in range(resamples)]
+    count = int((samples < threshold).sum())
+    smoothed = (count + 2) / (n + 4)
+    error = float(torch.stack(shares).std()) or (smoothed * (1 - smoothed) / (n + 4)) ** 0.5
     return Memorised(
-        float((samples < threshold).double().mean()),
-        float(torch.stack(shares).std()),
+        count / n,
+        error,
         float(threshold),
         nearer,
         (0.5 - nearer) / spread,

@@ -58,8 +58,10 @@ def test_copies_and_strangers():
     train, held_out = _law(200, 1), _law(200, 2)
     copies = memorised(train[:100] + 1e-4, train, held_out, _draw())
     assert (copies.share, copies.nearer) == (1.0, 1.0) and copies.c_t < -10
+    assert copies.error == pytest.approx((102 / 104 * 2 / 104 / 104) ** 0.5)  # all on one side says not: no doubt
     strangers = memorised(_law(100, 3) + 20, train, held_out, _draw())
     assert (strangers.share, strangers.nearer) == (0.0, 0.0) and strangers.c_t > 10
+    assert strangers.error == pytest.approx((2 / 104 * 102 / 104 / 104) ** 0.5)
 
 
 def test_refusals():
