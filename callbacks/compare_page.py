@@ -1,6 +1,7 @@
 """A comparison as one HTML page and as Markdown, from its tables and pictures alone."""
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -28,7 +29,8 @@ td.best { font-weight: 700; } td.leads { text-decoration: underline dotted; text
   border-radius: 999px; padding: 0 .45em; margin-left: .4em; display: inline-block; line-height: 1.5; }
 td.best .tag { color: #ffffff; background: #2f7d53; border-color: #2f7d53; }
 sup { color: var(--soft); margin-left: .15em; }
-.chip { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .5em; }
+.who { display: inline-flex; align-items: baseline; white-space: nowrap; } .who wbr { display: none; }
+.chip { flex: none; width: .7em; height: .7em; border-radius: 50%; margin-right: .5em; }
 .label { color: var(--soft); margin-left: .5em; font-size: .85rem; }
 ul.notes { color: var(--soft); font-size: .9rem; padding-left: 1.1rem; margin: .5rem 0 0; }
 ul.notes li.unlike { color: var(--text); }
@@ -40,7 +42,7 @@ code { font-size: .85em; }
   tr { display: table-row; padding: 0; } td, th { display: table-cell; padding: .35rem 1rem .35rem 0; }
   td, th { border-bottom: 1px solid var(--line); } td:empty { display: table-cell; }
   td:first-child { font-weight: 400; position: sticky; left: 0; background: var(--ground); }
-  td.name { min-width: 7rem; max-width: 9.5rem; } }
+  td.name { min-width: 7rem; max-width: 9.5rem; } .who { white-space: normal; } .who wbr { display: inline; } }
 """
 
 
@@ -118,7 +120,8 @@ def _row(row: Row, runs: Sequence[Run]) -> str:
         return f'<tr{kind}><td class="name">{escape(row.label)}</td>{cells}</tr>'
     chip = f'<span class="chip" style="background:{COLOURS[row.run % len(COLOURS)]}"></span>'
     label = f'<span class="label">{escape(row.label)}</span>' if row.label else ""
-    return f'<tr><td class="name">{chip}{escape(runs[row.run].name)}{label}</td>{cells}</tr>'
+    name = re.sub("([_/-])", r"\1<wbr>", escape(runs[row.run].name))
+    return f'<tr><td class="name"><span class="who">{chip}<span>{name}{label}</span></span></td>{cells}</tr>'
 
 
 def _cell(found: Cell | str | None) -> str:
