@@ -74,6 +74,8 @@ def _likelihoods(run: Run) -> list[_Likelihood]:
         sign = -1 if word == "log_likelihood" else 1
         own = dict(entry.protocol) | {"method": method, "conditional": entry.protocol.get("conditional", False)}
         own.setdefault("binarisation", (run.config.get("data") or {}).get("binarise") or "none")
+        if own["binarisation"] != "none":
+            own.setdefault("levels", 2)  # which the nats need not say
         if own.get("dequantisation") == "uniform" and "levels" not in own:
             own["space"] = f"density in {(run.config.get('data') or {}).get('value_range', 'model space')}"
         kind = OPPOSITE.get(entry.kind, entry.kind) if sign < 0 else entry.kind

@@ -185,6 +185,16 @@ def test_binary_nats_are_bits_and_densities_are_none(tmp_path):
     assert second.cells[1] is None and second.cells[0].text == "20.00 ± 0.10"
 
 
+def test_binary_nats_and_bits_of_two_levels_are_one_number(tmp_path):
+    protocol = {"split": "test", "n": 9, "binarisation": "fixed", "dequantisation": "none"}
+    both = {
+        "iwae/log_likelihood/ema": Result(-0.5 * NATS, "lower bound", 0.1, "nats", protocol),
+        "iwae/bits_per_dim/ema": Result(0.5, "upper bound", 0.1, "bits/dim", protocol | {"levels": 2}),
+    }
+    found, _ = table(tmp_path, (both, {}))
+    assert [len(block.rows) for block in found.blocks] == [1]
+
+
 @pytest.mark.parametrize(
     ("protocol", "data", "word"),
     [
