@@ -12,7 +12,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from callbacks.compare_rules import direction
-from lightning_gen.overrides import nearest
+from lightning_gen.annotations import choose
 from lightning_gen.result import Stopped
 
 
@@ -132,7 +132,7 @@ class Checkpoints(Checkpoint):
         self.sure = every is not None or None not in known.values()
         if every is None and self.sure:
             raise ValueError(
-                f"{self.said()}, but the run measures {listed(known)}: {nearest(self.monitor, list(known))}"
+                f"{self.said()}, but the run measures {listed(known)}: {choose(self.monitor, list(known))}"
             )
         if self.mode is None:
             raise ValueError(f"{self.said()}, better low or high? write callbacks.checkpoints.mode=min or max")
@@ -158,7 +158,7 @@ class Checkpoints(Checkpoint):
                 return
             raise ValueError(
                 f"{self.said()}, but the run measures {listed(trainer.callback_metrics)}: "
-                f"{nearest(self.monitor, list(trainer.callback_metrics))}"
+                f"{choose(self.monitor, list(trainer.callback_metrics))}"
             )
         value = float(trainer.callback_metrics[self.monitor])
         better = self.best is None or (value < self.best if self.mode == "min" else value > self.best)

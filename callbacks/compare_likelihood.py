@@ -90,7 +90,7 @@ def _both(found: Mapping[str, Entry], d: int | None) -> _Likelihood:
     """Each unit from the other where a sample's bits are defined: of values that are counted, not of densities."""
     nats, bits = ((found[u].value, found[u].error) if u in found else None for u in ("nats", "bits/dim"))
     first = found.get("bits/dim") or found["nats"]
-    discrete = "levels" in first.protocol or first.protocol["binarisation"] != "none"
+    discrete = "levels" in first.protocol
     if d and discrete and nats is None:
         nats = tuple(None if x is None else x * d * math.log(2) for x in bits)
     if d and discrete and bits is None:

@@ -20,8 +20,10 @@ UNITS = {
     "speed/share": "share of wall time",
 }
 SHARES = ("data", "step", "logging", "evaluation")
-COLOURS = ("#2563a8", "#d1632f", "#2f8f5b", "#8c4fa8", "#a88a1d", "#3a9fb0", "#b03a5b", "#6b6b6b")
-COLOURS += ("#e58fb5", "#17324f", "#7a4a21", "#93c24a")
+COLOURS = (
+    *("#2563a8", "#d1632f", "#2f8f5b", "#8c4fa8", "#a88a1d", "#3a9fb0"),
+    *("#b03a5b", "#6b6b6b", "#e58fb5", "#17324f", "#7a4a21", "#93c24a"),
+)
 Series = dict[str, tuple[np.ndarray, np.ndarray]]
 
 

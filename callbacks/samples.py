@@ -14,6 +14,7 @@ from torch import Tensor
 from callbacks.drawing import beside, grid, save_png
 from callbacks.progress import bar
 from callbacks.quality import Quality
+from lightning_gen.run_folder import no_samples
 
 READ, LOSSY = (".png", ".jpg", ".jpeg", ".webp"), (".jpg", ".jpeg", ".webp")
 OTHER = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".jxl", ".ppm")
@@ -33,13 +34,13 @@ class GivenSamples(LightningModule):
     def __init__(self, path: str, shape: Sequence[int], name: str = "the data") -> None:
         super().__init__()
         self.shape, self.path = tuple(shape), Path(path)
+        if wrong := no_samples(self.path):
+            raise FileNotFoundError(wrong)
         if self.path.is_dir():
             self.rows, self.quantisation = _folder(self.path, self.shape, name)
             self.sampler = "unknown"
-        elif self.path.suffix == ".npz" and self.path.is_file():
-            self.rows, self.quantisation, self.sampler = _archive(self.path, self.shape, name)
         else:
-            raise FileNotFoundError(f"samples names {path}, which is no folder of images and no .npz file: name one")
+            self.rows, self.quantisation, self.sampler = _archive(self.path, self.shape, name)
         if len(self.rows) < 2:
             raise ValueError(f"{path} holds {len(self.rows)} sample, a measurement needs at least 2: give more")
         self.model = torch.nn.Module()

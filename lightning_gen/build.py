@@ -11,8 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lightning_gen import signatures
-from lightning_gen.overrides import KEYS, NODES, STAGES, misplaced, nearest, quoted, replaced, swept
-from lightning_gen.run_folder import RunFolder, averaged, unreadable
+from lightning_gen.annotations import choose
+from lightning_gen.overrides import KEYS, NODES, STAGES, misplaced, quoted, replaced, swept
+from lightning_gen.run_folder import RunFolder, averaged, no_samples, unreadable
 
 Config = dict[str, Any]
 
@@ -127,14 +128,14 @@ def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], s
         if key.startswith("hydra"):
             words.append(word)
         elif key.split(".")[0] not in KEYS and key not in options:
-            faults.append(f"{key} is no key of the config: {nearest(key.split('.')[0], [*KEYS, 'experiment'])}")
+            faults.append(f"{key} is no key of the config: {choose(key.split('.')[0], [*KEYS, 'experiment'])}")
         elif key == "runs" and override.is_sweep_override():
             listed = quoted(f"runs=[{word.partition('=')[2]}]")
             faults.append(f"{word} is a sweep: write {listed}")
             words.append(f"++{listed}")
         elif key in options and not isinstance(chosen[0], (dict, list)):
             wrong = [str(choice) for choice in chosen if choice is not None and str(choice) not in options[key]]
-            faults += [f"{key}={choice} does not exist: {nearest(choice, options[key])}" for choice in wrong]
+            faults += [f"{key}={choice} does not exist: {choose(choice, options[key])}" for choice in wrong]
             if not wrong:
                 groups[key] = plain
         else:
@@ -177,6 +178,8 @@ def check(config: Config) -> list[str]:
         faults.append(
             f"samples={config['samples']} has no model, and is for stage=evaluate: stage is {config['stage']}"
         )
+    elif config.get("samples") and (wrong := no_samples(config["samples"])):
+        faults.append(wrong)
     return faults or (unreadable(config["runs"]) if config.get("stage") == "compare" else [])
 
 

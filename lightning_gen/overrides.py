@@ -1,6 +1,5 @@
 """The root keys, and what a command line's words mean for a stage, an experiment's sampler, a run folder's name."""
 
-import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,12 +37,6 @@ class Root:
         samples: str | None = None,
     ) -> None:
         """The names and types alone matter."""
-
-
-def nearest(name: str, names: Sequence[str]) -> str:
-    """`: did you mean X?`, or the list of what there is."""
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(sorted(names))}"
 
 
 def quoted(word: str) -> str:

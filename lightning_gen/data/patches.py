@@ -85,8 +85,5 @@ class Patches(GenerativeData):
             )
         drawn = torch.randperm(len(places), generator=generator(self.seed, "patches", name))[:count]
         photo, top, left = places[drawn].unbind(1)
-        window = torch.arange(self.size)
-        rows = (top[:, None] + window)[:, :, None]
-        columns = (left[:, None] + window)[:, None, :]
-        # The two index groups stand apart, so the channels come last.
-        return Split(photos[photo[:, None, None], :, rows, columns].permute(0, 3, 1, 2).contiguous(), photo)
+        windows = photos.unfold(2, self.size, 1).unfold(3, self.size, 1)  # (photos, C, tops, lefts, size, size), a view
+        return Split(windows[photo, :, top, left], photo)

@@ -87,8 +87,8 @@ def factor_vae(
         for start in range(0, n, TOGETHER):
             which = fixed[start : start + TOGETHER]
             factors = draw(sizes, len(which) * batch, random).reshape(len(which), batch, -1)
-            value = np.take_along_axis(factors[:, :1], which[:, None, None], 2)
-            np.put_along_axis(factors, which[:, None, None].repeat(batch, 1), value, 2)
+            rows = np.arange(len(which))
+            factors[rows, :, which] = factors[rows, :1, which]
             found = codes(factors.reshape(-1, len(sizes)))[:, active].reshape(len(which), batch, -1)
             least = (found.var(1, ddof=1) / variance[active]).argmin(1)
             np.add.at(table, (least, which), 1)

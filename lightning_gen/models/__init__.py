@@ -2,8 +2,9 @@
 
 from lightning_gen.models.denoiser import Denoiser
 from lightning_gen.models.energy import EnergyModel, EnergyNetwork, SumOfEnergies
+from lightning_gen.models.gaussian_rbm import GaussianBernoulliRBM
 from lightning_gen.models.guidance import Guided
-from lightning_gen.models.rbm import RBM, GaussianBernoulliRBM, HiddenUnits
+from lightning_gen.models.rbm import RBM, HiddenUnits
 from lightning_gen.models.score import ScoreModel, ScoreNetwork
 from lightning_gen.models.vae import VAE
 

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_gen.models.rbm import GaussianBernoulliRBM, HiddenUnits, bernoulli
+from lightning_gen.models.gaussian_rbm import GaussianBernoulliRBM
+from lightning_gen.models.rbm import HiddenUnits, bernoulli
 from lightning_gen.process import Process
 from lightning_gen.samplers.base import Sampler, Transition, noise_like
 from lightning_gen.samplers.mcmc import MarkovChain, Start, at_least_one

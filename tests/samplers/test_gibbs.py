@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lightning_gen.likelihood import exact_samples
-from lightning_gen.models import Denoiser
-from lightning_gen.models.rbm import RBM, GaussianBernoulliRBM, states
+from lightning_gen.models import RBM, Denoiser, GaussianBernoulliRBM
+from lightning_gen.models.rbm import states
 from lightning_gen.nets import MLP
 from lightning_gen.process import VP
 from lightning_gen.samplers import HMC, MALA, Gibbs, GibbsLangevin, Langevin

@@ -1,0 +1,130 @@
+"""Gaussian-Bernoulli restricted Boltzmann machines: real visible units, learned variances."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_gen.models.rbm import HiddenUnits, states
+
+
+class GaussianBernoulliRBM(HiddenUnits):
+    """Real v: E(v, h) = 1/2 ||(v - mu) / sigma||^2 - (v / sigma^2)T W h - cT h, sigma learned as log_variance.
+
+    p(v|h) = N(mu + W h, diag sigma^2), p(h_j=1|v) = sigmoid(c + WT (v / sigma^2))_j. Not the form of Krizhevsky (2009)
+    with (v / sigma)T W h, whose W is this one's divided by sigma: see `hinton`.
+    Gaussian-Bernoulli RBMs without tears (Liao et al., 2022), https://arxiv.org/abs/2210.10318
+    """
+
+    names = ("W", "c", "mu", "log_variance")
+
+    def __init__(
+        self,
+        shape: int | Sequence[int],
+        hidden: int,
+        std: float = 0.01,
+        variance: float = 1.0,
+        learn_variance: bool = True,
+    ) -> None:
+        super().__init__(shape, hidden, std, False, 0.01)
+        if not variance > 0:
+            raise ValueError(f"GaussianBernoulliRBM needs variance > 0, got {variance}")
+        visible = math.prod(self.shape)
+        self.mu = nn.Parameter(torch.zeros(visible))
+        self.log_variance = nn.Parameter(torch.full((visible,), math.log(variance)), requires_grad=learn_variance)
+
+    @property
+    def variance(self) -> Tensor:
+        """sigma^2 of each visible unit, (D,)."""
+        return self.log_variance.exp()
+
+    def hinton(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """W', b, c, sigma of the equal machine E = 1/2 ||(v - b) / sigma||^2 - (v / sigma)T W' h - cT h.
+
+        A practical guide to training RBMs (Hinton, 2012), https://doi.org/10.1007/978-3-642-35289-8_32, section 13.2
+        """
+        sigma = (0.5 * self.log_variance).exp()
+        return self.W / sigma[:, None], self.mu, self.c, sigma
+
+    @torch.no_grad()
+    def set_hinton(self, W: Tensor, b: Tensor, c: Tensor, sigma: Tensor) -> None:
+        """Become the machine that `hinton` would give these numbers for."""
+        self.W.copy_(sigma[:, None] * W)
+        self.mu.copy_(b)
+        self.c.copy_(c)
+        self.log_variance.copy_(2 * sigma.log())
+
+    def field(self, v: Tensor) -> Tensor:
+        """c + WT (v / sigma^2), (B, H)."""
+        return torch.addmm(self.c, v.flatten(1) / self.variance, self.W)
+
+    def free_energy(self, v: Tensor, field: Tensor) -> Tensor:
+        """1/2 ||(v - mu) / sigma||^2 - sum_j softplus(field_j), nats, (B,)."""
+        squares = (v.flatten(1) - self.mu).square() / self.variance
+        return 0.5 * squares.sum(1) - F.softplus(field).sum(1)
+
+    def joint_energy(self, v: Tensor, h: Tensor) -> Tensor:
+        """E(v, h), nats, (B,)."""
+        rows = v.flatten(1)
+        squares = (rows - self.mu).square() / self.variance
+        return 0.5 * squares.sum(1) - ((rows / self.variance @ self.W) * h).sum(1) - h @ self.c
+
+    def visible(self, h: Tensor) -> Tensor:
+        """mu + W h, (B, *shape)."""
+        return torch.addmm(self.mu, h, self.W.T).view(-1, *self.shape)
+
+    def sample_visible(self, h: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """v ~ N(mu + W h, diag sigma^2), (B, *shape)."""
+        return self.visible(h) + self.spread(h, generator)
+
+    def spread(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """sigma z, z ~ N(0, I), (B, *shape) for `like` (B, ...)."""
+        z = torch.randn(len(like), len(self.mu), generator=generator, device=like.device, dtype=like.dtype)
+        return (z * (0.5 * self.log_variance).exp()).view(-1, *self.shape)
+
+    def prior(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """N(mu, diag sigma^2), the machine's law without its hidden units, (B, *shape)."""
+        like = torch.empty(shape[0], 0, device=self.W.device if generator is None else generator.device)
+        return self.mu.detach().view(self.shape) + self.spread(like.to(self.W.dtype), generator).detach()
+
+    def score(self, x: Tensor, t: Tensor) -> Tensor:
+        """-grad E(x) = (mu + W p(h|x) - x) / sigma^2, (B, ...), without automatic differentiation."""
+        return (self.visible(self.hidden(x)) - x) / self.variance.view(self.shape)
+
+    @torch.no_grad()
+    def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """E(x), (B,), and -grad E(x), (B, ...), with one product each way."""
+        field = self.field(x)
+        return self.free_energy(x, field), (self.visible(field.sigmoid()) - x) / self.variance.view(self.shape)
+
+    @torch.no_grad()
+    def gradient(self, v: Tensor, field: Tensor, weight: Tensor) -> dict[str, Tensor]:
+        """By W, c, mu and log_variance, weighted and summed.
+
+        dE/dmu = (mu - v) / sigma^2; dE/dlog_variance = (v . W p(h|v) - 1/2 (v - mu)^2) / sigma^2.
+        """
+        rows, variance = v.flatten(1), self.variance
+        w, _, c = self.statistics(rows / variance, field.sigmoid(), weight)
+        found = {"W": w, "c": c, "mu": (self.mu * weight.sum() - weight @ rows) / variance}
+        if self.log_variance.requires_grad:
+            # sum_i weight_i v_i . (W p_i) row by row of W is -W . dE/dW: no further product with the batch.
+            found["log_variance"] = -(self.W * w).sum(1) - 0.5 * (weight @ (rows - self.mu).square()) / variance
+        return found
+
+    def mixture(self) -> tuple[Tensor, Tensor, Tensor]:
+        """p(v) = sum_h w_h N(m_h, diag sigma^2): log w_h + log Z (2^H,), m_h (2^H, D), sigma^2 (D,), in float64.
+
+        The first is each h's share of Z. ValueError above 20 hidden units.
+        """
+        W, mu, variance = self.W.double(), self.mu.double(), self.variance.double()
+        h = states(len(self.c), W.device)
+        means = mu + h @ W.T
+        gain = 0.5 * ((means.square() - mu.square()) / variance).sum(1)
+        constant = 0.5 * (len(mu) * math.log(2 * math.pi) + variance.log().sum())
+        return h @ self.c.double() + gain + constant, means, variance
+
+    def log_partition(self) -> Tensor:
+        """log Z, nats, (), summing over the states of the hidden side; ValueError above 20 units."""
+        return torch.logsumexp(self.mixture()[0], 0)
