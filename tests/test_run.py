@@ -263,6 +263,7 @@ def test_config_errors_need_no_heavy_import():
         "import sys, run\n"
         "assert run.main(['sed=1', 'experiment=ddpm_cifr']) == 2\n"
         "assert run.main(['trainer.max_step=3', 'module.optimizer.lr=abc']) == 2\n"
+        "assert run.main(['stage=evaluate', 'samples=/nowhere']) == 2\n"
         "heavy = {'torch', 'pytorch_lightning', 'torchmetrics', 'wandb', 'matplotlib', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
