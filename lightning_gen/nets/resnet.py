@@ -11,7 +11,8 @@ class ResNetEnergy(nn.Module):
     """3x3 convolutions in residual blocks, halved in size between levels, summed over pixels -> (B,).
 
     No normalisation layer and swish throughout: energies are differentiated twice, and f grows at most linearly in
-    |x|. With `spectral` every weight is divided by its largest singular value. Time and label are not used.
+    |x|. With `spectral` every weight is divided by its largest singular value; the first convolution goes in steps of
+    `stride` pixels and is 2 stride + 1 wide. Time and label are not used.
     Implicit generation and modeling with EBMs (Du & Mordatch, 2019), https://arxiv.org/abs/1903.08689, appendix A.9;
     swish for its leaky ReLU as in Nijkamp et al. (2020), whose kinks would leave score matching without a trace.
     """
@@ -25,18 +26,19 @@ class ResNetEnergy(nn.Module):
         multipliers: Sequence[int] = (1, 2, 2),
         blocks: int = 2,
         spectral: bool = False,
+        stride: int = 1,
     ) -> None:
         super().__init__()
-        if len(shape) != 3 or channels < 1 or blocks < 1 or not multipliers or min(multipliers) < 1:
+        if len(shape) != 3 or not multipliers or min(channels, blocks, stride, *multipliers) < 1:
             raise ValueError(
-                f"ResNetEnergy needs shape (C, H, W), channels, blocks and multipliers >= 1; "
-                f"got {tuple(shape)}, {channels}, {blocks}, {tuple(multipliers)}"
+                f"ResNetEnergy needs shape (C, H, W), channels, blocks, stride and multipliers >= 1; "
+                f"got {tuple(shape)}, {channels}, {blocks}, {stride}, {tuple(multipliers)}"
             )
-        least = 2 ** (len(multipliers) - 1)
-        if shape[1] < least or shape[2] < least:
+        least = stride * 2 ** (len(multipliers) - 1)
+        if min(shape[1:]) < least:
             raise ValueError(
-                f"net.multipliers has {len(multipliers)} levels, more than {shape[1]}x{shape[2]} can be halved to: "
-                "give fewer"
+                f"net.multipliers has {len(multipliers)} levels at stride {stride}, more than {shape[1]}x{shape[2]} can "
+                "be halved to: give fewer"
             )
 
         def norm(layer: nn.Module) -> nn.Module:
@@ -45,7 +47,7 @@ class ResNetEnergy(nn.Module):
 
         widths = [channels * m for m in multipliers]
         self.classes = None
-        self.first = norm(nn.Conv2d(shape[0], widths[0], 3, padding=1))
+        self.first = norm(nn.Conv2d(shape[0], widths[0], 2 * stride + 1, stride, padding=stride))
         self.levels = nn.ModuleList()
         before = widths[0]
         for width in widths:

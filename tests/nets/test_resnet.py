@@ -52,14 +52,17 @@ def test_in_two_dimensions_the_confined_density_has_an_integral_and_the_bare_one
     assert mass[None, 40.0] > mass[None, 20.0] + 1
 
 
-def test_the_energy_is_the_residual_network_that_is_written_down():
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_energy_is_the_residual_network_that_is_written_down(stride):
     """One level, one block, by hand: h = conv(x), h + conv(silu(conv(silu(h)))), silu, sum over pixels, a number."""
     torch.manual_seed(0)
-    net, x = ResNetEnergy((2, 4, 4), 3, (1,), 1).double(), points(4, 2, 4, 4)
+    net, x = ResNetEnergy((2, 5, 6), 3, (1,), 1, stride=stride).double(), points(4, 2, 5, 6)
     (one, two, skip), silu = net.levels[0][0], torch.nn.functional.silu
     assert isinstance(skip, torch.nn.Identity)
     conv = lambda h, layer: torch.nn.functional.conv2d(h, layer.weight, layer.bias, padding=1)  # noqa: E731
-    h = conv(x, net.first)
+    assert net.first.weight.shape == (3, 2, 2 * stride + 1, 2 * stride + 1)
+    padded = torch.nn.functional.pad(x, [stride] * 4)  # a strided convolution is every stride-th place of the whole one
+    h = torch.nn.functional.conv2d(padded, net.first.weight, net.first.bias)[:, :, ::stride, ::stride]
     h = h + conv(silu(conv(silu(h), one)), two)
     goal = silu(h).sum((2, 3)) @ net.last.weight[0] + net.last.bias
     torch.testing.assert_close(net(x), goal)
@@ -101,7 +104,9 @@ def test_spectral_norm_bounds_every_layer():
         ({"shape": (2,)}, "needs shape"),
         ({"channels": 0}, "needs shape"),
         ({"multipliers": ()}, "needs shape"),
+        ({"stride": 0}, "needs shape"),
         ({"multipliers": (1, 2, 2, 2, 2)}, "more than 8x8 can be halved to: give fewer"),
+        ({"multipliers": (1, 2, 2), "stride": 4}, "more than 8x8 can be halved to: give fewer"),
     ],
 )
 def test_what_cannot_be_is_refused(wrong, sentence):
