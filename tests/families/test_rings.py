@@ -8,10 +8,13 @@ import run as entry
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "bound"), [("sm_rings", 0.02), ("ssm_rings", 0.02), ("dsm_rings", 0.02)])
-def test_the_learned_field_is_the_true_one_to_two_percent(name, bound, tmp_path):
-    """E||s - s*||^2 / E||s*||^2 on the noised test split; four standard errors are within the bound's room."""
+@pytest.mark.parametrize(
+    ("name", "bound"),
+    [("sm_rings", 0.02), ("ssm_rings", 0.02), ("dsm_rings", 0.02), ("ebm_rings", 0.03), ("nce_rings", 0.1)],
+)
+def test_the_learned_field_is_the_true_one_to_some_percent(name, bound, tmp_path):
+    """E||s - s*||^2 / E||s*||^2, and four standard errors, on the test split, noised as the model's data are."""
     words = ["logger=none", "callbacks.pictures=null", f"run={tmp_path / 'r'}"]
     assert entry.main([f"experiment={name}", *words]) == 0
     error = json.loads((tmp_path / "r" / "metrics.json").read_text())["score/relative_error/ema"]
-    assert error["value"] < bound and error["error"] < 0.002
+    assert error["value"] + 4 * error["error"] < bound
