@@ -70,7 +70,7 @@ def divergence(rounds: int, calls: int) -> None:
     model, generator = RBM((VISIBLE,), HIDDEN), torch.Generator().manual_seed(0)
     v = (torch.rand(BATCH, VISIBLE) < 0.2).float()
     h, W = torch.rand(BATCH, HIDDEN), model.W.detach()
-    loss, optimizer = ContrastiveDivergence(Gibbs(1)), torch.optim.SGD(model.parameters(), lr=0.01, fused=True)
+    loss, optimizer = ContrastiveDivergence(Gibbs(1)), torch.optim.SGD(model.parameters(), lr=0.01)
 
     def step() -> None:
         optimizer.zero_grad()
