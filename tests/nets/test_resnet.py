@@ -69,6 +69,19 @@ def test_the_energy_is_the_residual_network_that_is_written_down(stride):
     assert not any(layer.bias.any() for layer in (net.first, one, two, net.last))
 
 
+def test_between_levels_four_pixels_become_their_mean():
+    """By the net of the lower level alone, whose first convolution passes on what it is given."""
+    torch.manual_seed(0)
+    net, x = ResNetEnergy((1, 6, 6), 3, (1, 1), 1).double(), points(4, 1, 6, 6)
+    (one, two, _), silu = net.levels[0][0], torch.nn.functional.silu
+    h = net.first(x)
+    h = h + two(silu(one(silu(h))))
+    lower = ResNetEnergy((3, 3, 3), 3, (1,), 1).double()
+    lower.levels, lower.last, lower.first = net.levels[1:], net.last, torch.nn.Identity()
+    means = h.view(4, 3, 3, 2, 3, 2).mean((3, 5))
+    torch.testing.assert_close(net(x), lower(means))
+
+
 def test_a_unets_output_is_bounded_and_an_mlps_is_not_known_to_be():
     net = UNet((1, 4, 4), 8, (1, 2), 1, (2,), 0.0, 4).double().eval()
     for parameter in net.parameters():
