@@ -37,8 +37,8 @@ class ResNetEnergy(nn.Module):
         least = stride * 2 ** (len(multipliers) - 1)
         if min(shape[1:]) < least:
             raise ValueError(
-                f"net.multipliers has {len(multipliers)} levels at stride {stride}, more than {shape[1]}x{shape[2]} can "
-                "be halved to: give fewer"
+                f"net.multipliers has {len(multipliers)} levels at stride {stride}, "
+                f"more than {shape[1]}x{shape[2]} can be halved to: give fewer"
             )
 
         def norm(layer: nn.Module) -> nn.Module:
