@@ -11,7 +11,7 @@ from lightning_gen.metrics.extrapolation import frechet_infinity
 from lightning_gen.metrics.frechet import frechet_of_features
 from lightning_gen.metrics.inception_score import inception_score
 from lightning_gen.metrics.kernel import kernel_distance, kernel_distance_all
-from lightning_gen.metrics.manifold import GROUPS, manifold
+from lightning_gen.metrics.manifold import HALVES, manifold
 from lightning_gen.metrics.memorisation import memorised
 from lightning_gen.metrics.reference import Reference
 from lightning_gen.randomness import generator
@@ -137,7 +137,7 @@ class Numbers:
         choice = torch.randperm(len(real.features), generator=self.draw("manifold"))[:m]
         k, k_density = self.options.neighbours, self.options.density_neighbours
         found = manifold(features[:m], real.features[choice].to(features.device), k, k_density)
-        shown = {"images_each": m, "error_by": f"jackknife, {GROUPS} groups"}
+        shown = {"images_each": m, "error_by": f"jackknife, {HALVES} halves"}
         biases = {
             "precision": ("upwards at small n", k),
             "recall": ("upwards at small n", k),

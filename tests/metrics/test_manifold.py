@@ -89,8 +89,8 @@ def test_errors_are_the_spread_over_fresh_samples(scale, offset):
     claimed = np.array([f.errors for f in found])
     spread = np.array([f[:4] for f in found]).std(0, ddof=1)
     ratios = (claimed**2).mean(0) ** 0.5 / spread
-    # a jackknife of what counts empty neighbourhoods errs on the large side, recall's most
-    assert ((ratios > 0.8) & (ratios < 2.2)).all(), ratios
+    # a half covers less, and less surely, than twice as many samples: coverage errs on the large side
+    assert ((ratios > 0.8) & (ratios < (1.3, 1.3, 1.3, 2.2))).all(), ratios
 
 
 def test_nearest_is_nearest():
