@@ -5,6 +5,8 @@ from typing import Any
 import torch
 
 from lightning_gen.families.base import GenerativeModule
+from lightning_gen.losses import ContrastiveDivergence
+from lightning_gen.result import Diverged
 
 
 class Chains(GenerativeModule):
@@ -27,6 +29,29 @@ class Chains(GenerativeModule):
             self.begin(data)
             if self.ema is not None:
                 self.ema.load_state_dict(self.model.state_dict())
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """One step; every log_every_n_steps a look at how far the chains have been."""
+        super().optimizer_step(*args, **kwargs)
+        step = self.trainer.global_step + 1  # Lightning counts this step after the hook
+        if step % self.trainer.log_every_n_steps == 0 and isinstance(self.loss, ContrastiveDivergence):
+            self.stop_flown(step)
+
+    def stop_flown(self, step: int) -> None:
+        """Raise Diverged on all ranks where a chain of any has been beyond the loss's limit since the last call."""
+        far, limit = self.loss.farthest, self.loss.limit
+        self.loss.forget()
+        if far is None or limit is None:
+            return
+        ranks = self.trainer.strategy.all_gather(far.float()).reshape(-1).tolist()
+        if max(ranks) > limit:
+            where, every = ranks.index(max(ranks)), self.trainer.log_every_n_steps
+            raise Diverged(
+                f"a chain of rank {where} was {max(ranks):.3g} nats a dimension from the data's mean energy, above the "
+                f"limit of {limit:g}, at one of the optimizer steps {step - every + 1} to {step}: no sample of the "
+                "model lies there; take a smaller step_size for the chains or a lower module.optimizer.lr, or raise "
+                "the loss's limit"
+            )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Every rank's chains, (ranks, n, ...)."""

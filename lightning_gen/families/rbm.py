@@ -44,6 +44,7 @@ class RBM(Machine):
         centred: bool = False,
         shift: float = 0.01,
         weight_decay: float = 0.0,
+        limit: float | None = 1000.0,
         visible_bias: Literal["data", "zero"] = "data",
         std: float = 0.01,
         **options: Any,
@@ -51,7 +52,7 @@ class RBM(Machine):
         if visible_bias not in ("data", "zero"):
             raise ValueError(f"module.visible_bias is {visible_bias}: choose data or zero")
         model = models.RBM(shape, hidden, std, centred, shift)
-        loss = ContrastiveDivergence(Gibbs(k), start, chains, restart, weight_decay=weight_decay)
+        loss = ContrastiveDivergence(Gibbs(k), start, chains, restart, weight_decay=weight_decay, limit=limit)
         super().__init__(model=model, loss=loss, optimizer=optimizer, shape=shape, **options)
         self.visible_bias = visible_bias
 
@@ -92,6 +93,7 @@ class GaussianBernoulliRBM(Machine):
         chains: int | None = None,
         restart: float = 0.0,
         weight_decay: float = 0.0,
+        limit: float | None = 1000.0,
         variance: float = 1.0,
         learn_variance: bool = True,
         std: float = 0.01,
@@ -100,7 +102,7 @@ class GaussianBernoulliRBM(Machine):
         model = models.GaussianBernoulliRBM(shape, hidden, std, variance, learn_variance)
         sampler = Gibbs(k) if chain is None else chain
         sampler.check(model)
-        loss = ContrastiveDivergence(sampler, start, chains, restart, weight_decay=weight_decay)
+        loss = ContrastiveDivergence(sampler, start, chains, restart, weight_decay=weight_decay, limit=limit)
         super().__init__(model=model, loss=loss, optimizer=optimizer, shape=shape, **options)
 
     @torch.no_grad()

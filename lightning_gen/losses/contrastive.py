@@ -35,6 +35,8 @@ class ContrastiveDivergence(nn.Module):
     The gradient of machines with hidden units is closed form, plus `weight_decay` W; an energy network's runs through
     its energies, plus `l2` (E(x)^2 + E(x_k)^2). `jitter` is the deviation of Gaussian noise added to the data, whose
     density is then learned with it. Out of training no chain that is kept moves.
+    `farthest` is the largest |E(x_k) - mean E(x)| of the training batches since `forget`, nats a dimension: above
+    `limit` the module stops the run (null: never), for no sample of the model lies there, however finite it is.
     https://doi.org/10.1162/089976602760128018, https://doi.org/10.1145/1390156.1390290, https://arxiv.org/abs/1903.08689
     """
 
@@ -47,6 +49,7 @@ class ContrastiveDivergence(nn.Module):
         l2: float = 0.0,
         weight_decay: float = 0.0,
         jitter: float = 0.0,
+        limit: float | None = 1000.0,
     ) -> None:
         super().__init__()
         if start not in ("data", "noise", "persistent"):
@@ -58,10 +61,13 @@ class ContrastiveDivergence(nn.Module):
                 f"contrastive divergence needs chains >= 1 or null, restart in [0, 1], and l2, weight_decay, "
                 f"jitter >= 0; got {chains}, {restart}, {l2}, {weight_decay}, {jitter}"
             )
+        if limit is not None and not limit > 0:
+            raise ValueError(f"contrastive divergence needs a limit above 0 nats a dimension, or null, got {limit}")
         self.sampler, self.begin, self.count, self.restart = sampler, start, chains, restart
-        self.l2, self.weight_decay, self.jitter = l2, weight_decay, jitter
+        self.l2, self.weight_decay, self.jitter, self.limit = l2, weight_decay, jitter, limit
         self.chains: Tensor | None = None  # of this rank, (n, ...): no buffer, or DDP would make all ranks' one
         self.seen: dict[str, Tensor] = {}  # of the last training batch, for who watches: energies and chains
+        self.farthest: Tensor | None = None  # (), on the device
 
     def forward(self, model: EnergyModel, x: Tensor, generator: torch.Generator) -> Tensor:
         """E(x_i) - mean E(x_k), and what `l2` adds, nats, (B,); in training its gradient is the update."""
@@ -149,9 +155,15 @@ class ContrastiveDivergence(nn.Module):
             self.chains[self.chosen] = x
         return x, carry
 
+    def forget(self) -> None:
+        """Begin `farthest` anew."""
+        self.farthest = None
+
     def watch(self, up: Tensor, down: Tensor, reached: Tensor, carry: Any) -> None:
-        """Keep what the last training batch showed, on the device."""
+        """Keep what the last training batch showed, and how far chains have been, on the device."""
         if self.training:
+            far = (down.detach() - up.detach().mean()).abs().amax() / reached[0].numel()
+            self.farthest = far if self.farthest is None else torch.maximum(self.farthest, far)
             self.seen = {"data": up.detach(), "chains": down.detach(), "reached": reached}
             if isinstance(carry, tuple):
                 self.seen["acceptance"] = carry[2]

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import run as entry
+from lightning_gen.families import RBM
+from lightning_gen.result import Diverged
 from tests.processes import ROOT, torchrun
 
 WORDS = ["experiment=rbm_digits", "module.hidden=16", "quality=none", "logger=none", "callbacks.pictures=null"]
@@ -77,3 +80,38 @@ def test_two_ranks_record_their_chains_health_once(ranks):
 def test_another_number_of_ranks_is_refused(ranks, capsys):
     assert entry.main([*WORDS, f"run={ranks / 'whole'}", "trainer.max_steps=20"]) == 2
     assert "holds the persistent chains of 2 ranks, and this run has 1" in capsys.readouterr().err
+
+
+RINGS = ["experiment=ebm_rings", "quality=none", "logger=none", "callbacks=default", "callbacks.pictures=null"]
+RINGS += ["net.width=16", "net.depth=1", "data.batch_size=64", "module.loss.sampler.steps=5", "module.loss.chains=64"]
+RINGS += ["trainer.log_every_n_steps=2", "trainer.max_steps=8", "callbacks.curves=null", "callbacks.likelihood=null"]
+FLYING = ["module.loss.sampler._target_=lightning_gen.samplers.Langevin", "module.loss.sampler.step_size=8.0"]
+
+
+def test_chains_that_fly_off_while_finite_stop_the_run(tmp_path, capsys):
+    """Unadjusted steps of eta = 8 in a bowl of curvature 1 grow sevenfold each, far below what float32 holds."""
+    assert entry.main([*RINGS, *FLYING, f"run={tmp_path / 'flown'}"]) == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("error: a chain of rank 0 was ") and "at one of the optimizer steps 1 to 2: " in said
+    assert "above the limit of 1000" in said
+    assert entry.main([*RINGS, f"run={tmp_path / 'sound'}"]) == 0
+
+
+def test_null_is_no_limit(tmp_path):
+    assert entry.main([*RINGS, *FLYING, "module.loss.limit=null", f"run={tmp_path}", "trainer.max_steps=2"]) == 0
+
+
+def test_a_chain_of_one_rank_stops_all():
+    module = RBM(lambda parameters: torch.optim.SGD(parameters, lr=0.1), (1, 2, 2), 3, limit=5.0)
+    gathered = SimpleNamespace(all_gather=lambda far: torch.stack([far, torch.tensor(7.0)]))
+    module._trainer = SimpleNamespace(strategy=gathered, log_every_n_steps=10)
+    module.loss.farthest = torch.tensor(1.0)
+    with pytest.raises(Diverged, match="a chain of rank 1 was 7 nats .* limit of 5, .* optimizer steps 21 to 30"):
+        module.stop_flown(30)
+    module.stop_flown(40)
+
+
+def test_two_ranks_stop_together(tmp_path):
+    words = [*WORDS, "trainer=ddp_cpu", f"run={tmp_path}", "trainer.max_steps=12", "module.limit=1.0e-6"]
+    done = torchrun(str(ROOT / "run.py"), *words, "trainer.log_every_n_steps=2")
+    assert done.returncode == 1 and done.stderr.count("error: a chain of rank") == 2, done.stdout + done.stderr

@@ -210,6 +210,27 @@ def test_kept_chains_move_in_training_alone():
     assert torch.equal(loss.chains, before) and loss.seen["reached"] is seen["reached"]
 
 
+def test_the_farthest_chain_of_all_batches_is_known():
+    model, v = binary(5, 3), coins(2, 5)
+    loss, seen = ContrastiveDivergence(Gibbs(1), "noise"), []
+    for seed in range(4):
+        loss(model, v, generator(seed))
+        seen.append(float((loss.seen["chains"] - loss.seen["data"].mean()).abs().max() / 5))
+    assert float(loss.farthest) == pytest.approx(max(seen)) and max(seen) > min(seen) > 0
+    loss.eval()
+    loss(model, 100 * v, generator(4))
+    assert float(loss.farthest) == pytest.approx(max(seen))
+    loss.train().forget()
+    loss(model, v, generator(seen.index(min(seen))))
+    assert float(loss.farthest) == pytest.approx(min(seen))
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, math.nan])
+def test_a_limit_is_a_positive_number(limit):
+    with pytest.raises(ValueError, match="needs a limit above 0 nats a dimension, or null, got"):
+        ContrastiveDivergence(Gibbs(1), limit=limit)
+
+
 def test_chains_that_are_all_sent_back_begin_anew():
     model, v = binary(5, 3), coins(8, 5)
     loss = ContrastiveDivergence(Gibbs(1), "persistent", restart=1.0)
