@@ -12,6 +12,7 @@ from callbacks.progress import bar
 from callbacks.record import publish
 from lightning_gen.families.rbm import means
 from lightning_gen.likelihood import (
+    SETTLE,
     EnergyPath,
     GaussianPath,
     Partition,
@@ -22,6 +23,7 @@ from lightning_gen.likelihood import (
     log_weights,
     partition,
     temperatures,
+    tuned_steps,
 )
 from lightning_gen.models import RBM, EnergyModel, GaussianBernoulliRBM, HiddenUnits
 from lightning_gen.randomness import generator
@@ -39,7 +41,7 @@ class AnnealedImportance(AtEpochs):
     log-likelihood from above. reverse starts at exact samples where one side has at most 20 units, and then bounds from
     the other side; else at the ends of `burn` transitions from training data: an estimate, no bound. There, log Z is
     also listed exactly: exact/log_likelihood. schedule: `salakhutdinov`, or a number of equal steps. transition: of an
-    energy without hidden units, MALA or HMC with a step size that it accepts: see the protocol's acceptance.
+    energy without hidden units, MALA or HMC; with `tune` a pilot run finds its step size for each temperature.
     8-bit images that are not binarised are dequantised, and ais/bits_per_dim stands beside the nats of model space.
     The error has both parts: the weights' and the standard error over samples.
     Salakhutdinov & Murray (2008), https://doi.org/10.1145/1390156.1390266
@@ -55,6 +57,7 @@ class AnnealedImportance(AtEpochs):
         split: Literal["train", "val", "test"] = "test",
         weights: Literal["ema", "raw"] = "ema",
         transition: MALA | HMC | None = None,
+        tune: bool = True,
         seed: int = 0,
         every_n_epochs: int = 0,
     ) -> None:
@@ -71,7 +74,7 @@ class AnnealedImportance(AtEpochs):
         self.betas, self.schedule = temperatures(schedule), schedule
         self.chains, self.reverse, self.burn, self.n, self.split = chains, reverse, burn, n, split
         self.weights, self.seed, self.every_n_epochs = weights, seed, every_n_epochs
-        self.transition = MALA(1, 1e-2) if transition is None else transition
+        self.transition, self.tune = MALA(1, 1e-2) if transition is None else transition, tune
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what has no likelihood, before any work."""
@@ -119,6 +122,8 @@ class AnnealedImportance(AtEpochs):
             exact = Partition(float(model.log_partition()), 0.0, math.inf)
             found["exact"] = exact, "exact", {}
         path = self.path(model, data, module)
+        if self.tune and isinstance(path, EnergyPath) and len(self.betas) > 2:
+            path.sizes = self.tuned(trainer, path)
         sides = ("forward", "reverse") if self.reverse else ("forward",)
         for side in sides:
             weights, how = self.side(trainer, model, data, path, side == "reverse")
@@ -166,12 +171,23 @@ class AnnealedImportance(AtEpochs):
         shape = module.shape
         return EnergyPath(model, mean.float().view(shape), variance.float().view(shape), self.transition)
 
+    def tuned(self, trainer: Trainer, path: EnergyPath) -> dict[float, float]:
+        """Step sizes by a pilot run of one block of chains, rank 0's on every rank."""
+        place = generator(self.seed, "ais", "pilot", device=trainer.lightning_module.device)
+        with bar("AIS step sizes", len(self.betas) - 2 + SETTLE, "move", 0, trainer.is_global_zero, False) as shown:
+            found = tuned_steps(path, self.betas, BLOCK, place, shown.update)
+        return trainer.strategy.broadcast(found)
+
     def side(self, trainer: Trainer, model: EnergyModel, data: Any, path: Any, reverse: bool) -> tuple[Tensor, dict]:
         """log w of all chains, and how they were made."""
         device, side = trainer.lightning_module.device, "reverse" if reverse else "forward"
         weights = torch.zeros(self.chains, dtype=torch.float64, device=device)
         blocks = range(trainer.global_rank, -(-self.chains // BLOCK), trainer.world_size)
         how = {"transition": "Gibbs" if isinstance(model, HiddenUnits) else self.transition.describe()}
+        if isinstance(path, EnergyPath):
+            path.forget()
+            if path.sizes:
+                how["step_sizes"] = [size for _, size in sorted(path.sizes.items())][:: len(path.sizes) - 1 or 1]
         exact = model.enumerable
         if reverse:
             how["started"] = "exact samples" if exact else f"after {self.burn} steps from training data"
@@ -185,20 +201,22 @@ class AnnealedImportance(AtEpochs):
                 elif exact:
                     v = exact_samples(model, n, place)
                 else:
-                    v = self.burned(model, data, block * BLOCK, n, place)
+                    v = self.burned(model, path, data, block * BLOCK, n, place)
                 log_w = log_weights(path, self.betas, v, place, reverse, shown.update)
                 weights[block * BLOCK : block * BLOCK + n] = log_w
         if path.acceptance() is not None:
             how["acceptance"] = path.acceptance()
         return trainer.strategy.reduce(weights, reduce_op="sum").cpu(), how
 
-    def burned(self, model: EnergyModel, data: Any, first: int, n: int, place: torch.Generator) -> Tensor:
-        """Ends of `burn` transitions from training data, (n, ...)."""
+    def burned(self, model: EnergyModel, path: Any, data: Any, first: int, n: int, place: torch.Generator) -> Tensor:
+        """Ends of `burn` transitions from training data, (n, ...); where sizes were found, of the last one."""
         split = data.split("train")
         rows = torch.arange(first, first + n) % len(split)
         v = data.encode(split.take(rows)).to(place.device)
-        sampler = Gibbs(1) if isinstance(model, HiddenUnits) else self.transition
-        transition, carry = sampler.plan(model.process)[-1], None
+        sampler, carry = Gibbs(1) if isinstance(model, HiddenUnits) else self.transition, None
+        transition = sampler.plan(model.process)[-1]
+        if isinstance(path, EnergyPath):
+            transition = sampler.proposal(path.sizes.get(self.betas[-2], sampler.step_size))
         for _ in range(self.burn):
             v, carry = sampler.step(model, v, transition, carry, place)
         return v

@@ -15,8 +15,10 @@ from lightning_gen.likelihood.dequantise import bits_per_dim, dequantised
 from lightning_gen.likelihood.flow import Flow
 from lightning_gen.likelihood.importance import Bounds, bounds
 from lightning_gen.likelihood.kde import Density, kernel_density
+from lightning_gen.likelihood.tuning import SETTLE, tuned_steps
 
 __all__ = [
+    "SETTLE",
     "Bounds",
     "Density",
     "EnergyPath",
@@ -32,5 +34,6 @@ __all__ = [
     "log_weights",
     "partition",
     "temperatures",
+    "tuned_steps",
     "variational_bound",
 ]

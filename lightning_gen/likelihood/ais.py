@@ -54,8 +54,8 @@ class Path(ABC):
         """E_beta(v), nats, (n,)."""
 
     @abstractmethod
-    def move(self, v: Tensor, seen: Any, beta: float, generator: torch.Generator) -> Tensor:
-        """v' ~ T_beta(v), which is reversible with respect to p_beta, (n, ...)."""
+    def move(self, v: Tensor, seen: Any, beta: float, generator: torch.Generator) -> tuple[Tensor, Any]:
+        """v' ~ T_beta(v), which is reversible with respect to p_beta, (n, ...), and `look` at it."""
 
     def acceptance(self) -> float | None:
         """The share of proposals taken so far, where there are proposals."""
@@ -84,11 +84,14 @@ class RBMPath(Path):
         field, base, bias = seen
         return -(1 - beta) * base - beta * bias - F.softplus(beta * field).sum(1)
 
-    def move(self, v: Tensor, seen: tuple[Tensor, ...], beta: float, generator: torch.Generator) -> Tensor:
+    def move(
+        self, v: Tensor, seen: tuple[Tensor, ...], beta: float, generator: torch.Generator
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         h = bernoulli((beta * seen[0]).sigmoid(), generator)
         biases = (1 - beta) * self.base + beta * self.model.b
         mean = torch.addmm(biases, h, self.model.W.T, alpha=beta).sigmoid()
-        return bernoulli(mean, generator).view_as(v)
+        v = bernoulli(mean, generator).view_as(v)
+        return v, self.look(v)
 
 
 class GaussianPath(Path):
@@ -119,17 +122,20 @@ class GaussianPath(Path):
         field, base, target = seen
         return (1 - beta) * base + beta * target - F.softplus(beta * field).sum(1)
 
-    def move(self, v: Tensor, seen: tuple[Tensor, ...], beta: float, generator: torch.Generator) -> Tensor:
+    def move(
+        self, v: Tensor, seen: tuple[Tensor, ...], beta: float, generator: torch.Generator
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         model = self.model
         h = bernoulli((beta * seen[0]).sigmoid(), generator)
         old, new = (1 - beta) / self.variance, beta / model.variance
         mean = (old * self.mean + new * torch.addmm(model.mu, h, model.W.T)) / (old + new)
         z = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-        return (mean + z / (old + new).sqrt()).view_as(v)
+        v = (mean + z / (old + new).sqrt()).view_as(v)
+        return v, self.look(v)
 
 
 class Tempered(EnergyModel):
-    """E_beta(x) = (1 - beta)/2 ||(x - mean)/s||^2 + beta E(x)."""
+    """E_beta(x) = (1 - beta)/2 ||(x - mean)/s||^2 + beta E(x); `seen` has both parts of where it was last looked at."""
 
     def __init__(self, model: EnergyModel, mean: Tensor, variance: Tensor) -> None:
         super().__init__(Clean())
@@ -138,16 +144,38 @@ class Tempered(EnergyModel):
     def energy(self, x: Tensor) -> Tensor:
         """E_beta(x), nats, (B,)."""
         base = 0.5 * ((x - self.mean).square() / self.variance).flatten(1).sum(1)
-        return (1 - self.beta) * base + self.beta * self.model.energy(x)
+        return self.mixed(base, self.model.energy(x))
+
+    def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """E_beta(x), nats, (B,), and its score, (B, ...), by one evaluation of E."""
+        self.seen = self.look(x)
+        return self.mixed(self.seen[0], self.seen[2]), self.mixed(self.seen[1], self.seen[3])
+
+    def look(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Energy and score of the base, and of the model."""
+        away = x - self.mean
+        base = 0.5 * (away.square() / self.variance).flatten(1).sum(1)
+        return base, -away / self.variance, *self.model.energy_and_score(x)
+
+    def mixed(self, base: Tensor, model: Tensor) -> Tensor:
+        """What they are at beta."""
+        return (1 - self.beta) * base + self.beta * model
 
 
 class EnergyPath(Path):
-    """From N(mean, variance), of the data's shape, to any energy, by one MALA or HMC proposal a temperature."""
+    """From N(mean, variance), of the data's shape, to any energy, by one MALA or HMC proposal a temperature.
+
+    `sizes` holds a step size for inverse temperatures; where it has none, the sampler's own is taken.
+    """
 
     def __init__(self, model: EnergyModel, mean: Tensor, variance: Tensor, sampler: MALA | HMC) -> None:
         self.tempered = Tempered(model, mean, variance)
-        self.sampler, self.transition = sampler, sampler.plan(model.process)[-1]
+        self.sampler, self.sizes = sampler, dict[float, float]()
         self.log_z0 = float(0.5 * (mean.numel() * math.log(2 * math.pi) + variance.double().log().sum()))
+        self.forget()
+
+    def forget(self) -> None:
+        """Count accepted proposals anew."""
         self.taken, self.proposed = 0.0, 0
 
     def start(self, n: int, generator: torch.Generator) -> Tensor:
@@ -156,20 +184,30 @@ class EnergyPath(Path):
         return mean + variance.sqrt() * z
 
     def look(self, v: Tensor) -> tuple[Tensor, ...]:
-        tempered = self.tempered
-        base = 0.5 * ((v - tempered.mean).square() / tempered.variance).flatten(1).sum(1)
-        return base, -(v - tempered.mean) / tempered.variance, *tempered.model.energy_and_score(v)
+        return self.tempered.look(v)
 
     def energy(self, v: Tensor, seen: tuple[Tensor, ...], beta: float) -> Tensor:
         return (1 - beta) * seen[0] + beta * seen[2]
 
-    def move(self, v: Tensor, seen: tuple[Tensor, ...], beta: float, generator: torch.Generator) -> Tensor:
-        self.tempered.beta = beta
-        score = (1 - beta) * seen[1] + beta * seen[3]
-        carry = (self.energy(v, seen, beta), score, torch.zeros(len(v), device=v.device), 0)
-        v, carry = self.sampler.step(self.tempered, v, self.transition, carry, generator)
-        self.taken, self.proposed = self.taken + carry[2].mean(), self.proposed + 1
-        return v
+    def move(
+        self, v: Tensor, seen: tuple[Tensor, ...], beta: float, generator: torch.Generator
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        v, seen, taken = self.propose(v, seen, beta, self.sizes.get(beta, self.sampler.step_size), generator)
+        self.taken, self.proposed = self.taken + taken.mean(), self.proposed + 1
+        return v, seen
+
+    def propose(
+        self, v: Tensor, seen: tuple[Tensor, ...], beta: float, size: float, generator: torch.Generator
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
+        """v' by one proposal of this step size, `look` at it, and 1 for each proposal that was taken, (n,)."""
+        tempered, energy, score = self.tempered, self.energy(v, seen, beta), (1 - beta) * seen[1] + beta * seen[3]
+        tempered.beta = beta
+        carry = (energy, score, torch.zeros(len(v), device=v.device), 0)
+        v, carry = self.sampler.step(tempered, v, self.sampler.proposal(size), carry, generator)
+        taken = carry[2]  # by each chain's one proposal, at which the energy was looked at last
+        wide = [taken.bool().reshape(-1, *[1] * (old.ndim - 1)) for old in seen]
+        seen = tuple(torch.where(*parts) for parts in zip(wide, tempered.seen, seen, strict=True))
+        return v, seen, taken
 
     def acceptance(self) -> float | None:
         return float(self.taken) / self.proposed if self.proposed else None
@@ -189,11 +227,10 @@ def log_weights(
     log Z is about log_z0 + log mean w forward, and log_z0 - log mean w in reverse. `progress` is called K times.
     """
     order = betas[::-1] if reverse else betas
-    total, seen = torch.zeros(len(v), dtype=torch.float64, device=v.device), None
+    total, seen = torch.zeros(len(v), dtype=torch.float64, device=v.device), path.look(v)
     for k, (old, new) in enumerate(zip(order, order[1:], strict=False)):
         if k:
-            v = path.move(v, seen, old, generator)
-        seen = path.look(v)
+            v, seen = path.move(v, seen, old, generator)
         total += (path.energy(v, seen, old) - path.energy(v, seen, new)).double()
         if progress is not None:
             progress()

@@ -18,6 +18,7 @@ class HMC(MarkovChain):
     """
 
     model_type = EnergyModel
+    best = 0.651  # share of proposals to accept, in many dimensions: Beskos et al. (2013)
 
     def __init__(
         self,
@@ -37,8 +38,13 @@ class HMC(MarkovChain):
 
     def plan(self, process: Process) -> list[Transition]:
         """The step and the temperature; the first proposal also looks at where it stands."""
-        row = (self.step_size, self.temperature)
-        return [Transition(0.0, 0.0, row, self.leapfrogs + (i == 0)) for i in range(self.steps)]
+        first, move = (self.proposal(self.step_size, self.leapfrogs + more) for more in (1, 0))
+        return [first] + [move] * (self.steps - 1)
+
+    def proposal(self, step_size: float, evaluations: int | None = None) -> Transition:
+        """`leapfrogs` steps of this size."""
+        count = self.leapfrogs if evaluations is None else evaluations
+        return Transition(0.0, 0.0, (step_size, self.temperature), count)
 
     def step(
         self, model: EnergyModel, x: Tensor, transition: Transition, carry: tuple, generator: torch.Generator | None

@@ -148,6 +148,7 @@ class MALA(MarkovChain):
     """
 
     model_type = EnergyModel
+    best = 0.574  # share of proposals to accept, in many dimensions: Roberts & Rosenthal (1998)
 
     def __init__(
         self,
@@ -166,8 +167,12 @@ class MALA(MarkovChain):
 
     def plan(self, process: Process) -> list[Transition]:
         """eta and sqrt(2 eta T); the first step also looks at where it stands."""
-        row = (self.step_size, math.sqrt(2 * self.step_size * self.temperature))
-        return [Transition(0.0, 0.0, row, 2 if i == 0 else 1) for i in range(self.steps)]
+        first, move = (self.proposal(self.step_size, evaluations) for evaluations in (2, 1))
+        return [first] + [move] * (self.steps - 1)
+
+    def proposal(self, step_size: float, evaluations: int = 1) -> Transition:
+        """One step of this size."""
+        return Transition(0.0, 0.0, (step_size, math.sqrt(2 * step_size * self.temperature)), evaluations)
 
     def step(
         self, model: EnergyModel, x: Tensor, transition: Transition, carry: tuple, generator: torch.Generator | None

@@ -33,6 +33,9 @@ class Alone:
         self.parts.append(values)
         return values
 
+    def broadcast(self, found):
+        return found
+
 
 @pytest.fixture
 def published(monkeypatch):
@@ -122,16 +125,29 @@ def test_a_deep_energy_by_proposals(published):
     data = Rings(n=500, val_size=10, test_size=200)
     data.setup()
     module = EBM(Bowl(), NCE(1.0), SGD, readout="norm", confine=0.7, shape=(2,))
-    measure = AnnealedImportance(chains=100, schedule=200, burn=50, transition=MALA(1, 0.1))
+    measure = AnnealedImportance(chains=100, schedule=200, burn=50, transition=MALA(1, 1e-7))
     measure.setup(Alone(data, module), module, "test")
     measure.on_test_epoch_end(Alone(data, module), module)
     truth = math.log(2 * math.pi * 0.7**2)
     for side in ("forward", "reverse"):
         z = published[f"ais/log_z/{side}/raw"]
         assert abs(z.value - truth) < 4 * z.error + 0.01
-        assert 0.2 < z.protocol["acceptance"] < 1
+        assert abs(z.protocol["acceptance"] - 0.574) < 0.1
+        first, last = z.protocol["step_sizes"]
+        assert first > 0 and 0.3 < last / 0.7**2 < 3  # in units of the variance it moves in
     assert published["ais/log_z/reverse/raw"].kind == "estimate"
     assert "ais/bits_per_dim/forward/raw" not in published
+
+
+def test_an_untuned_transition_keeps_its_step_size(published):
+    data = Rings(n=500, val_size=10, test_size=200)
+    data.setup()
+    module = EBM(Bowl(), NCE(1.0), SGD, readout="norm", confine=0.7, shape=(2,))
+    measure = AnnealedImportance(chains=50, schedule=20, burn=2, transition=MALA(1, 1e-7), tune=False)
+    measure.on_test_epoch_end(Alone(data, module), module)
+    for side in ("forward", "reverse"):
+        assert published[f"ais/log_z/{side}/raw"].protocol["acceptance"] > 0.999
+        assert "step_sizes" not in published[f"ais/log_z/{side}/raw"].protocol
 
 
 def test_two_ranks_draw_the_chains_of_one(binary):

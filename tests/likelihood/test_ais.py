@@ -13,6 +13,7 @@ from lightning_gen.likelihood import (
     log_weights,
     partition,
     temperatures,
+    tuned_steps,
 )
 from lightning_gen.models import RBM, EnergyModel, GaussianBernoulliRBM
 from lightning_gen.models.rbm import states
@@ -125,6 +126,85 @@ class Quadratic(EnergyModel):
 
     def energy(self, x):
         return 0.5 * (self.a * (x - 1).square()).sum(1) + self.offset
+
+
+def narrow(sampler, scale=1.0):
+    """From N(0, 2) to N(1, scale^2 / 16) in eight dimensions, where one step size does not do."""
+    size = torch.full((8,), 2.0, dtype=torch.float64)
+    return EnergyPath(Quadratic([16.0 / scale**2] * 8, 0.0), torch.zeros(8, dtype=torch.float64), size, sampler)
+
+
+def shares(path, betas, n=400):
+    """The share of proposals taken at every temperature."""
+    g, found = generator(7), []
+    v = path.start(n, g)
+    seen = path.look(v)
+    for beta in betas[1:-1]:
+        v, seen, taken = path.propose(v, seen, beta, path.sizes.get(beta, path.sampler.step_size), g)
+        found.append(float(taken.mean()))
+    return torch.tensor(found)
+
+
+@pytest.mark.parametrize("wild", [1e-6, 1e3])
+@pytest.mark.parametrize("make", [lambda size: MALA(1, size), lambda size: HMC(1, size, 5)])
+def test_step_sizes_are_found_at_every_temperature(make, wild):
+    path, betas = narrow(make(wild)), temperatures(400)
+    assert (shares(path, betas) - path.sampler.best).abs().min() > 0.3
+    path.sizes = tuned_steps(path, betas, 50, generator(3))
+    assert list(path.sizes) == betas[1:-1]
+    blocks = shares(path, betas).reshape(-1)[:390].view(39, 10).mean(1)
+    assert (blocks - path.sampler.best).abs().max() < 0.15
+    assert abs(float(blocks.mean()) - path.sampler.best) < 0.03
+
+
+@pytest.mark.parametrize(("sampler", "power"), [(MALA(1, 0.1), 2), (HMC(1, 0.1, 5), 1)])
+def test_step_sizes_grow_with_the_scale_as_the_dynamics_say(sampler, power):
+    """eta of a diffusion has the unit of a square, a leapfrog that of a length."""
+    last = []
+    for scale in (1.0, 0.1):
+        sizes = tuned_steps(narrow(sampler, scale), temperatures(400), 50, generator(3))
+        last.append(sum(math.log(sizes[beta]) for beta in list(sizes)[-40:]) / 40)
+    assert last[0] - last[1] == pytest.approx(power * math.log(10), abs=0.3)
+
+
+def test_tuning_shrinks_the_error_and_keeps_z():
+    betas, truth = temperatures(300), 4 * math.log(2 * math.pi / 16)
+    found = []
+    for tune in (False, True):
+        path = narrow(MALA(1, 1e-3))
+        if tune:
+            path.sizes = tuned_steps(path, betas, 50, generator(3))
+        weights = log_weights(path, betas, path.start(2000, generator(0)), generator(1))
+        z = partition(path, weights)
+        found.append(z)
+        w = (path.log_z0 + weights - truth).exp()
+        assert abs(float((w.mean() - 1) / (w.std() / len(w) ** 0.5))) < 4
+    assert found[1].error < 0.5 * found[0].error and found[1].ess > 2 * found[0].ess
+
+
+def test_a_temperature_costs_one_evaluation():
+    class Counted(Quadratic):
+        calls = 0
+
+        def energy_and_score(self, x):
+            self.calls += 1
+            return super().energy_and_score(x)
+
+    for sampler, each in ((MALA(1, 0.2), 1), (HMC(1, 0.3, 5), 5)):
+        model = Counted([1.0], 0.0)
+        path = EnergyPath(model, torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64), sampler)
+        log_weights(path, temperatures(30), path.start(4, generator()), generator(1))
+        assert model.calls == 1 + 29 * each
+
+
+@pytest.mark.parametrize(("sampler", "size"), [(MALA(1, 0.2), 0.1), (HMC(1, 0.3, 5), 0.5)])
+def test_what_was_seen_is_what_is_there(sampler, size):
+    path = narrow(sampler)
+    v = 1 + 0.3 * torch.randn(200, 8, generator=generator(), dtype=torch.float64)
+    moved, seen, taken = path.propose(v, path.look(v), 0.5, size, generator(1))
+    assert 0 < taken.mean() < 1 and ((moved != v).all(1) == taken.bool()).all()
+    for one, other in zip(seen, path.look(moved), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("sampler", [MALA(1, 0.2), HMC(1, 0.3, 5)])
