@@ -10,7 +10,7 @@ from torch import Tensor
 from callbacks.epochs import AtEpochs
 from callbacks.progress import bar
 from callbacks.record import publish
-from lightning_gen.families.rbm import means
+from lightning_gen.families.rbm import floored, means
 from lightning_gen.likelihood import (
     SETTLE,
     EnergyPath,
@@ -31,7 +31,6 @@ from lightning_gen.result import NonFinite, Result
 from lightning_gen.samplers import HMC, MALA, Gibbs
 
 BLOCK = 50  # chains that share a generator; ranks take blocks in turn
-LEAST = 1e-2  # of a marginal's variance, relative to the largest: a pixel that is always black has none
 
 
 class AnnealedImportance(AtEpochs):
@@ -165,7 +164,7 @@ class AnnealedImportance(AtEpochs):
         mean, variance = (value.to(module.device) for value in means(data))
         if isinstance(model, RBM):
             return RBMPath(model, torch.logit(mean.clamp(0.01, 0.99)))
-        variance = variance.clamp(min=LEAST * float(variance.max()))
+        variance = floored(variance)
         if isinstance(model, GaussianBernoulliRBM):
             return GaussianPath(model, mean, variance)
         shape = module.shape

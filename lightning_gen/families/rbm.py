@@ -78,7 +78,9 @@ class GaussianBernoulliRBM(Machine):
     """A machine with real visible units of learned variance, by contrastive divergence along `chain` (null: Gibbs(k)).
 
     Data should be standardised: data.value_range of mean 0 and variance 1. mu starts at the data's means, the variance
-    at `variance`. `options` are GenerativeModule's.
+    at `variance`, or, where that is `data`, at each unit's own variance in the data, at least 1e-2 of the largest. With
+    `jitter` the density is that of data with Gaussian noise of this deviation: a unit that never changes has none of
+    its own, and its variance would fall for ever. `options` are GenerativeModule's.
     Gaussian-Bernoulli RBMs without tears (Liao et al., 2022), https://arxiv.org/abs/2210.10318
     """
 
@@ -94,21 +96,37 @@ class GaussianBernoulliRBM(Machine):
         restart: float = 0.0,
         weight_decay: float = 0.0,
         limit: float | None = 1000.0,
-        variance: float = 1.0,
+        jitter: float = 0.0,
+        variance: float | Literal["data"] = 1.0,
         learn_variance: bool = True,
         std: float = 0.01,
         **options: Any,
     ) -> None:
-        model = models.GaussianBernoulliRBM(shape, hidden, std, variance, learn_variance)
+        if isinstance(variance, str) and variance != "data":
+            raise ValueError(f"module.variance is {variance}: give data, or a number above 0")
+        first = 1.0 if variance == "data" else variance
+        model = models.GaussianBernoulliRBM(shape, hidden, std, first, learn_variance)
         sampler = Gibbs(k) if chain is None else chain
         sampler.check(model)
-        loss = ContrastiveDivergence(sampler, start, chains, restart, weight_decay=weight_decay, limit=limit)
+        loss = ContrastiveDivergence(
+            sampler, start, chains, restart, weight_decay=weight_decay, jitter=jitter, limit=limit
+        )
         super().__init__(model=model, loss=loss, optimizer=optimizer, shape=shape, **options)
+        self.variance = variance
 
     @torch.no_grad()
     def begin(self, data: Any) -> None:
-        """Set mu from the means of the training data."""
-        self.model.mu.copy_(means(data)[0])
+        """Set mu, and the variance if it is to be, from the training data."""
+        mean, variance = means(data)
+        self.model.mu.copy_(mean)
+        if self.variance == "data":
+            variance = floored(variance + self.loss.jitter**2)
+            self.model.log_variance.copy_(variance.log())
+
+
+def floored(variance: Tensor) -> Tensor:
+    """Variances (D,) of at least 1e-2 of the largest: a pixel that is always black has none."""
+    return variance.clamp(min=1e-2 * float(variance.max()))
 
 
 def means(data: Any) -> tuple[Tensor, Tensor]:
