@@ -44,6 +44,39 @@ def test_a_gaussian_machine_starts_at_the_datas_mean():
     assert abs(float(x.mean())) < 1e-3 and abs(float(x.var()) - 1) < 1e-3  # the experiment's range is standardised
 
 
+def test_a_gaussian_machines_variances_start_at_the_datas():
+    """Pixels of 8x8 digits differ in variance a thousandfold, and three of them never change."""
+    digits = data(value_range=(-0.8124, 1.8429), binarise=None)
+    x = digits.encode(digits.split("train").take(slice(None))).double().flatten(1).var(0, correction=0)
+    for jitter in (0.0, 0.3):
+        module = GaussianBernoulliRBM(SGD, SHAPE, 4, variance="data", jitter=jitter)
+        module.begin(digits)
+        expected = (x + jitter**2).clamp(min=0.01 * float(x.max() + jitter**2)).float()
+        torch.testing.assert_close(module.model.variance.detach(), expected)
+    assert float(x.min()) == 0 and (expected == expected.min()).sum() < 8
+    fixed = GaussianBernoulliRBM(SGD, SHAPE, 4, variance=0.7)
+    fixed.begin(digits)
+    torch.testing.assert_close(fixed.model.variance.detach(), torch.full((64,), 0.7))
+    with pytest.raises(ValueError, match="module.variance is date: give data, or a number above 0"):
+        GaussianBernoulliRBM(SGD, SHAPE, 4, variance="date")
+
+
+def test_a_jittered_machine_rests_where_its_variances_are_those_of_jittered_data():
+    """Without weights it is a Gaussian: at the moments of data plus noise the expected gradient is zero."""
+    digits, found = data(value_range=(-0.8124, 1.8429), binarise=None), []
+    module = GaussianBernoulliRBM(SGD, SHAPE, 4, variance="data", jitter=0.3)
+    module.begin(digits)
+    module.model.W.data.zero_()
+    x = digits.encode(digits.split("train").take(slice(None)))
+    for seed in range(40):
+        module.model.zero_grad()
+        module.loss(module.model, x, torch.Generator().manual_seed(seed)).mean().backward()
+        found.append(torch.cat([module.model.mu.grad, module.model.log_variance.grad]))
+    rows = torch.stack(found)
+    z = rows.mean(0) / (rows.std(0) / len(rows) ** 0.5)
+    assert z.abs().max() < 5 and z.square().mean() < 1.5
+
+
 @pytest.mark.parametrize("wrong", [{"binarise": None}, {"value_range": (-1.0, 1.0)}])
 def test_an_rbm_refuses_data_that_are_not_binary(wrong):
     with pytest.raises(ValueError, match="set data.binarise to fixed, stochastic or threshold, and data.value_range"):
