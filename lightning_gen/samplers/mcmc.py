@@ -42,6 +42,14 @@ class MarkovChain(Sampler):
             return self.spread * torch.randn(shape, generator=generator, device=device)
         return self.spread * (2 * torch.rand(shape, generator=generator, device=device) - 1)
 
+    def log_start(self, x: Tensor) -> Tensor:
+        """log density of the start at x (B, ...) up to a constant, (B,): -inf outside of a uniform one."""
+        rows = x.flatten(1)
+        if self.start_law == "normal":
+            return -0.5 * rows.square().sum(1) / self.spread**2
+        inside = (rows.abs() <= self.spread).all(1)
+        return torch.where(inside, 0.0, -math.inf).to(x.dtype)
+
     def check(self, model: ScoreModel) -> None:
         """Refuse the prior of a model of clean data, where it has none of its own: it is a point."""
         super().check(model)
@@ -142,9 +150,11 @@ def metropolis(
 class MALA(MarkovChain):
     """Langevin proposals x' = x + eta s(x) + sqrt(2 eta T) z, accepted with min(1, p(x') q(x|x') / p(x) q(x'|x)).
 
-    The density exp(-E / T), T the temperature, is left exactly invariant for any step. The carry is (energy, score,
+    With probability `jump` a chain proposes a place of its start's law instead, accepted with min(1, p(x') q(x) / p(x)
+    q(x')): in few dimensions it finds every mode so, however far apart they lie. A mixture of two kernels that both
+    leave exp(-E / T), T the temperature, exactly invariant for any step does so, too. The carry is (energy, score,
     share of accepted proposals so far, (B,), steps); all of it stays on the device.
-    Roberts & Tweedie (1996), https://doi.org/10.2307/3318418
+    Roberts & Tweedie (1996), https://doi.org/10.2307/3318418; Tierney (1994), https://doi.org/10.1214/aos/1176325750
     """
 
     model_type = EnergyModel
@@ -157,13 +167,16 @@ class MALA(MarkovChain):
         start: Start = "normal",
         spread: float = 1.0,
         temperature: float = 1.0,
+        jump: float = 0.0,
     ) -> None:
         at_least_one("MALA", steps=steps)
         warm("MALA", temperature)
-        if not step_size > 0:
-            raise ValueError(f"MALA needs step_size > 0, got {step_size}")
+        if not step_size > 0 or not 0 <= jump < 1:
+            raise ValueError(f"MALA needs step_size > 0 and 0 <= jump < 1, got {step_size}, {jump}")
+        if jump and start == "prior":
+            raise ValueError("MALA jumps to places of its start's law: choose start normal or uniform, or jump 0")
         self.begin(start, spread)
-        self.steps, self.step_size, self.temperature = steps, step_size, temperature
+        self.steps, self.step_size, self.temperature, self.jump = steps, step_size, temperature, jump
 
     def plan(self, process: Process) -> list[Transition]:
         """eta and sqrt(2 eta T); the first step also looks at where it stands."""
@@ -184,9 +197,16 @@ class MALA(MarkovChain):
             energy, score, share, n = carry or (*model.energy_and_score(x), torch.zeros(len(x), device=x.device), 0)
             z = noise_like(x, generator)
             proposal = x + eta * score + spread * z
+            if self.jump:
+                far = torch.rand(len(x), generator=generator, device=x.device) < self.jump
+                fresh = self.start(model, tuple(x.shape), generator).to(x)
+                proposal = torch.where(far.reshape(-1, *[1] * (x.ndim - 1)), fresh, proposal)
             new_energy, new_score = model.energy_and_score(proposal)
             back = (x - proposal - eta * new_score).flatten(1).square().sum(1) / (2 * spread**2)
-            log_ratio = (energy - new_energy) / self.temperature - back + 0.5 * z.flatten(1).square().sum(1)
+            log_q = 0.5 * z.flatten(1).square().sum(1) - back
+            if self.jump:
+                log_q = torch.where(far, self.log_start(x) - self.log_start(proposal), log_q)
+            log_ratio = (energy - new_energy) / self.temperature + log_q
         here, there = (x, energy, score), (proposal, new_energy, new_score)
         return metropolis(here, there, log_ratio, share, n, generator)
 

@@ -198,6 +198,44 @@ def test_chains_reach_a_mixture_from_afar(sampler, n):
     assert abs(float(product.mean() - (truth.weights * pairs).sum())) <= 4 * float(product.std()) / n**0.5
 
 
+class Apart(EnergyModel):
+    """E = T times -log(0.3 N(-4, 0.1^2) + 0.7 N(4, 0.1^2)), up to a constant: no local chain crosses."""
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__(Clean())
+        self.temperature = temperature
+
+    def energy(self, x):
+        places, log_weights = torch.tensor([-4.0, 4.0], **F64), torch.tensor([0.3, 0.7], **F64).log()
+        return -self.temperature * torch.logsumexp(log_weights - 50 * (x - places).square(), 1)
+
+
+@pytest.mark.parametrize("options", [{"start": "uniform", "spread": 6.0}, {"start": "normal", "spread": 4.0}])
+@pytest.mark.parametrize("temperature", [1.0, 0.2])
+def test_chains_that_jump_find_every_mode_with_its_share(options, temperature):
+    """All start in the lighter mode; 4,000 chains, |z| <= 4 for the share and both deviations."""
+    model, n, g = Apart(temperature), 4000, torch.Generator().manual_seed(0)
+    sampler = MALA(400, 5e-3 / temperature, temperature=temperature, jump=0.3, **options)
+    x = sampler(model, torch.full((n, 1), -4.0, **F64), g)
+    right = x[:, 0] > 0
+    assert abs(float(right.double().mean()) - 0.7) <= 4 * (0.21 / n) ** 0.5
+    for side, place in ((right, 4.0), (~right, -4.0)):
+        away = (x[side, 0] - place) / 0.1
+        assert abs(float(away.mean())) <= 4 / len(away) ** 0.5
+        assert abs(float(away.square().mean()) - 1) <= 4 * (2 / len(away)) ** 0.5
+    still = MALA(400, 5e-3 / temperature, temperature=temperature, **options)
+    assert not (still(model, torch.full((100, 1), -4.0, **F64), g) > 0).any()
+
+
+def test_a_chain_outside_of_the_start_never_jumps():
+    """Nothing could propose the way back."""
+    model, g = Normal(), torch.Generator().manual_seed(0)
+    sampler = MALA(1, 1e-9, start="uniform", spread=0.5, jump=0.999)
+    x = torch.full((1000, 1), 2.0, **F64)
+    moved, _ = sampler.step(model, x, sampler.plan(Clean())[0], None, g)
+    assert float((moved - x).abs().max()) < 1e-3
+
+
 @pytest.mark.parametrize(
     ("process", "expected"),
     [
@@ -234,6 +272,8 @@ def test_chains_work_on_images_and_are_a_function_of_their_generator(dtype):
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
+        (lambda: MALA(jump=1.0), "0 <= jump < 1, got 0.01, 1.0"),
+        (lambda: MALA(jump=0.1, start="prior"), "choose start normal or uniform, or jump 0"),
         (
             lambda: Langevin().check(Gaussian(VP(), torch.zeros(1), torch.eye(1))),
             "sampler.t is 0.0, where VP has no noise",
