@@ -199,14 +199,14 @@ def test_chains_reach_a_mixture_from_afar(sampler, n):
 
 
 class Apart(EnergyModel):
-    """E = T times -log(0.3 N(-4, 0.1^2) + 0.7 N(4, 0.1^2)), up to a constant: no local chain crosses."""
+    """E = T times -log(0.3 N(-2, 0.1^2) + 0.7 N(5, 0.1^2)), up to a constant: no local chain crosses."""
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__(Clean())
         self.temperature = temperature
 
     def energy(self, x):
-        places, log_weights = torch.tensor([-4.0, 4.0], **F64), torch.tensor([0.3, 0.7], **F64).log()
+        places, log_weights = torch.tensor([-2.0, 5.0], **F64), torch.tensor([0.3, 0.7], **F64).log()
         return -self.temperature * torch.logsumexp(log_weights - 50 * (x - places).square(), 1)
 
 
@@ -216,15 +216,15 @@ def test_chains_that_jump_find_every_mode_with_its_share(options, temperature):
     """All start in the lighter mode; 4,000 chains, |z| <= 4 for the share and both deviations."""
     model, n, g = Apart(temperature), 4000, torch.Generator().manual_seed(0)
     sampler = MALA(400, 5e-3 / temperature, temperature=temperature, jump=0.3, **options)
-    x = sampler(model, torch.full((n, 1), -4.0, **F64), g)
+    x = sampler(model, torch.full((n, 1), -2.0, **F64), g)
     right = x[:, 0] > 0
     assert abs(float(right.double().mean()) - 0.7) <= 4 * (0.21 / n) ** 0.5
-    for side, place in ((right, 4.0), (~right, -4.0)):
+    for side, place in ((right, 5.0), (~right, -2.0)):
         away = (x[side, 0] - place) / 0.1
         assert abs(float(away.mean())) <= 4 / len(away) ** 0.5
         assert abs(float(away.square().mean()) - 1) <= 4 * (2 / len(away)) ** 0.5
     still = MALA(400, 5e-3 / temperature, temperature=temperature, **options)
-    assert not (still(model, torch.full((100, 1), -4.0, **F64), g) > 0).any()
+    assert not (still(model, torch.full((100, 1), -2.0, **F64), g) > 0).any()
 
 
 def test_a_chain_outside_of_the_start_never_jumps():
