@@ -80,7 +80,8 @@ class GaussianBernoulliRBM(Machine):
     Data should be standardised: data.value_range of mean 0 and variance 1. mu starts at the data's means, the variance
     at `variance`, or, where that is `data`, at each unit's own variance in the data, at least 1e-2 of the largest. With
     `jitter` the density is that of data with Gaussian noise of this deviation: a unit that never changes has none of
-    its own, and its variance would fall for ever. `options` are GenerativeModule's.
+    its own, and its variance would fall for ever. The logarithms of the variances are learned at `variance_rate` times
+    the optimizer's rate: units whose scale has to change by much would wait for it. `options` are GenerativeModule's.
     Gaussian-Bernoulli RBMs without tears (Liao et al., 2022), https://arxiv.org/abs/2210.10318
     """
 
@@ -99,9 +100,12 @@ class GaussianBernoulliRBM(Machine):
         jitter: float = 0.0,
         variance: float | Literal["data"] = 1.0,
         learn_variance: bool = True,
+        variance_rate: float = 1.0,
         std: float = 0.01,
         **options: Any,
     ) -> None:
+        if not variance_rate > 0:
+            raise ValueError(f"module.variance_rate is {variance_rate}: give a number above 0")
         if isinstance(variance, str) and variance != "data":
             raise ValueError(f"module.variance is {variance}: give data, or a number above 0")
         first = 1.0 if variance == "data" else variance
@@ -112,7 +116,12 @@ class GaussianBernoulliRBM(Machine):
             sampler, start, chains, restart, weight_decay=weight_decay, jitter=jitter, limit=limit
         )
         super().__init__(model=model, loss=loss, optimizer=optimizer, shape=shape, **options)
-        self.variance = variance
+        self.variance, self.variance_rate = variance, variance_rate
+
+    def groups(self) -> list[dict[str, Any]]:
+        """The variances by themselves."""
+        *others, last = (getattr(self.model, name) for name in self.model.names)
+        return [{"params": others}, {"params": [last], "rate": self.variance_rate}]
 
     @torch.no_grad()
     def begin(self, data: Any) -> None:
