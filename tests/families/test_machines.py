@@ -61,6 +61,26 @@ def test_a_gaussian_machines_variances_start_at_the_datas():
         GaussianBernoulliRBM(SGD, SHAPE, 4, variance="date")
 
 
+@pytest.mark.parametrize("make", [SGD, lambda parameters: torch.optim.Adam(parameters, lr=0.01)])
+def test_variances_are_learned_at_a_rate_of_their_own(make):
+    """By the rate, and in that alone, two first updates differ."""
+    moved, x = {}, torch.rand(20, *SHAPE, generator=torch.Generator().manual_seed(1))
+    for rate in (1.0, 10.0):
+        torch.manual_seed(0)
+        module = GaussianBernoulliRBM(make, SHAPE, 4, variance_rate=rate)
+        before = {name: value.clone() for name, value in module.model.named_parameters()}
+        optimizer = module.configure_optimizers()
+        module.loss(module.model, x, torch.Generator().manual_seed(2)).mean().backward()
+        optimizer.step()
+        moved[rate] = {name: value.detach() - before[name] for name, value in module.model.named_parameters()}
+    for name, step in moved[1.0].items():
+        factor = 10 if name == "log_variance" else 1
+        torch.testing.assert_close(moved[10.0][name], factor * step, rtol=1e-4, atol=1e-6)
+    assert all(step.any() for step in moved[1.0].values())
+    with pytest.raises(ValueError, match="module.variance_rate is 0: give a number above 0"):
+        GaussianBernoulliRBM(SGD, SHAPE, 4, variance_rate=0)
+
+
 def test_a_jittered_machine_rests_where_its_variances_are_those_of_jittered_data():
     """Without weights it is a Gaussian: at the moments of data plus noise the expected gradient is zero."""
     digits, found = data(value_range=(-0.8124, 1.8429), binarise=None), []
