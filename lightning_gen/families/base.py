@@ -99,15 +99,9 @@ class GenerativeModule(Sampling, LightningModule):
             model.net.compile()
         self.compiled = False  # Lightning calls this before every stage
 
-    def groups(self) -> list[dict[str, Any]]:
-        """The raw model's parameters, in groups as optimizers take them; `rate` multiplies a group's learning rate."""
-        return [{"params": list(self.model.parameters())}]
-
     def configure_optimizers(self) -> Any:
         """The optimizer over the raw model, and its schedule by steps."""
-        optimizer = self.make_optimizer(self.groups())
-        for group in optimizer.param_groups:
-            group["lr"] *= group.get("rate", 1.0)
+        optimizer = self.make_optimizer(self.model.parameters())
         if self.make_scheduler is None:
             return optimizer
         return {

@@ -1,6 +1,7 @@
 """Restricted Boltzmann machines as recipes: contrastive divergence of a binary, or of a Gaussian-Bernoulli machine."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -115,13 +116,9 @@ class GaussianBernoulliRBM(Machine):
         loss = ContrastiveDivergence(
             sampler, start, chains, restart, weight_decay=weight_decay, jitter=jitter, limit=limit
         )
-        super().__init__(model=model, loss=loss, optimizer=optimizer, shape=shape, **options)
-        self.variance, self.variance_rate = variance, variance_rate
-
-    def groups(self) -> list[dict[str, Any]]:
-        """The variances by themselves."""
-        *others, last = (getattr(self.model, name) for name in self.model.names)
-        return [{"params": others}, {"params": [last], "rate": self.variance_rate}]
+        grouped = partial(with_own_rate, optimizer, model, variance_rate)
+        super().__init__(model=model, loss=loss, optimizer=grouped, shape=shape, **options)
+        self.variance = variance
 
     @torch.no_grad()
     def begin(self, data: Any) -> None:
@@ -131,6 +128,16 @@ class GaussianBernoulliRBM(Machine):
         if self.variance == "data":
             variance = floored(variance + self.loss.jitter**2)
             self.model.log_variance.copy_(variance.log())
+
+
+def with_own_rate(
+    make: Callable, model: models.GaussianBernoulliRBM, rate: float, parameters: Iterable[Tensor]
+) -> torch.optim.Optimizer:
+    """`make` over the parameters, log_variance in a group of its own with `rate` times the learning rate."""
+    others = [parameter for parameter in parameters if parameter is not model.log_variance]
+    optimizer = make([{"params": others}, {"params": [model.log_variance]}])
+    optimizer.param_groups[-1]["lr"] *= rate
+    return optimizer
 
 
 def floored(variance: Tensor) -> Tensor:

@@ -86,6 +86,7 @@ RINGS = ["experiment=ebm_rings", "quality=none", "logger=none", "callbacks=defau
 RINGS += ["net.width=16", "net.depth=1", "data.batch_size=64", "module.loss.sampler.steps=5", "module.loss.chains=64"]
 RINGS += ["trainer.log_every_n_steps=2", "trainer.max_steps=8", "callbacks.curves=null", "callbacks.likelihood=null"]
 FLYING = ["module.loss.sampler._target_=lightning_gen.samplers.Langevin", "module.loss.sampler.step_size=8.0"]
+FLYING += ["~module.loss.sampler.jump"]
 
 
 def test_chains_that_fly_off_while_finite_stop_the_run(tmp_path, capsys):
