@@ -200,8 +200,9 @@ class EnergyPath(Path):
         self, v: Tensor, seen: tuple[Tensor, ...], beta: float, size: float, generator: torch.Generator
     ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
         """v' by one proposal of this step size, `look` at it, and 1 for each proposal that was taken, (n,)."""
-        tempered, energy, score = self.tempered, self.energy(v, seen, beta), (1 - beta) * seen[1] + beta * seen[3]
+        tempered = self.tempered
         tempered.beta = beta
+        energy, score = tempered.mixed(seen[0], seen[2]), tempered.mixed(seen[1], seen[3])
         carry = (energy, score, torch.zeros(len(v), device=v.device), 0)
         v, carry = self.sampler.step(tempered, v, self.sampler.proposal(size), carry, generator)
         taken = carry[2]  # by each chain's one proposal, at which the energy was looked at last

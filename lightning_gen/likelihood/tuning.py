@@ -20,12 +20,12 @@ def tuned_steps(
     generator: torch.Generator,
     progress: Callable[[], Any] | None = None,
 ) -> dict[float, float]:
-    """A step size for every inverse temperature between the ends, at which the sampler's `best` share is accepted.
+    """A step size for every inverse temperature between the ends, at the sampler's `optimal_acceptance`.
 
-    log eta <- log eta + gain (share accepted - best), by n chains along the whole path, forward (Robbins & Monro, 1951,
+    log eta <- log eta + gain (share accepted - optimal), by n chains along the path, forward (Robbins & Monro, 1951,
     with a gain that does not fall, for the best size moves with beta). Weights taken on this run would be biased, as
     its moves depend on its past: give the sizes to `path.sizes`, where they are fixed, and draw the weights anew.
-    `progress` is called len(betas) - 2 + 100 times. The best share: Roberts & Rosenthal (1998),
+    `progress` is called len(betas) - 2 + 100 times. The optimum: Roberts & Rosenthal (1998),
     https://doi.org/10.1111/1467-9868.00123, for MALA; Beskos et al. (2013), https://arxiv.org/abs/1001.4460, for HMC.
     """
     v, log_size = path.start(n, generator), math.log(path.sampler.step_size)
@@ -33,7 +33,7 @@ def tuned_steps(
     for beta in inner[:1] * SETTLE + inner:
         sizes[beta] = math.exp(log_size)
         v, seen, taken = path.propose(v, seen, beta, sizes[beta], generator)
-        log_size += GAIN * (float(taken.mean()) - path.sampler.best)
+        log_size += GAIN * (float(taken.mean()) - path.sampler.optimal_acceptance)
         if progress is not None:
             progress()
     return sizes

@@ -18,7 +18,7 @@ class HMC(MarkovChain):
     """
 
     model_type = EnergyModel
-    best = 0.651  # share of proposals to accept, in many dimensions: Beskos et al. (2013)
+    optimal_acceptance = 0.651  # share of proposals, in many dimensions: Beskos et al. (2013)
 
     def __init__(
         self,

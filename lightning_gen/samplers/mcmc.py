@@ -158,7 +158,7 @@ class MALA(MarkovChain):
     """
 
     model_type = EnergyModel
-    best = 0.574  # share of proposals to accept, in many dimensions: Roberts & Rosenthal (1998)
+    optimal_acceptance = 0.574  # share of proposals, in many dimensions: Roberts & Rosenthal (1998)
 
     def __init__(
         self,

@@ -149,12 +149,12 @@ def shares(path, betas, n=400):
 @pytest.mark.parametrize("make", [lambda size: MALA(1, size), lambda size: HMC(1, size, 5)])
 def test_step_sizes_are_found_at_every_temperature(make, wild):
     path, betas = narrow(make(wild)), temperatures(400)
-    assert (shares(path, betas) - path.sampler.best).abs().min() > 0.3
+    assert (shares(path, betas) - path.sampler.optimal_acceptance).abs().min() > 0.3
     path.sizes = tuned_steps(path, betas, 50, generator(3))
     assert list(path.sizes) == betas[1:-1]
     blocks = shares(path, betas).reshape(-1)[:390].view(39, 10).mean(1)
-    assert (blocks - path.sampler.best).abs().max() < 0.15
-    assert abs(float(blocks.mean()) - path.sampler.best) < 0.03
+    assert (blocks - path.sampler.optimal_acceptance).abs().max() < 0.15
+    assert abs(float(blocks.mean()) - path.sampler.optimal_acceptance) < 0.03
 
 
 @pytest.mark.parametrize(("sampler", "power"), [(MALA(1, 0.1), 2), (HMC(1, 0.1, 5), 1)])
