@@ -10,10 +10,20 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_gen.build import Config, ConfigError, build, build_module, family, fault, launch, refusing, start_from
-from lightning_gen.devices import processes, quieten
-from lightning_gen.result import NonFinite, Stopped
-from lightning_gen.run_folder import RunFolder
+from lightning_gen.config.compose import (
+    Config,
+    ConfigError,
+    build,
+    build_module,
+    family,
+    fault,
+    launch,
+    refusing,
+    start_from,
+)
+from lightning_gen.errors import NonFinite, Stopped
+from lightning_gen.runs.devices import processes, quieten
+from lightning_gen.runs.folder import RunFolder
 
 CONFIGS = Path(__file__).resolve().parent / "experiments"
 
@@ -51,7 +61,7 @@ def job(config: Config, folder: RunFolder) -> None:
 def compare(config: Config, folder: RunFolder) -> None:
     """Write one page over the runs, and mirror its numbers to the logger."""
     quieten()
-    from callbacks.compare import Comparison
+    from lightning_gen.results.compare import Comparison
 
     logger = refusing(build_logger, config, folder)
     found = refusing(Comparison, [Path(run) for run in config["runs"]])
@@ -67,7 +77,7 @@ def compare(config: Config, folder: RunFolder) -> None:
 def build_logger(config: Config, folder: RunFolder) -> list[Any]:
     """The configured logger, in a list; none where there is none. Ours write into the run folder."""
     logger = config.get("logger")
-    place = {"folder": str(folder.path)} if logger and logger["_target_"].startswith("callbacks.") else {}
+    place = {"folder": str(folder.path)} if logger and logger["_target_"].startswith("lightning_gen.callbacks.") else {}
     return [build(logger, **place)] if logger else []
 
 
@@ -75,8 +85,8 @@ class Session:
     """The objects of one run, all made and checked before any work."""
 
     def __init__(self, config: Config, folder: RunFolder) -> None:
-        from callbacks.checkpoints import AtomicCheckpointIO
-        from callbacks.record import RecordLogger, Resume
+        from lightning_gen.callbacks.checkpoints import AtomicCheckpointIO
+        from lightning_gen.callbacks.loggers.record import RecordLogger, Resume
 
         self.config, self.folder, fitting = config, folder, config["stage"] == "fit"
         faults: list[str] = []
@@ -99,7 +109,7 @@ class Session:
         loggers = [RecordLogger(folder.path), *(make(build_logger, config, folder) or [])]
         nodes = {**(config.get("callbacks") or {}), "quality": config.get("quality")}
         if self.theirs and nodes["quality"]:
-            nodes["quality"] = {**nodes["quality"], "_target_": "callbacks.GivenQuality"}
+            nodes["quality"] = {**nodes["quality"], "_target_": "lightning_gen.callbacks.GivenQuality"}
         callbacks = [Resume(), *(make(build, node) for node in nodes.values() if node)]
         started = make(processes, config["trainer"])
         if self.module is not None and not self.theirs:
@@ -149,8 +159,8 @@ class Session:
         """Let the callbacks measure and draw, then show what came out and where it lies."""
         self.start(self.trainer.test, self.module, datamodule=self.data, verbose=False, weights_only=True)
         if self.trainer.is_global_zero:
-            from callbacks.record import read_metrics
-            from callbacks.report import closing_table, write_report
+            from lightning_gen.results.report import closing_table, write_report
+            from lightning_gen.runs.folder import read_metrics
 
             if self.folder.metrics.is_file():
                 print(closing_table(read_metrics(self.folder.metrics)))
@@ -177,8 +187,8 @@ class Session:
         """Draw n samples with progress, and write grid and archive."""
         import torch
 
-        from callbacks.drawing import check_finite, save_samples, to_uint8
-        from callbacks.progress import bar
+        from lightning_gen.bar import bar
+        from lightning_gen.results.drawing import check_finite, save_samples, to_uint8
 
         module, n, seed = self.module.to(self.trainer.strategy.root_device), self.config["n"], self.config["seed"]
         label = self.config.get("label")
@@ -192,7 +202,7 @@ class Session:
 
 def given_samples(config: Config, folder: RunFolder, data: Any) -> Any:
     """The samples in the place of a module; the config keeps what they are measured by, and no model."""
-    from callbacks.samples import GivenSamples
+    from lightning_gen.callbacks.given_samples import GivenSamples
 
     if data is None:  # which is said already
         return None
@@ -201,7 +211,7 @@ def given_samples(config: Config, folder: RunFolder, data: Any) -> Any:
     if not config.get("quality"):
         raise ValueError("samples are measured by quality, and there is none: name one, as quality=digits")
     config |= {"net": None, "module": {}, "sampler": {}}
-    config["callbacks"] = {"progress": {"_target_": "callbacks.Progress"}}
+    config["callbacks"] = {"progress": {"_target_": "lightning_gen.callbacks.Progress"}}
     return GivenSamples(config["samples"], data.shape, data.name)
 
 

@@ -25,14 +25,14 @@ from pytorch_lightning import LightningModule, Trainer  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402
 from training_step import Rounds, shares  # noqa: E402
 
-from callbacks.record import RecordLogger  # noqa: E402
+from lightning_gen.callbacks.loggers.record import RecordLogger  # noqa: E402
 from lightning_gen.data import Digits  # noqa: E402
-from lightning_gen.devices import quieten  # noqa: E402
 from lightning_gen.families import RBM as Family  # noqa: E402
 from lightning_gen.likelihood import RBMPath, log_weights, temperatures  # noqa: E402
 from lightning_gen.losses import ContrastiveDivergence  # noqa: E402
 from lightning_gen.models import RBM, EnergyNetwork  # noqa: E402
 from lightning_gen.nets import ResNetEnergy  # noqa: E402
+from lightning_gen.runs.devices import quieten  # noqa: E402
 from lightning_gen.samplers import Gibbs, Langevin  # noqa: E402
 
 VISIBLE, HIDDEN, BATCH = 784, 500, 100

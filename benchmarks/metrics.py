@@ -24,10 +24,8 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from callbacks.numbers import Numbers, Options  # noqa: E402
-from lightning_gen.build import build  # noqa: E402
+from lightning_gen.config.compose import build  # noqa: E402
 from lightning_gen.data import Digits  # noqa: E402
-from lightning_gen.devices import quieten  # noqa: E402
 from lightning_gen.families import DDPM  # noqa: E402
 from lightning_gen.metrics import (  # noqa: E402
     ClassifierFeatures,
@@ -38,6 +36,8 @@ from lightning_gen.metrics import (  # noqa: E402
     reference,
 )
 from lightning_gen.metrics.cache import cache_folder, file_digest  # noqa: E402
+from lightning_gen.metrics.numbers import Numbers, Options  # noqa: E402
+from lightning_gen.runs.devices import quieten  # noqa: E402
 from lightning_gen.samplers import DDIM  # noqa: E402
 
 

@@ -1,58 +1,54 @@
 """Callbacks run the samplers, measure, draw, record and keep: Lightning's hooks, no algorithm of their own.
 
-Every name is imported when it is first used: `import callbacks` alone costs nothing.
+Every name is imported when it is first used: importing the package alone costs nothing.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for readers of the source: editors, and the check of configs
-    from callbacks.ais import AnnealedImportance
-    from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
-    from callbacks.compare import write_comparison
-    from callbacks.curves import Curves, draw_curves
-    from callbacks.density import KernelDensityLikelihood
-    from callbacks.drawing import grid, save_samples, strip
-    from callbacks.energies import EnergyPictures
-    from callbacks.field import ScoreField
-    from callbacks.health import ChainHealth
-    from callbacks.importance import ImportanceLikelihood
-    from callbacks.likelihood import FlowLikelihood, Likelihood
-    from callbacks.pictures import Pictures
-    from callbacks.progress import Progress
-    from callbacks.quality import Quality
-    from callbacks.record import RecordLogger, Resume, log_image, publish, read_metrics, read_record
-    from callbacks.report import closing_table, write_report
-    from callbacks.representations import Representations
-    from callbacks.samples import GivenQuality, GivenSamples
-    from callbacks.solvers import SamplerTable
-    from callbacks.tensorboard import TensorBoard
-    from callbacks.throughput import Throughput
-    from callbacks.wandb import Wandb
+    from lightning_gen.callbacks.chain_health import ChainHealth
+    from lightning_gen.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+    from lightning_gen.callbacks.curves import Curves
+    from lightning_gen.callbacks.energy_pictures import EnergyPictures
+    from lightning_gen.callbacks.given_samples import GivenQuality, GivenSamples
+    from lightning_gen.callbacks.likelihood.ais import AnnealedImportance
+    from lightning_gen.callbacks.likelihood.base import FlowLikelihood, Likelihood
+    from lightning_gen.callbacks.likelihood.importance import ImportanceLikelihood
+    from lightning_gen.callbacks.likelihood.kde import KernelDensityLikelihood
+    from lightning_gen.callbacks.loggers.record import RecordLogger, Resume
+    from lightning_gen.callbacks.loggers.tensorboard import TensorBoard
+    from lightning_gen.callbacks.loggers.wandb import Wandb
+    from lightning_gen.callbacks.pictures import Pictures
+    from lightning_gen.callbacks.progress import Progress
+    from lightning_gen.callbacks.publish import log_image, publish
+    from lightning_gen.callbacks.quality import Quality
+    from lightning_gen.callbacks.representations import Representations
+    from lightning_gen.callbacks.sampler_table import SamplerTable
+    from lightning_gen.callbacks.score_field import ScoreField
+    from lightning_gen.callbacks.throughput import Throughput
 
 _HOME = {
-    "ais": ("AnnealedImportance",),
     "checkpoints": ("AtomicCheckpointIO", "Checkpoints"),
-    "compare": ("write_comparison",),
-    "curves": ("Curves", "draw_curves"),
-    "density": ("KernelDensityLikelihood",),
-    "drawing": ("grid", "save_samples", "strip"),
-    "energies": ("EnergyPictures",),
-    "field": ("ScoreField",),
-    "health": ("ChainHealth",),
-    "importance": ("ImportanceLikelihood",),
-    "likelihood": ("FlowLikelihood", "Likelihood"),
+    "chain_health": ("ChainHealth",),
+    "curves": ("Curves",),
+    "energy_pictures": ("EnergyPictures",),
+    "given_samples": ("GivenQuality", "GivenSamples"),
+    "likelihood.ais": ("AnnealedImportance",),
+    "likelihood.base": ("FlowLikelihood", "Likelihood"),
+    "likelihood.importance": ("ImportanceLikelihood",),
+    "likelihood.kde": ("KernelDensityLikelihood",),
+    "loggers.record": ("RecordLogger", "Resume"),
+    "loggers.tensorboard": ("TensorBoard",),
+    "loggers.wandb": ("Wandb",),
     "pictures": ("Pictures",),
     "progress": ("Progress",),
+    "publish": ("log_image", "publish"),
     "quality": ("Quality",),
-    "record": ("RecordLogger", "Resume", "log_image", "publish", "read_metrics", "read_record"),
-    "report": ("closing_table", "write_report"),
-    "samples": ("GivenQuality", "GivenSamples"),
     "representations": ("Representations",),
-    "solvers": ("SamplerTable",),
-    "tensorboard": ("TensorBoard",),
+    "sampler_table": ("SamplerTable",),
+    "score_field": ("ScoreField",),
     "throughput": ("Throughput",),
-    "wandb": ("Wandb",),
 }
 __all__ = [
     "AnnealedImportance",
@@ -78,22 +74,13 @@ __all__ = [
     "TensorBoard",
     "Throughput",
     "Wandb",
-    "closing_table",
-    "draw_curves",
-    "grid",
     "log_image",
     "publish",
-    "read_metrics",
-    "read_record",
-    "save_samples",
-    "strip",
-    "write_comparison",
-    "write_report",
 ]
 
 
 def __getattr__(name: str) -> Any:
     for module, names in _HOME.items():
         if name in names:
-            return getattr(import_module(f"callbacks.{module}"), name)
+            return getattr(import_module(f"lightning_gen.callbacks.{module}"), name)
     raise AttributeError(f"module callbacks has no attribute {name}; it has {', '.join(__all__)}")

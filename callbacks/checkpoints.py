@@ -11,9 +11,9 @@ from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from callbacks.compare_rules import direction
-from lightning_gen.annotations import choose
-from lightning_gen.result import Stopped
+from lightning_gen.config.annotations import choose
+from lightning_gen.errors import Stopped
+from lightning_gen.results.ranking import direction
 
 
 class AtomicCheckpointIO(CheckpointIO):

@@ -8,10 +8,10 @@ import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from callbacks.drawing import save_png, strip
-from callbacks.record import log_image, step_of
+from lightning_gen.callbacks.publish import log_image, step_of
 from lightning_gen.metrics.distances import nearest
 from lightning_gen.metrics.reference import Reference
+from lightning_gen.results.drawing import save_png, strip
 
 
 def draw_neighbours(

@@ -9,7 +9,11 @@ import torch
 from pytorch_lightning import Trainer
 from torch import Tensor
 
-from callbacks.drawing import (
+from lightning_gen.bar import bar
+from lightning_gen.callbacks.epochs import AtEpochs
+from lightning_gen.callbacks.progress import shows
+from lightning_gen.callbacks.publish import log_image, step_of
+from lightning_gen.results.drawing import (
     beside,
     check_finite,
     grid,
@@ -21,9 +25,6 @@ from callbacks.drawing import (
     strip,
     to_uint8,
 )
-from callbacks.epochs import AtEpochs
-from callbacks.progress import bar, shows
-from callbacks.record import log_image, step_of
 
 
 class Pictures(AtEpochs):

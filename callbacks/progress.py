@@ -3,15 +3,13 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from tqdm import tqdm
 
-TERMINAL, FILE = 0.1, 30.0  # seconds between refreshes; a log file is not a screen
-FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+from lightning_gen.bar import FILE, TERMINAL, bar
 
 
 class Progress(ProgressBar):
@@ -109,52 +107,6 @@ class Progress(ProgressBar):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_train": None, "_evaluation": None}
-
-
-def bar(
-    what: str,
-    total: int | None,
-    unit: str = "image",
-    start: int = 0,
-    shown: bool = True,
-    leave: bool = True,
-) -> tqdm:
-    """The project's bar: rate, time left, at most ten refreshes a second on a terminal and two a minute in a file."""
-    screen = sys.stderr.isatty()
-    every = TERMINAL if screen else FILE
-    return tqdm(
-        desc=what,
-        total=total,
-        initial=start,
-        unit=unit,
-        mininterval=every,
-        delay=0.0 if leave else every,  # what is over at once is not worth a line
-        position=None if screen else 0,  # a file has no line above
-        dynamic_ncols=True,
-        leave=leave,
-        disable=not shown,
-        file=sys.stderr,
-        bar_format=FORMAT if total else None,
-    )
-
-
-class Counted:
-    """A split whose `stream` tells `update` how many rows it has given; the rest is the split's own."""
-
-    def __init__(self, split: Any, update: Callable[[int], Any]) -> None:
-        self.split, self.update = split, update
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.split, name)
-
-    def stream(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The rows of each batch of indices, in that order."""
-        for rows in self.split.stream(batches):
-            yield rows
-            self.update(len(rows))
 
 
 def shows(trainer: Trainer) -> bool:

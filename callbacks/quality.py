@@ -7,19 +7,21 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.epochs import AtEpochs
-from callbacks.neighbours import draw_neighbours
-from callbacks.numbers import METRICS, Metric, Numbers, Options
-from callbacks.progress import Counted, bar, shows
-from callbacks.record import publish, step_of
-from callbacks.undisturbed import timed, undisturbed
 from lightning_gen import __version__
+from lightning_gen.bar import Counted, bar
+from lightning_gen.callbacks.epochs import AtEpochs
+from lightning_gen.callbacks.neighbours import draw_neighbours
+from lightning_gen.callbacks.progress import shows
+from lightning_gen.callbacks.publish import publish, step_of
+from lightning_gen.callbacks.undisturbed import timed, undisturbed
+from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.cache import cache_folder
-from lightning_gen.metrics.features import FeatureExtractor
+from lightning_gen.metrics.features.base import FeatureExtractor
 from lightning_gen.metrics.gather import gather_blocks, gather_problems
+from lightning_gen.metrics.numbers import METRICS, Metric, Numbers, Options
 from lightning_gen.metrics.reference import Reference, reference
 from lightning_gen.randomness import generator
-from lightning_gen.result import NonFinite, Result
+from lightning_gen.results.result import Result
 from lightning_gen.samplers import Sampler
 
 

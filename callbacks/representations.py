@@ -8,11 +8,14 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.epochs import AtEpochs
-from callbacks.progress import bar
-from callbacks.quality import undisturbed
-from callbacks.record import publish, step_of
-from lightning_gen.metrics import (
+from lightning_gen.bar import bar
+from lightning_gen.callbacks.epochs import AtEpochs
+from lightning_gen.callbacks.publish import publish, step_of
+from lightning_gen.callbacks.undisturbed import undisturbed
+from lightning_gen.errors import NonFinite
+from lightning_gen.metrics.gather import gather_problems
+from lightning_gen.randomness import address, generator
+from lightning_gen.representations import (
     beta_vae,
     closeness,
     clustering,
@@ -23,11 +26,9 @@ from lightning_gen.metrics import (
     modularity,
     sap,
 )
-from lightning_gen.metrics.disentanglement import ACTIVE, BATCH, BINS, draw
-from lightning_gen.metrics.gather import gather_problems
-from lightning_gen.randomness import address, generator
-from lightning_gen.representations import Representation, representation_of
-from lightning_gen.result import NonFinite, Result
+from lightning_gen.representations.disentanglement import ACTIVE, BATCH, BINS, draw
+from lightning_gen.representations.encoders import Representation, representation_of
+from lightning_gen.results.result import Result
 
 Metric = Literal["clustering", "probe", "reconstruction", "disentanglement"]
 METRICS = ("clustering", "probe", "reconstruction", "disentanglement")

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 import run as entry
-from lightning_gen.run_folder import RunFolder
-from tests.callbacks.compare_parts import bits, fid, folder
+from lightning_gen.runs.folder import RunFolder
+from tests.results.compare_parts import bits, fid, folder
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,9 +10,9 @@ import pytest
 
 import lightning_gen
 import run as entry
-from lightning_gen.build import KEYS
-from lightning_gen.result import Result
-from lightning_gen.run_folder import FREE
+from lightning_gen.config.compose import KEYS
+from lightning_gen.results.result import Result
+from lightning_gen.runs.folder import FREE
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

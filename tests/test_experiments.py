@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import run as entry
-from lightning_gen.build import build, check, launch
+from lightning_gen.config.compose import build, check, launch
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "experiments"

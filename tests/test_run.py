@@ -15,7 +15,7 @@ import yaml
 
 import lightning_gen
 import run as entry
-from callbacks.record import read_record
+from lightning_gen.results.store import read_record
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (
@@ -253,7 +253,7 @@ def test_wrong_input_gets_sentences_exit_two_and_no_folder(words, sentences, tmp
 
 
 def test_an_experiment_without_its_first_line_is_named(tmp_path):
-    from lightning_gen.build import check
+    from lightning_gen.config.compose import check
 
     assert any("@package _global_" in fault for fault in check({"experiment": {"seed": 1}}))
 

@@ -10,9 +10,9 @@ import yaml
 from PIL import Image
 
 import run as entry
-from callbacks import GivenSamples
-from tests.callbacks.compare_parts import QUALITY
+from lightning_gen.callbacks import GivenSamples
 from tests.processes import ROOT, two
+from tests.results.compare_parts import QUALITY
 from tests.test_run import TINY
 
 FAST = ("quality.n=90", "logger=none")

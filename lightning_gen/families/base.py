@@ -9,12 +9,12 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from lightning_gen.errors import NonFinite
 from lightning_gen.families.health import Health
 from lightning_gen.families.sampling import Sampling
 from lightning_gen.losses import Loss
 from lightning_gen.models import ScoreModel
 from lightning_gen.randomness import generator, reseed
-from lightning_gen.result import NonFinite
 from lightning_gen.samplers import Sampler
 
 

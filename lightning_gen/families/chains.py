@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
+from lightning_gen.errors import Diverged
 from lightning_gen.families.base import GenerativeModule
 from lightning_gen.losses import ContrastiveDivergence
-from lightning_gen.result import Diverged
 
 
 class Chains(GenerativeModule):

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_gen.result import NonFinite
+from lightning_gen.errors import NonFinite
 
 
 class Health:

@@ -6,9 +6,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lightning_gen.errors import NonFinite
 from lightning_gen.models import Guided, ScoreModel
 from lightning_gen.randomness import generator
-from lightning_gen.result import NonFinite
 from lightning_gen.samplers import Sampler
 
 Weights = Literal["ema", "raw"]

@@ -10,12 +10,12 @@ from lightning_gen.likelihood.ais import (
     partition,
     temperatures,
 )
-from lightning_gen.likelihood.bound import variational_bound
 from lightning_gen.likelihood.dequantise import bits_per_dim, dequantised
-from lightning_gen.likelihood.flow import Flow
 from lightning_gen.likelihood.importance import Bounds, bounds
 from lightning_gen.likelihood.kde import Density, kernel_density
+from lightning_gen.likelihood.ode import Flow
 from lightning_gen.likelihood.tuning import SETTLE, tuned_steps
+from lightning_gen.likelihood.variational import variational_bound
 
 __all__ = [
     "SETTLE",

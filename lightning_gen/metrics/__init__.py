@@ -1,14 +1,13 @@
 """What samples look like beside real data: numbers from float64 sums, on features that are named and fixed."""
 
 from lightning_gen.metrics.bootstrap import frechet_bootstrap, frechet_error, inception_bootstrap
-from lightning_gen.metrics.classifier import ClassifierFeatures
-from lightning_gen.metrics.clustering import Clusters, Probe, clustering, linear_probe
-from lightning_gen.metrics.disentanglement import DCI, beta_vae, dci, factor_vae, mig, modularity, sap
 from lightning_gen.metrics.distances import nearest
 from lightning_gen.metrics.extrapolation import Extrapolated, frechet_infinity
-from lightning_gen.metrics.features import FeatureExtractor, PixelFeatures, quantised
+from lightning_gen.metrics.features.base import FeatureExtractor, PixelFeatures, quantised
+from lightning_gen.metrics.features.classifier import ClassifierFeatures
+from lightning_gen.metrics.features.inception import InceptionFeatures
+from lightning_gen.metrics.features.networks import ModuleFeatures, TimmFeatures
 from lightning_gen.metrics.frechet import FrechetStatistics, frechet_distance, frechet_of_features, moments
-from lightning_gen.metrics.inception import InceptionFeatures
 from lightning_gen.metrics.inception_score import InceptionScore, inception_score
 from lightning_gen.metrics.kernel import (
     KernelDistance,
@@ -19,24 +18,9 @@ from lightning_gen.metrics.kernel import (
 )
 from lightning_gen.metrics.manifold import Manifold, manifold
 from lightning_gen.metrics.memorisation import Memorised, memorised, memorised_distances
-from lightning_gen.metrics.networks import ModuleFeatures, TimmFeatures
-from lightning_gen.metrics.reconstruction import Closeness, closeness
 from lightning_gen.metrics.reference import Reference, reference
 
 __all__ = [
-    "DCI",
-    "Closeness",
-    "Clusters",
-    "Probe",
-    "beta_vae",
-    "closeness",
-    "clustering",
-    "dci",
-    "factor_vae",
-    "linear_probe",
-    "mig",
-    "modularity",
-    "sap",
     "ClassifierFeatures",
     "Extrapolated",
     "FeatureExtractor",

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lightning_gen.result import NonFinite
+from lightning_gen.errors import NonFinite
 
 ENTRIES = 2**22  # of a block: 32 MiB in float64
 TIE = 1e-12  # of the largest |x|^2: what rounding may put between two equal distances

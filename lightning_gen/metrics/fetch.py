@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from lightning_gen.metrics.cache import cache_folder, file_digest
-from lightning_gen.metrics.inception import SHA256, downloaded
+from lightning_gen.metrics.features.inception import SHA256, downloaded
 
 
 def fetch_inception(to: Path | None = None, url: str | None = None, sha256: str = SHA256) -> Path:
@@ -29,7 +29,7 @@ def fetch_timm(model: str, to: Path | None = None) -> Path:
     """
     from safetensors.torch import save_file
 
-    from lightning_gen.metrics.networks import timm
+    from lightning_gen.metrics.features.networks import timm
 
     path = cache_folder() / "timm" / f"{model}.safetensors" if to is None else to.expanduser()
     if path.suffix != ".safetensors":

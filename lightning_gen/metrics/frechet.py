@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import Metric
 
-from lightning_gen.result import NonFinite
+from lightning_gen.errors import NonFinite
 
 BLOCK = 256  # columns of the covariance that are made at once: of a symmetric matrix about half is enough
 ROUNDING = 1e-9  # of the distance: the most that the quick way may lose

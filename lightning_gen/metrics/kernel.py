@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_gen.result import NonFinite
+from lightning_gen.errors import NonFinite
 
 ENTRIES = 2**22  # of the kernel's matrix that are made at once: 32 MiB in float64
 

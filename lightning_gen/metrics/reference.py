@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.metrics.cache import load, store
-from lightning_gen.metrics.features import FeatureExtractor
+from lightning_gen.metrics.features.base import FeatureExtractor
 from lightning_gen.metrics.frechet import moments
 
 

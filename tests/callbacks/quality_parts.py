@@ -12,15 +12,15 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.quality import Quality
-from callbacks.solvers import SamplerTable
+from lightning_gen.callbacks.quality import Quality
+from lightning_gen.callbacks.sampler_table import SamplerTable
 from lightning_gen.data import Digits
+from lightning_gen.errors import NonFinite
 from lightning_gen.families.base import GenerativeModule
 from lightning_gen.metrics import FeatureExtractor
 from lightning_gen.models import ScoreModel
 from lightning_gen.process import VP, Process, expand
 from lightning_gen.randomness import generator
-from lightning_gen.result import NonFinite
 from lightning_gen.samplers import DDIM, MALA, RK45, Sampler
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
-from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from lightning_gen.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from tests.families.test_base import digits_module, fit
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from callbacks import Curves, RecordLogger, draw_curves
-from callbacks.curves import COLOURS, series, smooth
+from lightning_gen.callbacks import Curves, RecordLogger
+from lightning_gen.results.curves import COLOURS, draw_curves, series, smooth
 
 
 def painted(path, colour: str) -> int:

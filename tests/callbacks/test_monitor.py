@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import run as entry
-from callbacks import Likelihood, Quality
-from callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, published
-from callbacks.record import publish
-from lightning_gen.result import Result
+from lightning_gen.callbacks import Likelihood, Quality
+from lightning_gen.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, published
+from lightning_gen.callbacks.publish import publish
+from lightning_gen.results.result import Result
 from tests.callbacks.quality_parts import Projection
 from tests.families.test_base import digits_module, fit
 from tests.test_run import TINY

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from callbacks import Pictures, RecordLogger, grid, pictures
-from callbacks.drawing import strip, to_uint8
+from lightning_gen.callbacks import Pictures, RecordLogger, pictures
 from lightning_gen.data import Rings
-from lightning_gen.result import NonFinite
+from lightning_gen.errors import NonFinite
+from lightning_gen.results.drawing import grid, strip, to_uint8
 
 
 def test_the_files_hold_the_samples_themselves(tmp_path, known, rows, make_trainer):

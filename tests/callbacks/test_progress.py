@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from callbacks import Progress
-from callbacks.progress import bar
+from lightning_gen.bar import bar
+from lightning_gen.callbacks import Progress
 
 
 class Watched(Progress):

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from callbacks.quality import Quality
+from lightning_gen.callbacks.quality import Quality
 from lightning_gen.data import Digits, Moons, Split
+from lightning_gen.errors import NonFinite
 from lightning_gen.metrics import (
     ClassifierFeatures,
     InceptionFeatures,
@@ -20,7 +21,6 @@ from lightning_gen.metrics import (
     moments,
 )
 from lightning_gen.randomness import generator
-from lightning_gen.result import NonFinite
 from tests.callbacks.quality_parts import Noisy, Projection, measure, trainer
 
 ROOT = Path(__file__).resolve().parents[2]

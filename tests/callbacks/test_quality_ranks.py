@@ -9,10 +9,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from callbacks.numbers import METRICS
-from callbacks.quality import Quality
+from lightning_gen.callbacks.quality import Quality
 from lightning_gen.data import Digits
-from lightning_gen.result import NonFinite
+from lightning_gen.errors import NonFinite
+from lightning_gen.metrics.numbers import METRICS
 from tests.callbacks.quality_parts import Noisy, Projection, trainer
 from tests.processes import free_port, place
 

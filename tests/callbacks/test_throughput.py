@@ -4,8 +4,9 @@ import time
 
 import pytest
 
-from callbacks import RecordLogger, Throughput, read_record
-from callbacks.throughput import SHARES
+from lightning_gen.callbacks import RecordLogger, Throughput
+from lightning_gen.callbacks.throughput import SHARES
+from lightning_gen.results.store import read_record
 
 
 def slow(base: type, where: str, seconds: float) -> type:

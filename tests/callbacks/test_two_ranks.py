@@ -7,8 +7,8 @@ from tests.processes import two
 WORKER = """
 import sys
 from pytorch_lightning import Callback, Trainer
-from callbacks import Curves, Pictures, RecordLogger, Resume, Throughput, Wandb, publish
-from lightning_gen.result import Result
+from lightning_gen.callbacks import Curves, Pictures, RecordLogger, Resume, Throughput, Wandb, publish
+from lightning_gen.results.result import Result
 from tests.callbacks.conftest import Known, loader
 
 class Measure(Callback):

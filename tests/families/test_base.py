@@ -9,11 +9,11 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from lightning_gen.data import Digits, Rings
+from lightning_gen.errors import NonFinite
 from lightning_gen.families import DDPM
 from lightning_gen.families.health import Health
 from lightning_gen.nets import MLP, UNet
 from lightning_gen.randomness import generator
-from lightning_gen.result import NonFinite
 from lightning_gen.samplers import DDIM, Ancestral
 
 

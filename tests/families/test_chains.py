@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import run as entry
+from lightning_gen.errors import Diverged
 from lightning_gen.families import RBM
-from lightning_gen.result import Diverged
 from tests.processes import ROOT, torchrun
 
 WORDS = ["experiment=rbm_digits", "module.hidden=16", "quality=none", "logger=none", "callbacks.pictures=null"]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lightning_gen.likelihood.bound import variational_bound
+from lightning_gen.likelihood.variational import variational_bound
 from lightning_gen.losses import constant, denoising, levels, uniform, vlb
 from lightning_gen.process import VE, VP, DiscreteVP, SubVP, cosine_betas, linear_betas
 from tests.gaussian import Gaussian, example

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_gen.errors import NonFinite
 from lightning_gen.metrics import FrechetStatistics, frechet_distance, moments
-from lightning_gen.result import NonFinite
 from tests.metrics.reference_metrics import AsTheyAre, cloud
 
 

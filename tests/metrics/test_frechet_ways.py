@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_gen.errors import NonFinite
 from lightning_gen.metrics import frechet, frechet_distance, frechet_of_features, moments
-from lightning_gen.result import NonFinite
 from tests.metrics.reference_metrics import cloud
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from lightning_gen.errors import NonFinite
 from lightning_gen.metrics import inception_score
-from lightning_gen.result import NonFinite
 
 
 def _logits(n: int = 200, k: int = 7) -> torch.Tensor:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from lightning_gen.errors import NonFinite
 from lightning_gen.metrics import kernel_distance, kernel_distance_all, mmd2, polynomial_kernel
-from lightning_gen.result import NonFinite
 from tests.metrics.reference_metrics import AsTheyAre, cloud
 
 

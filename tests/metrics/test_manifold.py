@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from lightning_gen.errors import NonFinite
 from lightning_gen.metrics import distances, manifold, nearest
-from lightning_gen.result import NonFinite
 from tests.metrics.reference_metrics import cloud
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.stats import mannwhitneyu
 
+from lightning_gen.errors import NonFinite
 from lightning_gen.metrics import memorised, memorised_distances
-from lightning_gen.result import NonFinite
 
 
 def _draw(seed: int = 0) -> torch.Generator:

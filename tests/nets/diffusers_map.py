@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from lightning_gen.imports.diffusers import places
+from lightning_gen.convert.diffusers import places
 
 
 def from_diffusers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from lightning_gen import nets
-from lightning_gen.signatures import check
+from lightning_gen.config.signatures import check
 
 FILES = sorted((Path(__file__).parents[2] / "experiments" / "net").glob("*.yaml"))
 FILES = [file for file in FILES if file.stem != "none"]

@@ -1,0 +1,1 @@
+"""Callbacks that publish likelihoods, each by one estimator."""

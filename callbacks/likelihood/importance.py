@@ -1,0 +1,104 @@
+"""Lower bounds on log p(x) of latent-variable models, by importance sampling, in nats and in bits/dim."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
+
+from lightning_gen.callbacks.likelihood.base import Scored
+from lightning_gen.likelihood import bits_per_dim, bounds, dequantised
+from lightning_gen.likelihood.importance import log_weights, portions
+from lightning_gen.models import VAE
+from lightning_gen.results.result import Result
+
+TOGETHER = 10_000  # latent vectors decoded at once
+
+
+class ImportanceLikelihood(Scored):
+    """iwae/log_likelihood by `samples` weights an image, and elbo/log_likelihood, nats, of `n` samples of a split.
+
+    Both are lower bounds in expectation, the first the tighter one. The protocol has the effective sample size of the
+    weights: where it is near 1, more samples would still raise the bound. Errors are standard errors over the split.
+    Images that are not binarised are dequantised: nats are of the density in model space, and bits_per_dim stand
+    beside them, upper bounds on -log2 P(image) / dim; binarised images have bits_per_dim of their probability.
+    Importance weighted autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
+    """
+
+    what = "importance weights"
+    purpose = "importance"
+    columns = 3
+    autocast = False
+
+    def __init__(
+        self,
+        samples: int = 500,
+        n: int | None = None,
+        split: Literal["train", "val", "test"] = "test",
+        weights: Literal["ema", "raw"] = "ema",
+        batch: int = 100,
+        seed: int = 0,
+        every_n_epochs: int = 0,
+    ) -> None:
+        self.keep(n, split, weights, batch, seed, every_n_epochs)
+        if samples < 1:
+            raise ValueError(f"callbacks.likelihood.samples is {samples}: give at least 1")
+        self.samples = samples
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse what has no latent variables, and images whose bins are not known, before any work."""
+        if not isinstance(pl_module.model, VAE):
+            raise ValueError(
+                f"callbacks.likelihood draws latent variables, got {type(pl_module.model).__name__}: write "
+                "callbacks.likelihood=null, or the _target_ of another likelihood"
+            )
+        if pl_module.value_range is None and len(pl_module.shape) == 3:
+            raise ValueError("callbacks.likelihood dequantises images in data.value_range, got null: write the range")
+        self.binarise = getattr(trainer.datamodule, "binarise", None)
+
+    def spread(self, module: Any) -> bool:
+        """Whether x is dequantised."""
+        return not module.model.binary and module.value_range is not None
+
+    def work(self, module: Any) -> int:
+        """One tick a portion of draws."""
+        return len(portions(self.samples, self.batch, TOGETHER))
+
+    def block(self, module: Any, model: VAE, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
+        """IWAE's bound, the evidence lower bound, and the effective sample size, (m, 3)."""
+        if self.spread(module):
+            x = dequantised(x, module.value_range, noise)
+        together = TOGETHER // self.batch * len(x) if self.batch <= TOGETHER else len(x)
+        found = bounds(log_weights(model, x, self.samples, noise, together, progress))
+        return torch.stack([found.iwae, found.elbo, found.ess], dim=1)
+
+    def results(self, module: Any, rows: Tensor, n: int, fingerprint: str) -> dict[str, Result]:
+        """Nats, and bits/dim of images."""
+        measured, d = self.measured(module), math.prod(module.shape)
+        spread = self.spread(module)
+        protocol = {
+            **self.protocol(module, n, fingerprint),
+            "samples": self.samples,
+            "ess": rows[:, 2].mean().item(),
+            "ess_least": rows[:, 2].min().item(),
+            "likelihood": module.model.likelihood,
+            "binarisation": self.binarise or "none",
+            "dequantisation": "uniform" if spread else "none",
+            "bounds": "in expectation over the draws",
+        }
+        found = {}
+        for column, name in enumerate(("iwae", "elbo")):
+            nats = rows[:, column]
+            error = nats.std().item() / n**0.5
+            found[f"{name}/log_likelihood/{measured}"] = Result(
+                nats.mean().item(), "lower bound", error, "nats", protocol
+            )
+            if module.value_range is not None:
+                bits = bits_per_dim(nats, d, module.value_range) if spread else -nats / d / math.log(2)
+                levels = {**protocol, "levels": 256 if spread else 2}
+                found[f"{name}/bits_per_dim/{measured}"] = Result(
+                    bits.mean().item(), "upper bound", error / d / math.log(2), "bits/dim", levels
+                )
+        return found

@@ -1,0 +1,1 @@
+"""Loggers: the run's own record, and its mirrors."""

@@ -1,0 +1,59 @@
+"""The one way in which callbacks publish numbers and pictures."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from lightning_gen.results.drawing import to_pil
+from lightning_gen.results.result import Result
+from lightning_gen.results.store import METRICS, plain, write_atomically
+from lightning_gen.runs.folder import read_metrics
+
+
+def step_of(trainer: Trainer) -> int:
+    """Optimizer steps behind the weights: the trainer's, or, when it only evaluates, the module's `trained_steps`."""
+    return int(trainer.global_step or getattr(trainer.lightning_module, "trained_steps", 0))
+
+
+def publish(trainer: Trainer, results: Mapping[str, Result], final: bool) -> None:
+    """Log each value, and its error as <name>/error, to loggers and callback_metrics; when final, to metrics.json."""
+    step = step_of(trainer)
+    values = {name: float(result.value) for name, result in results.items()}
+    errors = {f"{name}/error": float(r.error) for name, r in results.items() if r.error is not None}
+    for name, value in values.items():
+        trainer.callback_metrics[name] = torch.tensor(value)
+    for logger in trainer.loggers:
+        logger.log_metrics({"epoch": trainer.current_epoch, **values, **errors}, step)
+    if final and trainer.is_global_zero:
+        path = Path(trainer.default_root_dir) / METRICS
+        known = read_metrics(path) if path.exists() else {}
+        fresh = {name: result.as_dict() | {"step": step} for name, result in results.items()}
+        write_atomically(path, (json.dumps(plain(known | fresh), indent=2, allow_nan=False) + "\n").encode())
+
+
+def log_image(trainer: Trainer, name: str, picture: str | Path | np.ndarray) -> None:
+    """Send a picture, a file or uint8 (H, W, C), to every logger that takes pictures, at the step of the weights."""
+    if isinstance(picture, np.ndarray) and (picture.dtype != np.uint8 or picture.ndim != 3):
+        # W&B casts floats to uint8 without scaling: the picture would be black
+        raise TypeError(
+            f"log_image takes a file or uint8 (H, W, C), got {picture.dtype} {picture.shape}; scale to 0..255 and round"
+        )
+    if not trainer.is_global_zero:
+        return
+    takers = [x for x in trainer.loggers if hasattr(x, "log_image") or isinstance(x, TensorBoardLogger)]
+    if not takers:
+        return
+    from PIL import Image
+
+    image = Image.open(picture) if isinstance(picture, str | Path) else to_pil(picture)
+    for logger in takers:
+        if isinstance(logger, TensorBoardLogger):
+            pixels = np.asarray(image.convert("RGB"))
+            logger.experiment.add_image(name, pixels, step_of(trainer), dataformats="HWC")
+        else:
+            logger.log_image(name, [image], step=step_of(trainer))

@@ -1,0 +1,240 @@
+"""The picture from which a user chooses a sampler: sampler x number of network evaluations -> FID, KID, seconds."""
+
+import copy
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from lightning_gen.bar import bar
+from lightning_gen.callbacks.progress import shows
+from lightning_gen.callbacks.publish import log_image, step_of
+from lightning_gen.callbacks.quality import Quality
+from lightning_gen.callbacks.undisturbed import undisturbed
+from lightning_gen.errors import NonFinite
+from lightning_gen.metrics.reference import Reference
+from lightning_gen.process import Process
+from lightning_gen.results.drawing import save_png
+from lightning_gen.results.result import Result
+from lightning_gen.results.sampler_table import SAMPLERS, markdown, picture
+from lightning_gen.results.store import plain, write_atomically
+from lightning_gen.samplers import Sampler
+
+
+class Point(NamedTuple):
+    """A sampler as one row runs it, by its name and what it was asked to keep within."""
+
+    name: str
+    place: str
+    sampler: Sampler
+
+
+class SamplerTable(Callback):
+    """samplers.json, samplers.md and samplers.png in the run folder, at the test stage, for one trained model.
+
+    Each of `samplers` draws n samples with the most steps that call the network at most N times, for each N of
+    `evaluations`. One that chooses its own steps (RK45) runs once for each of `tolerances`, rtol = atol. All have one
+    seed, and features, reference and weights of the run's Quality. What does not fit the model, or diverges, is left
+    out and named with the reason. Rows of the same protocol that the files hold are not drawn again.
+
+    FID's error knows nothing of the bias, which all share. Seconds are of drawing 1,000 samples, without their
+    features, by one device of this machine.
+    n: null is quality.n, or the number of held-out samples where they are fewer, so that both have the same bias.
+    """
+
+    def __init__(
+        self,
+        samplers: dict[str, Sampler],
+        evaluations: Sequence[int] = (10, 20, 50, 100),
+        tolerances: Sequence[float] = (1e-1, 1e-2, 1e-3),
+        n: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not samplers or not evaluations or min(evaluations) < 1 or any(not x > 0 for x in tolerances):
+            raise ValueError(
+                f"callbacks.solvers needs samplers, evaluations >= 1 and tolerances > 0, got {list(samplers)}, "
+                f"{list(evaluations)}, {list(tolerances)}"
+            )
+        if n is not None and n < 3:
+            raise ValueError(f"callbacks.solvers.n is {n}: give at least 3, or null for as many as held-out images")
+        self.samplers, self.evaluations = dict(samplers), sorted(set(evaluations))
+        self.tolerances, self.n, self.seed = sorted(set(tolerances), reverse=True), n, seed
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a run without Quality, and a model that no sampler fits, before any work."""
+        if not any(isinstance(callback, Quality) for callback in trainer.callbacks):
+            raise ValueError("callbacks.solvers measures by the run's quality, and there is none: name quality=digits")
+        points, left_out = self.points(pl_module)
+        if not points:
+            raise ValueError(f"none of callbacks.solvers.samplers fits this model: {told(left_out)}")
+
+    def quality(self, trainer: Trainer) -> Quality:
+        """The run's Quality, set to measure FID and KID of our n samples."""
+        mine = copy.copy(next(callback for callback in trainer.callbacks if isinstance(callback, Quality)))
+        held_out = len(trainer.datamodule.split("test")) if mine.held_out else mine.n
+        mine.n = min(mine.n, held_out) if self.n is None else self.n
+        mine.n, mine.metrics, mine.seed = max(mine.n, 3), ("fid", "kid"), self.seed
+        return mine
+
+    @torch.no_grad()
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw what is missing, and write the files anew after each row."""
+        module, data, quality = pl_module, trainer.datamodule, self.quality(trainer)
+        quality.features.prepare(data, trainer.global_rank, trainer.strategy.broadcast)
+        quality.features.to(module.device)
+        points, left_out = self.points(module)
+        keys = [json.dumps(self.key(trainer, module, quality, point.sampler), sort_keys=True) for point in points]
+        folder, first = Path(trainer.default_root_dir), trainer.is_global_zero
+        known = trainer.strategy.broadcast(self.known(folder) if first else None)
+        missing = {key: point.sampler for point, key in zip(points, keys, strict=True) if key not in known}
+        share = {"size": quality.block, "rank": trainer.global_rank, "world": trainer.world_size}
+        work = sum(module.work(quality.n, sampler, **share) for sampler in missing.values())
+        content = {"budgets": self.evaluations, "rows": [], "left_out": left_out, "held_out": {}}
+        with undisturbed(module), bar("samplers", work, "step", 0, shows(trainer), False) as shown:
+            real = quality.real(data, quality.reference, module) if first else None
+            if first and quality.held_out:
+                content["held_out"] = short(quality.perfect(data, module, real))
+            for point, key in zip(points, keys, strict=True):
+                try:
+                    if key not in known:
+                        known[key] = self.row(trainer, module, quality, point.sampler, real, shown.update)
+                    content["rows"].append({"sampler": point.name, "protocol": json.loads(key), **known[key]})
+                except NonFinite as error:
+                    left_out[f"{point.name}, {point.place}"] = str(error)
+                if first and content["rows"]:
+                    write(folder, content)
+        quality.features.to("cpu")
+        if not content["rows"]:
+            raise NonFinite(f"no sampler's samples are finite: {told(left_out)}")
+        if first:
+            log_image(trainer, SAMPLERS, folder / f"{SAMPLERS}.png")
+
+    def points(self, module: Any) -> tuple[list[Point], dict[str, str]]:
+        """Every sampler at every budget, and the reasons why others are left out."""
+        points, left_out, process = [], {}, module.model.process
+        guided = module.classes is not None and module.guidance not in (0, 1)  # two calls of the network a reading
+        for name, sampler in self.samplers.items():
+            try:
+                sampler.check(module.model)  # a plan may divide by what is refused here
+                if hasattr(sampler, "rtol"):
+                    module.check(sampler)
+                    found = [(f"tolerance {x:g}", changed(sampler, rtol=x, atol=x)) for x in self.tolerances]
+                else:
+                    steps = {goal: most(sampler, process, goal // (1 + guided)) for goal in self.evaluations}
+                    # a process of few steps reaches several budgets with the same
+                    steps = {k: goal for goal, k in reversed(steps.items()) if k is not None}
+                    module.check(with_steps(sampler, max(steps, default=1)))
+                    found = [(f"{goal} evaluations", with_steps(sampler, k)) for k, goal in reversed(steps.items())]
+            except (TypeError, ValueError) as error:
+                left_out[name] = " ".join(str(error).split())
+                continue
+            if not found:
+                left_out[name] = f"takes more than {self.evaluations[-1]} evaluations"
+            points += [Point(name, *point) for point in found]
+        return points, left_out
+
+    def key(self, trainer: Trainer, module: Any, quality: Quality, sampler: Sampler) -> dict[str, Any]:
+        """What makes a row what it is, as JSON holds it."""
+        own = {"step": step_of(trainer), "n": quality.n}
+        own |= {"options": quality.options._asdict()}
+        return plain({**quality.protocol(trainer.datamodule, module, sampler), **own})
+
+    def row(
+        self, trainer: Trainer, module: Any, quality: Quality, sampler: Sampler, real: Reference | None, progress: Any
+    ) -> dict[str, Any]:
+        """Evaluations, FID, KID and seconds; rank 0 alone has the reference and makes the row."""
+        drawn = quality.drawn(trainer, module, sampler, progress)
+        if real is None:
+            return {}
+        planned = sampler.evaluations(module.model.process) is not None
+        place = {
+            "machine": machine(module.device),
+            "ranks": trainer.world_size,
+            "n": quality.n,
+            "block": quality.block,
+        }
+        protocol = {**quality.protocol(trainer.datamodule, module, sampler), "evaluations": drawn.evaluations}
+        numbers = quality.numbers("samples", drawn.features, None, real, protocol)
+        found = {
+            "evaluations": Result(drawn.evaluations, "exact" if planned else "estimate", None, "calls a sample"),
+            **{name.split("/")[0]: result for name, result in numbers.items()},
+            "seconds": Result(drawn.seconds, "estimate", drawn.spread, "s per 1,000", place),
+        }
+        return {name: plain(result.as_dict()) for name, result in found.items()}
+
+    def known(self, folder: Path) -> dict[str, Any]:
+        """The rows that an earlier call has drawn, by their protocol."""
+        path = folder / f"{SAMPLERS}.json"
+        rows = json.loads(path.read_text())["rows"] if path.is_file() else []
+        return {
+            json.dumps(row["protocol"], sort_keys=True): {
+                key: row[key] for key in row if key not in ("sampler", "protocol")
+            }
+            for row in rows
+            if "protocol" in row
+        }
+
+
+def told(left_out: Mapping[str, str]) -> str:
+    """Who is left out and why."""
+    return "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+
+
+def short(results: Mapping[str, Result]) -> dict[str, Any]:
+    """Results by the metric's name alone, as JSON holds them."""
+    return {name.split("/")[0]: plain(result.as_dict()) for name, result in results.items()}
+
+
+def write(folder: Path, content: Mapping[str, Any]) -> None:
+    """The three files."""
+    write_atomically(folder / f"{SAMPLERS}.json", (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    write_atomically(folder / f"{SAMPLERS}.md", markdown(content).encode())
+    save_png(folder / f"{SAMPLERS}.png", picture(content))
+
+
+def machine(device: torch.device) -> str:
+    """What the seconds were taken on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {device.type}, {torch.get_num_threads()} threads"
+
+
+def changed(sampler: Sampler, **options: Any) -> Sampler:
+    """A copy with other options."""
+    other = copy.copy(sampler)
+    for key, value in options.items():
+        setattr(other, key, value)
+    return other
+
+
+def with_steps(sampler: Sampler, steps: int) -> Sampler:
+    """A copy that takes `steps` steps; of a pair, its predictor does; of levels, at each of them."""
+    if hasattr(sampler, "predictor"):
+        return changed(sampler, predictor=with_steps(sampler.predictor, steps))
+    return changed(sampler, **{"steps_each" if hasattr(sampler, "steps_each") else "steps": steps})
+
+
+def most(sampler: Sampler, process: Process, evaluations: int) -> int | None:
+    """The most steps whose trajectory calls the network at most `evaluations` times; None where one is too many."""
+
+    def calls(steps: int) -> float:
+        try:
+            return with_steps(sampler, steps).evaluations(process)
+        except ValueError:  # more steps than the process has
+            return float("inf")
+
+    least = next((steps for steps in (1, 2) if calls(steps) <= evaluations), None)
+    if least is None:
+        if calls(1) == calls(2) == float("inf"):
+            with_steps(sampler, 2).evaluations(process)  # says what is wrong
+        return None
+    low, high = least, evaluations + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if calls(middle) <= evaluations else (low, middle)
+    return low

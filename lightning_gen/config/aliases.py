@@ -1,0 +1,20 @@
+"""Dotted names of earlier versions, which configs on disk still use, and what they are called now."""
+
+from typing import Any
+
+CALLBACKS = (
+    *("AnnealedImportance", "ChainHealth", "Checkpoints", "Curves", "EnergyPictures", "FlowLikelihood", "GivenQuality"),
+    *("ImportanceLikelihood", "KernelDensityLikelihood", "Likelihood", "Pictures", "Progress", "Quality"),
+    *("Representations", "SamplerTable", "ScoreField", "TensorBoard", "Throughput", "Wandb"),
+)
+ALIASES = {f"callbacks.{name}": f"lightning_gen.callbacks.{name}" for name in CALLBACKS}
+
+
+def renamed(config: Any) -> Any:
+    """The config with every `_target_` of an earlier version under its present name."""
+    if isinstance(config, dict):
+        return {
+            key: ALIASES.get(value, value) if key == "_target_" and isinstance(value, str) else renamed(value)
+            for key, value in config.items()
+        }
+    return [renamed(value) for value in config] if isinstance(config, list) else config

@@ -1,0 +1,75 @@
+"""An exported folder of imported weights: config.yaml and model.safetensors, which lightning_gen.load reads."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lightning_gen.config.compose import ConfigError, check
+from lightning_gen.runs.folder import RunFolder
+
+
+class Imported(NamedTuple):
+    """What was read: the nodes net, module and sampler of a config, the network's state dict, and where it is from."""
+
+    net: dict[str, Any]
+    module: dict[str, Any]
+    sampler: dict[str, Any]
+    state: Mapping[str, Tensor]
+    source: str
+
+
+def config_of(imported: Imported) -> dict[str, Any]:
+    """All root keys; the data are CIFAR-10 where the shape is its own, else an archive that data.path has to name."""
+    shape, value_range = list(imported.net["shape"]), list(imported.module["value_range"])
+    data: dict[str, Any] = {"_target_": "lightning_gen.data.Npz", "path": "data.npz"}
+    if shape == [3, 32, 32]:
+        data = {"_target_": "lightning_gen.data.CIFAR10"}
+    optimizer = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 2e-4}
+    return {
+        "stage": "sample",
+        "run": None,
+        "seed": 0,
+        "n": 64,
+        "label": None,
+        "init": None,
+        "fresh": False,
+        "data": {**data, "batch_size": 128, "seed": 0, "value_range": value_range},
+        "net": imported.net,
+        "module": {**imported.module, "optimizer": optimizer, "shape": shape},
+        "sampler": imported.sampler,
+        "quality": {},
+        "callbacks": {},
+        "trainer": {
+            "_target_": "pytorch_lightning.Trainer",
+            "accelerator": "auto",
+            "devices": 1,
+            "max_epochs": -1,
+            "max_steps": 1,
+            "enable_model_summary": False,
+            "num_sanity_val_steps": 0,
+        },
+        "logger": {},
+    }
+
+
+def write(imported: Imported, target: Path) -> RunFolder:
+    """The folder `target`, new; its config comes last, so that half a folder is never loaded.
+
+    Raises ValueError where the folder has a config already, ConfigError where the config would not build.
+    """
+    folder, config = RunFolder(target), config_of(imported)
+    if (folder.path / "config.yaml").exists() or folder.exported.exists():
+        raise ValueError(f"{target} holds a run or an export already: name a new folder")
+    if faults := check(config):
+        raise ConfigError(faults)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    weights = {f"model.net.{name}": value.contiguous() for name, value in imported.state.items()}
+    partial = folder.path / "model.safetensors.part"
+    save_file(weights, partial, {"source": imported.source})
+    os.replace(partial, folder.exported)
+    folder.store(config)
+    return folder

@@ -1,0 +1,1 @@
+"""Feature extractors: the fixed networks in whose features samples are compared."""

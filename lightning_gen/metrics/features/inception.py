@@ -1,0 +1,113 @@
+"""The Inception features of published FID, KID and IS."""
+
+import io
+import pickle
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from lightning_gen.metrics.cache import file_digest
+from lightning_gen.metrics.features.base import FeatureExtractor, alone
+
+# torch-fidelity's conversion of the TensorFlow network of 2015-12-05
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+FILE = f"weights-inception-2015-12-05-{SHA256[:8]}.pth"
+
+
+def downloaded() -> Path:
+    """Where torch-fidelity's own download stands, or would stand."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / FILE
+
+
+class InceptionFeatures(FeatureExtractor):
+    """pool3, (B, 2048), and the bias-free logits, (B, 1008), of TensorFlow's Inception; torch-fidelity's port.
+
+    Images go through TensorFlow 1's bilinear resize to 299x299 (no half-pixel offset, no antialiasing: another
+    resize is another metric); grey images are repeated to three channels.
+    "Rethinking the Inception architecture for computer vision" (Szegedy et al., 2015), https://arxiv.org/abs/1512.00567
+
+    weights: a local file, or None for torch-fidelity's download. Nothing is fetched here:
+    `python -m lightning_gen.metrics.fetch` does it once, on a machine with a network.
+    sha256: of the file; by default the published weights'. The file is read as tensors, never unpickled as code.
+    """
+
+    name = "inception"
+    dim = 2048
+    classes = 1008
+    resize = "TF1 bilinear 299x299"
+    net: nn.Module | None
+
+    def __init__(self, weights: str | None = None, sha256: str = SHA256) -> None:
+        super().__init__()
+        if len(sha256) != 64 or set(sha256.lower()) - set("0123456789abcdef"):
+            raise ValueError(f"features.sha256 needs 64 hexadecimal digits, got {sha256!r}: see sha256sum FILE")
+        self.path = downloaded() if weights is None else Path(weights).expanduser()
+        self.sha256 = sha256.lower()
+        self.net = None
+        self._checked = False
+
+    def check(self, data: Any) -> None:
+        """The file is there and is the right one; the data are images of 1 or 3 channels."""
+        self.needs_images(data)
+        if self._checked:
+            return
+        if not self.path.is_file():
+            raise FileNotFoundError(
+                f"Inception's weights are not at {self.path}: run `python -m lightning_gen.metrics.fetch` on a machine"
+                " with a network and copy the file there, set quality.features.weights to a local copy,"
+                " or take other features: quality=pixels"
+            )
+        found = file_digest(self.path)
+        if found != self.sha256:
+            raise ValueError(
+                f"{self.path} has SHA-256 {found}, expected {self.sha256}: fetch it again, or, if these weights are"
+                " meant, set quality.features.sha256"
+            )
+        self._checked = True
+
+    def prepare(self, data: Any, rank: int = 0, broadcast: Callable[[Any], Any] = alone) -> None:
+        """Load the checked file; every process reads its own copy."""
+        self.check(data)
+        if self.net is None:
+            self.net = _network(self.path).requires_grad_(False).eval()
+
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """pool3 and bias-free logits of uint8 images, 1 or 3 channels."""
+        if self.net is None:
+            raise RuntimeError("InceptionFeatures has no weights yet: call prepare first")
+        return self.net(images.expand(-1, 3, -1, -1))
+
+    def identity(self) -> dict[str, Any]:
+        """Name, weights' SHA-256, resize, torch-fidelity's version."""
+        return {
+            "features": self.name,
+            "features_sha256": self.sha256,
+            "resize": self.resize,
+            "torch_fidelity": version("torch-fidelity"),
+        }
+
+
+def _network(path: Path) -> nn.Module:
+    """torch-fidelity's extractor with the tensors of `path`."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    # It reads its file with weights_only=False, so it is handed a file that we wrote from tensors. Its layers draw
+    # initial values from the global generator, which is put back; outside inference mode its weights stay ordinary.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        buffer = io.BytesIO()
+        try:
+            torch.save(torch.load(path, map_location="cpu", weights_only=True), buffer)
+            buffer.seek(0)
+            net = FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased"], buffer)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(f"{path} does not hold the tensors of torch-fidelity's Inception: {error}") from error
+        # Equal but for rounding, in 0.6 of the time on a CPU: batch norms inside the convolutions, channels last.
+        for part in net.modules():
+            if isinstance(getattr(part, "bn", None), nn.BatchNorm2d):
+                part.conv, part.bn = fuse_conv_bn_eval(part.conv, part.bn), nn.Identity()
+        return net.to(memory_format=torch.channels_last)

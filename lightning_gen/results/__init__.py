@@ -1,0 +1,1 @@
+"""What came out: numbers with their kind and protocol, tables, figures, pages."""

@@ -1,0 +1,163 @@
+"""Pictures as arrays: pure functions from uint8 images to one uint8 (H, W, C) picture, and to files."""
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_gen.errors import NonFinite
+from lightning_gen.results.store import write_atomically
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+GAP = 200  # light grey: neither the black nor the white ground of common data sets
+WIDTH = 600  # a picture narrower than this is enlarged
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """Images in [0, 1], (N, C, H, W), rounded to uint8 (N, H, W, C); values outside are drawn as black or white."""
+    check_finite(images, "images")
+    levels = images.detach().float().mul(255).round_().clamp_(0, 255)
+    return levels.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def check_finite(x: Tensor, what: str, step: int = 0, rank: int = 0) -> None:
+    """Raise NonFinite when x holds a NaN or an infinity: cast to uint8 it would look like an image."""
+    bad = int((~torch.isfinite(x)).flatten(1).any(1).sum()) if x.numel() else 0
+    if bad:
+        raise NonFinite(f"{bad} of {len(x)} {what} are not finite at step {step}, rank {rank}: the model has diverged")
+
+
+def grid(
+    images: np.ndarray, columns: int | None = None, scale: int | None = None, gap: int | None = None
+) -> np.ndarray:
+    """uint8 (N, H, W, C) -> one uint8 (H', W', C): row by row, each pixel `scale` wide and high, `gap` pixels between.
+
+    By default nearly square, and enlarged to at least 600 pixels, so that a person sees 8x8 digits.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+        raise TypeError(f"grid takes uint8 (N, H, W, C) with N > 0, got {images.dtype} {images.shape}; see to_uint8")
+    n, height, width, channels = images.shape
+    columns = min(n, columns or _across(n))
+    rows = -(-n // columns)
+    scale = scale or max(1, -(-WIDTH // (columns * width)))
+    gap = max(1, scale // 2) if gap is None else gap
+    tile = images.repeat(scale, 1).repeat(scale, 2)
+    h, w = height * scale + gap, width * scale + gap
+    picture = np.full((rows * h + gap, columns * w + gap, channels), GAP, np.uint8)
+    for i in range(n):
+        top, left = gap + i // columns * h, gap + i % columns * w
+        picture[top : top + h - gap, left : left + w - gap] = tile[i]
+    return picture
+
+
+def _across(n: int) -> int:
+    """Columns for n tiles: nearly square, without an empty place where that can be."""
+    side = int(np.ceil(np.sqrt(n)))
+    return next((columns for columns in range(side, 2 * side) if n % columns == 0), side)
+
+
+def strip(frames: np.ndarray, scale: int | None = None, gap: int | None = None) -> np.ndarray:
+    """uint8 (rows, times, H, W, C) -> one uint8 (H', W', C): a row per sample, from noise on the left to data."""
+    rows, times = frames.shape[:2]
+    return grid(frames.reshape(rows * times, *frames.shape[2:]), times, scale, gap)
+
+
+def spaced(frames: Iterable[Any], count: int) -> list[Any]:
+    """About evenly spaced elements of a sequence of unknown length, the first and the last among them; holds few."""
+    kept: list[Any] = []
+    stride, last, place = 1, None, -1
+    for place, last in enumerate(frames):
+        if place % stride == 0:
+            kept.append(last)
+        if len(kept) > 4 * count:
+            kept, stride = kept[::2], 2 * stride
+    if place < 0:
+        raise ValueError("a trajectory has at least one frame, got none")
+    if place % stride:
+        kept.append(last)
+    chosen = np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)
+    return [kept[i] for i in chosen]
+
+
+def scatter(
+    panels: Sequence[tuple[str, np.ndarray]], columns: int | None = None, reference: np.ndarray | None = None
+) -> np.ndarray:
+    """Named point clouds (N, 2), a panel each -> uint8 (H, W, 3); all framed by `reference`, by default the last."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(len(panels), columns or len(panels))
+    rows = -(-len(panels) // columns)
+    size = max(2.2, WIDTH / 100 / columns)
+    figure = Figure(figsize=(size * columns, size * rows), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    reference = panels[-1][1] if reference is None else reference
+    middle = (reference.max(0) + reference.min(0)) / 2
+    half = 0.6 * max(float((reference.max(0) - reference.min(0)).max()), 1e-6)
+    for place, (name, points) in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        axes.scatter(points[:, 0], points[:, 1], s=max(0.5, min(12.0, 6000 / len(points))), linewidths=0, alpha=0.6)
+        axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
+        axes.set_title(name, fontsize=9)
+        axes.tick_params(labelsize=7)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def beside(samples: np.ndarray, data: np.ndarray | None) -> np.ndarray:
+    """Sampled points (N, 2), and those of the data where there are some -> uint8 (H, W, 3)."""
+    return scatter([("samples", samples)] + ([] if data is None else [("data", data)]))
+
+
+def save_png(path: Path, picture: np.ndarray) -> Path:
+    """uint8 (H, W, C) as a PNG, put in place as a whole."""
+    buffer = io.BytesIO()
+    to_pil(picture).save(buffer, format="PNG")
+    return write_atomically(path, buffer.getvalue())
+
+
+def save_gif(path: Path, pictures: list[np.ndarray], seconds: float = 4.0) -> Path:
+    """uint8 (H, W, C) pictures as an endless GIF that rests on the last one."""
+    frames = [to_pil(picture) for picture in pictures]
+    each = max(20, round(1000 * seconds / len(frames)))
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer, format="GIF", save_all=True, append_images=frames[1:], loop=0,
+        duration=[each] * (len(frames) - 1) + [1500],
+    )  # fmt: skip
+    return write_atomically(path, buffer.getvalue())
+
+
+def save_samples(
+    folder: str | Path,
+    name: str,
+    samples: np.ndarray,
+    seed: int,
+    sampler: str,
+    labels: np.ndarray | None = None,
+    columns: int | None = None,
+    scale: int | None = None,
+    data: np.ndarray | None = None,
+) -> list[Path]:
+    """Write <folder>/samples/samples-<name>.npz and grid-<name>.png; uint8 images (N, H, W, C), or points (N, 2)."""
+    folder = Path(folder) / "samples"
+    flat = samples.ndim == 2
+    buffer = io.BytesIO()
+    arrays = {"points" if flat else "images": samples} | ({} if labels is None else {"labels": labels})
+    np.savez_compressed(buffer, seed=np.int64(seed), sampler=np.str_(sampler), **arrays)
+    archive = write_atomically(folder / f"samples-{name}.npz", buffer.getvalue())
+    picture = beside(samples, data) if flat else grid(samples, columns, scale)
+    return [save_png(folder / f"grid-{name}.png", picture), archive]
+
+
+def to_pil(picture: np.ndarray) -> "Image":
+    """uint8 (H, W, C), C 1 or 3, as a PIL image."""
+    from PIL import Image
+
+    return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)

@@ -1,0 +1,361 @@
+"""The static check of configs: every kind of fault named, all at once, nothing heavy imported, no version drift."""
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from enum import Enum
+
+import pytest
+
+from lightning_gen.config.signatures import ALLOWED, check, names, permitted
+from lightning_gen.config.source import signature, source
+
+UNET = {"_target_": "lightning_gen.nets.UNet", "shape": [1, 8, 8]}
+ADAM = {"_target_": "torch.optim.Adam", "_partial_": True}
+TRAINER = {"_target_": "pytorch_lightning.Trainer"}
+LOGGER = {"_target_": "pytorch_lightning.loggers.WandbLogger"}
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (
+            {"module": {"optimizer": ADAM | {"lr": "abc"}}},
+            "module.optimizer.lr is 'abc' (str), torch.optim.Adam expects float: write a number",
+        ),
+        (
+            {"trainer": TRAINER | {"max_step": 3}},
+            "trainer.max_step is no argument of pytorch_lightning.Trainer: did you mean max_steps?",
+        ),
+        (
+            {"net": UNET | {"_partal_": True}},
+            "net._partal_ is no argument of lightning_gen.nets.UNet: did you mean _partial_?",
+        ),
+        (
+            {"net": {"_target_": "lightning_gen.nets.UNett"}},
+            "net._target_ is lightning_gen.nets.UNett, which lightning_gen.nets does not have: did you mean UNet?",
+        ),
+        (
+            {"net": {"_target_": "lightning_gen.net.UNet"}},
+            "net._target_ is lightning_gen.net.UNet, which lightning_gen does not have: did you mean nets?",
+        ),
+        (
+            {"x": {"_target_": "torch.optim.Adamm"}},
+            "x._target_ is torch.optim.Adamm, which is not on the allow list ("
+            "lightning_gen.config.signatures.ALLOWED): "
+            "did you mean torch.optim.Adam?",
+        ),
+        (
+            {"x": {"_target_": "torch.optim.adamw.AdamW"}},
+            "x._target_ is torch.optim.adamw.AdamW, which is not on the allow list ("
+            "lightning_gen.config.signatures.ALLOWED): "
+            "did you mean torch.optim.AdamW?",
+        ),
+        ({"net": {"_target_": 3}}, "net._target_ is 3, expected a dotted name, as lightning_gen.nets.UNet"),
+        (
+            {"net": {"_target_": "lightning_gen.nets.UNet"}},
+            "net.shape is missing, lightning_gen.nets.UNet needs it: add it",
+        ),
+        ({"net": UNET | {"channels": "???"}}, "net.channels is missing (???): give it a value"),
+        ({"steps": "???"}, "steps is missing (???): give it a value"),
+        (
+            {"net": UNET | {"_args_": [1]}},
+            "net._args_ is refused: give the arguments of lightning_gen.nets.UNet by name",
+        ),
+        ({"net": UNET | {"_partial_": "yes"}}, "net._partial_ is 'yes', expected one of true, false"),
+        (
+            {"net": UNET | {"_convert_": "al"}},
+            "net._convert_ is 'al', expected one of none, partial, object, all",
+        ),
+        (
+            {"net": UNET | {"channels": 32.0}},
+            "net.channels is 32.0 (float), lightning_gen.nets.UNet expects int: write a whole number",
+        ),
+        (
+            {"net": UNET | {"channels": True}},
+            "net.channels is True (bool), lightning_gen.nets.UNet expects int: write a whole number",
+        ),
+        (
+            {"net": UNET | {"channels": None}},
+            "net.channels is None (NoneType), lightning_gen.nets.UNet expects int: write a whole number",
+        ),
+        (
+            {"net": UNET | {"classes": "None"}},
+            "net.classes is 'None' (str), lightning_gen.nets.UNet expects int or null: write null",
+        ),
+        (
+            {"net": UNET | {"multipliers": 2}},
+            "net.multipliers is 2 (int), lightning_gen.nets.UNet expects a list of int: write a list, as [1, 2]",
+        ),
+        (
+            {"n": UNET | {"multipliers": [1, "2"]}},
+            "n.multipliers is [1, '2'] (list), lightning_gen.nets.UNet expects a list of int: write a list, as [1, 2]",
+        ),
+        (
+            {"optimizer": ADAM | {"betas": [0.9]}},
+            "optimizer.betas is [0.9] (list), torch.optim.Adam expects a list of 2: float, float: "
+            "write a list of that length",
+        ),
+        (
+            {"optimizer": ADAM | {"amsgrad": 1}},
+            "optimizer.amsgrad is 1 (int), torch.optim.Adam expects bool: write true or false",
+        ),
+        (
+            {"optimizer": ADAM | {"fused": "yes"}},
+            "optimizer.fused is 'yes' (str), torch.optim.Adam expects bool or null: write true or false",
+        ),
+        (
+            {"logger": LOGGER | {"log_model": "al"}},
+            "logger.log_model is 'al' (str), pytorch_lightning.loggers.WandbLogger expects one of all or bool: "
+            "did you mean all?",
+        ),
+        (
+            {"callbacks": [{"_target_": "pytorch_lightning.callbacks.EarlyStopping", "monitor": 3}]},
+            "callbacks[0].monitor is 3 (int), pytorch_lightning.callbacks.EarlyStopping expects str: write a text",
+        ),
+        (
+            {"trainer": TRAINER | {"profiler": {"a": 1}}},
+            "trainer.profiler is a mapping, pytorch_lightning.Trainer expects str or null: write a text",
+        ),
+        (
+            {"net": UNET | {"channels": dict(UNET)}},
+            "net.channels is a lightning_gen.nets.UNet, lightning_gen.nets.UNet expects int: write a whole number",
+        ),
+        (
+            {"scheduler": {"_target_": "torch.optim.lr_scheduler.LambdaLR", "_partial_": True, "optimizer": 3}},
+            "scheduler.optimizer is 3 (int), torch.optim.lr_scheduler.LambdaLR expects a mapping with _target_: "
+            "write a mapping with _target_",
+        ),
+    ],
+    ids=lambda value: value[:60] if isinstance(value, str) else "",
+)
+def test_a_fault_is_one_sentence_with_its_remedy(config, sentence):
+    assert check(config) == [sentence]
+
+
+def test_all_faults_come_at_once():
+    config = {
+        "net": UNET | {"chanels": 3, "groups": "8"},
+        "trainer": TRAINER | {"max_step": 3, "callbacks": [{"_target_": "os.system", "command": "true"}]},
+    }
+    assert len(check(config)) == 4
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"net": UNET | {"channels": 64, "multipliers": [1, 2], "classes": 10, "dropout": 0, "attention": []}},
+        {"optimizer": ADAM | {"lr": 1, "betas": [0.9, 0.99], "fused": None, "eps": 1e-8}},
+        {"trainer": TRAINER | {"precision": "bf16-mixed", "devices": [0, 1], "max_epochs": -1, "strategy": "auto"}},
+        {"trainer": TRAINER | {"precision": 32, "logger": False, "limit_val_batches": 0.5, "profiler": None}},
+        {"logger": LOGGER | {"entity": "somebody", "offline": True, "log_model": "all"}},
+        {"v2": {"_target_": "torchvision.transforms.v2.RandomHorizontalFlip", "p": 0.5}},
+        {"v2": {"_target_": "torchvision.transforms.v2.Compose", "transforms": [dict(UNET)]}},
+        {"plain": {"a": 1, "b": [None, "x", {"c": True}]}},
+        {"net": UNET | {"multipliers": {"_target_": "lightning_gen.losses.levels", "steps": 3}}},
+    ],
+)
+def test_a_right_config_has_no_fault(config):
+    assert check(config) == []
+
+
+def test_arguments_that_the_program_gives_are_not_asked_for():
+    config = {"net": {"_target_": "lightning_gen.nets.UNet", "shape": None}}
+    assert check(config, {"net": {"shape"}}) == []
+    assert check({"net": {"_target_": "lightning_gen.nets.UNet"}}, {"net": {"shape"}}) == []
+    assert len(check(config)) == 1
+    assert check({"net": {"_target_": "lightning_gen.nets.UNet", "_partial_": True}}) == []
+
+
+def test_one_misspelling_is_one_fault():
+    config = {"net": {"_target_": "lightning_gen.nets.UNet", "shap": [1, 8, 8]}}
+    assert check(config) == ["net.shap is no argument of lightning_gen.nets.UNet: did you mean shape?"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.load",
+        "torch.hub.load",
+        "shutil.copyfile",
+        "os.system",
+        "builtins.eval",
+        "eval",
+        "pathlib.Path.write_text",
+        "subprocess.run",
+        "hydra.utils.get_method",
+        "pytorch_lightning.LightningModule.load_from_checkpoint",
+        "pytorch_lightning.Trainer.fit",
+        "lightning_gen.randomness.torch.load",
+        "lightning_gen.randomness.hashlib.sha256",
+        "lightning_gen.nets.unet.nn.Linear",
+        "lightning_gen.config.source.Path",
+        "lightning_gen.nets.unet._heights",
+        "lightning_gen.nets.UNet.forward",
+        "lightning_gen.config.signatures.ALLOWED",
+        "torchvision.transforms.v2.functional.torch.load",
+        "torchvision.transforms.v2._utils.check_type",
+        "lightning_gen..nets.UNet",
+        "lightning_gen",
+        "",
+    ],
+)
+def test_nothing_else_can_be_called_from_a_config(target):
+    assert not permitted(target)
+    assert len(check({"x": {"_target_": target}})) == 1
+
+
+def test_another_allow_list_replaces_the_default():
+    assert check({"net": dict(UNET)}, allowed=["torch.optim.Adam"]) != []
+    assert check({"net": dict(UNET)}, allowed=["lightning_gen.nets.UNet"]) == []
+    assert check({"net": dict(UNET)}, allowed=lambda name: name.endswith("UNet")) == []
+    assert check({"net": dict(UNET)}, allowed=lambda name: False) != []
+
+
+PACKAGE = {
+    "__init__": "from .parts import *\nfrom .parts import Base as Renamed\nfrom shop import parts as p\n",
+    "parts": """
+from typing import TYPE_CHECKING, Literal, Optional, Protocol, Union
+from abc import ABC
+if TYPE_CHECKING:
+    from shop.other import Late
+else:
+    Late = 3
+try:
+    from shop.absent import Nothing
+except ImportError:
+    Nothing = None
+Size = Union[int, tuple[int, ...]]
+Way = Literal["left", "right"]
+Ways = list[Way]
+
+class Base(ABC):
+    def __init__(self, size: Size, way: Way = "left", *, ways: Optional["Ways"] = None): ...
+
+class Plain(Base):
+    x = 1
+
+class Loop(Plain, Protocol): ...
+
+class Bare: ...
+
+def function(a, late: "Late" = None, /, b: "Nothing" = 2, *rest, c: dict[str, int] = {}, **more): ...
+""",
+    "other": "class Late: ...\n",
+}
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    (tmp_path / "shop").mkdir()
+    for name, text in PACKAGE.items():
+        (tmp_path / "shop" / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    source.cache_clear()
+    signature.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("node", "faults"),
+    [
+        ({"_target_": "shop.Plain", "size": [1, 2], "way": "right", "ways": ["left"]}, 0),
+        ({"_target_": "shop.Plain", "size": [1, 2.0], "way": "rigt", "ways": ["up"]}, 3),
+        ({"_target_": "shop.Renamed", "size": 3, "ways": None}, 0),
+        ({"_target_": "shop.p.Loop", "size": 3, "way": None}, 1),
+        ({"_target_": "shop.parts.Loop"}, 1),
+        ({"_target_": "shop.Bare"}, 0),
+        ({"_target_": "shop.Bare", "x": 1}, 1),
+        ({"_target_": "shop.function", "b": "anything", "c": {}, "d": 1}, 0),
+        ({"_target_": "shop.function", "c": 1}, 1),
+        ({"_target_": "shop.Way"}, 1),
+        ({"_target_": "shop.TYPE_CHECKING"}, 1),
+        ({"_target_": "absentpackage.Thing"}, 1),
+    ],
+)
+def test_aliases_bases_and_reexports_are_followed(shop, node, faults):
+    found = check({"x": node}, allowed=["shop.*", "absentpackage.*"])
+    assert len(found) == faults, found
+
+
+def test_a_missing_package_is_named():
+    found = check({"x": {"_target_": "absentpackage.Thing"}}, allowed=["absentpackage.*"])
+    assert found == ["x._target_ is absentpackage.Thing, but absentpackage is not installed: install it"]
+
+
+def test_an_object_of_the_wrong_class_is_refused():
+    ddpm = {"_target_": "lightning_gen.families.DDPM", "net": dict(UNET), "optimizer": dict(ADAM)}
+    assert check({"module": ddpm | {"sampler": {"_target_": "lightning_gen.samplers.DDIM"}}}) == []
+    assert check({"module": ddpm | {"sampler": dict(UNET)}}) == [
+        "module.sampler is a lightning_gen.nets.UNet, lightning_gen.families.DDPM expects a Sampler or null: "
+        "name a Sampler in _target_"
+    ]
+
+
+def test_nothing_heavy_is_imported():
+    code = f"""
+import sys
+from lightning_gen.config.signatures import check
+check({{"net": {UNET!r}, "optimizer": {ADAM!r}, "trainer": {TRAINER!r}, "logger": {LOGGER!r},
+       "t": {{"_target_": "torchvision.transforms.v2.Resize", "size": 3}}}})
+print(sorted({{"torch", "pytorch_lightning", "torchvision", "numpy", "wandb", "hydra"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def catalogue() -> list[str]:
+    """Every name on the allow list: the named ones, and what `package.*` covers in the modules that define it."""
+    found = [entry for entry in ALLOWED if not entry.endswith(".*")]
+    modules = ["lightning_gen", "callbacks", "torchvision.transforms.v2"]
+    for package in modules[:2]:
+        paths = importlib.import_module(package).__path__
+        modules += [module.name for module in pkgutil.walk_packages(paths, f"{package}.")]
+    return found + [f"{m}.{name}" for m in modules for name in names(m) if permitted(f"{m}.{name}")]
+
+
+HANDED = ("model", "loss", "optimizer")  # what families give GenerativeModule beside their options
+
+
+def test_what_is_handed_on_is_checked_against_the_base_class():
+    node = {"_target_": "lightning_gen.families.DDPM", "optimizer": ADAM}
+    given = {"": {"net"}}
+    assert check(node | {"guidance": 2.0, "channels_last": True}, given) == []
+    assert check(node | {"guidence": 2.0}, given) == [
+        "guidence is no argument of lightning_gen.families.DDPM: did you mean guidance?"
+    ]
+    assert check(node | {"channels_last": 3}, given) == [
+        "channels_last is 3 (int), lightning_gen.families.DDPM expects bool: write true or false"
+    ]
+    assert "loss is no argument" in check(node | {"loss": 3}, given)[0], "the family gives it itself"
+
+
+def test_what_is_read_from_source_is_what_python_sees():
+    targets = catalogue()
+    assert len(targets) > 80
+    assert {"lightning_gen.nets.UNet", "torch.optim.Adam", "torchvision.transforms.v2.Resize"} <= set(targets)
+    differences, unread = [], []
+    for target in targets:
+        module, name = target.rsplit(".", 1)
+        thing = getattr(importlib.import_module(module), name)
+        static = signature(target)
+        if static is None:
+            unread.append(thing)
+            continue
+        real = [
+            (p.name, p.kind.name, p.default is p.empty and "VAR" not in p.kind.name, p.default is None)
+            for p in inspect.signature(thing).parameters.values()
+        ]
+        if real and real[-1][0] == "options":  # handed on to the base class, which says what they may be
+            base = inspect.signature(thing.__mro__[1]).parameters.values()
+            mine = {name for name, *_ in real} | set(HANDED)
+            real = real[:-1] + [
+                (p.name, p.kind.name, p.default is p.empty, p.default is None) for p in base if p.name not in mine
+            ]
+        if real != [(p.name, p.kind, p.required, p.nullable) for p in static]:
+            differences.append(target)
+    assert not differences, " ".join(differences)
+    assert all(dataclasses.is_dataclass(thing) or issubclass(thing, Enum | BaseException | tuple) for thing in unread)
