@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from lightning_gen.stored import read
+
 # What may differ between two starts of one run.
 FREE = ("stage", "run", "n", "label", "fresh", "trainer", "logger")
 
@@ -25,11 +27,11 @@ class RunFolder:
         return cls(path.parent.parent if path.suffix == ".ckpt" else path)
 
     def config(self) -> dict[str, Any]:
-        """The stored config; FileNotFoundError, with the remedy, where there is none."""
+        """The stored config: plain values under root keys. FileNotFoundError where there is none, ValueError otherwise."""
         file = self.path / "config.yaml"
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist: train first (stage=fit), or name another folder by run=")
-        return yaml.safe_load(file.read_text())
+        return read(file)
 
     def fresh(self) -> "RunFolder":
         """The first of <name>, <name>-2, <name>-3, ... that does not exist."""
