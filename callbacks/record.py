@@ -18,6 +18,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from lightning_gen.data.image_files import FORMATS
 from lightning_gen.result import Result
 from lightning_gen.run_folder import read_metrics as read_metrics
 
@@ -165,7 +166,7 @@ def log_image(trainer: Trainer, name: str, picture: str | Path | np.ndarray) -> 
         return
     from PIL import Image
 
-    image = Image.open(picture) if isinstance(picture, str | Path) else to_pil(picture)
+    image = Image.open(picture, formats=FORMATS) if isinstance(picture, str | Path) else to_pil(picture)
     for logger in takers:
         if isinstance(logger, TensorBoardLogger):
             pixels = np.asarray(image.convert("RGB"))
