@@ -27,7 +27,7 @@ class RunFolder:
         return cls(path.parent.parent if path.suffix == ".ckpt" else path)
 
     def config(self) -> dict[str, Any]:
-        """The stored config: plain values under root keys. FileNotFoundError where there is none, ValueError otherwise."""
+        """The stored config, plain values under root keys; FileNotFoundError for none, ValueError for anything else."""
         file = self.path / "config.yaml"
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist: train first (stage=fit), or name another folder by run=")

@@ -28,7 +28,9 @@ class Loader(yaml.SafeLoader):
 def read(file: Path) -> dict[str, Any]:
     """The root keys and their values; ValueError with every fault, before Hydra or anything else has seen them."""
     if file.stat().st_size > BYTES:
-        raise ValueError(f"{file} has {file.stat().st_size} bytes, a stored config at most {BYTES}: take another folder")
+        raise ValueError(
+            f"{file} has {file.stat().st_size} bytes, a stored config at most {BYTES}: take another folder"
+        )
     try:
         config = yaml.load(file.read_text(encoding="utf-8"), Loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:

@@ -14,7 +14,7 @@ OTHER = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".jxl", ".pp
 
 
 def open_image(path: Path) -> "Image":
-    """The picture, decoded and upright; ValueError for a damaged file, another format, or more than 8 bits a channel."""
+    """The picture, decoded and upright; ValueError for a damaged file, another format, or 16 bits a channel."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:

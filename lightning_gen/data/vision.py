@@ -51,7 +51,7 @@ class VisionData(GenerativeData):
         if not self.download:
             raise FileNotFoundError(
                 f"{self.source} is not in {self.root} and download is false: put it there, or set data.download=true, "
-                    "and data.root to where it may go"
+                "and data.root to where it may go"
             )
         self._fetch(target)
 
