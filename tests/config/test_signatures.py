@@ -92,7 +92,7 @@ LOGGER = {"_target_": "pytorch_lightning.loggers.WandbLogger"}
         ),
         (
             {"n": UNET | {"multipliers": [1, "2"]}},
-            "n.multipliers is [1, '2'] (list), lightning_gen.nets.UNet expects a list of int: write a list, as [1, 2]",
+            "n.multipliers is [1, '2'] (list), lightning_gen.nets.UNet expects a list of int: write a list of int",
         ),
         (
             {"optimizer": ADAM | {"betas": [0.9]}},
@@ -126,8 +126,8 @@ LOGGER = {"_target_": "pytorch_lightning.loggers.WandbLogger"}
         ),
         (
             {"scheduler": {"_target_": "torch.optim.lr_scheduler.LambdaLR", "_partial_": True, "optimizer": 3}},
-            "scheduler.optimizer is 3 (int), torch.optim.lr_scheduler.LambdaLR expects a mapping with _target_: "
-            "write a mapping with _target_",
+            "scheduler.optimizer is 3 (int), torch.optim.lr_scheduler.LambdaLR expects a class or function: "
+            "name a class or function in _target_",
         ),
     ],
     ids=lambda value: value[:60] if isinstance(value, str) else "",
