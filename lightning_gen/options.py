@@ -10,11 +10,11 @@ import math
 import operator
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
-from annotated_types import Ge, GroupedMetadata, Gt, Interval, Le, Len, Lt, MaxLen, MinLen, MultipleOf
+from annotated_types import Ge, GroupedMetadata, Gt, Interval, Le, Lt, MaxLen, MinLen, MultipleOf
 
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
@@ -23,15 +23,16 @@ Positive = Annotated[float, Gt(0), Lt(math.inf)]  # where infinity is meant too:
 NonNegative = Annotated[float, Ge(0), Lt(math.inf)]
 UnitInterval = Annotated[float, Interval(ge=0, le=1)]
 OpenUnitInterval = Annotated[float, Interval(gt=0, lt=1)]
-DropRate = Annotated[float, Interval(ge=0, lt=1)]
-Shape = Annotated[Sequence[Count], MinLen(1)]
-ImageShape = Annotated[Sequence[Count], Len(3, 3)]  # (C, H, W)
+Rate = Annotated[float, Interval(ge=0, lt=1)]
+Counts = Annotated[Sequence[Count], MinLen(1)]
+Shape = Counts  # (C, H, W), or (D,) of points
+ValueRange = tuple[Finite, Finite]
 
 SCALARS = {"int": "int", "float": "float", "bool": "bool", "str": "str", "None": "null"}
 LISTS = {"list", "List", "Sequence", "Iterable", "Collection", "MutableSequence", "set", "Set", "frozenset"}
 MAPPINGS = {"dict", "Dict", "Mapping", "MutableMapping"}
 CALLS = {"Callable", "type", "Type", "partial"}
-SEVERAL = (list, tuple, set, frozenset, range)
+SEVERAL = (list, tuple, Sequence, Set)  # not an array or a tensor
 TYPES = {"int": Integral, "float": Real, "bool": bool, "str": str, "None": type(None), "dict": Mapping}
 PLAIN = (str, bool, int, float, list, tuple, dict, type(None))
 COMPARE = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
@@ -98,7 +99,8 @@ def kinds_of(annotation: Any, names: Mapping[str, Any] | None = None) -> list[Ki
     if name == "tuple" and parts and parts[-1] is not ...:
         return [Kind("tuple", [kinds_of(part, names) for part in parts])]
     if name in LISTS | {"tuple"}:
-        return [Kind("list", kinds_of(parts[0], names) if parts else [ANY])]
+        any_source = [Kind("object", Iterable)] * (name in ("Iterable", "Collection"))
+        return [Kind("list", kinds_of(parts[0], names) if parts else [ANY]), *any_source]
     if not isinstance(annotation, type) or annotation is object:
         return [ANY]
     return [Kind("object", None if getattr(annotation, "_is_protocol", False) else annotation)]
@@ -133,8 +135,8 @@ def _fits(value: Any, kind: Kind, decide: Callable) -> bool:
         several = isinstance(value, (list, tuple)) and len(value) == len(of)
         return several and all(fits(v, k, decide) for v, k in zip(value, of, strict=True))
     if name == "list":
-        if not isinstance(value, SEVERAL):  # the numbers of an array are not looked at
-            return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+        if not isinstance(value, SEVERAL) or isinstance(value, (str, bytes)):
+            return False
         long = all(COMPARE[symbol](len(value), bound) for symbol, bound in ranges)
         return long and (of == [ANY] or all(fits(v, of, decide) for v in value))
     return isinstance(value, TYPES[name])

@@ -51,7 +51,7 @@ def _generic(head: str, index: ast.expr, place: Source, depth: int) -> list[Kind
     if head == "Literal":
         return [Kind("literal", [ast.literal_eval(part) for part in parts])]
     if head == "Annotated":
-        bounds = [bound for part in parts[1:] if (bound := _bound(part)) is not None]
+        bounds = [bound for part in parts[1:] if (bound := _bound(part, place)) is not None]
         return narrowed(kinds(parts[0], place, depth + 1), bounds)
     inner = [kinds(part, place, depth + 1) for part in parts]
     if head in ("Optional", "Union"):
@@ -65,19 +65,27 @@ def _generic(head: str, index: ast.expr, place: Source, depth: int) -> list[Kind
     return [Kind("dict" if head in MAPPINGS else "object" if head in CALLS else "any")]
 
 
-def _bound(node: ast.expr) -> Any:
-    """The range of an `Annotated`, as Gt(0) or Interval(ge=0, le=1); None for metadata of another kind."""
+def _bound(node: ast.expr, place: Source) -> Any:
+    """The range of an `Annotated`, as Gt(0) or Interval(ge=0, le=1); None for anything else."""
     name = terminal(node.func) if isinstance(node, ast.Call) else ""
     if name not in annotated_types.__all__:
         return None
-    return getattr(annotated_types, name)(*map(_number, node.args), **{w.arg: _number(w.value) for w in node.keywords})
+    try:
+        named = {word.arg: _number(word.value, place) for word in node.keywords}
+        return getattr(annotated_types, name)(*(_number(argument, place) for argument in node.args), **named)
+    except (ValueError, TypeError):  # not a number, which only an import would tell
+        return None
 
 
-def _number(node: ast.expr) -> float:
-    """A literal number, or inf and math.inf with their sign."""
+def _number(node: ast.expr, place: Source, depth: int = 0) -> float:
+    """A literal number, inf or math.inf, or a constant by its name; ValueError for anything else."""
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_number(node.operand)
-    return math.inf if terminal(node) == "inf" else ast.literal_eval(node)
+        return -_number(node.operand, place, depth)
+    if terminal(node) == "inf":
+        return math.inf
+    if terminal(node) and depth < 20 and (found := place.follow(node)):
+        return _number(found[1], found[0], depth + 1)
+    return ast.literal_eval(node)
 
 
 def decide(value: Any, kind: Kind) -> bool | None:
