@@ -219,10 +219,11 @@ def shown(value: Any) -> str:
 
 def _plain(kinds: Sequence[Kind]) -> list[Kind]:
     """The alternatives without ranges and choices: a value that does not fit these has the wrong type."""
-    types_of = [Kind(type(value).__name__) for kind in kinds if kind.name == "literal" for value in kind.of]
-    return types_of + [
-        Kind(kind.name, _plain(kind.of) if kind.name == "list" else kind.of) for kind in kinds if kind.name != "literal"
-    ]
+    plain = [Kind(type(value).__name__) for kind in kinds if kind.name == "literal" for value in kind.of]
+    for kind in kinds:
+        of = [_plain(part) for part in kind.of] if kind.name == "tuple" else kind.of
+        plain += [] if kind.name == "literal" else [Kind(kind.name, _plain(of) if kind.name == "list" else of)]
+    return plain
 
 
 class Checked:
