@@ -10,9 +10,10 @@ from lightning_gen.likelihood import Flow
 from lightning_gen.likelihood.ode import RULES, Path
 from lightning_gen.models import VAE, EnergyModel, HiddenUnits, ScoreModel
 from lightning_gen.models.score import instant
+from lightning_gen.options import Checked, UnitInterval
 
 
-class Representation(ABC):
+class Representation(Checked, ABC):
     """x (B, ...) -> codes (B, L), and back where there is a way."""
 
     name: str
@@ -85,9 +86,7 @@ class Bottleneck(Representation):
 
     name = "bottleneck"
 
-    def __init__(self, t: float = 0.1) -> None:
-        if not 0 <= t <= 1:
-            raise ValueError(f"Bottleneck needs t in [0, 1], 0 the data, got {t}")
+    def __init__(self, t: UnitInterval = 0.1) -> None:
         self.t = t
 
     def check(self, model: ScoreModel) -> None:

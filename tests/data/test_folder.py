@@ -168,13 +168,13 @@ def test_sixteen_bits_are_refused_because_they_would_be_clipped(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"mode": "RGBA"}, ValueError, "mode needs RGB or L, got 'RGBA'"),
-        ({"size": 0}, ValueError, "size .* >= 1"),
-        ({"test_size": 1.0}, ValueError, r"test_size needs .* share in \[0, 1\), got 1.0"),
+        ({"mode": "RGBA"}, ValueError, "mode is 'RGBA'"),
+        ({"size": 0}, ValueError, "size is 0"),
+        ({"test_size": 1.0}, ValueError, r"test_size is 1\.0"),
         ({"val_size": "5"}, TypeError, "val_size"),
         ({"workers": -1}, ValueError, "workers"),
         ({"memory_limit": 1.5}, TypeError, "memory_limit"),
-        ({"crop": 1}, TypeError, "crop needs true or false"),
+        ({"crop": 1}, TypeError, "crop is 1"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_read(options, error, words):

@@ -187,17 +187,17 @@ def test_impossible_batches_are_refused():
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"batch_size": 0}, ValueError, "batch_size .* >= 1, got 0"),
-        ({"batch_size": 12.5}, TypeError, "batch_size .* got 12.5"),
+        ({"batch_size": 0}, ValueError, "batch_size is 0"),
+        ({"batch_size": 12.5}, TypeError, r"batch_size is 12\.5"),
         ({"batch_size": True}, TypeError, "batch_size"),
         ({"seed": "one"}, TypeError, "seed"),
-        ({"flip": "yes"}, TypeError, "flip needs true or false, got 'yes'"),
-        ({"val_size": 1437}, ValueError, "val_size .* between 0 and 1436, got 1437"),
+        ({"flip": "yes"}, TypeError, "flip is 'yes'"),
+        ({"val_size": 1437}, ValueError, "val_size is 1437"),
         ({"val_size": -1}, ValueError, "val_size"),
-        ({"value_range": [1.0, -1.0]}, ValueError, "value_range needs low < high"),
+        ({"value_range": [1.0, -1.0]}, ValueError, r"value_range is \[1\.0, -1\.0\]"),
         ({"value_range": 1.0}, TypeError, "value_range"),
         ({"value_range": "01"}, TypeError, "value_range"),
-        ({"value_range": [0.0, float("nan")]}, TypeError, "value_range"),
+        ({"value_range": [0.0, float("nan")]}, ValueError, "value_range"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(options, error, words):

@@ -88,7 +88,7 @@ def test_every_place_of_a_split_can_be_drawn(numbered_photographs):
     assert len(data.split("val")) == 0
     with pytest.raises(ValueError, match="test_size needs at most 196, .* 64x64 patches, got 197"):
         ready(Patches(n=100, val_size=0, test_size=197, size=64))
-    with pytest.raises(ValueError, match="size needs .* between 1 and 64, got 65"):
+    with pytest.raises(ValueError, match="size is 65"):
         Patches(size=65)
 
 
@@ -155,7 +155,7 @@ def test_toy_splits_are_different_draws_and_x_is_the_point_itself(toy):
     batch = next(iter(data.train_dataloader()))
     assert torch.equal(data.decode(batch["x"]), data.split("train").points(batch["index"]))
     assert not torch.equal(drawn[:500], everything(ready(toy(n=500, seed=3)), "train"))
-    with pytest.raises(ValueError, match="noise needs a finite number >= 0, got -1"):
+    with pytest.raises(ValueError, match="noise is -1"):
         toy(noise=-1)
 
 
@@ -250,7 +250,7 @@ def test_cifar_trains_on_all_of_train_by_default(monkeypatch, tmp_path):
     data = ready(CIFAR10(str(tmp_path)))
     assert torch.equal(everything(data, "train"), torch.tensor(Fake("", True, False).data).permute(0, 3, 1, 2))
     assert data.val_dataloader() == [] and len(data.test_dataloader()) == 1
-    with pytest.raises(ValueError, match="val_size .* 49999, got 50000"):
+    with pytest.raises(ValueError, match="val_size is 50000"):
         CIFAR10(val_size=50_000)
 
 

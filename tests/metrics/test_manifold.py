@@ -109,5 +109,5 @@ def test_refusals():
         manifold(x * float("nan"), x)
     with pytest.raises(ValueError, match="6 images or more in real, got 5"):
         manifold(x, x[:5])
-    with pytest.raises(ValueError, match="k >= 1"):
+    with pytest.raises(ValueError, match="k is 0"):
         manifold(x, x, k=0)

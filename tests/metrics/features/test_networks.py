@@ -85,12 +85,12 @@ def test_weights_are_checked_and_loaded_without_moving_the_generator(tmp_path, e
 @pytest.mark.parametrize(
     ("options", "error", "sentence"),
     [
-        ({"module": "resnet"}, TypeError, "features.module needs a network"),
+        ({"module": "resnet"}, TypeError, "module is 'resnet'"),
         ({"name": "a/b"}, ValueError, "without /"),
         ({"weights": "file"}, ValueError, "go together"),
         ({"layer": "head"}, ValueError, "choose among 0, 1, 2, 3, 4"),
         ({"mean": [0.5]}, ValueError, "go together"),
-        ({"resize": 0}, ValueError, "features.resize needs 1"),
+        ({"resize": 0}, ValueError, "resize is 0"),
         ({"weights": "f", "sha256": "12"}, ValueError, "64 hexadecimal"),
     ],
 )
