@@ -11,8 +11,8 @@ from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from lightning_gen.config.annotations import choose
 from lightning_gen.errors import Stopped
+from lightning_gen.options import choose
 from lightning_gen.results.ranking import direction
 
 

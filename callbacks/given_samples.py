@@ -15,7 +15,7 @@ from lightning_gen.bar import bar
 from lightning_gen.callbacks.quality import Quality
 from lightning_gen.data.image_files import LOSSY, OTHER, READ, open_image
 from lightning_gen.results.drawing import beside, grid, save_png
-from lightning_gen.runs.folder import no_samples
+from lightning_gen.runs.folder import samples_fault
 
 KEYS = ("images", "points", "arr_0")  # ours, ours in the plane, guided-diffusion's
 ROUNDED = "round(255 clamp(x, 0, 1))"  # what Quality does to a model's own
@@ -33,7 +33,7 @@ class GivenSamples(LightningModule):
     def __init__(self, path: str, shape: Sequence[int], name: str = "the data") -> None:
         super().__init__()
         self.shape, self.path = tuple(shape), Path(path)
-        if wrong := no_samples(self.path):
+        if wrong := samples_fault(self.path):
             raise FileNotFoundError(wrong)
         if self.path.is_dir():
             self.rows, self.quantisation = _folder(self.path, self.shape, name)

@@ -15,8 +15,9 @@ from PIL import EpsImagePlugin, Image
 
 import lightning_gen
 import run as entry
-from lightning_gen.config.compose import ConfigError
 from lightning_gen.config.signatures import check
+from lightning_gen.errors import ConfigError
+from lightning_gen.stages import command
 from tests.test_run import TINY
 
 SECRET = "a-secret-of-the-surroundings"
@@ -137,8 +138,8 @@ def test_a_hostile_export_is_refused_and_does_nothing(name, stage, theirs, tmp_p
     changed(theirs, **HOSTILE[name])
     before = {path for path in tmp_path.rglob("*")}
     seen = []
-    job = entry.job
-    monkeypatch.setattr(entry, "job", lambda config, folder: (seen.append(config), job(config, folder)))
+    job = command.job
+    monkeypatch.setattr(command, "job", lambda config, folder: (seen.append(config), job(config, folder)))
     code = entry.main([f"stage={stage}", "run=theirs", "n=1", "sampler.steps=1"])
     printed = "".join(capsys.readouterr())
     assert os.environ.get("MARK") is None and not (tmp_path / "MARK").exists()
@@ -229,13 +230,13 @@ def test_nothing_of_the_surroundings_reaches_a_config(value, where, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SOME_SECRET", SECRET)
     seen = []
-    monkeypatch.setattr(entry, "job", lambda config, folder: seen.append(config))
+    monkeypatch.setattr(command, "job", lambda config, folder: seen.append(config))
     words = ["logger.group=oc"]
     if where == "experiment":
-        monkeypatch.setattr(entry, "CONFIGS", shutil.copytree(entry.CONFIGS, tmp_path / "experiments"))
-        page = (entry.CONFIGS / "experiment" / "ddpm_digits.yaml").read_text()
+        monkeypatch.setattr(command, "CONFIGS", shutil.copytree(command.CONFIGS, tmp_path / "experiments"))
+        page = (command.CONFIGS / "experiment" / "ddpm_digits.yaml").read_text()
         page += "\nlogger: " + yaml.safe_dump({"name": value}, default_flow_style=True)
-        (entry.CONFIGS / "experiment" / "mine.yaml").write_text(page)
+        (command.CONFIGS / "experiment" / "mine.yaml").write_text(page)
         words += ["experiment=mine"]
     else:
         quoted = value.replace("\\", "\\\\")
@@ -248,7 +249,7 @@ def test_nothing_of_the_surroundings_reaches_a_config(value, where, tmp_path, mo
 
 def test_a_config_still_asks_its_other_keys(monkeypatch):
     seen = []
-    monkeypatch.setattr(entry, "job", lambda config, folder: seen.append(config))
+    monkeypatch.setattr(command, "job", lambda config, folder: seen.append(config))
     assert entry.main(["seed=7", "quality.seed=${data.seed}", "logger=none"]) == 0
     assert seen[0]["data"]["seed"] == seen[0]["quality"]["seed"] == 7
 
@@ -276,7 +277,7 @@ def test_the_persons_own_keys_are_not_taken_from_an_export(theirs, tmp_path, mon
         },
     )
     seen = []
-    monkeypatch.setattr(entry, "job", lambda config, folder: seen.append((config, folder.path)))
+    monkeypatch.setattr(command, "job", lambda config, folder: seen.append((config, folder.path)))
     for stage in ("sample", "evaluate", "export"):
         assert entry.main([f"stage={stage}", "run=theirs"]) == 0
     for config, folder in seen:
@@ -289,7 +290,9 @@ def test_the_persons_own_keys_are_not_taken_from_an_export(theirs, tmp_path, mon
     words = ("logger=tensorboard", "trainer=cpu", "trainer.devices=2", "quality.cache=mine", "data.download=true")
     assert entry.main(["stage=evaluate", "run=theirs", *words]) == 0
     config = seen[-1][0]
-    assert config["logger"] == {"_target_": "callbacks.TensorBoard"} and config["quality"]["cache"] == "mine"
+    assert (
+        config["logger"] == {"_target_": "lightning_gen.callbacks.TensorBoard"} and config["quality"]["cache"] == "mine"
+    )
     assert (config["trainer"]["accelerator"], config["trainer"]["devices"]) == ("cpu", 2)
     assert config["trainer"]["precision"] == "32-true" and config["data"]["download"] is True
 

@@ -16,6 +16,7 @@ import yaml
 import lightning_gen
 import run as entry
 from lightning_gen.results.store import read_record
+from lightning_gen.stages import command as stages
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (
@@ -73,7 +74,7 @@ def test_one_command_trains_samples_and_measures(trained):
 def test_the_folder_is_named_for_the_experiment_and_not_for_the_clock(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen = []
-    monkeypatch.setattr(entry, "job", lambda config, folder: seen.append((config["seed"], str(folder.path))))
+    monkeypatch.setattr(stages, "job", lambda config, folder: seen.append((config["seed"], str(folder.path))))
     assert command() == 0
     assert command("experiment=ddpm_cifar") == 0
     assert command("-m", "experiment=ddpm_digits,ddpm_mnist", "seed=0,1") == 0
@@ -253,7 +254,7 @@ def test_wrong_input_gets_sentences_exit_two_and_no_folder(words, sentences, tmp
 
 
 def test_an_experiment_without_its_first_line_is_named(tmp_path):
-    from lightning_gen.config.compose import check
+    from lightning_gen.config.faults import check
 
     assert any("@package _global_" in fault for fault in check({"experiment": {"seed": 1}}))
 

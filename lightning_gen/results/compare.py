@@ -5,22 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_gen.config.root import IDENTITY
 from lightning_gen.results.figures import pictures
 from lightning_gen.results.likelihood_table import likelihood
 from lightning_gen.results.page import TITLE, Picture, markdown, names, page
 from lightning_gen.results.ranking import ABSENT, HELD_OUT, differences, entries
 from lightning_gen.results.store import plain, write_atomically
 from lightning_gen.results.tables import Block, Cell, Row, Run, Table, others, quality, value_of
-from lightning_gen.runs.folder import RunFolder, leaves, read_metrics, unreadable
+from lightning_gen.runs.folder import RunFolder, comparison_faults, leaves, read_metrics
 
 COMPARISON = "comparison"
-# What names a run or starts it says nothing about what it is.
-PLACE = ("run", "stage", "fresh", "logger", "runs", "samples", "n", "label")
 
 
 def write_comparison(folder: str | Path, runs: Sequence[str | Path]) -> "Comparison":
     """Write comparison.html, .md and .json, and the Markdown's pictures, into `folder`; ValueError for bad input."""
-    faults = unreadable([str(run) for run in runs])
+    faults = comparison_faults([str(run) for run in runs])
     if faults:
         raise ValueError("; ".join(faults))
     found = Comparison([Path(run) for run in runs])
@@ -137,7 +136,7 @@ def _sampler(value: Any) -> str:
 
 def configs(runs: Sequence[Run]) -> Table:
     """The keys in which the configs differ; a row a key."""
-    flat = [{k: v for k, v in leaves(run.config) if k.split(".")[0] not in PLACE} for run in runs]
+    flat = [{k: v for k, v in leaves(run.config) if k.split(".")[0] in IDENTITY} for run in runs]
     rows = [
         Row(None, key, ["" if value == ABSENT else str(value) for value in values])
         for key, values in differences(flat).items()

@@ -10,7 +10,8 @@ from enum import Enum
 
 import pytest
 
-from lightning_gen.config.signatures import ALLOWED, check, names, permitted
+from lightning_gen.config.allow import ALLOWED, names, permitted
+from lightning_gen.config.signatures import check
 from lightning_gen.config.source import signature, source
 
 UNET = {"_target_": "lightning_gen.nets.UNet", "shape": [1, 8, 8]}
@@ -45,13 +46,13 @@ LOGGER = {"_target_": "pytorch_lightning.loggers.WandbLogger"}
         (
             {"x": {"_target_": "torch.optim.Adamm"}},
             "x._target_ is torch.optim.Adamm, which is not on the allow list ("
-            "lightning_gen.config.signatures.ALLOWED): "
+            "lightning_gen.config.allow.ALLOWED): "
             "did you mean torch.optim.Adam?",
         ),
         (
             {"x": {"_target_": "torch.optim.adamw.AdamW"}},
             "x._target_ is torch.optim.adamw.AdamW, which is not on the allow list ("
-            "lightning_gen.config.signatures.ALLOWED): "
+            "lightning_gen.config.allow.ALLOWED): "
             "did you mean torch.optim.AdamW?",
         ),
         ({"net": {"_target_": 3}}, "net._target_ is 3, expected a dotted name, as lightning_gen.nets.UNet"),
@@ -196,7 +197,7 @@ def test_one_misspelling_is_one_fault():
         "lightning_gen.config.source.Path",
         "lightning_gen.nets.unet._heights",
         "lightning_gen.nets.UNet.forward",
-        "lightning_gen.config.signatures.ALLOWED",
+        "lightning_gen.config.allow.ALLOWED",
         "torchvision.transforms.v2.functional.torch.load",
         "torchvision.transforms.v2._utils.check_type",
         "lightning_gen..nets.UNet",
