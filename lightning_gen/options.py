@@ -1,0 +1,276 @@
+"""Options checked by their annotation: the ranges, the mixin that checks a constructor's arguments, and the words.
+
+A config is checked with the same alternatives and the same words from source files, before anything is imported.
+"""
+
+import difflib
+import functools
+import inspect
+import math
+import operator
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, NamedTuple, Union
+
+from annotated_types import Ge, GroupedMetadata, Gt, Interval, Le, Lt, MaxLen, MinLen, MultipleOf
+
+Count = Annotated[int, Ge(1)]
+Natural = Annotated[int, Ge(0)]
+Finite = Annotated[float, Gt(-math.inf), Lt(math.inf)]
+Positive = Annotated[float, Gt(0), Lt(math.inf)]  # where infinity is meant too: Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0), Lt(math.inf)]
+UnitInterval = Annotated[float, Interval(ge=0, le=1)]
+OpenUnitInterval = Annotated[float, Interval(gt=0, lt=1)]
+Rate = Annotated[float, Interval(ge=0, lt=1)]
+Counts = Annotated[Sequence[Count], MinLen(1)]
+Shape = Counts  # (C, H, W), or (D,) of points
+ValueRange = tuple[Finite, Finite]
+
+SCALARS = {"int": "int", "float": "float", "bool": "bool", "str": "str", "None": "null"}
+LISTS = {"list", "List", "Sequence", "Iterable", "Collection", "MutableSequence", "set", "Set", "frozenset"}
+MAPPINGS = {"dict", "Dict", "Mapping", "MutableMapping"}
+CALLS = {"Callable", "type", "Type", "partial"}
+SEVERAL = (list, tuple, Sequence, Set)  # not an array or a tensor
+TYPES = {"int": Integral, "float": Real, "bool": bool, "str": str, "None": type(None), "dict": Mapping}
+PLAIN = (str, bool, int, float, list, tuple, dict, type(None))
+COMPARE = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
+COMPARE["multiple of"] = lambda value, unit: value % unit == 0
+BOUNDS = {Ge: ">=", Gt: ">", Le: "<=", Lt: "<", MultipleOf: "multiple of"}
+LENGTHS = {MinLen: ">=", MaxLen: "<="}
+WRITE = {"float": "a number", "int": "a whole number", "bool": "true or false", "str": "a text"}
+WRITE |= {"list": "a list, as [1, 2]", "tuple": "a list of that length", "dict": "a mapping", "object": ""}
+WRITE |= {"None": "null", "any": "something else"}
+
+
+class Kind(NamedTuple):
+    """One alternative of an annotation.
+
+    Args:
+        name: int, float, bool, str, None, literal, list, tuple, dict, object or any.
+        of: the values of a literal, the alternatives of a list's elements, those of each place of a tuple, a class.
+        ranges: (comparison, bound) of a number, or of a list's length.
+    """
+
+    name: str
+    of: Any = None
+    ranges: tuple[tuple[str, float], ...] = ()
+
+
+ANY = Kind("any")
+
+
+def narrowed(kinds: Sequence[Kind], metadata: Iterable[Any]) -> list[Kind]:
+    """The alternatives within the ranges that an `Annotated` gives; metadata of other meaning is passed over."""
+    flat = [part for item in metadata for part in (item if isinstance(item, GroupedMetadata) else [item])]
+
+    def ranges(symbols: dict[type, str]) -> tuple:
+        known = [(symbols[type(part)], getattr(part, part.__match_args__[0])) for part in flat if type(part) in symbols]
+        return tuple(known)
+
+    added = {"int": ranges(BOUNDS), "float": ranges(BOUNDS), "list": ranges(LENGTHS)}
+    return [kind._replace(ranges=kind.ranges + added.get(kind.name, ())) for kind in kinds]
+
+
+def kinds_of(annotation: Any, names: Mapping[str, Any] | None = None) -> list[Kind]:
+    """The alternatives of an annotation at run time; a text is read with `names`, and is anything if it cannot be."""
+    if isinstance(annotation, typing.ForwardRef):
+        annotation = annotation.__forward_arg__
+    if isinstance(annotation, str):
+        try:
+            return kinds_of(eval(annotation, {}, dict(names or {})), names)
+        except (NameError, AttributeError, TypeError):  # a name that only a type checker imports
+            return [ANY]
+    if annotation is None or annotation is type(None):
+        return [Kind("None")]
+    origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return [Kind("literal", list(parts))]
+    if origin in (Union, types.UnionType):
+        return [kind for part in parts for kind in kinds_of(part, names)]
+    if origin is Annotated:
+        return narrowed(kinds_of(parts[0], names), annotation.__metadata__)
+    if annotation in (int, float, bool, str):
+        return [Kind(annotation.__name__)]
+    name = getattr(origin or annotation, "__name__", "")
+    if name in MAPPINGS | CALLS:
+        return [Kind("dict" if name in MAPPINGS else "object")]
+    if name == "tuple" and parts and parts[-1] is not ...:
+        return [Kind("tuple", [kinds_of(part, names) for part in parts])]
+    if name in LISTS | {"tuple"}:
+        any_source = [Kind("object", Iterable)] * (name in ("Iterable", "Collection"))
+        return [Kind("list", kinds_of(parts[0], names) if parts else [ANY]), *any_source]
+    if not isinstance(annotation, type) or annotation is object:
+        return [ANY]
+    return [Kind("object", None if getattr(annotation, "_is_protocol", False) else annotation)]
+
+
+def is_instance(value: Any, kind: Kind) -> bool | None:
+    """Whether an object is of the kind's class; None where the kind says nothing of classes."""
+    if kind.name != "object":
+        return None
+    if kind.of is None:  # a callable or a protocol: whatever is no plain value
+        return type(value) not in PLAIN
+    return isinstance(value, kind.of)
+
+
+def fits(value: Any, kinds: Sequence[Kind], decide: Callable[[Any, Kind], bool | None] = is_instance) -> bool:
+    """Whether one of the alternatives allows the value; `decide` answers for objects, None where it does not know."""
+    return any(_fits(value, kind, decide) for kind in kinds)
+
+
+def _fits(value: Any, kind: Kind, decide: Callable) -> bool:
+    name, of, ranges = kind
+    if name == "any":
+        return True
+    if (answer := decide(value, kind)) is not None:
+        return answer
+    if name in ("int", "float"):
+        number = isinstance(value, TYPES[name]) and not isinstance(value, bool)
+        return number and all(COMPARE[symbol](value, bound) for symbol, bound in ranges)
+    if name == "literal":
+        return any(type(v) is type(value) and v == value for v in of)
+    if name == "tuple":
+        several = isinstance(value, (list, tuple)) and len(value) == len(of)
+        return several and all(fits(v, k, decide) for v, k in zip(value, of, strict=True))
+    if name == "list":
+        if not isinstance(value, SEVERAL) or isinstance(value, (str, bytes)):
+            return False
+        long = all(COMPARE[symbol](len(value), bound) for symbol, bound in ranges)
+        return long and (of == [ANY] or all(fits(v, of, decide) for v in value))
+    return isinstance(value, TYPES[name])
+
+
+def words(kinds: Sequence[Kind]) -> str:
+    """The alternatives in words, as "int >= 1 or null"; classes are named only where nothing simpler is allowed."""
+    values = [value for kind in kinds if kind.name == "literal" for value in kind.of]
+    rest = [kind for kind in kinds if kind.name not in ("literal", "None")]
+    simple = [kind for kind in rest if kind.name != "object"]
+    several = dict.fromkeys(_word(kind) for kind in (simple or ([] if values else rest)))
+    listed = ["one of " + ", ".join(dict.fromkeys(map(str, values)))] if values else []
+    return " or ".join([*listed, *several] + ["null"] * any(kind.name == "None" for kind in kinds))
+
+
+def _word(kind: Kind) -> str:
+    name, of, ranges = kind
+    if name in SCALARS:
+        return within(SCALARS[name], ranges)
+    if name == "object":
+        return f"a {class_name(of)}"
+    if name == "tuple":
+        return f"a list of {len(of)}: {', '.join(words(part) for part in of)}"
+    if name == "list":
+        least, most = (dict(ranges).get(symbol) for symbol in (">=", "<="))
+        length = [f"at least {least}"] * (least is not None) + [f"at most {most}"] * (most is not None)
+        parts = [str(most) if ranges and least == most else " and ".join(length), "" if of == [ANY] else words(of)]
+        parts = [part for part in parts if part]
+        return f"a list of {': '.join(parts)}" if parts else "a list"
+    return {"dict": "a mapping", "any": "anything"}[name]
+
+
+def within(noun: str, ranges: Sequence[tuple[str, float]]) -> str:
+    """A noun and the bounds of its numbers: "int >= 1", "finite float > 0", "float in [0, 1)"."""
+    if any(abs(bound) == math.inf for _, bound in ranges):
+        noun = noun.replace("float", "finite float").replace("number", "finite number")
+    bounds = [(symbol, bound) for symbol, bound in ranges if abs(bound) != math.inf]
+    low, high = ([pair for pair in bounds if pair[0][0] == sign] for sign in "><")
+    if low and high:
+        (above, least), (below, most) = low[-1], high[-1]
+        interval = f" in {'[' if above == '>=' else '('}{least}, {most}{']' if below == '<=' else ')'}"
+    else:
+        interval = "".join(f" {symbol} {bound}" for symbol, bound in low + high)
+    return noun + interval + "".join(f", a {s} {b}" for s, b in bounds if s == "multiple of")
+
+
+def class_name(of: Any) -> str:
+    """Name of a class, or of its definition in a source file; of None, of whatever is no plain value."""
+    return "class or function" if of is None else getattr(of, "__name__", None) or of.name
+
+
+def remedy(value: Any, kinds: Sequence[Kind], name_it: str = "pass {}") -> str:
+    """What to write instead; `name_it` says how an object is given."""
+    allowed = {kind.name: kind for kind in reversed(kinds)}
+    choices = [str(v) for kind in kinds if kind.name == "literal" for v in kind.of]
+    if "None" in allowed and str(value).lower() in ("none", "nil", "~"):
+        return "write null"
+    if choices:
+        return nearest(str(value), choices) or f"write {choices[0]}"
+    first = next(allowed[name] for name in WRITE if name in allowed)
+    if first.name == "object":
+        objects = dict.fromkeys(class_name(kind.of) for kind in kinds if kind.name == "object")
+        return name_it.format(f"a {' or '.join(objects)}")
+    if first.name == "list":
+        return f"write {_word(first) if isinstance(value, SEVERAL) else WRITE['list']}"
+    return f"write {within(WRITE[first.name], first.ranges)}"
+
+
+def nearest(word: str, choices: Sequence[str]) -> str:
+    """A question after the choice that looks most like the word, "" if none does."""
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def shown(value: Any) -> str:
+    """A plain value with its type, as "0 (int)"; of anything else its class."""
+    name, text = type(value).__name__, repr(value) if type(value) in PLAIN else ""
+    return f"{text if len(text) <= 200 else f'{text[:200]}...'} ({name})" if text else f"a {name}"
+
+
+def _plain(kinds: Sequence[Kind]) -> list[Kind]:
+    """The alternatives without ranges and choices: a value that does not fit these has the wrong type."""
+    types_of = [Kind(type(value).__name__) for kind in kinds if kind.name == "literal" for value in kind.of]
+    return types_of + [
+        Kind(kind.name, _plain(kind.of) if kind.name == "list" else kind.of) for kind in kinds if kind.name != "literal"
+    ]
+
+
+class Checked:
+    """Compares each argument of a constructor with its annotation: ValueError or TypeError with one sentence.
+
+    What a class hands on to its base as **options is checked there. Put `@checked` above `@dataclass` or a function.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = _checking(cls.__init__, bound=True)
+
+
+def checked(target: Any) -> Any:
+    """The function, or the class with its constructor, that compares its arguments with their annotations."""
+    if not isinstance(target, type):
+        return _checking(target, bound=False)
+    target.__init__ = _checking(target.__init__, bound=True)
+    return target
+
+
+def _checking(function: Callable, bound: bool) -> Callable:
+    code, rules, names = inspect.signature(function).parameters, {}, []
+
+    def read() -> None:
+        """Once, at the first call: an annotation may name what stands further down in its module."""
+        scope = {**vars(typing), **function.__globals__}
+        for name, parameter in code.items():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                continue
+            if parameter.annotation is not parameter.empty:
+                nullable = [Kind("None")] * (parameter.default is None)
+                rules[name] = kinds_of(parameter.annotation, scope) + nullable
+            if parameter.kind is not parameter.KEYWORD_ONLY:
+                names.append(name)
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        if not names:
+            read()
+        for name, value in (*zip(names, args, strict=False), *options.items()):
+            if name in rules and not fits(value, rules[name]):
+                owner = type(args[0]).__name__ if bound else function.__name__
+                wrong = ValueError if fits(value, _plain(rules[name])) else TypeError
+                raise wrong(
+                    f"{owner}.{name} is {shown(value)}, expected {words(rules[name])}: {remedy(value, rules[name])}"
+                )
+        return function(*args, **options)
+
+    return call
