@@ -13,11 +13,10 @@ from torch import Tensor
 
 from lightning_gen.bar import bar
 from lightning_gen.callbacks.quality import Quality
+from lightning_gen.data.image_files import LOSSY, OTHER, READ, open_image
 from lightning_gen.results.drawing import beside, grid, save_png
 from lightning_gen.runs.folder import no_samples
 
-READ, LOSSY = (".png", ".jpg", ".jpeg", ".webp"), (".jpg", ".jpeg", ".webp")
-OTHER = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".jxl", ".ppm")
 KEYS = ("images", "points", "arr_0")  # ours, ours in the plane, guided-diffusion's
 ROUNDED = "round(255 clamp(x, 0, 1))"  # what Quality does to a model's own
 AS_GIVEN, COMPRESSED = "8 bits, as given", "8 bits, as given, some compressed with loss"
@@ -142,15 +141,7 @@ def _folder(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor, str]
 
 def _image(path: Path, shape: tuple[int, ...], name: str) -> np.ndarray:
     """uint8 (H, W, C), as the file holds it."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            image.load()
-    # Pillow's PNG reader reports a broken chunk as a SyntaxError.
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
-        raise ValueError(f"{path} cannot be read, it is damaged ({error}): replace or delete it") from error
+    image = open_image(path)
     mode = {1: "L", 3: "RGB"}[shape[0]]
     if (image.mode, image.height, image.width) != (mode, shape[1], shape[2]):
         raise ValueError(

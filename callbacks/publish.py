@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from lightning_gen.data.image_files import FORMATS
 from lightning_gen.results.drawing import to_pil
 from lightning_gen.results.result import Result
 from lightning_gen.results.store import METRICS, plain, write_atomically
@@ -50,7 +51,7 @@ def log_image(trainer: Trainer, name: str, picture: str | Path | np.ndarray) -> 
         return
     from PIL import Image
 
-    image = Image.open(picture) if isinstance(picture, str | Path) else to_pil(picture)
+    image = Image.open(picture, formats=FORMATS) if isinstance(picture, str | Path) else to_pil(picture)
     for logger in takers:
         if isinstance(logger, TensorBoardLogger):
             pixels = np.asarray(image.convert("RGB"))

@@ -18,11 +18,16 @@ ALIASES = {
 }
 
 
+def present(target: str) -> str:
+    """The present name of a target."""
+    return ALIASES.get(target, target)
+
+
 def renamed(config: Any) -> Any:
     """The config with every `_target_` of an earlier version under its present name."""
     if isinstance(config, dict):
         return {
-            key: ALIASES.get(value, value) if key == "_target_" and isinstance(value, str) else renamed(value)
+            key: present(value) if key == "_target_" and isinstance(value, str) else renamed(value)
             for key, value in config.items()
         }
     return [renamed(value) for value in config] if isinstance(config, list) else config

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from lightning_gen.config import signatures
+from lightning_gen.config import signatures, stored
 from lightning_gen.config.aliases import renamed
 from lightning_gen.config.annotations import choose
 from lightning_gen.config.root import KEYS, NODES, STAGES, misplaced, quoted, replaced, swept
@@ -68,11 +68,12 @@ def launch(task: Callable[[Config, RunFolder], None], configs: Path, argv: Seque
             raise Leave from error
 
     def one(composed: DictConfig) -> None:
-        if "oc.env" in OmegaConf.to_yaml(composed):
-            raise ConfigError(
-                ["the config reads an environment value (oc.env), and configs are stored: write the value"]
-            )
-        config = renamed(OmegaConf.to_container(composed, resolve=True))
+        if faults := resolvers(OmegaConf.to_container(composed, resolve=False)):
+            raise ConfigError([*early, *faults])
+        try:
+            config = renamed(OmegaConf.to_container(composed, resolve=True))
+        except OmegaConfBaseException as error:
+            raise ConfigError([*early, " ".join(str(error).split())]) from None
         hydra_config = HydraConfig.get()
         run = config.get("run") or name or f"outputs/{hydra_config.runtime.choices['experiment']}"
         if not config.get("run") and {"-m", "--multirun"} & set(flags):
@@ -105,9 +106,10 @@ def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], s
     """The primary config's name, the overrides for Hydra, the run folder's default name, and the faults so far.
 
     A value is set whether its YAML names the key or not (the signatures know the right keys), and for the stages
-    that need a run, the run folder's config.yaml is the base, in which a named group replaces its node. The name is
-    empty where the chosen experiment gives it.
+    that need a run, the run folder's config.yaml is the base (`stored.base`), in which a named group replaces its node.
+    The name is empty where the chosen experiment gives it.
     """
+    import yaml
     from hydra.core.config_store import ConfigStore
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import OverrideParseException
@@ -155,14 +157,42 @@ def command_line(asked: Sequence[str], configs: Path) -> tuple[str, list[str], s
         return *page, "", faults
     name = str(values.get("run") or f"outputs/{experiment}")
     try:
-        stored = RunFolder(Path(name)).config()
-    except FileNotFoundError as error:
+        kept = stored.base(RunFolder(Path(name)).config())
+    except (FileNotFoundError, ValueError) as error:
         return "config", [], name, [*faults, str(error)]
     groups.pop("experiment", None)
-    defaults = [{group: word.split("=", 1)[1].split(",")[0]} for group, word in groups.items()]
-    node = {key: value for key, value in stored.items() if key not in groups}
+    chosen = {"trainer": "default", "logger": "none"}
+    chosen |= {group: word.split("=", 1)[1].split(",")[0] for group, word in groups.items()}
+    own = yaml.safe_load((configs / "config.yaml").read_text())
+    node = {key: value for key, value in {**own, **kept}.items() if key in KEYS and key not in groups}
+    defaults = [{group: option} for group, option in chosen.items()]
     ConfigStore.instance().store(name="stored", node={"defaults": [*defaults, "_self_"], **node})
     return "stored", [*groups.values(), *words], name, faults
+
+
+def resolvers(value: Any, path: str = "") -> list[str]:
+    """A fault for each value that calls a resolver, as ${oc.env:X} does: a config is stored, what surrounds it is not.
+
+    ${seed}, the value of another key, is all that a config may ask for.
+    """
+    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.grammar_parser import OmegaConfGrammarParser, parse
+
+    def called(tree: Any) -> bool:
+        resolver = isinstance(tree, OmegaConfGrammarParser.InterpolationResolverContext)
+        return resolver or any(map(called, getattr(tree, "children", None) or ()))
+
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        return [fault for key, child in pairs for fault in resolvers(child, f"{path}.{key}" if path else str(key))]
+    if not isinstance(value, str) or "${" not in value:
+        return []
+    try:
+        reads = called(parse(value))
+    except OmegaConfBaseException as error:
+        return [f"{path} is {value!r}, which cannot be read: {' '.join(str(error).split())}"]
+    told = "which asks a resolver as oc.env, and a config may ask other keys alone, as ${seed}: write the value"
+    return [f"{path} is {value!r}, {told}"] if reads else []
 
 
 def check(config: Config) -> list[str]:
@@ -247,7 +277,10 @@ def load(path: str | os.PathLike) -> Any:
     Raises FileNotFoundError where there is nothing to load, ConfigError where its config is wrong.
     """
     folder = RunFolder.of(Path(path))
-    config = renamed(folder.config())
+    try:
+        config = folder.config()
+    except ValueError as error:
+        raise fault(error) from error
     faults = check(config)
     if faults:
         raise ConfigError(faults)

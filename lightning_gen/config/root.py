@@ -8,6 +8,8 @@ from typing import Any, Literal
 STAGES = ("fit", "evaluate", "sample", "export", "compare")
 NODES = ("data", "net", "module", "sampler", "trainer", "callbacks", "quality", "logger")
 KEYS = (*NODES, "stage", "run", "seed", "n", "label", "init", "fresh", "runs", "samples")
+# What the person who starts a stage says; a stored config, which may be somebody else's, does not.
+PERSONAL = ("stage", "run", "init", "fresh", "runs", "trainer", "logger")
 # What a stage that needs no model reads; another key would do nothing there.
 COMPARE = ("stage", "run", "runs", "logger")
 GIVEN_SAMPLES = ("stage", "run", "samples", "experiment", "data", "quality", "trainer", "logger", "seed")

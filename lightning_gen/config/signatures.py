@@ -91,13 +91,16 @@ def nameless(config: Mapping[str, Any], nodes: Sequence[str]) -> list[str]:
     return [
         f"{key}.{next(iter(node))} is given, and {key} names no class that takes it: remove it, or choose another {key}"
         for key in nodes
-        if (node := config.get(key)) and "_target_" not in node
+        if isinstance(node := config.get(key), Mapping) and node and "_target_" not in node
     ]
 
 
 def _faults(value: Any, path: str, given: Mapping, allowed: Any) -> Iterator[str]:
     if value == "???":
         yield f"{path} is missing (???): give it a value"
+    elif isinstance(value, str) and "${" in value:
+        # Hydra resolves once more what it instantiates, and an escaped \${oc.env:X} has lost its escape by then.
+        yield f"{path} is {value!r}, an interpolation in a resolved config: write the value"
     elif isinstance(value, Mapping):
         if "_target_" in value:
             yield from _node(value, path, given.get(path, set()), allowed)

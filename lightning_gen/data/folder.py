@@ -12,11 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_gen.data.base import GenerativeData, hold_out, switch, whole
+from lightning_gen.data.image_files import OTHER, READ, open_image
 from lightning_gen.data.split import Indices, Split
 from lightning_gen.randomness import generator
-
-READ = {".png", ".jpg", ".jpeg", ".webp"}
-OTHER = {".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".jxl", ".ppm"}
 
 
 @dataclass(frozen=True)
@@ -29,16 +27,9 @@ class Reader:
 
     def __call__(self, path: Path) -> Tensor:
         """uint8, (3 or 1, H, W)."""
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import Image
 
-        try:
-            with Image.open(path) as file:
-                if file.mode.startswith(("I", "F")):
-                    raise ValueError(f"{path} has more than 8 bits a channel ({file.mode}): convert it to 8 bits")
-                image = ImageOps.exif_transpose(file)
-        # Pillow's PNG reader reports a broken chunk as a SyntaxError.
-        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
-            raise ValueError(f"{path} cannot be read, it is damaged ({error}): replace or delete it") from error
+        image = open_image(path)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

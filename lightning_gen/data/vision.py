@@ -50,7 +50,8 @@ class VisionData(GenerativeData):
             raise FileNotFoundError(f"{target} is incomplete or damaged: delete that folder and run again")
         if not self.download:
             raise FileNotFoundError(
-                f"{self.source} is not in {self.root} and download is false: put it there, or set data.download=true"
+                f"{self.source} is not in {self.root} and download is false: put it there, or set data.download=true, "
+                "and data.root to where it may go"
             )
         self._fetch(target)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lightning_gen.config.aliases import renamed
+from lightning_gen.config.stored import read
 
 # What may differ between two starts of one run.
 FREE = ("stage", "run", "n", "label", "fresh", "trainer", "logger")
@@ -27,11 +27,11 @@ class RunFolder:
         return cls(path.parent.parent if path.suffix == ".ckpt" else path)
 
     def config(self) -> dict[str, Any]:
-        """The stored config; FileNotFoundError, with the remedy, where there is none."""
+        """The stored config, plain values under root keys; FileNotFoundError for none, ValueError for anything else."""
         file = self.path / "config.yaml"
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist: train first (stage=fit), or name another folder by run=")
-        return yaml.safe_load(file.read_text())
+        return read(file)
 
     def fresh(self) -> "RunFolder":
         """The first of <name>, <name>-2, <name>-3, ... that does not exist."""
@@ -50,7 +50,7 @@ class RunFolder:
         # A root key that is null is one that an older version did not know.
         stored, new = (
             {key: value for key, value in leaves(found) if "." in key or value is not None}
-            for found in (renamed(self.config()), config)
+            for found in (self.config(), config)
         )
         keys = [key for key in {**stored, **new} if key.split(".")[0] not in FREE]
         absent = "(absent)"

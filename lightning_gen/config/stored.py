@@ -1,0 +1,107 @@
+"""A stored config as it is read back: somebody else may have written it, so it is data until it has been looked at."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightning_gen.config.aliases import present, renamed
+from lightning_gen.config.annotations import choose
+from lightning_gen.config.root import KEYS, PERSONAL
+
+BYTES, VALUES = 2**18, 2**14  # a stored config has some 5,000 bytes and 200 values; aliases multiply the second
+# What writes by itself belongs to the keys that a stored config does not decide.
+OURS = tuple(f"lightning_gen.callbacks.{name}" for name in ("loggers", "RecordLogger", "Wandb", "TensorBoard"))
+    "lightning_gen.callbacks.loggers",
+    *(f"lightning_gen.callbacks.{n}" for n in ("RecordLogger", "Wandb", "TensorBoard")),
+)
+WRITERS = ("pytorch_lightning.loggers", "pytorch_lightning.Trainer", *OURS)
+
+
+class Loader(yaml.SafeLoader):
+    """yaml.SafeLoader without merge keys, which double what they merge."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse `<<`."""
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, "<< is no key of a stored config", key.start_mark)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The root keys and their values; ValueError with every fault, before Hydra or anything else has seen them."""
+    if file.stat().st_size > BYTES:
+        raise ValueError(
+            f"{file} has {file.stat().st_size} bytes, a stored config at most {BYTES}: take another folder"
+        )
+    try:
+        config = yaml.load(file.read_text(encoding="utf-8"), Loader)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} cannot be read as plain YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} holds {type(config).__name__}, expected a mapping of {', '.join(KEYS)}")
+    faults = [
+        f"{key!r} is no key of a stored config: {choose(str(key), KEYS)}, or remove it"
+        for key in config
+        if key not in KEYS
+    ]
+    for number, fault in enumerate(_faults(config, "")):
+        if number > VALUES:
+            faults.append(f"it holds more than {VALUES} values: take another folder")
+            break
+        faults += fault
+    if faults:
+        raise ValueError(f"{file}: {'; '.join(faults[:10])}")
+    return renamed(config)
+
+
+def _faults(value: Any, path: str, depth: int = 0) -> Iterator[list[str]]:
+    """The faults of each value in turn, most often none, so that the reader can stop counting."""
+    if depth > 20:
+        yield [f"{path} is nested more than 20 deep: take another folder"]
+    elif isinstance(value, dict):
+        yield []
+        for key, child in value.items():
+            at = f"{path}.{key}" if path else str(key)
+            # Whole numbers are the epochs of an accumulation schedule; arguments have names.
+            if type(key) not in (str, int) or (type(key) is int and "_target_" in value):
+                yield [f"{at} has the key {key!r}, expected a name: write a text"]
+            elif "${" in str(key):
+                yield [f"{at} has an interpolation for a key, and a stored config holds none: write the name"]
+            yield from _faults(child, at, depth + 1)
+        target = value.get("_target_")
+        if isinstance(target, str) and path not in ("trainer", "logger") and present(target).startswith(WRITERS):
+            yield [f"{path}._target_ is {target}, which only trainer or logger may name: remove it"]
+    elif isinstance(value, list):
+        yield []
+        for index, child in enumerate(value):
+            yield from _faults(child, f"{path}[{index}]", depth + 1)
+    elif isinstance(value, str) and "${" in value:
+        yield [f"{path} is {value!r}, an interpolation, and a stored config holds none: write the value"]
+    elif not (value is None or isinstance(value, str | bool | int | float)):
+        yield [f"{path} is a {type(value).__name__}, expected text, number, list or mapping: write one of them"]
+    else:
+        yield []
+
+
+def base(stored: dict[str, Any]) -> dict[str, Any]:
+    """What a stored config decides for a stage that starts from it: what is computed, never where something is written.
+
+    Of the trainer it keeps the precision, which is the model's arithmetic; data are read from where it says, and not
+    downloaded to there; caches are the person's own.
+    """
+    kept = without({key: value for key, value in stored.items() if key not in PERSONAL}, "cache")
+    if isinstance(kept.get("data"), dict) and "download" in kept["data"]:
+        kept["data"]["download"] = False
+    trainer = stored.get("trainer")
+    if isinstance(trainer, dict) and "precision" in trainer:
+        kept["trainer"] = {"precision": trainer["precision"]}
+    return kept
+
+
+def without(value: Any, name: str) -> Any:
+    """The same containers anew, less every key of that name."""
+    if isinstance(value, dict):
+        return {key: without(child, name) for key, child in value.items() if key != name}
+    return [without(child, name) for child in value] if isinstance(value, list) else value

@@ -1,0 +1,36 @@
+"""Which picture files are read, and how one is opened: the same for training and for samples that are measured."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Pillow goes by the content, and its readers of other formats start programs (EPS: Ghostscript) or are little tested.
+FORMATS = ("PNG", "JPEG", "WEBP")
+LOSSY = (".jpg", ".jpeg", ".jfif", ".webp")
+READ = (".png", *LOSSY)
+OTHER = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".jxl", ".ppm", ".eps")
+
+
+def open_image(path: Path) -> "Image":
+    """The picture, decoded and upright; ValueError for a damaged file, another format, or 16 bits a channel."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path, formats=FORMATS) as file:
+            if file.mode.startswith(("I", "F")):
+                raise ValueError(f"{path} has more than 8 bits a channel ({file.mode}): convert it to 8 bits")
+            image = ImageOps.exif_transpose(file)
+            image.load()
+            return image
+    except UnidentifiedImageError as error:
+        with open(path, "rb") as file:
+            head = file.read(8)
+        raise ValueError(
+            f"{path} cannot be read, it is damaged or no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} "
+            f"(it begins with {head!r}): replace or delete it"
+        ) from error
+    # Pillow's PNG reader reports a broken chunk as a SyntaxError.
+    except (Image.DecompressionBombError, OSError, SyntaxError) as error:
+        raise ValueError(f"{path} cannot be read, it is damaged ({error}): replace or delete it") from error
