@@ -7,10 +7,13 @@ g^2 = d sigma^2 / dt - 2 f sigma^2 (Song et al., 2021, https://arxiv.org/abs/201
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor, nn
+
+from lightning_gen.options import Checked, Count, NonNegative, OpenUnitInterval, Positive, checked
 
 
 def expand(coefficient: Tensor, x: Tensor) -> Tensor:
@@ -28,7 +31,7 @@ def instant(t: float, x: Tensor) -> Tensor:
     return torch.full((len(x),), t, device=x.device, dtype=torch.float32 if x.device.type == "mps" else torch.float64)
 
 
-class Process(nn.Module, ABC):
+class Process(Checked, nn.Module, ABC):
     """The law of x_t given x_0, and what follows from it. Holds no parameter and no device buffer."""
 
     def __init__(self) -> None:
@@ -121,10 +124,12 @@ class VP(Process):
     Score SDE (Song et al., 2021, eq. 32 and appendix B), https://arxiv.org/abs/2011.13456
     """
 
-    def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0) -> None:
+    def __init__(self, beta_min: Positive = 0.1, beta_max: Positive = 20.0) -> None:
         super().__init__()
-        if not 0 < beta_min <= beta_max:
-            raise ValueError(f"{type(self).__name__} needs 0 < beta_min <= beta_max, got {beta_min}, {beta_max}")
+        if beta_min > beta_max:
+            raise ValueError(
+                f"{type(self).__name__}.beta_min is {beta_min}, expected at most beta_max = {beta_max}: exchange them"
+            )
         self.beta_min, self.beta_max = float(beta_min), float(beta_max)
 
     def log_alpha(self, t: Tensor) -> Tensor:
@@ -166,16 +171,14 @@ class VE(Process):
 
     def __init__(
         self,
-        sigma_min: float = 0.01,
-        sigma_max: float = 50.0,
+        sigma_min: Positive = 0.01,
+        sigma_max: Positive = 50.0,
         start: Literal["sigma_min", "zero"] = "sigma_min",
-        levels: int | None = None,
+        levels: Count | None = None,
     ) -> None:
         super().__init__()
-        if not 0 < sigma_min <= sigma_max:
-            raise ValueError(f"VE needs 0 < sigma_min <= sigma_max, got {sigma_min}, {sigma_max}")
-        if start not in ("sigma_min", "zero"):
-            raise ValueError(f"VE needs start sigma_min or zero, got {start}")
+        if sigma_min > sigma_max:
+            raise ValueError(f"VE.sigma_min is {sigma_min}, expected at most sigma_max = {sigma_max}: exchange them")
         self.sigma_min, self.sigma_max, self.start, self.levels = float(sigma_min), float(sigma_max), start, levels
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -201,11 +204,9 @@ class DiscreteVP(Process):
     T t - 1 = 0..T-1. DDPM (Ho et al., 2020, eq. 2 and 4), https://arxiv.org/abs/2006.11239
     """
 
-    def __init__(self, betas: Sequence[float]) -> None:
+    def __init__(self, betas: Annotated[Sequence[OpenUnitInterval], MinLen(1)]) -> None:
         super().__init__()
         table = torch.as_tensor(betas, dtype=torch.float64)
-        if table.ndim != 1 or len(table) < 1 or not ((table > 0) & (table < 1)).all():
-            raise ValueError(f"DiscreteVP needs a list of betas in (0, 1), got {betas}")
         self.steps = len(table)
         log_alpha = 0.5 * torch.log1p(-table).cumsum(0)
         self.table = torch.cat([torch.zeros(1, dtype=torch.float64), log_alpha])
@@ -246,12 +247,16 @@ def snap(position: Tensor) -> Tensor:
     return torch.where(close, position + (nearest - position.detach()), position)
 
 
-def linear_betas(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> list[float]:
+@checked
+def linear_betas(
+    steps: Count = 1000, beta_min: OpenUnitInterval = 1e-4, beta_max: OpenUnitInterval = 0.02
+) -> list[float]:
     """beta_1..beta_T, linear (Ho et al., 2020, section 4)."""
     return torch.linspace(beta_min, beta_max, steps, dtype=torch.float64).tolist()
 
 
-def cosine_betas(steps: int = 1000, offset: float = 0.008, largest: float = 0.999) -> list[float]:
+@checked
+def cosine_betas(steps: Count = 1000, offset: NonNegative = 0.008, largest: OpenUnitInterval = 0.999) -> list[float]:
     """beta_1..beta_T of alpha^2 = cos^2((t + offset) / (1 + offset) pi / 2), at most `largest`.
 
     Improved DDPM (Nichol & Dhariwal, 2021, eq. 17), https://arxiv.org/abs/2102.09672

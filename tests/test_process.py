@@ -167,11 +167,11 @@ def test_clean_adds_nothing():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: VE(5.0, 0.1), "VE needs 0 < sigma_min <= sigma_max, got 5.0, 0.1"),
-        (lambda: VE(start="one"), "start sigma_min or zero, got one"),
-        (lambda: VP(0, 1), "VP needs 0 < beta_min"),
-        (lambda: DiscreteVP([0.1, 1.0]), r"betas in \(0, 1\)"),
-        (lambda: DiscreteVP([]), r"betas in \(0, 1\)"),
+        (lambda: VE(5.0, 0.1), r"VE.sigma_min is 5\.0, .* 0\.1"),
+        (lambda: VE(start="one"), "VE.start is 'one'"),
+        (lambda: VP(0, 1), r"VP.beta_min is 0"),
+        (lambda: DiscreteVP([0.1, 1.0]), "DiscreteVP.betas is"),
+        (lambda: DiscreteVP([]), "DiscreteVP.betas is"),
     ],
 )
 def test_wrong_constants_are_refused(make, sentence):

@@ -5,8 +5,9 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lightning_gen.config.annotations import OWN, choose, describe, fits, kinds, nearest, remedy
+from lightning_gen.config.annotations import OWN, choose, decide, kinds
 from lightning_gen.config.source import locate, signature, source, split
+from lightning_gen.options import ANY, Kind, fits, nearest, remedy, shown, words
 
 # What a config may build. `name.*` stands for every public class and function that the top package of `name` defines
 # below it. Anything else is refused: a target is a call, and torch.load or shutil.copyfile would run from a config.
@@ -131,12 +132,12 @@ def _node(node: Mapping, path: str, given: set[str], allowed: Any) -> Iterator[s
         if key in SPECIAL or key in given:
             continue
         if key in known:
-            alternatives = kinds(known[key].annotation, known[key].source) if known[key].annotation else [("any",)]
-            alternatives = alternatives + [("None",)] * known[key].nullable
-            if not fits(value, alternatives):
-                shown = f"{value!r} ({type(value).__name__})" if not isinstance(value, Mapping) else "a mapping"
-                shown = f"a {value['_target_']}" if isinstance(value, Mapping) and "_target_" in value else shown
-                yield f"{at}{key} is {shown}, {target} expects {describe(alternatives)}: {remedy(value, alternatives)}"
+            alternatives = kinds(known[key].annotation, known[key].source) if known[key].annotation else [ANY]
+            alternatives = alternatives + [Kind("None")] * known[key].nullable
+            if not fits(value, alternatives, decide):
+                found = shown(value) if not isinstance(value, Mapping) else f"a {value.get('_target_', 'mapping')}"
+                advice = remedy(value, alternatives, "name {} in _target_")
+                yield f"{at}{key} is {found}, {target} expects {words(alternatives)}: {advice}"
         elif not free or key.startswith("_"):
             close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
             meant.update(close)

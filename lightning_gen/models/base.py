@@ -127,7 +127,7 @@ class Scored(Model, ABC):
         return next(name for name in ("score", "noise", "denoise") if cls.__dict__.get(name) or _inherits(cls, name))
 
     def network_input(self, x: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
-        """c_in x, (B, ...), and c_noise, (B,), in single precision or better: bfloat16 would merge neighbouring times."""
+        """c_in x, (B, ...), and c_noise, (B,), not below single precision: bfloat16 would merge neighbouring times."""
         dtype = torch.promote_types(x.dtype, torch.float32)
         t = torch.full((len(x),), reading.c_noise, device=x.device, dtype=dtype)
         return (x if reading.c_in == 1 else reading.c_in * x), t

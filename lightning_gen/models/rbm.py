@@ -172,7 +172,7 @@ class RBM(HiddenUnits):
 
     @torch.no_grad()
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Independent exact v, (n, *shape), through the listed states of the smaller side; ValueError above 20 units."""
+        """Independent exact v, (n, *shape), by the states of the smaller side; ValueError above 20 units."""
         n = shape[0]
         W, b, c = self.W.double(), self.b.double(), self.c.double()
         if len(c) <= len(b):

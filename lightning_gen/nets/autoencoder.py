@@ -1,26 +1,24 @@
 """Networks that encode x into two numbers a latent variable, and decode latent variables into something like x."""
 
-from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_gen.nets.layers import init
+from lightning_gen.nets.layers import image_shape, init
+from lightning_gen.options import Checked, Count, Counts, Shape
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(Checked, nn.Module):
     """encoder: (B, *shape) -> (B, 2 latent), a mean and a log-variance each; decoder: (B, latent) -> (B, *shape)."""
 
     classes = None
     encoder: nn.Module
     decoder: nn.Module
 
-    def __init__(self, shape: Sequence[int], latent: int) -> None:
+    def __init__(self, shape: Shape, latent: Count) -> None:
         super().__init__()
-        if len(shape) < 1 or min(shape) < 1 or latent < 1:
-            raise ValueError(f"net needs a shape of positive sizes and latent >= 1, got {tuple(shape)}, {latent}")
         self.shape, self.latent = tuple(shape), latent
 
     def encode(self, x: Tensor) -> Tensor:
@@ -47,10 +45,8 @@ class MLPAutoencoder(Autoencoder):
     Importance weighted autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519, section 5: 2 of 200.
     """
 
-    def __init__(self, shape: Sequence[int], latent: int = 50, width: int = 200, depth: int = 2) -> None:
+    def __init__(self, shape: Shape, latent: Count = 50, width: Count = 200, depth: Count = 2) -> None:
         super().__init__(shape, latent)
-        if width < 1 or depth < 1:
-            raise ValueError(f"net needs width and depth of at least 1, got {width}, {depth}")
         size = prod(self.shape)
         self.encoder = nn.Sequential(nn.Flatten(), *self.layers(size, width, depth), init(nn.Linear(width, 2 * latent)))
         self.decoder = nn.Sequential(*self.layers(latent, width, depth), init(nn.Linear(width, size)))
@@ -71,19 +67,14 @@ class ConvAutoencoder(Autoencoder):
 
     def __init__(
         self,
-        shape: Sequence[int],
-        latent: int = 10,
-        channels: int = 32,
-        multipliers: Sequence[int] = (1, 2),
-        blocks: int = 1,
+        shape: Shape,
+        latent: Count = 10,
+        channels: Count = 32,
+        multipliers: Counts = (1, 2),
+        blocks: Count = 1,
     ) -> None:
         super().__init__(shape, latent)
-        if len(shape) != 3 or channels < 1 or blocks < 1 or not multipliers or min(multipliers) < 1:
-            raise ValueError(
-                "ConvAutoencoder needs shape (C, H, W), channels, blocks and multipliers >= 1; "
-                f"got {tuple(shape)}, {channels}, {blocks}, {tuple(multipliers)}"
-            )
-        widths, sizes = [channels * m for m in multipliers], [self.shape[1:]]
+        widths, sizes = [channels * m for m in multipliers], [image_shape(self, shape)[1:]]
         for _ in widths[1:]:
             sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
         flat = widths[-1] * prod(sizes[-1])

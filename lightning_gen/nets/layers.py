@@ -1,15 +1,29 @@
 """Layers that the networks share: initialisation, the embedding of time and label, residual and attention blocks."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, MultipleOf
 from torch import Tensor, nn
 
+from lightning_gen.options import Checked, Count, Positive, Rate
+
 Norm = Callable[[int], nn.Module]  # channels -> their GroupNorm
+Waves = Annotated[int, Ge(4), MultipleOf(2)]  # of a time embedding, sines and cosines of two frequencies or more
 
 EPS = 1e-6  # of every GroupNorm: TensorFlow's default, with which Ho et al. trained; PyTorch's is 1e-5
+
+
+def image_shape(net: nn.Module, shape: Sequence[int]) -> tuple[int, ...]:
+    """(C, H, W), for a network of images; ValueError for the shape of vectors."""
+    if len(shape) != 3:
+        raise ValueError(
+            f"{type(net).__name__}.shape is {tuple(shape)}, expected (C, H, W), of images: choose a net for vectors"
+        )
+    return tuple(shape)
 
 
 def init(layer: nn.Module, scale: float = 1.0) -> nn.Module:
@@ -29,7 +43,7 @@ def joined(x: Tensor, h: Tensor, rescale: bool) -> Tensor:
     return (x + h) / math.sqrt(2) if rescale else x + h
 
 
-class Embedding(nn.Module):
+class Embedding(Checked, nn.Module):
     r"""Time, and a label if there are classes, as one vector: MLP(sin(w t), cos(w t)) + table[label].
 
     The frequencies w run geometrically from 1 to 1e-4, both ends taken: t counts steps (DDPM: 0 to 999). With a
@@ -40,14 +54,8 @@ class Embedding(nn.Module):
     label's table as in Diffusion Models Beat GANs (Dhariwal and Nichol, 2021), https://arxiv.org/abs/2105.05233.
     """
 
-    def __init__(self, waves: int, width: int, classes: int | None = None, scale: float | None = None):
+    def __init__(self, waves: Waves, width: Count, classes: Count | None = None, scale: Positive | None = None):
         super().__init__()
-        if waves < 4 or waves % 2:
-            raise ValueError(f"the time embedding needs an even width from 4 on, got {waves}: change channels or width")
-        if classes is not None and classes < 1:
-            raise ValueError(f"classes is {classes}, expected at least 1, or null for a network without labels")
-        if scale is not None and not scale > 0:
-            raise ValueError(f"scale of the Fourier features is {scale}, expected a number above 0, as 16")
         self.waves, self.classes = waves, classes
         self.register_buffer("frequencies", None if scale is None else scale * torch.randn(waves // 2))
         self.first = init(nn.Linear(waves, width))
@@ -75,16 +83,14 @@ class Embedding(nn.Module):
         return embedding if self.table is None else embedding + self.table(label)
 
 
-class Dropout(nn.Module):
+class Dropout(Checked, nn.Module):
     """x with every element zeroed with probability p and the others divided by 1 - p, in training only.
 
     Dropout (Srivastava et al., 2014), https://jmlr.org/papers/v15/srivastava14a.html
     """
 
-    def __init__(self, p: float):
+    def __init__(self, p: Rate):
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"dropout is {p}, expected a probability in [0, 1)")
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:

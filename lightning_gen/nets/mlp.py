@@ -1,15 +1,15 @@
 """A residual multilayer perceptron for points and other short vectors."""
 
-from collections.abc import Sequence
 from math import prod
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_gen.nets.layers import Embedding, init, last
+from lightning_gen.nets.layers import Embedding, Waves, init, last
+from lightning_gen.options import Checked, Count, Positive, Shape
 
 
-class MLP(nn.Module):
+class MLP(Checked, nn.Module):
     """Residual layers over the flattened x, each h + W2 act(W1 act(h) + U act(e)), e the embedding of t and label.
 
     The time embedding is DDPM's (Ho et al., 2020), https://arxiv.org/abs/2006.11239; the blocks are those of its
@@ -18,21 +18,13 @@ class MLP(nn.Module):
 
     def __init__(
         self,
-        shape: Sequence[int],
-        width: int = 128,
-        depth: int = 3,
-        classes: int | None = None,
-        scale: float = 1.0,
+        shape: Shape,
+        width: Waves = 128,
+        depth: Count = 3,
+        classes: Count | None = None,
+        scale: Positive = 1.0,
     ):
         super().__init__()
-        if len(shape) < 1 or min(shape) < 1:
-            raise ValueError(f"shape is {tuple(shape)}, expected positive sizes, as (2,) for points in the plane")
-        if depth < 1:
-            raise ValueError(f"depth is {depth}, expected at least 1 residual layer")
-        if not scale > 0:
-            raise ValueError(
-                f"scale is {scale}, expected a number above 0: about 1 / the finest structure of the points"
-            )
         self.shape, self.classes, self.scale = tuple(shape), classes, scale
         size = prod(shape)
         self.embedding = Embedding(width, width, classes)

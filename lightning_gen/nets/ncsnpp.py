@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from lightning_gen.nets.layers import EPS, Embedding, Residual, init, joined, last
+from lightning_gen.nets.layers import EPS, Embedding, Residual, image_shape, init, joined, last
 from lightning_gen.nets.resample import Downsample, Grow, Shrink, Upsample
 from lightning_gen.nets.unet import check_levels, level_heights
+from lightning_gen.options import Checked, Count, Counts, Positive, Rate, Shape
 
 
-class NCSNpp(nn.Module):
+class NCSNpp(Checked, nn.Module):
     """DDPM's U-Net with other choices: Fourier features of log sigma, BigGAN's blocks, filtered resampling, pyramids.
 
     block biggan changes size inside a residual block, ddpm by a convolution; fir are the taps of the low-pass filter,
@@ -28,16 +30,16 @@ class NCSNpp(nn.Module):
 
     def __init__(
         self,
-        shape: Sequence[int],
-        channels: int = 128,
-        multipliers: Sequence[int] = (1, 2, 2, 2),
-        blocks: int = 4,
-        attention: Sequence[int] = (16,),
-        dropout: float = 0.1,
-        groups: int = 32,
-        classes: int | None = None,
+        shape: Shape,
+        channels: Annotated[int, Ge(4)] = 128,
+        multipliers: Counts = (1, 2, 2, 2),
+        blocks: Count = 4,
+        attention: Sequence[Count] = (16,),
+        dropout: Rate = 0.1,
+        groups: Count = 32,
+        classes: Count | None = None,
         embedding: Literal["fourier", "positional"] = "fourier",
-        scale: float = 16.0,
+        scale: Positive = 16.0,
         block: Literal["biggan", "ddpm"] = "biggan",
         rescale: bool = True,
         fir: Sequence[float] | None = (1, 3, 3, 1),
@@ -46,17 +48,8 @@ class NCSNpp(nn.Module):
         recentre: bool = False,
     ):
         super().__init__()
-        heights = level_heights(shape, multipliers)
-        choices = {
-            "embedding": (embedding, ("fourier", "positional")),
-            "block": (block, ("biggan", "ddpm")),
-            "progressive": (progressive, ("none", "output_skip")),
-            "progressive_input": (progressive_input, ("none", "residual")),
-        }
-        for name, (value, known) in choices.items():
-            if value not in known:
-                raise ValueError(f"{name} is {value}: choose {' or '.join(known)}")
-        check_levels(channels, blocks, attention, min(groups, channels // 4), heights)
+        heights = level_heights(image_shape(self, shape), multipliers)
+        check_levels(channels, attention, min(groups, channels // 4), heights)
         self.shape, self.classes, self.rescale, self.recentre = tuple(shape), classes, rescale, recentre
         levels, widths, size = len(heights), [channels * m for m in multipliers], 4 * channels
         fourier = embedding == "fourier"

@@ -1,13 +1,14 @@
 """A residual network that gives one number an image: the energy of IGEBM."""
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from lightning_gen.nets.layers import image_shape
+from lightning_gen.options import Checked, Count, Counts, Shape
 
-class ResNetEnergy(nn.Module):
+
+class ResNetEnergy(Checked, nn.Module):
     """3x3 convolutions in residual blocks, halved in size between levels, summed over pixels -> (B,).
 
     No normalisation layer and swish throughout: energies are differentiated twice, and f grows at most linearly in
@@ -21,19 +22,15 @@ class ResNetEnergy(nn.Module):
 
     def __init__(
         self,
-        shape: Sequence[int],
-        channels: int = 128,
-        multipliers: Sequence[int] = (1, 2, 2),
-        blocks: int = 2,
+        shape: Shape,
+        channels: Count = 128,
+        multipliers: Counts = (1, 2, 2),
+        blocks: Count = 2,
         spectral: bool = False,
-        stride: int = 1,
+        stride: Count = 1,
     ) -> None:
         super().__init__()
-        if len(shape) != 3 or not multipliers or min(channels, blocks, stride, *multipliers) < 1:
-            raise ValueError(
-                f"ResNetEnergy needs shape (C, H, W), channels, blocks, stride and multipliers >= 1; "
-                f"got {tuple(shape)}, {channels}, {blocks}, {stride}, {tuple(multipliers)}"
-            )
+        image_shape(self, shape)
         least = stride * 2 ** (len(multipliers) - 1)
         if min(shape[1:]) < least:
             raise ValueError(

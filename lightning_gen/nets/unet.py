@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_gen.nets.layers import EPS, Embedding, Residual, init, last
+from lightning_gen.nets.layers import EPS, Embedding, Residual, Waves, image_shape, init, last
 from lightning_gen.nets.resample import Downsample, Upsample
+from lightning_gen.options import Checked, Count, Counts, Rate, Shape
 
 
-class UNet(nn.Module):
+class UNet(Checked, nn.Module):
     """A U-Net of residual blocks: down through the levels, a middle, up again with every map of the way down.
 
     Level l has channels * multipliers[l] channels at 1 / 2^l of the size; each has `blocks` residual blocks on the way
@@ -27,18 +28,18 @@ class UNet(nn.Module):
 
     def __init__(
         self,
-        shape: Sequence[int],
-        channels: int = 128,
-        multipliers: Sequence[int] = (1, 2, 2, 2),
-        blocks: int = 2,
-        attention: Sequence[int] = (16,),
-        dropout: float = 0.1,
-        groups: int = 32,
-        classes: int | None = None,
+        shape: Shape,
+        channels: Waves = 128,
+        multipliers: Counts = (1, 2, 2, 2),
+        blocks: Count = 2,
+        attention: Sequence[Count] = (16,),
+        dropout: Rate = 0.1,
+        groups: Count = 32,
+        classes: Count | None = None,
     ):
         super().__init__()
-        heights = level_heights(shape, multipliers)
-        check_levels(channels, blocks, attention, groups, heights)
+        heights = level_heights(image_shape(self, shape), multipliers)
+        check_levels(channels, attention, groups, heights)
         self.shape, self.classes = tuple(shape), classes
         widths = [channels * m for m in multipliers]
         size = 4 * channels
@@ -86,10 +87,6 @@ class UNet(nn.Module):
 
 def level_heights(shape: Sequence[int], multipliers: Sequence[int]) -> list[int]:
     """The height of every level."""
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"a U-Net needs images of shape (C, H, W), got {tuple(shape)}: MLP takes vectors")
-    if len(multipliers) < 1 or min(multipliers) < 1:
-        raise ValueError(f"multipliers are {list(multipliers)}, expected one positive integer a level, as [1, 2, 2]")
     factor = 2 ** (len(multipliers) - 1)
     if shape[1] % factor or shape[2] % factor:
         raise ValueError(
@@ -99,11 +96,9 @@ def level_heights(shape: Sequence[int], multipliers: Sequence[int]) -> list[int]
     return [shape[1] // 2**level for level in range(len(multipliers))]
 
 
-def check_levels(channels: int, blocks: int, attention: Sequence[int], groups: int, heights: Sequence[int]) -> None:
+def check_levels(channels: int, attention: Sequence[int], groups: int, heights: Sequence[int]) -> None:
     """Refuses values that build no network, or another one than was asked for."""
-    if groups < 1 or channels % groups:
+    if channels % groups:
         raise ValueError(f"groups is {groups} and must divide channels, {channels}: take a divisor of {channels}")
-    if blocks < 1:
-        raise ValueError(f"blocks is {blocks}, expected at least 1 residual block a level")
     if missing := sorted(set(attention) - set(heights)):
         raise ValueError(f"attention names the heights {missing}, but the levels have {heights}: choose among these")

@@ -114,10 +114,10 @@ def test_spectral_norm_bounds_every_layer():
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"shape": (2,)}, "needs shape"),
-        ({"channels": 0}, "needs shape"),
-        ({"multipliers": ()}, "needs shape"),
-        ({"stride": 0}, "needs shape"),
+        ({"shape": (2,)}, r"shape is \(2,\)"),
+        ({"channels": 0}, "channels is 0"),
+        ({"multipliers": ()}, r"multipliers is \(\)"),
+        ({"stride": 0}, "stride is 0"),
         ({"multipliers": (1, 2, 2, 2, 2)}, "more than 8x8 can be halved to: give fewer"),
         ({"multipliers": (1, 2, 2), "stride": 4}, "more than 8x8 can be halved to: give fewer"),
     ],
