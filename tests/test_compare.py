@@ -66,9 +66,9 @@ def test_no_logger_no_mirror_and_run_names_the_folder(runs):
         (["runs=outputs/a,bare"], ['runs=["outputs/a","bare"]', "bare "]),
         (["runs=[outputs/a,3]"], ["3"]),
         (["runs=outputs/a"], ["'outputs/a'", "list"]),
-        (["runs=[outputs/a,outputs/b-seed=1]", "seed=1"], ["stage=compare reads stage, run, runs, logger, not seed"]),
-        (["runs=[outputs/a,outputs/b-seed=1]", "sampler=ddim"], ["not sampler"]),
-        (["runs=[outputs/a,outputs/b-seed=1]", "quality.n=3"], ["not quality"]),
+        (["runs=[outputs/a,outputs/b-seed=1]", "seed=1"], ["stage=compare", "seed"]),
+        (["runs=[outputs/a,outputs/b-seed=1]", "sampler=ddim"], ["sampler"]),
+        (["runs=[outputs/a,outputs/b-seed=1]", "quality.n=3"], ["quality"]),
         (["runs=[outputs/a,outputs/b-seed=1]", "stage=fit"], ["stage=compare"]),
     ],
 )
