@@ -88,10 +88,10 @@ PLANTS = [
         "tests/losses/test_denoising.py::test_uniform_times_stay_above_their_minimum",
     ),
     Plant(
-        "one level at the other end of time",
+        "a constant time halved",
         "lightning_gen/losses/times.py",
         "return instant(t, torch",
-        "return instant(1 - t, torch",
-        "tests/losses/test_weights.py::test_one_level_is_vincents",
+        "return instant(t / 2, torch",
+        "tests/losses/test_weights.py::test_ncsns_sum_over_levels_is_the_simple_weight",
     ),
 ]
