@@ -239,7 +239,7 @@ def test_it_looks_once_a_step_where_gradients_are_accumulated(make_trainer, monk
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_divergence_stops_and_is_named(bad, tested, tmp_path):
-    with pytest.raises(NonFinite, match="7 of 200 energies of fresh chains are not finite at step 12, rank 0"):
+    with pytest.raises(NonFinite, match="7 of 200.*not finite.*step 12.*rank 0"):
         tested(bowl(lambda x, *_: torch.where(torch.arange(len(x))[:, None] < 7, bad, x)))
     assert not (tmp_path / "metrics.json").exists() and not (tmp_path / "samples").exists()
     fine = {"data": torch.zeros(3), "chains": torch.zeros(3), "reached": torch.zeros(3, 2)}
@@ -247,7 +247,7 @@ def test_a_divergence_stops_and_is_named(bad, tested, tmp_path):
     for key, name in names.items():
         spoilt = fine[key].clone()
         spoilt[1] = bad
-        with pytest.raises(NonFinite, match=f"1 of 3 {name} are not finite at step 40, rank 0"):
+        with pytest.raises(NonFinite, match=f"1 of 3 {name}.*not finite.*step 40.*rank 0"):
             of_batch({**fine, key: spoilt}, 40)
 
 
@@ -289,7 +289,7 @@ def test_energies_that_floats_cannot_part_have_a_histogram():
 
 def test_what_has_no_chains_is_refused_before_any_work(make_trainer):
     module = GenerativeModule(model=Bowl(), loss=losses.exact, optimizer=SGD, shape=(2,))
-    with pytest.raises(ValueError, match="watches chains, .* loss is function: write callbacks.health=null"):
+    with pytest.raises(ValueError, match="loss.*function.*callbacks.health=null"):
         make_trainer(ChainHealth()).fit(module, datamodule=rings())
 
 
@@ -297,5 +297,5 @@ def test_what_has_no_chains_is_refused_before_any_work(make_trainer):
     "options", [{"every_n_steps": -1}, {"chains": 1}, {"length": 3}, {"long": 1}, {"weights": "both"}]
 )
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match="callbacks.health needs every_n_steps >= 0"):
+    with pytest.raises(ValueError, match="callbacks.health.*every_n_steps"):
         ChainHealth(**options)

@@ -225,8 +225,8 @@ def test_the_picture_shows_every_point_with_its_error_and_goes_to_the_loggers(tm
 @pytest.mark.parametrize(
     ("samplers", "callbacks", "sentence"),
     [
-        ({"ddim": DDIM()}, lambda table: [table], "there is none: name quality=digits"),
-        ({"mala": MALA()}, None, "none of callbacks.solvers.samplers fits this model: mala: .*EnergyModel"),
+        ({"ddim": DDIM()}, lambda table: [table], "quality=digits"),
+        ({"mala": MALA()}, None, "callbacks.solvers.samplers.*mala.*Energy"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_any_work(tmp_path, samplers, callbacks, sentence):
@@ -244,7 +244,7 @@ def test_where_nothing_is_finite_there_is_no_table(tmp_path):
         def step(self, *_):
             return super().step(*_)[0] / 0, None
 
-    with pytest.raises(NonFinite, match="no sampler's samples are finite: ddim, 2 evaluations: samples of block 0"):
+    with pytest.raises(NonFinite, match="ddim, 2 evaluations.*block 0"):
         tabulate(tmp_path / "a", {"ddim": Broken()}, evaluations=[2])
     assert not (tmp_path / "a" / "samplers.json").exists()
 

@@ -244,7 +244,7 @@ def test_the_papers_temperatures():
 
 @pytest.mark.parametrize("schedule", ["linear", 0])
 def test_a_wrong_schedule_is_refused(schedule):
-    with pytest.raises(ValueError, match="give salakhutdinov, or a number of equal steps"):
+    with pytest.raises(ValueError, match=f"schedule.*{schedule}.*salakhutdinov"):
         temperatures(schedule)
 
 

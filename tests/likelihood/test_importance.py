@@ -86,9 +86,9 @@ def test_draws_are_made_in_portions_and_the_encoder_is_called_once():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: elbo(beta=-1.0), "module.beta is -1.0"),
-        (lambda: iwae(0), "module.samples is 0"),
-        (lambda: log_weights(linear()[0], rows(2), 0), "samples >= 1, got 0"),
+        (lambda: elbo(beta=-1.0), "module.beta.*-1.0"),
+        (lambda: iwae(0), "module.samples.*0"),
+        (lambda: log_weights(linear()[0], rows(2), 0), "samples.*0"),
     ],
 )
 def test_what_cannot_be_is_refused(call, sentence):

@@ -227,7 +227,7 @@ def test_the_farthest_chain_of_all_batches_is_known():
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, math.nan])
 def test_a_limit_is_a_positive_number(limit):
-    with pytest.raises(ValueError, match="needs a limit above 0 nats a dimension, or null, got"):
+    with pytest.raises(ValueError, match="limit.*null"):
         ContrastiveDivergence(Gibbs(1), limit=limit)
 
 
@@ -296,11 +296,11 @@ def test_the_noises_density_is_normal():
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"start": "model"}, "starts at data, noise or persistent chains, got model"),
-        ({"chains": 5}, "chains 5 and restart 0.0 are for start persistent, got start data"),
-        ({"restart": 0.5}, "are for start persistent"),
-        ({"start": "persistent", "restart": 2.0}, r"restart in \[0, 1\]"),
-        ({"l2": -1.0}, "l2, weight_decay, jitter >= 0"),
+        ({"start": "model"}, "data, noise or persistent.*model"),
+        ({"chains": 5}, "chains.*5.*persistent.*data"),
+        ({"restart": 0.5}, "restart.*0.5.*persistent"),
+        ({"start": "persistent", "restart": 2.0}, "restart.*2.0"),
+        ({"l2": -1.0}, "l2.*-1.0"),
     ],
 )
 def test_wrong_options_are_refused(wrong, sentence):
@@ -310,11 +310,9 @@ def test_wrong_options_are_refused(wrong, sentence):
 
 def test_too_few_chains_and_a_wrong_regulariser_are_refused():
     model, v = binary(5, 3), coins(8, 5)
-    with pytest.raises(
-        ValueError, match="chains is 4, on 1 ranks with 8 samples each: give a multiple of 1, at least 8"
-    ):
+    with pytest.raises(ValueError, match="chains.*4.*1 ranks.*8"):
         ContrastiveDivergence(Gibbs(1), "persistent", chains=4)(model, v, generator())
-    with pytest.raises(ValueError, match="give a machine with hidden units weight_decay"):
+    with pytest.raises(ValueError, match="weight_decay"):
         ContrastiveDivergence(Gibbs(1), l2=1.0)(model, v, generator())
-    with pytest.raises(ValueError, match="NCE needs std > 0 and ratio >= 1"):
+    with pytest.raises(ValueError, match="std.*ratio"):
         NCE(0.0)

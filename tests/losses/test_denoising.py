@@ -143,25 +143,25 @@ def test_edms_levels_are_log_normal(process, n=20_000):
     [
         (
             lambda: denoising(uniform(), "snr"),
-            "needs weight in simple, clean, velocity, score, likelihood, edm, vlb, got snr",
+            "weight.*snr",
         ),
-        (lambda: denoising(uniform(), reduction="max"), "needs reduction mean or sum, got max"),
-        (lambda: uniform(0), "0 < minimum < 1, got 0"),
-        (lambda: lognormal(VE(), std=0), "finite mean and std > 0, got -1.2, 0"),
-        (lambda: lognormal(Clean()), "a process with noise, got Clean: take VE"),
-        (lambda: constant(1.5), "0 <= t <= 1, got 1.5"),
-        (lambda: edm(0), "edm needs sigma_data > 0, got 0"),
-        (lambda: vlb("middle"), "vlb needs variance small or large, got middle"),
-        (lambda: levels(5, 2), "first 0 or 1, got 5, 2"),
+        (lambda: denoising(uniform(), reduction="max"), "reduction.*max"),
+        (lambda: uniform(0), "minimum.*0"),
+        (lambda: lognormal(VE(), std=0), "std.*0"),
+        (lambda: lognormal(Clean()), "process.*Clean.*VE"),
+        (lambda: constant(1.5), "t.*1.5"),
+        (lambda: edm(0), "sigma_data.*0"),
+        (lambda: vlb("middle"), "variance.*middle"),
+        (lambda: levels(5, 2), "first.*2"),
         (
             lambda: denoising(uniform(), "vlb")(Gaussian(VP(), *example()), data(2), torch.Generator()),
-            "vlb needs a discrete process of 2 steps or more, got VP: take likelihood",
+            "vlb.*VP.*likelihood",
         ),
         (
             lambda: denoising(constant(0.0))(Gaussian(Clean(), *example()), data(2), torch.Generator()),
-            "denoising needs a process with noise, got Clean",
+            "process.*Clean",
         ),
-        (lambda: levels(0), "needs steps >= 1 and first 0 or 1, got 0, 1"),
+        (lambda: levels(0), "steps.*0"),
     ],
 )
 def test_wrong_options_are_refused(make, sentence):

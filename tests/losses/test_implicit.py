@@ -193,11 +193,11 @@ def test_a_unet_with_attention_learns_by_sliced_score_matching(make):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: sliced(0), "needs projections >= 1 .* got 0, rademacher"),
-        (lambda: sliced(projection="uniform"), "projection rademacher or gaussian, got 1, uniform"),
-        (lambda: sliced(t=-0.1), "sliced needs 0 <= t <= 1, got -0.1"),
-        (lambda: exact(2.0), "exact needs 0 <= t <= 1, got 2.0"),
-        (lambda: exact()(model("score"), torch.zeros(1, 1001), seeded()), "at most 1000 dimensions, got 1001: take sl"),
+        (lambda: sliced(0), "projections.*0"),
+        (lambda: sliced(projection="uniform"), "projection.*uniform"),
+        (lambda: sliced(t=-0.1), "t.*-0.1"),
+        (lambda: exact(2.0), "t.*2.0"),
+        (lambda: exact()(model("score"), torch.zeros(1, 1001), seeded()), "1000.*1001.*sliced"),
     ],
 )
 def test_wrong_options_are_refused(make, sentence):

@@ -172,5 +172,5 @@ def test_each_sample_is_told_from_noise_of_its_own():
 
 @pytest.mark.parametrize("wrong", [{"std": 0.0}, {"std": -1.0}, {"std": math.nan}, {"std": 1.0, "ratio": 0}])
 def test_noise_without_a_density_is_refused(wrong):
-    with pytest.raises(ValueError, match="NCE needs std > 0 and ratio >= 1"):
+    with pytest.raises(ValueError, match="std.*ratio"):
         NCE(**wrong)

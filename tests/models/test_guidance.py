@@ -134,5 +134,5 @@ def test_guided_samples_lie_deeper_in_their_class():
 
 @pytest.mark.parametrize(("scale", "null"), [(-1.0, K), (float("nan"), K), (2.0, None), (0.0, None)])
 def test_what_cannot_be_is_refused(scale, null):
-    with pytest.raises(ValueError, match="scale >= 0, and the label for none where it is not 1; got"):
+    with pytest.raises(ValueError, match="scale"):
         Guided(Mixture(VP()), torch.zeros(1, dtype=torch.int64), scale, null)

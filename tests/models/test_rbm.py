@@ -58,7 +58,7 @@ def joint(model):
 
 def test_states_are_all_binary_vectors_once():
     assert {tuple(row) for row in states(3).int().tolist()} == set(itertools.product((0, 1), repeat=3))
-    with pytest.raises(ValueError, match="at most 20"):
+    with pytest.raises(ValueError, match="20"):
         states(21)
 
 
@@ -229,12 +229,12 @@ def test_images_pass_through_as_vectors_do(make):
 
 @pytest.mark.parametrize("make", [lambda: RBM(0, 3), lambda: RBM(3, 0), lambda: RBM(3, 3, std=0.0)])
 def test_what_cannot_be_is_refused(make):
-    with pytest.raises(ValueError, match="needs a shape and hidden units of at least 1"):
+    with pytest.raises(ValueError, match="shape.*hidden"):
         make()
 
 
 def test_a_variance_must_be_positive():
-    with pytest.raises(ValueError, match="variance > 0, got 0"):
+    with pytest.raises(ValueError, match="variance.*0"):
         GaussianBernoulliRBM(3, 3, variance=0.0)
 
 

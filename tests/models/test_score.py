@@ -101,9 +101,9 @@ def test_prior_and_its_density_agree(make):
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="needs a process with noise, got Clean"):
+    with pytest.raises(ValueError, match="process.*Clean"):
         Denoiser(torch.nn.Identity(), Clean())
-    with pytest.raises(ValueError, match="choose one of noise, clean, velocity, edm, ve"):
+    with pytest.raises(ValueError, match="noise, clean, velocity, edm, ve"):
         Denoiser(torch.nn.Identity(), VP(), "v")
 
 

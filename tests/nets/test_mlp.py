@@ -46,9 +46,9 @@ def test_it_learns_a_function_of_point_and_time():
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"shape": ()}, "expected positive sizes"),
-        ({"shape": (2,), "depth": 0}, "depth is 0, expected at least 1"),
-        ({"shape": (2,), "width": 7}, "even width from 4 on, got 7"),
+        ({"shape": ()}, r"shape.*\(\)"),
+        ({"shape": (2,), "depth": 0}, "depth.*0"),
+        ({"shape": (2,), "width": 7}, "width.*7"),
     ],
 )
 def test_a_setting_that_builds_no_network_is_refused_in_one_sentence(settings, says):

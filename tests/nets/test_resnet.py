@@ -118,8 +118,8 @@ def test_spectral_norm_bounds_every_layer():
         ({"channels": 0}, "needs shape"),
         ({"multipliers": ()}, "needs shape"),
         ({"stride": 0}, "needs shape"),
-        ({"multipliers": (1, 2, 2, 2, 2)}, "more than 8x8 can be halved to: give fewer"),
-        ({"multipliers": (1, 2, 2), "stride": 4}, "more than 8x8 can be halved to: give fewer"),
+        ({"multipliers": (1, 2, 2, 2, 2)}, "multipliers.*8x8"),
+        ({"multipliers": (1, 2, 2), "stride": 4}, "multipliers.*8x8"),
     ],
 )
 def test_what_cannot_be_is_refused(wrong, sentence):

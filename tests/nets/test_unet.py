@@ -217,15 +217,15 @@ def test_without_attention_second_derivatives_exist():
 @pytest.mark.parametrize(
     ("shape", "settings", "says"),
     [
-        ((1, 28, 28), {}, "not divisible by 8: give fewer multipliers"),
-        ((1, 8, 8), SMALL | {"groups": 5}, "groups is 5 and must divide channels, 16"),
-        ((1, 8, 8), SMALL | {"attention": (16,)}, r"heights \[16\], but the levels have \[8, 4\]"),
-        ((1, 8, 8), SMALL | {"dropout": 1.0}, "dropout is 1.0, expected a probability"),
-        ((1, 8, 8), SMALL | {"blocks": 0}, "blocks is 0, expected at least 1"),
-        ((1, 8, 8), SMALL | {"multipliers": ()}, r"multipliers are \[\], expected"),
-        ((1, 8, 8), SMALL | {"channels": 2, "groups": 1}, "even width from 4 on, got 2"),
-        ((1, 8, 8), SMALL | {"classes": 0}, "classes is 0, expected at least 1"),
-        ((64,), SMALL, r"shape \(C, H, W\), got \(64,\): MLP takes vectors"),
+        ((1, 28, 28), {}, "8.*multipliers"),
+        ((1, 8, 8), SMALL | {"groups": 5}, "groups.*5.*channels.*16"),
+        ((1, 8, 8), SMALL | {"attention": (16,)}, r"\[16\].*\[8, 4\]"),
+        ((1, 8, 8), SMALL | {"dropout": 1.0}, "dropout.*1.0"),
+        ((1, 8, 8), SMALL | {"blocks": 0}, "blocks.*0"),
+        ((1, 8, 8), SMALL | {"multipliers": ()}, r"multipliers.*\[\]"),
+        ((1, 8, 8), SMALL | {"channels": 2, "groups": 1}, "width.*2"),
+        ((1, 8, 8), SMALL | {"classes": 0}, "classes.*0"),
+        ((64,), SMALL, r"shape.*\(64,\).*MLP"),
     ],
 )
 def test_a_setting_that_builds_no_network_is_refused_in_one_sentence(shape, settings, says):
@@ -235,7 +235,7 @@ def test_a_setting_that_builds_no_network_is_refused_in_one_sentence(shape, sett
 
 def test_a_label_is_asked_for_or_refused_in_one_sentence():
     x, t = batch((1, 8, 8))
-    with pytest.raises(ValueError, match="knows 3 classes and got no label: pass label"):
+    with pytest.raises(ValueError, match="3 classes.*label"):
         UNet((1, 8, 8), classes=3, **SMALL)(x, t)
-    with pytest.raises(ValueError, match="knows no classes and got a label"):
+    with pytest.raises(ValueError, match="classes.*label"):
         UNet((1, 8, 8), **SMALL)(x, t, torch.tensor([0, 1, 2]))

@@ -128,16 +128,16 @@ def test_each_family_has_its_own(model, kind):
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: representation_of(EnergyNetwork(MLP((2,), 8, 1), Clean(), "norm")), "finds none in a EnergyNetwork"),
-        (lambda: Bottleneck(1.5), r"needs t in \[0, 1\]"),
-        (lambda: Bottleneck(0.001).check(Denoiser(unet(), DiscreteVP(linear_betas(100)))), "first noise of 100 steps"),
-        (lambda: Bottleneck().check(Denoiser(MLP((2,), 8, 1), VP())), "needs a U-Net, got MLP: write null, or ODE"),
-        (lambda: ODELatent(Flow("rk45")), "goes both ways in equal steps, got solver rk45"),
-        (lambda: ODELatent().check(Denoiser(unet(3), VP())), "a model without labels"),
-        (lambda: ODELatent().check(Gaussian(Clean(), *example())), "a process whose noise grows"),
-        (lambda: Hidden().check(Gaussian(VP(), *example())), "needs a machine with hidden units, got Gaussian"),
-        (lambda: PosteriorMean().check(Gaussian(VP(), *example())), "needs a VAE, got Gaussian"),
-        (lambda: Bottleneck().reconstruct(None, None, (2,)), "bottleneck codes lead back to no x"),
+        (lambda: representation_of(EnergyNetwork(MLP((2,), 8, 1), Clean(), "norm")), "EnergyNetwork"),
+        (lambda: Bottleneck(1.5), "t.*1.5"),
+        (lambda: Bottleneck(0.001).check(Denoiser(unet(), DiscreteVP(linear_betas(100)))), "100 steps"),
+        (lambda: Bottleneck().check(Denoiser(MLP((2,), 8, 1), VP())), "U-Net.*MLP"),
+        (lambda: ODELatent(Flow("rk45")), "solver.*rk45"),
+        (lambda: ODELatent().check(Denoiser(unet(3), VP())), "labels"),
+        (lambda: ODELatent().check(Gaussian(Clean(), *example())), "process.*Clean"),
+        (lambda: Hidden().check(Gaussian(VP(), *example())), "hidden units.*Gaussian"),
+        (lambda: PosteriorMean().check(Gaussian(VP(), *example())), "VAE.*Gaussian"),
+        (lambda: Bottleneck().reconstruct(None, None, (2,)), "bottleneck"),
     ],
 )
 def test_what_a_model_does_not_have_is_refused(call, sentence):

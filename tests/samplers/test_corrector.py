@@ -67,14 +67,14 @@ def test_a_multistep_predictors_memory_passes_the_corrections():
 @pytest.mark.parametrize(
     ("make", "error", "sentence"),
     [
-        (lambda: PredictorCorrector(RK45()), TypeError, "a predictor with steps of its own, got RK45"),
+        (lambda: PredictorCorrector(RK45()), TypeError, "predictor.*RK45"),
         (
             lambda: PredictorCorrector(PredictorCorrector(DDIM(5))),
             TypeError,
-            "a predictor that descends, got Pred",
+            "predictor.*PredictorCorrector",
         ),
-        (lambda: PredictorCorrector(DDIM(5), 0), ValueError, "corrections >= 1 and snr > 0, got 0, 0.16"),
-        (lambda: PredictorCorrector(DDIM(5), 1, 0.0), ValueError, "corrections >= 1 and snr > 0, got 1, 0.0"),
+        (lambda: PredictorCorrector(DDIM(5), 0), ValueError, "corrections.*0"),
+        (lambda: PredictorCorrector(DDIM(5), 1, 0.0), ValueError, "snr.*0.0"),
     ],
 )
 def test_what_cannot_be_corrected_is_refused(make, error, sentence):

@@ -157,10 +157,10 @@ def test_the_mean_comes_last_only_where_it_is_asked_for():
 @pytest.mark.parametrize(
     ("sampler", "model", "sentence"),
     [
-        (Langevin(2), RBM(3, 2), "binary units have none: choose gibbs"),
-        (MALA(2), RBM(3, 2), "binary units have none: choose gibbs"),
-        (Gibbs(2), Denoiser(MLP((2,), 8, 1), VP(), "noise"), "needs a HiddenUnits, got Denoiser"),
-        (GibbsLangevin(2), RBM(3, 2), "needs a GaussianBernoulliRBM, got RBM"),
+        (Langevin(2), RBM(3, 2), "gibbs"),
+        (MALA(2), RBM(3, 2), "gibbs"),
+        (Gibbs(2), Denoiser(MLP((2,), 8, 1), VP(), "noise"), "Gibbs.*Denoiser"),
+        (GibbsLangevin(2), RBM(3, 2), "GibbsLangevin.*GaussianBernoulliRBM.*RBM"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(sampler, model, sentence):
@@ -185,7 +185,7 @@ def test_temperature_widens_what_is_reached():
     ):
         x = sampler(model, torch.zeros(20000, 1, dtype=torch.float64), generator()).detach()
         assert abs(float(x.var()) / truth - 1) < 4 * (2 / len(x)) ** 0.5
-    with pytest.raises(ValueError, match="needs temperature > 0"):
+    with pytest.raises(ValueError, match="temperature"):
         Langevin(temperature=0.0)
 
 

@@ -178,12 +178,12 @@ def test_chains_of_images_are_a_function_of_their_generator(dtype):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: HMC(0), "HMC needs steps >= 1, got 0"),
-        (lambda: HMC(leapfrogs=0), "HMC needs leapfrogs >= 1, got 0"),
-        (lambda: HMC(step_size=0.0), "HMC needs step_size > 0, got 0"),
-        (lambda: HMC(temperature=0.0), "HMC needs temperature > 0"),
-        (lambda: MALA(temperature=-1.0), "MALA needs temperature > 0"),
-        (lambda: HMC(start="prior").check(Normal()), "sampler.start is prior, and a model of clean data has none"),
+        (lambda: HMC(0), "steps.*0"),
+        (lambda: HMC(leapfrogs=0), "leapfrogs.*0"),
+        (lambda: HMC(step_size=0.0), "step_size.*0"),
+        (lambda: HMC(temperature=0.0), "temperature.*0"),
+        (lambda: MALA(temperature=-1.0), "temperature.*-1"),
+        (lambda: HMC(start="prior").check(Normal()), "sampler.start.*prior"),
     ],
 )
 def test_what_has_no_chain_gets_one_sentence(make, sentence):

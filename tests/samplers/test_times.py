@@ -32,7 +32,7 @@ def test_euler_maruyama_takes_the_beta_of_the_step_that_it_undoes(betas):
 @pytest.mark.parametrize("process", [VP, SubVP, lambda: VE(start="zero")])
 @pytest.mark.parametrize("spacing", ["trailing", "karras", "log_snr"])
 def test_a_last_time_without_noise_is_refused(process, spacing):
-    with pytest.raises(ValueError, match="t_end is 0.0, where .* has no noise: give 0 < t_end < 1, or null"):
+    with pytest.raises(ValueError, match="t_end.*0.0.*null"):
         DDIM(5, spacing=spacing, t_end=0.0).plan(process())
 
 
@@ -66,8 +66,8 @@ def test_churn_on_a_chain_raises_the_noise_to_a_level_that_the_chain_has(process
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: AnnealedLangevin(1).plan(VE()), "technique4 needs levels that fall, got one level"),
-        (lambda: EulerMaruyama(None), "EulerMaruyama needs steps >= 2, got None: give a number"),
+        (lambda: AnnealedLangevin(1).plan(VE()), "technique4.*one level"),
+        (lambda: EulerMaruyama(None), "EulerMaruyama.*steps.*None"),
     ],
 )
 def test_what_would_give_no_number_gives_a_sentence(call, sentence):
