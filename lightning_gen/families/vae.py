@@ -10,7 +10,7 @@ from lightning_gen import models
 from lightning_gen.families.base import GenerativeModule
 from lightning_gen.losses import ELBO, IWAE
 from lightning_gen.models import BINARY
-from lightning_gen.nets import Autoencoder
+from lightning_gen.nets import EncoderDecoder
 from lightning_gen.options import Count, NonNegative, Positive
 
 
@@ -24,7 +24,7 @@ class VAE(GenerativeModule):
 
     def __init__(
         self,
-        net: Autoencoder,
+        net: EncoderDecoder,
         optimizer: Callable,
         likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
         objective: Literal["elbo", "iwae"] = "elbo",

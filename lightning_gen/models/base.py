@@ -26,7 +26,8 @@ class Support:
     levels: int | None = None
 
     def __str__(self) -> str:
-        return {"real": "real numbers", "binary": "binary values"}.get(self.kind, f"whole numbers below {self.levels}")
+        whole = "whole numbers" if self.levels is None else f"whole numbers below {self.levels}"
+        return {"real": "real numbers", "binary": "binary values"}.get(self.kind, whole)
 
 
 REAL = Support("real")
@@ -188,6 +189,10 @@ class Energy(Model, ABC):
     def why_unnormalisable(self) -> str | None:
         """Why exp(-E) may not be integrable, so that no likelihood exists; None: it is, for any weights."""
         return "nothing is known of its growth"
+
+    def noise_level(self) -> float:
+        """Deviation of the Gaussian noise in the data whose density this is: 0 for clean data."""
+        return 0.0
 
     def tractable(self) -> bool:
         """Whether log Z is known and samples can be drawn exactly."""

@@ -31,6 +31,10 @@ class SmoothEnergy(Energy, Scored):
             (gradient,) = torch.autograd.grad(self.energy(x).sum(), x, create_graph=graph)
         return -gradient
 
+    def noise_level(self) -> float:
+        """sigma(0) of the process."""
+        return float(self.process.sigma(torch.zeros((), dtype=torch.float64)))
+
     def noise(self, x: Tensor, t: Tensor) -> Tensor:
         """-sigma score, (B, ...): through denoise the digits of a small sigma would be lost."""
         return -expand(self.process.sigma(t), x) * self.score(x, t)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from lightning_gen.models.base import Model, Scored
+from lightning_gen.models.base import Model, Scored, Support
 
 
 class Requires:
@@ -40,9 +40,9 @@ def why_unfit(asker: type[Requires], model: Model) -> str | None:
         return None
     needed = " and ".join(title(need) for need in asker.needs) or "a model"
     if len(asker.supports) < 3:
-        needed += f" over {' or '.join(asker.supports)} values"
+        needed += f" over {' or '.join(str(Support(kind)) for kind in asker.supports)}"
     has = sorted(title(each) for each in capabilities(model))
-    root = asker.__mro__[asker.__mro__.index(Requires) - 1]  # Sampler, Loss, ...
+    root = [each for each in asker.__mro__ if issubclass(each, Requires)][-2]  # Sampler, Loss, ...
     others = sorted({other.__name__ for other in concrete(root) if fits(other, model)})
     remedy = f"choose {' or '.join(others)}" if others else f"no {asker.role} fits this model"
     return (

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_gen.models.base import BINARY, REAL, Encoded
-from lightning_gen.nets import Autoencoder
+from lightning_gen.nets import EncoderDecoder
 from lightning_gen.options import Positive
 from lightning_gen.randomness import bernoulli, normal
 
@@ -27,7 +27,7 @@ class VAE(Encoded):
 
     def __init__(
         self,
-        net: Autoencoder,
+        net: EncoderDecoder,
         likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
         scale: Positive = 1.0,
         learn_scale: bool = True,

@@ -25,6 +25,7 @@ class RK45(ReverseDiffusion):
     Score SDE (Song et al., 2021, appendix D.4), https://arxiv.org/abs/2011.13456
     """
 
+    adaptive = True
     by_row = False
 
     def __init__(

@@ -1,9 +1,10 @@
 """Samplers are values: they hold options, no model and no state. A sampler is a chain of transitions t -> s."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -47,6 +48,7 @@ class Sampler(Checked, Requires, ABC):
     """One loop for all: a start, then step after step along `plan`, made once in float64 on the host."""
 
     role = "sampler"
+    adaptive = False  # whether it chooses its steps by tolerances rtol and atol
     clip: Sequence[float] | None = None  # bounds that x_0 is held in
     temperature: float = 1.0  # of the density that its chains keep
     step_size: float | None = None  # of its proposals
@@ -78,6 +80,16 @@ class Sampler(Checked, Requires, ABC):
     def draw(self, model: Model, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """Samples of the model, `shape` = (B, ...)."""
         return self(model, self.start(model, shape, generator), generator)
+
+    def with_options(self, **options: Any) -> Self:
+        """A copy with other values of some options."""
+        other = copy.copy(self)
+        vars(other).update(options)
+        return other
+
+    def with_steps(self, steps: int) -> Self:
+        """A copy that takes `steps` steps."""
+        return self.with_options(steps=steps)
 
     def describe(self) -> dict[str, Any]:
         """Name and options: what a protocol stores."""

@@ -6,7 +6,7 @@ x + eta s(x) + sqrt(2 eta) z. Its own stationary law is biased: on N(0, 1) the v
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -244,6 +244,10 @@ class AnnealedLangevin(MarkovChain):
     def plan(self, model: Scored, shape: tuple[int, ...]) -> list[Transition]:
         """Each level's time and its factors of score and noise."""
         return with_readings(model, self.transitions(model.process))
+
+    def with_steps(self, steps: int) -> Self:
+        """A copy that takes `steps` steps at each level."""
+        return self.with_options(steps_each=steps)
 
     def transitions(self, process: Process) -> list[Transition]:
         """The transitions without the model's scalars."""

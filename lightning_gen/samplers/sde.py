@@ -6,7 +6,7 @@ Score SDE (Song et al., 2021), https://arxiv.org/abs/2011.13456
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import torch
 from annotated_types import Ge
@@ -113,6 +113,10 @@ class PredictorCorrector(ReverseDiffusion, Stepwise):
         """What the predictor refuses."""
         super().check(model)
         self.predictor.check(model)
+
+    def with_steps(self, steps: int) -> Self:
+        """A copy whose predictor takes `steps` steps."""
+        return self.with_options(predictor=self.predictor.with_steps(steps))
 
     def describe(self) -> dict[str, Any]:
         """Name and options, the predictor's among them."""

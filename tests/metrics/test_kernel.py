@@ -106,7 +106,7 @@ def test_refusals():
         kernel_distance(x, x * float("nan"), _draw())
     with pytest.raises(ValueError, match="3 samples"):
         kernel_distance(x[:2], x, _draw())
-    with pytest.raises(ValueError, match="subsets >= 1"):
+    with pytest.raises(ValueError, match="subsets.*0"):
         kernel_distance(x, x, _draw(), subsets=0)
 
 
