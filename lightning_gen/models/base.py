@@ -129,7 +129,7 @@ class Scored(Model, ABC):
 
     def network_input(self, x: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
         """c_in x, (B, ...), and c_noise, (B,), not below single precision: bfloat16 would merge neighbouring times."""
-        dtype = torch.promote_types(x.dtype, torch.float32)
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         t = torch.full((len(x),), reading.c_noise, device=x.device, dtype=dtype)
         return (x if reading.c_in == 1 else reading.c_in * x), t
 

@@ -14,7 +14,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from lightning_gen.models import Reading, Scored
+from lightning_gen.models import Scored
 from lightning_gen.models.base import combine
 from lightning_gen.options import Count, NonNegative, Positive, Rate
 from lightning_gen.process import Process
@@ -65,38 +65,41 @@ class ProbabilityFlow(StepwiseDiffusion):
         return flow_step(model, x, transition), None
 
 
+# The explicit rules by their number of evaluations: shares of earlier slopes at each inner point, and of all at the end.
+RULES: dict[int, tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]] = {
+    1: ((), (1.0,)),
+    2: (((1.0,),), (0.5, 0.5)),
+    4: (((0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
+}
+
+
 def flow_step(model: Scored, x: Tensor, transition: Transition) -> Tensor:
     """One step by Euler, Heun or the classical Runge-Kutta rule, as the transition's evaluations say, (B, ...).
 
-    y = x / alpha moves by h times a mean of slopes, each E[noise | x] = a x + b F. The factors of each tensor add up on
-    the host: alpha (y + share h slope) rounds once, where y is 150 times x if alpha is small.
+    y = x / alpha moves by h times a mean of slopes, each E[noise | x] = a x + b F. Every point on the way is a sum of x
+    and of the outputs F so far, whose factors add up on the host: a product is rounded once, where y is 150 times x if
+    alpha is small.
     """
     alpha_t, level_t, alpha_s, level_s, *middle = transition.coefficients
-    h, readings = level_s - level_t, transition.readings
+    h, (inner, weights) = level_s - level_t, RULES[transition.evaluations]
+    tensors, slopes = [x], []  # a slope, and a point, is a list of factors of these tensors
 
-    def after(alpha: float, *slopes: tuple[float, Tensor, Tensor, Reading]) -> Tensor:
-        """alpha (x / alpha_t + h sum_i share_i slope_i), each slope as (share, its x, its output, its reading)."""
-        factor, terms = alpha / alpha_t, []
-        for share, at, output, reading in slopes:
-            a, b = (alpha * h * share * part for part in reading.noise)
-            if at is x:
-                factor += a
-            else:
-                terms.append((a, at))
-            terms.append((b, output))
-        return combine((factor, x), *terms)
+    def point(alpha: float, shares: Sequence[float]) -> list[float]:
+        """alpha (x / alpha_t + h sum_i share_i slope_i)."""
+        factors = [alpha / alpha_t] + [0.0] * (len(tensors) - 1)
+        for share, slope in zip(shares, slopes, strict=False):
+            for place, factor in enumerate(slope):
+                factors[place] += alpha * h * share * factor
+        return factors
 
-    first = x, model.output(x, readings[0]), readings[0]
-    if transition.evaluations == 1:
-        return after(alpha_s, (1, *first))
-    if transition.evaluations == 2:
-        x_s = after(alpha_s, (1, *first))
-        return after(alpha_s, (0.5, *first), (0.5, x_s, model.output(x_s, readings[1]), readings[1]))
-    slopes = [first]
-    for share, alpha, reading in zip((0.5, 0.5, 1), (*middle, *middle, alpha_s), readings[1:], strict=True):
-        inner = after(alpha, (share, *slopes[-1]))
-        slopes.append((inner, model.output(inner, reading), reading))
-    return after(alpha_s, *((share, *slope) for share, slope in zip((1 / 6, 1 / 3, 1 / 3, 1 / 6), slopes, strict=True)))
+    at = [1.0]
+    for number, reading in enumerate(transition.readings):
+        if number:
+            at = point([*middle, *middle, alpha_s][number - 1], inner[number - 1])
+        a, b = reading.noise
+        tensors.append(model.output(combine(*zip(at, tensors, strict=False)) if number else x, reading))
+        slopes.append([a * factor for factor in at] + [0.0] * (len(tensors) - 1 - len(at)) + [b])
+    return combine(*zip(point(alpha_s, weights), tensors, strict=True))
 
 
 class DPMSolver(Posterior):
