@@ -65,7 +65,7 @@ class ProbabilityFlow(StepwiseDiffusion):
         return flow_step(model, x, transition), None
 
 
-# The explicit rules by their number of evaluations: shares of earlier slopes at each inner point, and of all at the end.
+# Explicit rules by their number of evaluations: shares of earlier slopes at each inner point, and of all at the end.
 RULES: dict[int, tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]] = {
     1: ((), (1.0,)),
     2: (((1.0,),), (0.5, 0.5)),
