@@ -23,7 +23,7 @@ test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -q -m slow $(ARGS)
+	$(VENV)/bin/python -m pytest -q -m slow -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

@@ -16,7 +16,7 @@ from lightning_gen.bar import bar
 from lightning_gen.callbacks.progress import shows
 from lightning_gen.callbacks.publish import log_image, publish, step_of
 from lightning_gen.losses import ContrastiveDivergence
-from lightning_gen.models import EnergyModel
+from lightning_gen.models import Energy
 from lightning_gen.randomness import generator
 from lightning_gen.results.drawing import GAP, check_finite, grid, save_png, scatter, to_uint8
 from lightning_gen.results.result import Result
@@ -76,11 +76,11 @@ class ChainHealth(Callback):
         step, last = trainer.global_step, self.last
         self.last = step
         if step != last and self.every_n_steps and step % self.every_n_steps == 0:
-            self.look(trainer, pl_module, final=False)
+            self.evaluate(trainer, pl_module, final=False)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the fresh chains."""
-        self.look(trainer, pl_module, final=True)
+        self.evaluate(trainer, pl_module, final=True)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -112,7 +112,7 @@ class ChainHealth(Callback):
         model.train(training)
         results = step_size(sampler)
         if not final:
-            found, shown = of_batch(module.loss.seen, step)
+            found, shown = of_batch(module.loss.last_batch, step)
             results |= found
         elif acceptance is not None:
             results["health/acceptance"] = mean(acceptance)
@@ -141,15 +141,15 @@ class ChainHealth(Callback):
             log_image(trainer, f"samples/{name}", save_png(path, picture))
 
 
-def unlabelled(module: Any, model: EnergyModel, n: int) -> EnergyModel:
+def unlabelled(module: Any, model: Energy, n: int) -> Energy:
     """The model as it is asked for n samples; a conditional one with the label for none."""
     if module.classes is None:
         return model
-    return model.given(torch.full((n,), module.classes, device=module.device))
+    return model.with_label(torch.full((n,), module.classes, device=module.device))
 
 
 def run_on(
-    model: EnergyModel,
+    model: Energy,
     sampler: Sampler,
     x: Tensor,
     length: int,
@@ -163,7 +163,7 @@ def run_on(
     share of accepted proposals of each chain, (B,), where the sampler counts it.
     """
     energies, short, carry = [], x, None
-    for i, transition in enumerate(islice(cycle(sampler.plan(model.process)), length * long)):
+    for i, transition in enumerate(islice(cycle(sampler.plan(model, tuple(x.shape))), length * long)):
         x, carry = sampler.step(model, x, transition, carry, noise)
         if isinstance(carry, tuple):
             energies.append(carry[0])

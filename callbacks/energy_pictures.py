@@ -12,7 +12,7 @@ from lightning_gen.bar import bar
 from lightning_gen.callbacks.epochs import AtEpochs
 from lightning_gen.callbacks.progress import shows
 from lightning_gen.callbacks.publish import log_image, step_of
-from lightning_gen.models import EnergyModel, HiddenUnits
+from lightning_gen.models import Energy, HiddenUnits
 from lightning_gen.results.drawing import check_finite, grid, save_png, strip, to_uint8
 
 SIDE = 200  # points of the plane each way
@@ -49,7 +49,7 @@ class EnergyPictures(AtEpochs):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what has neither filters nor a landscape, before any work."""
         model, shape = pl_module.model, tuple(pl_module.shape)
-        if not isinstance(model, EnergyModel) or not (flat(model, shape) or pictured(model, shape)):
+        if not isinstance(model, Energy) or not (flat(model, shape) or pictured(model, shape)):
             raise ValueError(
                 "callbacks.energies draws filters of hidden units that see images, or an energy in the plane, and "
                 f"{type(model).__name__} of shape {shape} has neither: write callbacks.energies=null"
@@ -91,7 +91,7 @@ class EnergyPictures(AtEpochs):
         tiles = np.stack([images.reshape(-1, columns, *images.shape[1:]) for images in pairs], axis=1)
         return strip(tiles.reshape(-1, columns, *tiles.shape[3:]))
 
-    def landscape(self, trainer: Trainer, module: Any, model: EnergyModel, which: str) -> np.ndarray:
+    def landscape(self, trainer: Trainer, module: Any, model: Energy, which: str) -> np.ndarray:
         """The energy over the plane around the data, data and samples -> uint8 (H, W, 3)."""
         step, clouds = step_of(trainer), {"data": test(trainer, self.points)}
         if module.sampler is not None:
@@ -106,12 +106,12 @@ class EnergyPictures(AtEpochs):
         return relief(energies, half, {name: x.float().cpu().numpy() for name, x in clouds.items()})
 
 
-def flat(model: EnergyModel, shape: tuple[int, ...]) -> bool:
+def flat(model: Energy, shape: tuple[int, ...]) -> bool:
     """Whether there is an energy over the plane."""
     return shape == (2,) and not getattr(model, "binary", False)
 
 
-def pictured(model: EnergyModel, shape: tuple[int, ...]) -> bool:
+def pictured(model: Energy, shape: tuple[int, ...]) -> bool:
     """Whether hidden units see images."""
     return isinstance(model, HiddenUnits) and len(shape) == 3 and shape[0] in (1, 3)
 
@@ -131,13 +131,13 @@ def filters(W: Tensor, shape: tuple[int, ...], n: int, step: int = 0) -> np.ndar
     return grid(to_uint8(0.5 + 0.5 * scaled.view(-1, *shape)))
 
 
-def plane_energies(module: Any, model: EnergyModel, half: float) -> Tensor:
+def plane_energies(module: Any, model: Energy, half: float) -> Tensor:
     """E over [-half, half]^2, nats, (SIDE, SIDE) float64 on the CPU, row by row from below."""
     y, x = torch.meshgrid(*[torch.linspace(-half, half, SIDE)] * 2, indexing="ij")
     found = []
     for place in torch.stack([x.flatten(), y.flatten()], dim=1).to(module.device, module.dtype).split(4096):
         label = None if module.classes is None else torch.full((len(place),), module.classes, device=place.device)
-        found.append((model if label is None else model.given(label)).energy(place).double().cpu())
+        found.append((model if label is None else model.with_label(label)).energy(place).double().cpu())
     return torch.cat(found).view(SIDE, SIDE)
 
 

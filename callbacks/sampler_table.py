@@ -17,7 +17,7 @@ from lightning_gen.callbacks.quality import Quality
 from lightning_gen.callbacks.undisturbed import undisturbed
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.reference import Reference
-from lightning_gen.process import Process
+from lightning_gen.models import Model
 from lightning_gen.results.drawing import save_png
 from lightning_gen.results.result import Result
 from lightning_gen.results.sampler_table import SAMPLERS, markdown, picture
@@ -116,20 +116,22 @@ class SamplerTable(Callback):
 
     def points(self, module: Any) -> tuple[list[Point], dict[str, str]]:
         """Every sampler at every budget, and the reasons why others are left out."""
-        points, left_out, process = [], {}, module.model.process
+        points, left_out, model = [], {}, module.model
         guided = module.classes is not None and module.guidance not in (0, 1)  # two calls of the network a reading
         for name, sampler in self.samplers.items():
             try:
                 sampler.check(module.model)  # a plan may divide by what is refused here
-                if hasattr(sampler, "rtol"):
+                if sampler.adaptive:
                     module.check(sampler)
-                    found = [(f"tolerance {x:g}", changed(sampler, rtol=x, atol=x)) for x in self.tolerances]
+                    found = [(f"tolerance {x:g}", sampler.with_options(rtol=x, atol=x)) for x in self.tolerances]
                 else:
-                    steps = {goal: most(sampler, process, goal // (1 + guided)) for goal in self.evaluations}
+                    steps = {
+                        goal: most(sampler, model, module.shape, goal // (1 + guided)) for goal in self.evaluations
+                    }
                     # a process of few steps reaches several budgets with the same
                     steps = {k: goal for goal, k in reversed(steps.items()) if k is not None}
-                    module.check(with_steps(sampler, max(steps, default=1)))
-                    found = [(f"{goal} evaluations", with_steps(sampler, k)) for k, goal in reversed(steps.items())]
+                    module.check(sampler.with_steps(max(steps, default=1)))
+                    found = [(f"{goal} evaluations", sampler.with_steps(k)) for k, goal in reversed(steps.items())]
             except (TypeError, ValueError) as error:
                 left_out[name] = " ".join(str(error).split())
                 continue
@@ -151,7 +153,7 @@ class SamplerTable(Callback):
         drawn = quality.drawn(trainer, module, sampler, progress)
         if real is None:
             return {}
-        planned = sampler.evaluations(module.model.process) is not None
+        planned = not sampler.adaptive
         place = {
             "machine": machine(module.device),
             "ranks": trainer.world_size,
@@ -204,34 +206,19 @@ def machine(device: torch.device) -> str:
     return f"{platform.machine()} {device.type}, {torch.get_num_threads()} threads"
 
 
-def changed(sampler: Sampler, **options: Any) -> Sampler:
-    """A copy with other options."""
-    other = copy.copy(sampler)
-    for key, value in options.items():
-        setattr(other, key, value)
-    return other
-
-
-def with_steps(sampler: Sampler, steps: int) -> Sampler:
-    """A copy that takes `steps` steps; of a pair, its predictor does; of levels, at each of them."""
-    if hasattr(sampler, "predictor"):
-        return changed(sampler, predictor=with_steps(sampler.predictor, steps))
-    return changed(sampler, **{"steps_each" if hasattr(sampler, "steps_each") else "steps": steps})
-
-
-def most(sampler: Sampler, process: Process, evaluations: int) -> int | None:
+def most(sampler: Sampler, model: Model, shape: tuple[int, ...], evaluations: int) -> int | None:
     """The most steps whose trajectory calls the network at most `evaluations` times; None where one is too many."""
 
     def calls(steps: int) -> float:
         try:
-            return with_steps(sampler, steps).evaluations(process)
+            return sampler.with_steps(steps).evaluations(model, (1, *shape))
         except ValueError:  # more steps than the process has
             return float("inf")
 
     least = next((steps for steps in (1, 2) if calls(steps) <= evaluations), None)
     if least is None:
         if calls(1) == calls(2) == float("inf"):
-            with_steps(sampler, 2).evaluations(process)  # says what is wrong
+            sampler.with_steps(2).evaluations(model, (1, *shape))  # says what is wrong
         return None
     low, high = least, evaluations + 1
     while high - low > 1:

@@ -12,7 +12,8 @@ from torch import Tensor
 from lightning_gen.callbacks.epochs import AtEpochs
 from lightning_gen.callbacks.publish import log_image, publish, step_of
 from lightning_gen.errors import NonFinite
-from lightning_gen.models.score import ScoreModel, instant
+from lightning_gen.models import Scored
+from lightning_gen.process import instant
 from lightning_gen.randomness import generator
 from lightning_gen.results.drawing import save_png
 from lightning_gen.results.result import Result
@@ -61,7 +62,7 @@ class ScoreField(AtEpochs):
         for t in self.times:
             alpha, variance = law(model, t)
             data.score(torch.zeros(1, 2), variance, alpha)
-            if variance == 0 and type(model).score is ScoreModel.score:
+            if variance == 0 and type(model).score is Scored.score:
                 raise ValueError(
                     f"callbacks.field.t is {t:g}, where sigma is 0 and this model, which predicts noise or clean data, "
                     "has no score: give a time above 0"
@@ -156,7 +157,7 @@ def learned(module: Any, model: Any, x: Tensor, t: float) -> Tensor:
     """The model's score, (n, 2), float64 on the CPU; a conditional one's without a label."""
     place = x.float().to(module.device)
     if module.classes is not None:
-        model = model.given(torch.full((len(place),), module.classes, device=place.device))
+        model = model.with_label(torch.full((len(place),), module.classes, device=place.device))
     return model.score(place, instant(t, place)).double().cpu()
 
 

@@ -103,7 +103,12 @@ def kinds_of(annotation: Any, names: Mapping[str, Any] | None = None) -> list[Ki
         return [Kind("list", kinds_of(parts[0], names) if parts else [ANY]), *any_source]
     if not isinstance(annotation, type) or annotation is object:
         return [ANY]
-    return [Kind("object", None if getattr(annotation, "_is_protocol", False) else annotation)]
+    return [Kind("object", annotation if _tells_instances(annotation) else None)]
+
+
+def _tells_instances(annotation: type) -> bool:
+    """Whether isinstance can be asked: not of a protocol that is only for type checkers."""
+    return getattr(annotation, "_is_runtime_protocol", True) or not getattr(annotation, "_is_protocol", False)
 
 
 def is_instance(value: Any, kind: Kind) -> bool | None:

@@ -21,6 +21,16 @@ def expand(coefficient: Tensor, x: Tensor) -> Tensor:
     return coefficient.reshape(coefficient.shape + (1,) * (x.ndim - coefficient.ndim)).to(x.dtype)
 
 
+def double(t: Tensor) -> Tensor:
+    """t in float64 where the device has it: coefficients cancel, and sigma is small."""
+    return t.float() if t.device.type == "mps" else t.double()
+
+
+def instant(t: float, x: Tensor) -> Tensor:
+    """The time t for each sample of x, (B,), made on its device without a copy from the host."""
+    return torch.full((len(x),), t, device=x.device, dtype=torch.float32 if x.device.type == "mps" else torch.float64)
+
+
 class Process(Checked, nn.Module, ABC):
     """The law of x_t given x_0, and what follows from it. Holds no parameter and no device buffer."""
 

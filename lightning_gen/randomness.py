@@ -5,8 +5,12 @@ same images. Purposes in use: order, flip, train, val, sample, dequantise, subse
 """
 
 import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def address(seed: int, purpose: str, *place: int | str) -> int:
@@ -29,3 +33,54 @@ def reseed(seed: int, purpose: str, *place: int | str) -> None:
         torch.cuda.manual_seed_all(number)
     if torch.backends.mps.is_available():
         torch.mps.manual_seed(number)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The generator of a block of `count` samples of which fewer are computed: whole blocks are drawn and cut.
+
+    So the first n samples are the same for any n.
+    """
+
+    generator: torch.Generator
+    count: int
+
+    @property
+    def device(self) -> torch.device:
+        """The generator's."""
+        return self.generator.device
+
+
+Source = torch.Generator | Rows | None
+
+
+def normal(shape: Sequence[int], source: Source, device: torch.device | None = None, dtype: torch.dtype | None = None):
+    """z ~ N(0, I), `shape` = (B, ...), on `device`, by default the generator's."""
+    return _drawn(torch.randn, shape, source, device, dtype)
+
+
+def uniform(shape: Sequence[int], source: Source, device: torch.device | None = None, dtype: torch.dtype | None = None):
+    """u uniform on [0, 1), `shape` = (B, ...), on `device`, by default the generator's."""
+    return _drawn(torch.rand, shape, source, device, dtype)
+
+
+def _drawn(draw: Callable[..., Tensor], shape: Sequence[int], source: Source, device: Any, dtype: Any) -> Tensor:
+    shape, whole = tuple(shape), shape[0]
+    if isinstance(source, Rows):
+        source, whole = source.generator, source.count
+    device = source.device if device is None and source is not None else device
+    x = draw((whole, *shape[1:]), generator=source, device=device, dtype=dtype)
+    return x if whole == shape[0] else x[: shape[0]]
+
+
+def bernoulli(probability: Tensor, generator: torch.Generator | None) -> Tensor:
+    """0 or 1 of each probability; `rand < p` takes less than half of torch.bernoulli's time on a CPU.
+
+    There float32's 24 bits are taken from either half of 64 random ones: torch.rand's law in two thirds of its time.
+    """
+    if probability.device.type != "cpu" or probability.dtype != torch.float32:
+        draw = torch.rand(probability.shape, generator=generator, device=probability.device, dtype=probability.dtype)
+        return draw.lt_(probability)
+    halves = torch.empty((probability.numel() + 1) // 2, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    bits = halves.view(torch.int32)[: probability.numel()].bitwise_and_(2**24 - 1)
+    return bits.to(torch.float32).mul_(2**-24).view(probability.shape).lt_(probability)

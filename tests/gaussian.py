@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lightning_gen.models import ScoreModel
+from lightning_gen.models import Scored
 from lightning_gen.process import VE, VP, DiscreteVP, Process, SubVP, cosine_betas, linear_betas
 
 PROCESSES = {
@@ -16,7 +16,7 @@ PROCESSES = {
 }
 
 
-class Gaussian(ScoreModel):
+class Gaussian(Scored):
     """The exact model of data N(mean, cov): x_t ~ N(alpha mean, alpha^2 cov + sigma^2 I)."""
 
     def __init__(self, process: Process, mean: Tensor, cov: Tensor) -> None:
@@ -38,7 +38,7 @@ def example(d: int = 2) -> tuple[Tensor, Tensor]:
     return torch.randn(d, generator=g, dtype=torch.float64), root @ root.T / d + 0.1 * torch.eye(d).double()
 
 
-class Mixture(ScoreModel):
+class Mixture(Scored):
     """The exact model of a mixture of N(m_k, spread^2 I) in the plane, with unequal weights."""
 
     def __init__(self, process: Process) -> None:

@@ -1,10 +1,10 @@
-"""Planted errors: each small mistake in the code, and the one test that has to fail for it.
+"""Planted errors: each small mistake in the mathematics, and the one test that has to fail for it.
 
-python -m tests.planted [words of a name] plants them one after the other, each in a copy of the repository, and prints
-what caught it. planted.txt reads like a diff: under `## file | file of tests`, a line `name @ test`, then what is taken
-out and what is put in.
+Each package of tests lists its own in planted.py. python -m tests.planted [words of a name] plants them one after the
+other, each in a copy of the repository, and prints what caught it.
 """
 
+import importlib
 import os
 import re
 import shutil
@@ -20,8 +20,6 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("lightning_gen", "callbacks", "experiments", "tests", "run.py", "pyproject.toml")
 
-TABLE = (Path(__file__).parent / "planted.txt").read_text()
-
 
 class Plant(NamedTuple):
     """One mistake: `old` in `file` becomes `new`, and `test` has to fail."""
@@ -33,24 +31,10 @@ class Plant(NamedTuple):
     test: str
 
 
-def read(table: str) -> list[Plant]:
-    """The rows of a table."""
-    plants: list[Plant] = []
-    for line in table.splitlines():
-        sign, rest = line[0], line[1:]
-        if sign == "#":
-            file, tests = line[3:].split(" | ")
-        elif sign in "-+":
-            key = "old" if sign == "-" else "new"
-            before = getattr(plants[-1], key)
-            plants[-1] = plants[-1]._replace(**{key: f"{before}\n{rest}" if before else rest})
-        else:
-            name, test = line.split(" @ ")
-            plants.append(Plant(name, file, "", "", test if "::" in test else f"{tests}::{test}"))
-    return plants
-
-
-PLANTS = read(TABLE)
+def planted() -> list[Plant]:
+    """The planted errors of all packages of tests."""
+    packages = sorted(path.parent.name for path in ROOT.glob("tests/*/planted.py"))
+    return [plant for name in packages for plant in importlib.import_module(f"tests.{name}.planted").PLANTS]
 
 
 def pytest(tests: Iterable[str], plant: Plant | None = None) -> tuple[int, str]:
@@ -59,7 +43,7 @@ def pytest(tests: Iterable[str], plant: Plant | None = None) -> tuple[int, str]:
         for name in COPIED:
             source, target = ROOT / name, Path(folder, name)
             if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, target)
         if plant is not None:
@@ -82,7 +66,7 @@ def verdict(plant: Plant) -> tuple[bool, str]:
 
 def main(words: list[str]) -> int:
     """Plant what the words name, or everything, and print a table; 1 if anything survived."""
-    plants = [plant for plant in PLANTS if not words or any(word in plant.name for word in words)]
+    plants = [plant for plant in planted() if not words or any(word in plant.name for word in words)]
     code, output = pytest(dict.fromkeys(plant.test for plant in plants))
     if code:
         print(f"these tests do not pass without any plant:\n{output}")

@@ -55,7 +55,9 @@ def test_an_experiment_takes_two_steps_and_is_measured(name, tmp_path):
     if "steps" in page["module"]:
         words.append("module.steps=3")
     if likelihood and "Flow" in likelihood["_target_"]:
-        words.append("callbacks.likelihood.flow={_target_: lightning_gen.likelihood.Flow, solver: euler, steps: 2}")
+        words.append(
+            "callbacks.likelihood.flow={_target_: lightning_gen.likelihood.ODELikelihood, solver: euler, steps: 2}"
+        )
     if page["sampler"]["_target_"].endswith("AnnealedLangevin"):
         words += ["module.noise_levels=3", "sampler.steps_each=1"]
     else:

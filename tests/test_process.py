@@ -81,7 +81,7 @@ def test_ve_says_what_its_first_level_is():
 def test_time_inverts_the_noise_level(process):
     t = torch.linspace(0.02, 1, 60, dtype=torch.float64)
     torch.testing.assert_close(process.time(process.snr(t)), t, rtol=0, atol=1e-9)
-    with pytest.raises(ValueError, match="choose times or noise levels inside"):
+    with pytest.raises(ValueError, match="times|noise levels"):
         process.time(process.snr(torch.ones((), dtype=torch.float64)) / 2)
 
 

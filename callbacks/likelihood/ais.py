@@ -11,7 +11,7 @@ from lightning_gen.bar import bar
 from lightning_gen.callbacks.epochs import AtEpochs
 from lightning_gen.callbacks.publish import publish
 from lightning_gen.errors import NonFinite
-from lightning_gen.families.rbm import floored, means
+from lightning_gen.families.rbm import means
 from lightning_gen.likelihood import (
     SETTLE,
     EnergyPath,
@@ -20,13 +20,13 @@ from lightning_gen.likelihood import (
     RBMPath,
     bits_per_dim,
     dequantised,
-    exact_samples,
+    floored,
     log_weights,
     partition,
     temperatures,
     tuned_steps,
 )
-from lightning_gen.models import RBM, EnergyModel, GaussianBernoulliRBM, HiddenUnits
+from lightning_gen.models import RBM, Energy, GaussianBernoulliRBM, HiddenUnits
 from lightning_gen.randomness import generator
 from lightning_gen.results.result import Result
 from lightning_gen.samplers import HMC, MALA, Gibbs
@@ -79,12 +79,12 @@ class AnnealedImportance(AtEpochs):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what has no likelihood, before any work."""
         model = pl_module.model
-        if not isinstance(model, EnergyModel):
+        if not isinstance(model, Energy):
             raise ValueError(
                 f"callbacks.likelihood anneals an energy, got {type(model).__name__}: write "
                 "callbacks.likelihood=null, or callbacks.likelihood._target_=callbacks.FlowLikelihood"
             )
-        if why := model.normalisable():
+        if why := model.why_unnormalisable():
             raise ValueError(f"exp(-E) has no likelihood: {why}; or write callbacks.likelihood=null")
         samplers = {
             "module.sampler": pl_module.sampler,
@@ -103,7 +103,7 @@ class AnnealedImportance(AtEpochs):
         which = self.weights if module.ema is not None else "raw"
         model = module.weights(which)
         tails = [("ais", f"forward/{which}"), *([("ais", f"reverse/{which}")] if self.reverse else [])]
-        tails += [("exact", which)] if model.enumerable else []
+        tails += [("exact", which)] if model.tractable() else []
         spread = not isinstance(model, RBM) and module.value_range is not None
         names = ("log_z", "log_likelihood", *(["bits_per_dim"] if spread else []))
         return {f"{head}/{name}/{tail}" for head, tail in tails for name in names}
@@ -118,8 +118,8 @@ class AnnealedImportance(AtEpochs):
         model.eval()
         nats, protocol = self.unnormalised(module, model, data, which)
         found: dict[str, tuple[Partition, str, dict]] = {}
-        if model.enumerable:
-            exact = Partition(float(model.log_partition()), 0.0, math.inf)
+        if model.tractable():
+            exact = Partition(float(model.exact_log_z()), 0.0, math.inf)
             found["exact"] = exact, "exact", {}
         path = self.path(model, data, module)
         if self.tune and isinstance(path, EnergyPath) and len(self.betas) > 2:
@@ -129,13 +129,13 @@ class AnnealedImportance(AtEpochs):
             weights, how = self.side(trainer, model, data, path, side == "reverse")
             if not torch.isfinite(weights).all():
                 raise NonFinite(f"AIS weights ({side}) are not finite at step {trainer.global_step}: E is not finite")
-            sure = side == "forward" or model.enumerable
+            sure = side == "forward" or model.tractable()
             kind = ("lower bound" if side == "forward" else "upper bound") if sure else "estimate"
             found[f"ais/{side}"] = partition(path, weights, side == "reverse"), kind, how
         model.train(training)
         publish(trainer, self.results(module, nats, found, protocol, which), final)
 
-    def unnormalised(self, module: Any, model: EnergyModel, data: Any, which: str) -> tuple[Tensor, dict[str, Any]]:
+    def unnormalised(self, module: Any, model: Energy, data: Any, which: str) -> tuple[Tensor, dict[str, Any]]:
         """-E(x) of every measured sample, float64 on the CPU, and what the protocol says of them."""
         split = data.split(self.split)
         n = len(split) if self.n is None else min(self.n, len(split))
@@ -157,10 +157,10 @@ class AnnealedImportance(AtEpochs):
             "seed": self.seed,
             "binarisation": getattr(data, "binarise", None) or "none",
             "dequantisation": "uniform" if spread else "none",
-            "sigma": float(model.process.sigma(torch.zeros(()))),
+            "sigma": model.noise_level(),
         }
 
-    def path(self, model: EnergyModel, data: Any, module: Any) -> RBMPath | GaussianPath | EnergyPath:
+    def path(self, model: Energy, data: Any, module: Any) -> RBMPath | GaussianPath | EnergyPath:
         """From the marginals of the training data."""
         mean, variance = (value.to(module.device) for value in means(data))
         if isinstance(model, RBM):
@@ -178,7 +178,7 @@ class AnnealedImportance(AtEpochs):
             found = tuned_steps(path, self.betas, BLOCK, place, shown.update)
         return trainer.strategy.broadcast(found)
 
-    def side(self, trainer: Trainer, model: EnergyModel, data: Any, path: Any, reverse: bool) -> tuple[Tensor, dict]:
+    def side(self, trainer: Trainer, model: Energy, data: Any, path: Any, reverse: bool) -> tuple[Tensor, dict]:
         """log w of all chains, and how they were made."""
         device, side = trainer.lightning_module.device, "reverse" if reverse else "forward"
         weights = torch.zeros(self.chains, dtype=torch.float64, device=device)
@@ -188,7 +188,7 @@ class AnnealedImportance(AtEpochs):
             path.forget()
             if path.sizes:
                 how["step_sizes"] = [size for _, size in sorted(path.sizes.items())][:: len(path.sizes) - 1 or 1]
-        exact = model.enumerable
+        exact = model.tractable()
         if reverse:
             how["started"] = "exact samples" if exact else f"after {self.burn} steps from training data"
         work = len(blocks) * (len(self.betas) - 1)
@@ -199,7 +199,7 @@ class AnnealedImportance(AtEpochs):
                 if not reverse:
                     v = path.start(n, place)
                 elif exact:
-                    v = exact_samples(model, n, place)
+                    v = model.draw((n, *trainer.lightning_module.shape), place)
                 else:
                     v = self.burned(model, path, data, block * BLOCK, n, place)
                 log_w = log_weights(path, self.betas, v, place, reverse, shown.update)
@@ -208,13 +208,13 @@ class AnnealedImportance(AtEpochs):
             how["acceptance"] = path.acceptance()
         return trainer.strategy.reduce(weights, reduce_op="sum").cpu(), how
 
-    def burned(self, model: EnergyModel, path: Any, data: Any, first: int, n: int, place: torch.Generator) -> Tensor:
+    def burned(self, model: Energy, path: Any, data: Any, first: int, n: int, place: torch.Generator) -> Tensor:
         """Ends of `burn` transitions from training data, (n, ...); where sizes were found, of the last one."""
         split = data.split("train")
         rows = torch.arange(first, first + n) % len(split)
         v = data.encode(split.take(rows)).to(place.device)
         sampler, carry = Gibbs(1) if isinstance(model, HiddenUnits) else self.transition, None
-        transition = sampler.plan(model.process)[-1]
+        transition = sampler.plan(model, tuple(v.shape))[-1]
         if isinstance(path, EnergyPath):
             transition = sampler.proposal(path.sizes.get(self.betas[-2], sampler.step_size))
         for _ in range(self.burn):

@@ -14,8 +14,8 @@ from lightning_gen.bar import bar
 from lightning_gen.callbacks.epochs import AtEpochs
 from lightning_gen.callbacks.publish import publish
 from lightning_gen.errors import NonFinite
-from lightning_gen.likelihood import Flow, bits_per_dim, dequantised, variational_bound
-from lightning_gen.models import ScoreModel
+from lightning_gen.likelihood import ODELikelihood, bits_per_dim, dequantised, variational_bound
+from lightning_gen.models import Scored
 from lightning_gen.randomness import generator
 from lightning_gen.results.result import Result
 
@@ -46,7 +46,7 @@ class Scored(AtEpochs):
         """How often a block calls `progress`."""
 
     @abstractmethod
-    def block(self, module: Any, model: ScoreModel, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
+    def block(self, module: Any, model: Scored, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
         """The measured columns of each sample, (m, columns)."""
 
     @abstractmethod
@@ -145,7 +145,7 @@ class Likelihood(Scored):
         """One step a term."""
         return module.model.process.steps
 
-    def block(self, module: Any, model: ScoreModel, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
+    def block(self, module: Any, model: Scored, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
         """Decoder, diffusion, prior, bits/dim, (m, 3)."""
         bits = variational_bound(model, x, noise, module.value_range, self.variance, progress)
         return torch.stack([bits[:, 0], bits[:, 1:-1].sum(1), bits[:, -1]], dim=1)
@@ -193,12 +193,12 @@ class FlowLikelihood(Scored):
         seed: int = 0,
         draws: int = 1,
         every_n_epochs: int = 0,
-        flow: Flow | None = None,
+        flow: ODELikelihood | None = None,
     ) -> None:
         self.keep(n, split, weights, batch, seed, every_n_epochs)
         if draws < 1:
             raise ValueError(f"callbacks.likelihood.draws is {draws}: give at least 1")
-        self.draws, self.flow = draws, Flow() if flow is None else flow
+        self.draws, self.flow = draws, ODELikelihood() if flow is None else flow
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a model without a path to a known law, and images whose bins are not known, before any work."""
@@ -218,7 +218,7 @@ class FlowLikelihood(Scored):
         """The solver's steps, or parts of its path, for each draw."""
         return self.draws * self.flow.ticks
 
-    def block(self, module: Any, model: ScoreModel, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
+    def block(self, module: Any, model: Scored, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
         """Mean and variance over the draws of log p(x), nats, and the network's calls a draw, (m, 3)."""
         found, calls = [], 0
         for _ in range(self.draws):

@@ -7,7 +7,15 @@ CALLBACKS = (
     *("ImportanceLikelihood", "KernelDensityLikelihood", "Likelihood", "Pictures", "Progress", "Quality"),
     *("Representations", "SamplerTable", "ScoreField", "TensorBoard", "Throughput", "Wandb"),
 )
-ALIASES = {f"callbacks.{name}": f"lightning_gen.callbacks.{name}" for name in CALLBACKS}
+LOSSES = {
+    **{"denoising": "DenoisingScoreMatching", "exact": "ExactScoreMatching", "sliced": "SlicedScoreMatching"},
+    **{"elbo": "ELBO", "iwae": "IWAE"},
+}
+ALIASES = {
+    **{f"callbacks.{name}": f"lightning_gen.callbacks.{name}" for name in CALLBACKS},
+    **{f"lightning_gen.losses.{old}": f"lightning_gen.losses.{new}" for old, new in LOSSES.items()},
+    "lightning_gen.likelihood.Flow": "lightning_gen.likelihood.ODELikelihood",
+}
 
 
 def present(target: str) -> str:

@@ -13,7 +13,8 @@ from lightning_gen.errors import NonFinite
 from lightning_gen.families.health import Health
 from lightning_gen.families.sampling import Sampling
 from lightning_gen.losses import Loss
-from lightning_gen.models import ScoreModel
+from lightning_gen.models import Model
+from lightning_gen.models.requirements import declared
 from lightning_gen.randomness import generator, reseed
 from lightning_gen.samplers import Sampler
 
@@ -31,7 +32,7 @@ class GenerativeModule(Sampling, LightningModule):
 
     def __init__(
         self,
-        model: ScoreModel,
+        model: Model,
         loss: Loss,
         optimizer: Callable[[Iterable], torch.optim.Optimizer],
         scheduler: Callable | None = None,
@@ -48,7 +49,7 @@ class GenerativeModule(Sampling, LightningModule):
         guidance: float = 1.0,
     ) -> None:
         super().__init__()
-        known = getattr(model.net, "classes", None) if hasattr(model, "net") else None
+        known = next((declared(net, "classes") for net in model.networks()), None)
         if known != (None if classes is None else classes + 1):
             raise ValueError(
                 f"module.classes is {classes}, net.classes is {known}: write net.classes = module.classes + 1"
@@ -65,6 +66,7 @@ class GenerativeModule(Sampling, LightningModule):
         self.value_range = None if value_range is None else tuple(value_range)
         self.shape = None if shape is None else tuple(shape)
         self.model, self.loss, self.sampler = model, loss, sampler
+        loss.check(model)
         if sampler is not None:
             self.check(sampler)
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
@@ -82,11 +84,10 @@ class GenerativeModule(Sampling, LightningModule):
     def check(self, sampler: Sampler) -> None:
         """Raise TypeError or ValueError, one sentence, for a sampler that does not fit this model or its data."""
         sampler.check(self.model)
-        sampler.plan(self.model.process)
-        clip = getattr(sampler, "clip", None)
-        if clip is not None and tuple(clip) != self.value_range:
+        sampler.plan(self.model, (1, *(self.shape or ())))
+        if sampler.clip is not None and tuple(sampler.clip) != self.value_range:
             raise ValueError(
-                f"sampler.clip is {list(clip)}, the data's range is {self.value_range}: write the range, or null"
+                f"sampler.clip is {list(sampler.clip)}, the data's range is {self.value_range}: write the range or null"
             )
 
     # Training
@@ -96,7 +97,8 @@ class GenerativeModule(Sampling, LightningModule):
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
         for model in {self.model, self.averaged} if self.compiled else ():
-            model.net.compile()
+            for net in model.networks():
+                net.compile()
         self.compiled = False  # Lightning calls this before every stage
 
     def configure_optimizers(self) -> Any:
@@ -125,7 +127,7 @@ class GenerativeModule(Sampling, LightningModule):
         self.health.loss(loss)
         return loss
 
-    def labelled(self, model: ScoreModel, batch: dict[str, Tensor], place: tuple[int, ...] | None = None) -> ScoreModel:
+    def labelled(self, model: Model, batch: dict[str, Tensor], place: tuple[int, ...] | None = None) -> Model:
         """The model with the batch's labels bound to it, if it is conditional; in training some stand for none."""
         if self.classes is None:
             return model
@@ -137,7 +139,7 @@ class GenerativeModule(Sampling, LightningModule):
         if place is not None and self.label_dropout:
             draw = torch.rand(len(label), generator=generator(self.seed, "label", *place)).to(label.device)
             label = torch.where(draw < self.label_dropout, self.classes, label)
-        return model.given(label)
+        return model.with_label(label)
 
     def configure_gradient_clipping(
         self,

@@ -6,8 +6,9 @@ from typing import Any, Literal
 from torch import nn
 
 from lightning_gen.families.base import GenerativeModule
-from lightning_gen.losses import denoising, levels
+from lightning_gen.losses import DenoisingScoreMatching, levels
 from lightning_gen.models import Denoiser
+from lightning_gen.options import Count, Positive, Rate
 from lightning_gen.process import DiscreteVP, cosine_betas, linear_betas
 
 
@@ -22,20 +23,16 @@ class DDPM(GenerativeModule):
         self,
         net: nn.Module,
         optimizer: Callable,
-        steps: int = 1000,
+        steps: Count = 1000,
         schedule: Literal["linear", "cosine"] = "linear",
-        beta_min: float = 1e-4,
-        beta_max: float = 0.02,
+        beta_min: Positive = 1e-4,
+        beta_max: Positive = 0.02,
         parametrization: Literal["noise", "clean", "velocity", "edm"] = "noise",
         weight: Literal["simple", "clean", "velocity", "score", "vlb"] = "simple",
-        ema_decay: float | None = 0.9999,
+        ema_decay: Rate | None = 0.9999,
         **options: Any,
     ) -> None:
-        if schedule not in ("linear", "cosine"):
-            raise ValueError(f"module.schedule is {schedule}: choose linear or cosine")
-        if steps < 1:
-            raise ValueError(f"module.steps is {steps}: give at least 1")
         betas = linear_betas(steps, beta_min, beta_max) if schedule == "linear" else cosine_betas(steps)
         model = Denoiser(net, DiscreteVP(betas), parametrization)
-        loss = denoising(levels(steps), weight, "mean")
+        loss = DenoisingScoreMatching(levels(steps), weight, "mean")
         super().__init__(model=model, loss=loss, optimizer=optimizer, ema_decay=ema_decay, **options)

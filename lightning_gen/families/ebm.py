@@ -6,7 +6,9 @@ from typing import Any, Literal
 from torch import nn
 
 from lightning_gen.families.chains import Chains
+from lightning_gen.losses import Loss
 from lightning_gen.models import EnergyNetwork
+from lightning_gen.options import NonNegative, Positive
 from lightning_gen.process import VE, Clean
 
 
@@ -22,19 +24,14 @@ class EBM(Chains):
     def __init__(
         self,
         net: nn.Module,
-        loss: Callable,
+        loss: Loss,
         optimizer: Callable,
         readout: Literal["product", "reconstruction", "norm", "scalar"] = "reconstruction",
-        confine: float | None = None,
+        confine: Positive | None = None,
         constant: bool = False,
-        sigma: float = 0.0,
+        sigma: NonNegative = 0.0,
         **options: Any,
     ) -> None:
-        if sigma < 0:
-            raise ValueError(f"module.sigma is {sigma}: give 0 for the data's own density, or a deviation above 0")
         process = VE(sigma, sigma) if sigma > 0 else Clean()
         model = EnergyNetwork(net, process, readout, confine, constant)
-        chain = getattr(loss, "sampler", None)
-        if chain is not None:
-            chain.check(model)
         super().__init__(model=model, loss=loss, optimizer=optimizer, **options)

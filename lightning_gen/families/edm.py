@@ -7,10 +7,11 @@ from typing import Any
 from torch import nn
 
 from lightning_gen.families.base import GenerativeModule
-from lightning_gen.losses import denoising, lognormal
+from lightning_gen.losses import DenoisingScoreMatching, lognormal
 from lightning_gen.losses import edm as weight
 from lightning_gen.models import Denoiser
 from lightning_gen.models.denoiser import edm
+from lightning_gen.options import Finite, Positive, Rate
 from lightning_gen.process import VE
 
 
@@ -27,17 +28,15 @@ class EDM(GenerativeModule):
         self,
         net: nn.Module,
         optimizer: Callable,
-        sigma_data: float = 0.5,
-        log_mean: float = -1.2,
-        log_std: float = 1.2,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
-        ema_decay: float | None = 0.9999,
+        sigma_data: Positive = 0.5,
+        log_mean: Finite = -1.2,
+        log_std: Positive = 1.2,
+        sigma_min: Positive = 0.002,
+        sigma_max: Positive = 80.0,
+        ema_decay: Rate | None = 0.9999,
         **options: Any,
     ) -> None:
-        if not sigma_data > 0:
-            raise ValueError(f"module.sigma_data is {sigma_data}: give the data's standard deviation, above 0")
         process = VE(sigma_min, sigma_max)
         model = Denoiser(net, process, partial(edm, sigma_data=sigma_data))
-        loss = denoising(lognormal(process, log_mean, log_std), weight(sigma_data), "mean")
+        loss = DenoisingScoreMatching(lognormal(process, log_mean, log_std), weight(sigma_data), "mean")
         super().__init__(model=model, loss=loss, optimizer=optimizer, ema_decay=ema_decay, **options)

@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from lightning_gen.families.base import GenerativeModule
-from lightning_gen.losses import denoising, levels
+from lightning_gen.losses import DenoisingScoreMatching, levels
 from lightning_gen.models import Denoiser
+from lightning_gen.options import OpenUnitInterval, Positive, Rate
 from lightning_gen.process import VE
 
 FARTHEST = 5000  # images among which the largest distance is looked for
@@ -30,21 +32,19 @@ class NCSN(GenerativeModule):
         self,
         net: nn.Module,
         optimizer: Callable,
-        noise_levels: int | None = None,
-        sigma_min: float = 0.01,
-        sigma_max: float | None = None,
-        overlap: float = 0.5,
-        ema_decay: float | None = 0.999,
+        noise_levels: Annotated[int, Ge(2)] | None = None,
+        sigma_min: Positive = 0.01,
+        sigma_max: Positive | None = None,
+        overlap: OpenUnitInterval = 0.5,
+        ema_decay: Rate | None = 0.999,
         **options: Any,
     ) -> None:
         if noise_levels is None or sigma_max is None:
             raise ValueError(
                 "module.noise_levels or module.sigma_max is null: run.py fits them to data, else give numbers"
             )
-        if noise_levels < 2:
-            raise ValueError(f"module.noise_levels is {noise_levels}: give at least 2; one level is ScoreMatching's")
         model = Denoiser(net, VE(sigma_min, sigma_max, levels=noise_levels), "noise")
-        loss = denoising(levels(noise_levels, first=0), "simple", "sum")
+        loss = DenoisingScoreMatching(levels(noise_levels, first=0), "simple", "sum")
         super().__init__(model=model, loss=loss, optimizer=optimizer, ema_decay=ema_decay, **options)
 
     @classmethod

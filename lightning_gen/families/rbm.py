@@ -1,20 +1,23 @@
-"""Restricted Boltzmann machines as recipes: contrastive divergence of a binary, or of a Gaussian-Bernoulli machine."""
+"""Restricted Boltzmann machines as recipes: contrastive divergence of a binary, or of a Gaussian-Bernoulli RBM."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor
 
 from lightning_gen import models
 from lightning_gen.families.chains import Chains
-from lightning_gen.losses import ContrastiveDivergence
+from lightning_gen.likelihood import floored
+from lightning_gen.losses import RBMContrastiveDivergence
+from lightning_gen.options import Count, NonNegative, Positive, UnitInterval
 from lightning_gen.samplers import Gibbs, Sampler
 
 
-class Machine(Chains):
-    """What both machines share: a representation."""
+class RBMBase(Chains):
+    """What both RBMs share: a representation."""
 
     def transform(self, v: Tensor) -> Tensor:
         """The representation p(h=1|v) by the averaged model, (B, hidden), of data v (B, *shape)."""
@@ -25,8 +28,8 @@ class Machine(Chains):
         return self.averaged.visible(self.transform(v))
 
 
-class RBM(Machine):
-    """A binary machine of `hidden` units by CD-k, modified CD or persistent CD (`start` data, noise, persistent).
+class RBM(RBMBase):
+    """A binary RBM of `hidden` units by CD-k, modified CD or persistent CD (`start` data, noise, persistent).
 
     Data are 0 or 1: data.binarise. visible_bias `data` starts b at log p / (1 - p) of the training data's means
     (Hinton, 2012, section 8). `options` are GenerativeModule's.
@@ -37,23 +40,21 @@ class RBM(Machine):
         self,
         optimizer: Callable,
         shape: Sequence[int],
-        hidden: int = 500,
-        k: int = 1,
+        hidden: Count = 500,
+        k: Count = 1,
         start: Literal["data", "noise", "persistent"] = "data",
-        chains: int | None = None,
-        restart: float = 0.0,
+        chains: Count | None = None,
+        restart: UnitInterval = 0.0,
         centred: bool = False,
-        shift: float = 0.01,
-        weight_decay: float = 0.0,
-        limit: float | None = 1000.0,
+        shift: Annotated[float, Gt(0), Le(1)] = 0.01,
+        weight_decay: NonNegative = 0.0,
+        limit: Positive | None = 1000.0,
         visible_bias: Literal["data", "zero"] = "data",
-        std: float = 0.01,
+        std: Positive = 0.01,
         **options: Any,
     ) -> None:
-        if visible_bias not in ("data", "zero"):
-            raise ValueError(f"module.visible_bias is {visible_bias}: choose data or zero")
         model = models.RBM(shape, hidden, std, centred, shift)
-        loss = ContrastiveDivergence(Gibbs(k), start, chains, restart, weight_decay=weight_decay, limit=limit)
+        loss = RBMContrastiveDivergence(Gibbs(k), start, chains, restart, weight_decay, limit=limit)
         super().__init__(model=model, loss=loss, optimizer=optimizer, shape=shape, **options)
         self.visible_bias = visible_bias
 
@@ -75,8 +76,8 @@ class RBM(Machine):
             )
 
 
-class GaussianBernoulliRBM(Machine):
-    """A machine with real visible units of learned variance, by contrastive divergence along `chain` (null: Gibbs(k)).
+class GaussianBernoulliRBM(RBMBase):
+    """An RBM with real visible units of learned variance, by contrastive divergence along `chain` (null: Gibbs(k)).
 
     Data should be standardised: data.value_range of mean 0 and variance 1. mu starts at the data's means, the variance
     at `variance`, or, where that is `data`, at each unit's own variance in the data, at least 1e-2 of the largest. With
@@ -90,32 +91,25 @@ class GaussianBernoulliRBM(Machine):
         self,
         optimizer: Callable,
         shape: Sequence[int],
-        hidden: int = 500,
-        k: int = 1,
+        hidden: Count = 500,
+        k: Count = 1,
         chain: Sampler | None = None,
         start: Literal["data", "noise", "persistent"] = "data",
-        chains: int | None = None,
-        restart: float = 0.0,
-        weight_decay: float = 0.0,
-        limit: float | None = 1000.0,
-        jitter: float = 0.0,
-        variance: float | Literal["data"] = 1.0,
+        chains: Count | None = None,
+        restart: UnitInterval = 0.0,
+        weight_decay: NonNegative = 0.0,
+        limit: Positive | None = 1000.0,
+        jitter: NonNegative = 0.0,
+        variance: Positive | Literal["data"] = 1.0,
         learn_variance: bool = True,
-        variance_rate: float = 1.0,
-        std: float = 0.01,
+        variance_rate: Positive = 1.0,
+        std: Positive = 0.01,
         **options: Any,
     ) -> None:
-        if not variance_rate > 0:
-            raise ValueError(f"module.variance_rate is {variance_rate}: give a number above 0")
-        if isinstance(variance, str) and variance != "data":
-            raise ValueError(f"module.variance is {variance}: give data, or a number above 0")
         first = 1.0 if variance == "data" else variance
         model = models.GaussianBernoulliRBM(shape, hidden, std, first, learn_variance)
         sampler = Gibbs(k) if chain is None else chain
-        sampler.check(model)
-        loss = ContrastiveDivergence(
-            sampler, start, chains, restart, weight_decay=weight_decay, jitter=jitter, limit=limit
-        )
+        loss = RBMContrastiveDivergence(sampler, start, chains, restart, weight_decay, jitter, limit)
         grouped = partial(with_own_rate, optimizer, model, variance_rate)
         super().__init__(model=model, loss=loss, optimizer=grouped, shape=shape, **options)
         self.variance = variance
@@ -138,11 +132,6 @@ def with_own_rate(
     optimizer = make([{"params": others}, {"params": [model.log_variance]}])
     optimizer.param_groups[-1]["lr"] *= rate
     return optimizer
-
-
-def floored(variance: Tensor) -> Tensor:
-    """Variances (D,) of at least 1e-2 of the largest: a pixel that is always black has none."""
-    return variance.clamp(min=1e-2 * float(variance.max()))
 
 
 def means(data: Any) -> tuple[Tensor, Tensor]:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from lightning_gen.errors import NonFinite
-from lightning_gen.models import Guided, ScoreModel
-from lightning_gen.randomness import generator
+from lightning_gen.models import Guided, Model
+from lightning_gen.randomness import Rows, generator
 from lightning_gen.samplers import Sampler
 
 Weights = Literal["ema", "raw"]
@@ -24,11 +24,11 @@ class Sampling:
             raise ValueError(f"label is {label}, and the model {known}: write label=null, or one that it has")
 
     @property
-    def averaged(self) -> ScoreModel:
+    def averaged(self) -> Model:
         """The EMA model, or the raw one where no average is kept."""
         return self.model if self.ema is None else self.ema
 
-    def weights(self, which: Weights) -> ScoreModel:
+    def weights(self, which: Weights) -> Model:
         """The averaged or the raw model; ValueError where no average is kept and it is asked for by name."""
         if which == "ema" and self.ema is None:
             raise ValueError("weights are ema, but module.ema_decay is null: ask for raw")
@@ -56,12 +56,13 @@ class Sampling:
     ) -> Iterator[tuple[int, Tensor]]:
         """(start index, x in model space (m, *shape)) of this rank's blocks of n samples.
 
-        A block's noise depends on (seed, block) alone, and the last block is drawn whole and cut: any number of ranks
-        draws the same n samples. `progress` is called after each step of a block, `work` times in all; each block adds
+        A block's noise depends on (seed, block) alone: any number of ranks draws the same n samples. Of the last block
+        only the samples that are wanted are computed, where each depends on its own noise alone (`by_row`); else it is
+        computed whole and cut. `progress` is called after each step of a block, `work` times in all; each block adds
         to `counts` how often it called the network.
         """
         for index in range(rank, -(-n // size), world):
-            states = self.trajectory(size, seed, sampler, weights, index, label)
+            states = self.trajectory(size, seed, sampler, weights, index, label, min(size, n - index * size))
             x = next(states)
             while True:
                 try:
@@ -76,7 +77,8 @@ class Sampling:
 
     def work(self, n: int, sampler: Sampler | None = None, size: int = 64, rank: int = 0, world: int = 1) -> int:
         """Sampler steps that `blocks` takes on this rank."""
-        return len(range(rank, -(-n // size), world)) * len((sampler or self.sampler).plan(self.model.process))
+        plan = (sampler or self.sampler).plan(self.model, (size, *self.shape))
+        return len(range(rank, -(-n // size), world)) * len(plan)
 
     @torch.no_grad()
     def trajectory(
@@ -87,9 +89,11 @@ class Sampling:
         weights: Weights | None = None,
         block: int = 0,
         label: int | None = None,
+        wanted: int | None = None,
     ) -> Generator[Tensor, None, int]:
         """x (n, *shape) in model space from the start to the samples, at every step of the sampler; returns how often
-        the network was called. A conditional model draws `label`, or all classes in turn."""
+        the network was called. A conditional model draws `label`, or all classes in turn. Where only the first `wanted`
+        are, fewer may come: their noise is that of the whole block."""
         sampler = self.sampler if sampler is None else sampler
         if sampler is None or self.shape is None:
             raise ValueError("no sampler or no shape is known to the module: give module.sampler and module.shape")
@@ -99,15 +103,17 @@ class Sampling:
         training = averaged.training
         averaged.eval()
         self.check_label(label)
+        count = wanted if wanted is not None and sampler.by_row else n
         if self.classes is not None:
-            labels = torch.arange(block * n, block * n + n, device=self.device) % self.classes
+            labels = torch.arange(block * n, block * n + count, device=self.device) % self.classes
             labels = labels if label is None else torch.full_like(labels, label)
             model = Guided(model, labels, self.guidance, self.classes)
         try:
-            calls = yield from sampler.trajectory(model, sampler.start(model, (n, *self.shape), noise), noise)
+            x = sampler.start(model, (n, *self.shape), noise)[:count]
+            calls = yield from sampler.trajectory(model, x, noise if count == n else Rows(noise, n))
         finally:
             averaged.train(training)
-        return calls * getattr(model, "evaluations", 1)
+        return calls * model.evaluations
 
     @torch.no_grad()
     def sample(

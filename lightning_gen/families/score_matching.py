@@ -6,8 +6,9 @@ from typing import Any, Literal
 from torch import nn
 
 from lightning_gen.families.base import GenerativeModule
-from lightning_gen.losses import constant, denoising, exact, sliced
+from lightning_gen.losses import DenoisingScoreMatching, ExactScoreMatching, SlicedScoreMatching, constant
 from lightning_gen.models import EnergyNetwork, ScoreNetwork
+from lightning_gen.options import Count, NonNegative
 from lightning_gen.process import VE, Clean
 
 
@@ -27,24 +28,21 @@ class ScoreMatching(GenerativeModule):
         method: Literal["exact", "sliced", "denoising"] = "denoising",
         model: Literal["score", "energy"] = "score",
         readout: Literal["product", "reconstruction", "norm"] = "reconstruction",
-        sigma: float = 0.0,
-        projections: int = 1,
+        sigma: NonNegative = 0.0,
+        projections: Count = 1,
         projection: Literal["rademacher", "gaussian"] = "rademacher",
         reduced_variance: bool = True,
         **options: Any,
     ) -> None:
-        if sigma < 0 or (sigma == 0 and method == "denoising"):
-            raise ValueError(f"module.sigma is {sigma}: method {method} needs sigma {'>' if sigma == 0 else '>='} 0")
-        losses = {
-            "exact": lambda: exact(),
-            "sliced": lambda: sliced(projections, reduced_variance, projection),
-            "denoising": lambda: denoising(constant(0.0), "simple", "sum"),
-        }
-        if method not in losses or model not in ("score", "energy"):
+        if sigma == 0 and method == "denoising":
             raise ValueError(
-                f"module.method is {method}, module.model is {model}: "
-                f"choose one of {', '.join(losses)}, and score or energy"
+                f"module.sigma is {sigma}, and method denoising learns the score of noised data: give sigma > 0"
             )
+        losses = {
+            "exact": ExactScoreMatching,
+            "sliced": lambda: SlicedScoreMatching(projections, reduced_variance, projection),
+            "denoising": lambda: DenoisingScoreMatching(constant(0.0), "simple", "sum"),
+        }
         process = VE(sigma, sigma) if sigma > 0 else Clean()
         scored = ScoreNetwork(net, process) if model == "score" else EnergyNetwork(net, process, readout)
         super().__init__(model=scored, loss=losses[method](), optimizer=optimizer, **options)

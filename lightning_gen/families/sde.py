@@ -6,8 +6,9 @@ from typing import Any, Literal
 from torch import nn
 
 from lightning_gen.families.base import GenerativeModule
-from lightning_gen.losses import denoising, uniform
+from lightning_gen.losses import DenoisingScoreMatching, uniform
 from lightning_gen.models import Denoiser
+from lightning_gen.options import OpenUnitInterval, Positive, Rate
 from lightning_gen.process import VE, VP, SubVP
 
 
@@ -24,14 +25,14 @@ class ScoreSDE(GenerativeModule):
         net: nn.Module,
         optimizer: Callable,
         sde: Literal["vp", "subvp", "ve"] = "vp",
-        beta_min: float = 0.1,
-        beta_max: float = 20.0,
-        sigma_min: float = 0.01,
-        sigma_max: float = 50.0,
+        beta_min: Positive = 0.1,
+        beta_max: Positive = 20.0,
+        sigma_min: Positive = 0.01,
+        sigma_max: Positive = 50.0,
         parametrization: Literal["noise", "clean", "velocity", "edm", "ve"] = "noise",
         weight: Literal["simple", "clean", "velocity", "score", "likelihood"] = "simple",
-        t_min: float = 1e-5,
-        ema_decay: float | None = 0.9999,
+        t_min: OpenUnitInterval = 1e-5,
+        ema_decay: Rate | None = 0.9999,
         **options: Any,
     ) -> None:
         processes = {
@@ -39,8 +40,6 @@ class ScoreSDE(GenerativeModule):
             "subvp": lambda: SubVP(beta_min, beta_max),
             "ve": lambda: VE(sigma_min, sigma_max),
         }
-        if sde not in processes:
-            raise ValueError(f"module.sde is {sde}: choose one of {', '.join(processes)}")
         model = Denoiser(net, processes[sde](), parametrization)
-        loss = denoising(uniform(t_min), weight, "mean")
+        loss = DenoisingScoreMatching(uniform(t_min), weight, "mean")
         super().__init__(model=model, loss=loss, optimizer=optimizer, ema_decay=ema_decay, **options)

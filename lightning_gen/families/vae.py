@@ -4,11 +4,14 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_gen import models
 from lightning_gen.families.base import GenerativeModule
-from lightning_gen.losses import elbo, iwae
+from lightning_gen.losses import ELBO, IWAE
+from lightning_gen.models import BINARY
+from lightning_gen.nets import EncoderDecoder
+from lightning_gen.options import Count, NonNegative, Positive
 
 
 class VAE(GenerativeModule):
@@ -21,28 +24,26 @@ class VAE(GenerativeModule):
 
     def __init__(
         self,
-        net: nn.Module,
+        net: EncoderDecoder,
         optimizer: Callable,
         likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
         objective: Literal["elbo", "iwae"] = "elbo",
-        beta: float = 1.0,
-        samples: int = 1,
-        scale: float = 1.0,
+        beta: NonNegative = 1.0,
+        samples: Count = 1,
+        scale: Positive = 1.0,
         learn_scale: bool = True,
         **options: Any,
     ) -> None:
-        if objective not in ("elbo", "iwae"):
-            raise ValueError(f"module.objective is {objective}: choose elbo or iwae")
         if objective == "iwae" and beta != 1:
             raise ValueError(f"module.beta is {beta}, and iwae has no KL term of its own: write 1, or objective elbo")
         model = models.VAE(net, likelihood, scale, learn_scale)
-        loss = elbo(beta, samples) if objective == "elbo" else iwae(samples)
+        loss = ELBO(beta, samples) if objective == "elbo" else IWAE(samples)
         super().__init__(model=model, loss=loss, optimizer=optimizer, **options)
 
     def setup(self, stage: str) -> None:
         """Refuse data that the likelihood does not fit, before any work."""
         data = self.trainer.datamodule
-        if data is None or not self.model.binary:
+        if data is None or self.model.support != BINARY:
             return
         if getattr(data, "binarise", None) is None or data.value_range != (0.0, 1.0):
             raise ValueError(

@@ -1,11 +1,13 @@
 """How probable a model finds data: the diffusion's variational bound, the density along the probability flow, AIS."""
 
 from lightning_gen.likelihood.ais import (
+    AnnealingPath,
     EnergyPath,
     GaussianPath,
     Partition,
     RBMPath,
-    exact_samples,
+    annealing_path,
+    floored,
     log_weights,
     partition,
     temperatures,
@@ -13,23 +15,25 @@ from lightning_gen.likelihood.ais import (
 from lightning_gen.likelihood.dequantise import bits_per_dim, dequantised
 from lightning_gen.likelihood.importance import Bounds, bounds
 from lightning_gen.likelihood.kde import Density, kernel_density
-from lightning_gen.likelihood.ode import Flow
+from lightning_gen.likelihood.ode import ODELikelihood
 from lightning_gen.likelihood.tuning import SETTLE, tuned_steps
 from lightning_gen.likelihood.variational import variational_bound
 
 __all__ = [
     "SETTLE",
+    "AnnealingPath",
     "Bounds",
     "Density",
     "EnergyPath",
-    "Flow",
     "GaussianPath",
+    "ODELikelihood",
     "Partition",
     "RBMPath",
+    "annealing_path",
     "bits_per_dim",
     "bounds",
     "dequantised",
-    "exact_samples",
+    "floored",
     "kernel_density",
     "log_weights",
     "partition",

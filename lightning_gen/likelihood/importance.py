@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_gen.models import VAE
+from lightning_gen.models import Encoded
+from lightning_gen.options import Count, checked
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,12 @@ class Bounds:
     ess: Tensor
 
 
+@checked
 @torch.no_grad()
 def log_weights(
-    model: VAE,
+    model: Encoded,
     x: Tensor,
-    samples: int,
+    samples: Count,
     generator: torch.Generator | None = None,
     together: int = 10_000,
     progress: Callable[[], Any] | None = None,
@@ -39,8 +41,6 @@ def log_weights(
     Bayes (Kingma & Welling, 2014), appendix D; importance weighted autoencoders (Burda et al., 2016),
     https://arxiv.org/abs/1509.00519
     """
-    if samples < 1:
-        raise ValueError(f"importance sampling needs samples >= 1, got {samples}")
     mean, log_variance = model.posterior(x)
     found = []
     for k in portions(samples, len(x), together):

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_gen.models import ScoreModel
-from lightning_gen.models.score import instant
-from lightning_gen.process import Process
+from lightning_gen.models import Requires, Scored
+from lightning_gen.options import Checked, Count, Positive, Rate
+from lightning_gen.process import Process, instant
 
 # Nodes and weights of explicit Runge-Kutta rules in which each stage starts from the one before it alone.
 RULES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
@@ -29,7 +29,7 @@ T_START = 1e-5  # of a process that starts without noise (Song et al., 2021, app
 Slope = Callable[[float, Tensor], tuple[Tensor, Tensor]]
 
 
-class Flow:
+class ODELikelihood(Checked, Requires):
     """log p(x) = log prior(x_1) + int div v along the ODE from t_start, where x is taken to lie, to t = 1.
 
     solver: rk45 (SciPy's, adaptive by rtol and atol, a batch at a time), or euler, heun, rk4 in `steps` equal steps.
@@ -38,28 +38,21 @@ class Flow:
     that the density is that of data with this noise, 1 / T for a discrete process, else 1e-5.
     """
 
+    role = "likelihood"
+    needs = (Scored,)
+    supports = ("real",)
+
     def __init__(
         self,
         solver: Literal["rk45", "rk4", "heun", "euler"] = "rk45",
-        steps: int = 100,
-        rtol: float = 1e-5,
-        atol: float = 1e-5,
-        t_start: float | None = None,
+        steps: Count = 100,
+        rtol: Positive = 1e-5,
+        atol: Positive = 1e-5,
+        t_start: Rate | None = None,
         trace: Literal["exact", "hutchinson"] | None = None,
-        probes: int = 1,
+        probes: Count = 1,
         probe: Literal["rademacher", "gaussian"] = "rademacher",
     ) -> None:
-        if solver != "rk45" and solver not in RULES:
-            raise ValueError(f"Flow needs solver rk45, rk4, heun or euler, got {solver}")
-        if trace not in ("exact", "hutchinson", None) or probe not in ("rademacher", "gaussian"):
-            raise ValueError(
-                f"Flow needs trace exact, hutchinson or null, probe rademacher or gaussian, got {trace}, {probe}"
-            )
-        if steps < 1 or probes < 1 or not rtol > 0 or not atol > 0 or not (t_start is None or 0 <= t_start < 1):
-            raise ValueError(
-                f"Flow needs steps >= 1, probes >= 1, rtol > 0, atol > 0, 0 <= t_start < 1 or null, "
-                f"got {steps}, {probes}, {rtol}, {atol}, {t_start}"
-            )
         self.solver, self.steps, self.rtol, self.atol = solver, steps, rtol, atol
         self.t_start, self.trace, self.probes, self.probe = t_start, trace, probes, probe
 
@@ -68,12 +61,14 @@ class Flow:
         """How often `progress` is called."""
         return TICKS if self.solver == "rk45" else self.steps
 
-    def check(self, process: Process) -> None:
-        """Raise ValueError, one sentence, for a process without a path from data to noise, or a time off that path."""
+    def check(self, model: Scored) -> None:
+        """Refuse a model without a score (TypeError), a process without a path to noise, a time off that path."""
+        super().check(model)
+        process = model.process
         low, high = process.sigma(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
         if not low < high:
             raise ValueError(
-                f"the likelihood by the flow needs a process whose noise grows, got {type(process).__name__} with "
+                f"the likelihood by the ODE needs a process whose noise grows, got {type(process).__name__} with "
                 f"sigma from {low:.3g} to {high:.3g}: nothing leads from its data to a known law"
             )
         if process.steps is not None and self.t_start is not None and self.t_start < 1 / process.steps:
@@ -82,7 +77,7 @@ class Flow:
                 f"t = {1 / process.steps}: write null, or a time from there on"
             )
 
-    def begin(self, process: Process) -> float:
+    def first_time(self, process: Process) -> float:
         """The time of x."""
         if self.t_start is not None:
             return self.t_start
@@ -95,7 +90,7 @@ class Flow:
 
     def describe(self, process: Process, d: int) -> dict[str, Any]:
         """What a protocol stores: the options in force, and the noise in which the density is taken."""
-        start, exact = self.begin(process), self.exact(d)
+        start, exact = self.first_time(process), self.exact(d)
         adaptive = {"rtol": self.rtol, "atol": self.atol}
         return {
             "solver": self.solver,
@@ -109,7 +104,7 @@ class Flow:
 
     def __call__(
         self,
-        model: ScoreModel,
+        model: Scored,
         x: Tensor,
         generator: torch.Generator | None = None,
         terminal: Callable[[Tensor], Tensor] | None = None,
@@ -120,9 +115,9 @@ class Flow:
         NaN where the model's output is not finite, or no step of rk45 is small enough.
         `terminal`, x_1 (B, ...) -> nats (B,), stands in for the model's prior: N(0, I), for VE N(0, sigma_1^2 I).
         """
-        self.check(model.process)
+        self.check(model)
         d = x[0].numel()
-        path = Path(model, self.begin(model.process), d, x.dtype)
+        path = ODEPath(model, self.first_time(model.process), d, x.dtype)
         directions, calls = self.directions(x, generator), 0
 
         def slope(place: float, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,7 +179,7 @@ class Flow:
         return end[: z.numel()].view_as(z), end[z.numel() :]
 
 
-class Path:
+class ODEPath:
     """The ODE for z = x / c, c^2 = alpha^2 + sigma^2, over u = log(sigma / alpha): dz/du = -(sigma^2 / c^2) (z + c s).
 
     In these variables every process preserves the variance, a discrete one has no jumps, data of unit variance stay
@@ -192,7 +187,7 @@ class Path:
     with g^2 / 2 for sigma^2.
     """
 
-    def __init__(self, model: ScoreModel, start: float, d: int, dtype: torch.dtype) -> None:
+    def __init__(self, model: Scored, start: float, d: int, dtype: torch.dtype) -> None:
         self.model, self.d, self.dtype = model, d, dtype
         ends = torch.tensor([start, 1.0], dtype=torch.float64)
         alpha, variance = model.process.alpha(ends), model.process.variance(ends)
@@ -231,7 +226,7 @@ def divergence(
         trace = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         if not value.requires_grad:
             raise ValueError(
-                "the model's output has no derivative in x, and the likelihood by the flow needs it: leave "
+                "the model's output has no derivative in x, and the likelihood by the ODE needs it: leave "
                 "torch.inference_mode, and take torch.no_grad out of the model"
             )
         if directions is None:

@@ -29,10 +29,10 @@ def tuned_steps(
     https://doi.org/10.1111/1467-9868.00123, for MALA; Beskos et al. (2013), https://arxiv.org/abs/1001.4460, for HMC.
     """
     v, log_size = path.start(n, generator), math.log(path.sampler.step_size)
-    seen, inner, sizes = path.look(v), list(betas[1:-1]), {}
+    parts, inner, sizes = path.evaluate(v), list(betas[1:-1]), {}
     for beta in inner[:1] * SETTLE + inner:
         sizes[beta] = math.exp(log_size)
-        v, seen, taken = path.propose(v, seen, beta, sizes[beta], generator)
+        v, parts, taken = path.propose(v, parts, beta, sizes[beta], generator)
         log_size += GAIN * (float(taken.mean()) - path.sampler.optimal_acceptance)
         if progress is not None:
             progress()

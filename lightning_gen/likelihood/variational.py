@@ -12,9 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lightning_gen.models import ScoreModel
-from lightning_gen.models.score import instant
-from lightning_gen.process import Process
+from lightning_gen.models import Scored
+from lightning_gen.process import Process, instant
 from lightning_gen.samplers import Ancestral
 
 
@@ -40,7 +39,7 @@ def log1mexp(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def variational_bound(
-    model: ScoreModel,
+    model: Scored,
     x: Tensor,
     generator: torch.Generator,
     value_range: tuple[float, float] = (-1.0, 1.0),

@@ -1,26 +1,28 @@
-"""Losses (model, x, generator) -> (B,); their options are bound beforehand."""
+"""Losses (model, x, generator) -> (B,), and the laws of the training time and weights that the denoising loss takes."""
 
-from lightning_gen.losses.contrastive import ContrastiveDivergence
-from lightning_gen.losses.elbo import elbo, iwae
-from lightning_gen.losses.implicit import exact, sliced
+from lightning_gen.losses.base import Loss
+from lightning_gen.losses.contrastive import ContrastiveDivergence, RBMContrastiveDivergence
+from lightning_gen.losses.elbo import ELBO, IWAE
+from lightning_gen.losses.implicit import ExactScoreMatching, SlicedScoreMatching
 from lightning_gen.losses.nce import NCE
-from lightning_gen.losses.score_matching import Loss, denoising, edm, vlb
+from lightning_gen.losses.score_matching import DenoisingScoreMatching, edm, vlb
 from lightning_gen.losses.times import Times, constant, levels, lognormal, uniform
 
 __all__ = [
+    "ELBO",
+    "IWAE",
     "NCE",
     "ContrastiveDivergence",
+    "DenoisingScoreMatching",
+    "ExactScoreMatching",
     "Loss",
+    "RBMContrastiveDivergence",
+    "SlicedScoreMatching",
     "Times",
     "constant",
-    "denoising",
     "edm",
-    "elbo",
-    "exact",
-    "iwae",
     "levels",
     "lognormal",
-    "sliced",
     "uniform",
     "vlb",
 ]

@@ -4,13 +4,15 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lightning_gen.models import EnergyModel, HiddenUnits
-from lightning_gen.samplers import Gibbs, GibbsLangevin, Sampler
+from lightning_gen.losses.base import Loss
+from lightning_gen.models import Energy, HiddenUnits
+from lightning_gen.options import Count, NonNegative, Positive, UnitInterval
+from lightning_gen.samplers import Sampler
 
 
-class Given(torch.autograd.Function):
+class KnownGradient(torch.autograd.Function):
     """A value whose gradients are known in closed form: backward asks for them, scaled as its mean is."""
 
     @staticmethod
@@ -25,103 +27,69 @@ class Given(torch.autograd.Function):
         return None, None, *ctx.gradients(grad.sum())
 
 
-class ContrastiveDivergence(nn.Module):
+class ContrastiveDivergence(Loss):
     """E(x) - E(x_k) with x_k the end of a chain of `sampler`'s steps, through which no gradient runs.
 
     start: `data` (CD, Hinton, 2002), `noise` (the sampler's own start; modified CD), or `persistent`: chains are kept
     from batch to batch (PCD, Tieleman, 2008). Each batch moves as many of the `chains` of all ranks as it has samples
     (null: just so many are kept), drawn at random, after each is sent back to the sampler's start with probability
     `restart`: with many chains that is the replay buffer of IGEBM (Du & Mordatch, 2019).
-    The gradient of machines with hidden units is closed form, plus `weight_decay` W; an energy network's runs through
-    its energies, plus `l2` (E(x)^2 + E(x_k)^2). `jitter` is the deviation of Gaussian noise added to the data, whose
+    `l2` adds l2 (E(x)^2 + E(x_k)^2). `jitter` is the deviation of Gaussian noise added to the data, whose
     density is then learned with it. Out of training no chain that is kept moves.
     `farthest` is the largest |E(x_k) - mean E(x)| of the training batches since `forget`, nats a dimension: above
     `limit` the module stops the run (null: never), for no sample of the model lies there, however finite it is.
     https://doi.org/10.1162/089976602760128018, https://doi.org/10.1145/1390156.1390290, https://arxiv.org/abs/1903.08689
     """
 
+    needs = (Energy,)
+
     def __init__(
         self,
         sampler: Sampler,
         start: Literal["data", "noise", "persistent"] = "data",
-        chains: int | None = None,
-        restart: float = 0.0,
-        l2: float = 0.0,
-        weight_decay: float = 0.0,
-        jitter: float = 0.0,
-        limit: float | None = 1000.0,
+        chains: Count | None = None,
+        restart: UnitInterval = 0.0,
+        l2: NonNegative = 0.0,
+        jitter: NonNegative = 0.0,
+        limit: Positive | None = 1000.0,
     ) -> None:
         super().__init__()
-        if start not in ("data", "noise", "persistent"):
-            raise ValueError(f"contrastive divergence starts at data, noise or persistent chains, got {start}")
         if start != "persistent" and (chains is not None or restart):
             raise ValueError(f"chains {chains} and restart {restart} are for start persistent, got start {start}")
-        if not 0 <= restart <= 1 or min(l2, weight_decay, jitter) < 0 or (chains is not None and chains < 1):
-            raise ValueError(
-                f"contrastive divergence needs chains >= 1 or null, restart in [0, 1], and l2, weight_decay, "
-                f"jitter >= 0; got {chains}, {restart}, {l2}, {weight_decay}, {jitter}"
-            )
-        if limit is not None and not limit > 0:
-            raise ValueError(f"contrastive divergence needs a limit above 0 nats a dimension, or null, got {limit}")
-        self.sampler, self.begin, self.count, self.restart = sampler, start, chains, restart
-        self.l2, self.weight_decay, self.jitter, self.limit = l2, weight_decay, jitter, limit
+        self.sampler, self.start, self.count, self.restart = sampler, start, chains, restart
+        self.l2, self.jitter, self.limit = l2, jitter, limit
         self.chains: Tensor | None = None  # of this rank, (n, ...): no buffer, or DDP would make all ranks' one
-        self.seen: dict[str, Tensor] = {}  # of the last training batch, for who watches: energies and chains
+        self.last_batch: dict[str, Tensor] = {}  # of the last training batch, for who watches: energies and chains
         self.farthest: Tensor | None = None  # (), on the device
 
-    def forward(self, model: EnergyModel, x: Tensor, generator: torch.Generator) -> Tensor:
+    def forward(self, model: Energy, x: Tensor, generator: torch.Generator) -> Tensor:
         """E(x_i) - mean E(x_k), and what `l2` adds, nats, (B,); in training its gradient is the update."""
-        if isinstance(model, HiddenUnits) and self.l2:
-            raise ValueError("l2 is for energy networks: give a machine with hidden units weight_decay")
-        if self.jitter:
-            noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-            x = x + self.jitter * noise
-        if isinstance(model, HiddenUnits):
-            # Half precision would lose coins of small probability, and the kept chains are of the data's dtype.
-            with torch.autocast(x.device.type, enabled=False):
-                return self.direct(model, x, generator)
+        x = self.jittered(x, generator)
         with torch.no_grad():
             reached, carry = self.run(model, self.first(model, x, generator)[0], None, generator)
         energies = model.energy(torch.cat([x, reached]))
-        up, down = energies[: len(x)], energies[len(x) :]
-        self.watch(up, down, reached, carry)
-        loss = up - down.mean()
-        return loss + self.l2 * (up.square() + down.square().mean()) if self.l2 else loss
+        data, chains = energies[: len(x)], energies[len(x) :]
+        self.record(data, chains, reached, carry)
+        loss = data - chains.mean()
+        return loss + self.l2 * (data.square() + chains.square().mean()) if self.l2 else loss
 
-    @torch.no_grad()
-    def direct(self, model: HiddenUnits, v: Tensor, generator: torch.Generator) -> Tensor:
-        """The same for hidden units that are summed out: five matrix products for CD-1."""
-        field = model.field(v)
-        start, own = self.first(model, v, generator)
-        known = own and isinstance(self.sampler, Gibbs | GibbsLangevin)  # whose carry the field is
-        reached, carry = self.run(model, start, field if known else None, generator)
-        last = carry if torch.is_tensor(carry) else model.field(reached)
-        rows, fields = torch.cat([v, reached]), torch.cat([field, last])
-        up, down = model.free_energy(rows, fields).split([len(v), len(reached)])
-        self.watch(up, down, reached, carry)
-        value = up - down.mean()
-        if not self.training:
-            return value
-        if model.centred:
-            model.move_offsets(v, field.sigmoid())
-        weight = torch.cat([torch.full_like(up, 1 / len(v)), torch.full_like(down, -1 / len(reached))])
-        names = [name for name in model.names if getattr(model, name).requires_grad]
+    def jittered(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """x with the noise that `jitter` adds, (B, ...)."""
+        if not self.jitter:
+            return x
+        return x + self.jitter * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
-        def gradients(scale: Tensor) -> list[Tensor]:
-            found = model.gradient(rows, fields, scale * weight)
-            if self.weight_decay:
-                found["W"] = found["W"] + scale * self.weight_decay * model.W.detach()
-            return [found[name] for name in names]
+    def check(self, model: Energy) -> None:
+        """Refuse a model without an energy, and one that the sampler cannot use."""
+        super().check(model)
+        self.sampler.check(model)
 
-        with torch.enable_grad():
-            return Given.apply(value, gradients, *(getattr(model, name) for name in names))
-
-    def first(self, model: EnergyModel, x: Tensor, generator: torch.Generator) -> tuple[Tensor, bool]:
+    def first(self, model: Energy, x: Tensor, generator: torch.Generator) -> tuple[Tensor, bool]:
         """Where the chains of this batch begin, (b, ...), and whether that is x itself."""
-        if self.begin == "data":
+        if self.start == "data":
             return x, True
         shape = (len(x), *x.shape[1:])
-        if self.begin == "noise" or (self.chains is None and not self.training):
+        if self.start == "noise" or (self.chains is None and not self.training):
             return self.sampler.start(model, shape, generator).to(x.dtype), False
         if self.chains is None:
             kept = self.kept(len(x))
@@ -146,24 +114,84 @@ class ContrastiveDivergence(nn.Module):
             )
         return count
 
-    def run(self, model: EnergyModel, x: Tensor, carry: Any, generator: torch.Generator) -> tuple[Tensor, Any]:
+    def run(self, model: Energy, x: Tensor, carry: Any, generator: torch.Generator) -> tuple[Tensor, Any]:
         """The ends of the chains, (b, ...), which are kept if they are to be, and the sampler's carry."""
-        kept = self.begin == "persistent" and self.training
-        for transition in self.sampler.plan(model.process):
+        kept = self.start == "persistent" and self.training
+        for transition in self.sampler.plan(model, tuple(x.shape)):
             x, carry = self.sampler.step(model, x, transition, carry, generator)
         if kept:
             self.chains[self.chosen] = x
         return x, carry
 
     def forget(self) -> None:
-        """Begin `farthest` anew."""
+        """Start `farthest` anew."""
         self.farthest = None
 
-    def watch(self, up: Tensor, down: Tensor, reached: Tensor, carry: Any) -> None:
-        """Keep what the last training batch showed, and how far chains have been, on the device."""
+    def record(self, data: Tensor, chains: Tensor, reached: Tensor, carry: Any) -> None:
+        """Keep energies and chains of the last training batch, and how far chains have been, on the device."""
         if self.training:
-            far = (down.detach() - up.detach().mean()).abs().amax() / reached[0].numel()
+            far = (chains.detach() - data.detach().mean()).abs().amax() / reached[0].numel()
             self.farthest = far if self.farthest is None else torch.maximum(self.farthest, far)
-            self.seen = {"data": up.detach(), "chains": down.detach(), "reached": reached}
+            self.last_batch = {"data": data.detach(), "chains": chains.detach(), "reached": reached}
             if isinstance(carry, tuple):
-                self.seen["acceptance"] = carry[2]
+                self.last_batch["acceptance"] = carry[2]
+
+
+class RBMContrastiveDivergence(ContrastiveDivergence):
+    """Contrastive divergence of models whose hidden units are summed out: the gradient is closed form, plus
+    `weight_decay` W; five matrix products for CD-1.
+
+    Training products of experts (Hinton, 2002), https://doi.org/10.1162/089976602760128018
+
+    Args:
+        weight_decay: factor of W in its gradient, at least 0.
+    """
+
+    needs = (HiddenUnits,)
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        start: Literal["data", "noise", "persistent"] = "data",
+        chains: Count | None = None,
+        restart: UnitInterval = 0.0,
+        weight_decay: NonNegative = 0.0,
+        jitter: NonNegative = 0.0,
+        limit: Positive | None = 1000.0,
+    ) -> None:
+        super().__init__(sampler, start, chains, restart, 0.0, jitter, limit)
+        self.weight_decay = weight_decay
+
+    @torch.no_grad()
+    def forward(self, model: HiddenUnits, x: Tensor, generator: torch.Generator) -> Tensor:
+        """E(x_i) - mean E(x_k), nats, (B,); in training its gradient is the update."""
+        # Half precision would lose draws of small probability, and the kept chains are of the data's dtype.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.closed_form(model, self.jittered(x, generator), generator)
+
+    def closed_form(self, model: HiddenUnits, v: Tensor, generator: torch.Generator) -> Tensor:
+        """The value, with the gradient that `model.gradient` gives."""
+        logits = model.logits(v)
+        start, at_data = self.first(model, v, generator)
+        carry = logits if at_data and self.sampler.carries_logits else None
+        reached, carry = self.run(model, start, carry, generator)
+        last = carry if torch.is_tensor(carry) else model.logits(reached)
+        rows, all_logits = torch.cat([v, reached]), torch.cat([logits, last])
+        data, chains = model.free_energy(rows, all_logits).split([len(v), len(reached)])
+        self.record(data, chains, reached, carry)
+        value = data - chains.mean()
+        if not self.training:
+            return value
+        if model.centred:
+            model.move_offsets(v, logits.sigmoid())
+        weight = torch.cat([torch.full_like(data, 1 / len(v)), torch.full_like(chains, -1 / len(reached))])
+        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+        def gradients(scale: Tensor) -> list[Tensor]:
+            by_name = model.gradient(rows, all_logits, scale * weight)
+            if self.weight_decay:
+                by_name["W"] = by_name["W"] + scale * self.weight_decay * model.W.detach()
+            return [by_name[name] for name in parameters]
+
+        with torch.enable_grad():
+            return KnownGradient.apply(value, gradients, *parameters.values())

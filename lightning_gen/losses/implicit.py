@@ -9,15 +9,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_gen.losses.score_matching import Loss
-from lightning_gen.models import ScoreModel
+from lightning_gen.losses.base import Loss
+from lightning_gen.models import Scored
 from lightning_gen.models.energy import twice
-from lightning_gen.models.score import instant
+from lightning_gen.options import Count, UnitInterval
+from lightning_gen.process import instant
 
 LARGEST = 1000  # dimensions of an exact trace
 
 
-def noised(model: ScoreModel, x: Tensor, generator: torch.Generator, t: float) -> tuple[Tensor, Tensor]:
+def noised(model: Scored, x: Tensor, generator: torch.Generator, t: float) -> tuple[Tensor, Tensor]:
     """x_t as a leaf that takes gradients, and t, (B,); no noise is drawn where there is none."""
     time = instant(t, x)
     if model.process.prior_sigma > 0:
@@ -26,69 +27,74 @@ def noised(model: ScoreModel, x: Tensor, generator: torch.Generator, t: float) -
     return x.detach().requires_grad_(), time
 
 
-def exact(t: float = 0.0) -> Loss:
+class ExactScoreMatching(Loss):
     """1/2 ||s||^2 + tr grad s, the trace by d vector-Jacobian products; nats, (B,).
 
     Estimation of non-normalized statistical models by score matching (Hyvarinen, 2005, theorem 1),
     https://jmlr.org/papers/v6/hyvarinen05a.html
     """
-    if not 0 <= t <= 1:
-        raise ValueError(f"exact needs 0 <= t <= 1, got {t}")
 
-    def loss(model: ScoreModel, x: Tensor, generator: torch.Generator) -> Tensor:
+    needs = (Scored,)
+    supports = ("real",)
+
+    def __init__(self, t: UnitInterval = 0.0) -> None:
+        super().__init__()
+        self.t = t
+
+    def forward(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
+        """The loss of each sample, (B,); ValueError above 1,000 dimensions."""
         if x[0].numel() > LARGEST:
             raise ValueError(
-                f"exact score matching needs at most {LARGEST} dimensions, got {x[0].numel()}: take sliced"
+                f"ExactScoreMatching needs at most {LARGEST} dimensions, got {x[0].numel()}: take SlicedScoreMatching"
             )
         training = torch.is_grad_enabled()
         with torch.enable_grad():
-            place, time = noised(model, x, generator, t)
-            score = attached(model, place, time)
+            x, time = noised(model, x, generator, self.t)
+            score = attached(model, x, time)
             flat, trace = score.flatten(1), 0
             for i in range(flat.shape[1]):
-                (row,) = torch.autograd.grad(flat[:, i].sum(), place, create_graph=training, retain_graph=True)
+                (row,) = torch.autograd.grad(flat[:, i].sum(), x, create_graph=training, retain_graph=True)
                 trace = trace + row.flatten(1)[:, i]
             value = 0.5 * flat.square().sum(1) + trace
         return value if training else value.detach()
 
-    return loss
 
-
-def sliced(
-    projections: int = 1,
-    reduced_variance: bool = True,
-    projection: Literal["rademacher", "gaussian"] = "rademacher",
-    t: float = 0.0,
-) -> Loss:
+class SlicedScoreMatching(Loss):
     """v^T grad s v + 1/2 (v^T s)^2, or with 1/2 ||s||^2, its mean over v, in its place; mean over `projections`, (B,).
 
     Sliced score matching (Song et al., 2019, eq. 7 and 8), https://arxiv.org/abs/1905.07088
     """
-    if projections < 1 or projection not in ("rademacher", "gaussian"):
-        raise ValueError(
-            f"sliced needs projections >= 1 and projection rademacher or gaussian, got {projections}, {projection}"
-        )
-    if not 0 <= t <= 1:
-        raise ValueError(f"sliced needs 0 <= t <= 1, got {t}")
 
-    def loss(model: ScoreModel, x: Tensor, generator: torch.Generator) -> Tensor:
+    needs = (Scored,)
+    supports = ("real",)
+
+    def __init__(
+        self,
+        projections: Count = 1,
+        reduced_variance: bool = True,
+        projection: Literal["rademacher", "gaussian"] = "rademacher",
+        t: UnitInterval = 0.0,
+    ) -> None:
+        super().__init__()
+        self.projections, self.reduced_variance, self.projection, self.t = projections, reduced_variance, projection, t
+
+    def forward(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
+        """The loss of each sample, (B,)."""
         training = torch.is_grad_enabled()
         with torch.enable_grad():
-            place, time = noised(model, x, generator, t)
-            score, total = attached(model, place, time), 0
-            for _ in range(projections):
-                v = probe(x, generator, projection)
+            noisy, time = noised(model, x, generator, self.t)
+            score, total = attached(model, noisy, time), 0
+            for _ in range(self.projections):
+                v = probe(x, generator, self.projection)
                 along = (v * score).flatten(1).sum(1)
-                (row,) = torch.autograd.grad(along.sum(), place, create_graph=training, retain_graph=True)
-                square = score.flatten(1).square().sum(1) if reduced_variance else along.square()
+                (row,) = torch.autograd.grad(along.sum(), noisy, create_graph=training, retain_graph=True)
+                square = score.flatten(1).square().sum(1) if self.reduced_variance else along.square()
                 total = total + (v * row).flatten(1).sum(1) + 0.5 * square
-            value = total / projections
+            value = total / self.projections
         return value if training else value.detach()
 
-    return loss
 
-
-def attached(model: ScoreModel, x: Tensor, t: Tensor) -> Tensor:
+def attached(model: Scored, x: Tensor, t: Tensor) -> Tensor:
     """s(x, t) with a graph to x that can be differentiated twice, also where the score does not depend on x."""
     with twice():
         return model.score(x, t) + 0 * x

@@ -4,12 +4,14 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from lightning_gen.models import EnergyModel
+from lightning_gen.losses.base import Loss
+from lightning_gen.models import Energy
+from lightning_gen.options import Count, Finite, Positive
 
 
-class NCE(nn.Module):
+class NCE(Loss):
     """-log s(G(x)) - ratio log(1 - s(G(y))), s(G) = 1 / (1 + ratio e^{-G}), G(u) = -E(u) - log p_noise(u).
 
     y ~ N(mean, std^2 I), `ratio` of them a sample. Least where exp(-E) = p_data, its constant included: E needs one
@@ -17,18 +19,19 @@ class NCE(nn.Module):
     Gutmann & Hyvarinen (2010), https://proceedings.mlr.press/v9/gutmann10a.html
     """
 
-    def __init__(self, std: float, mean: float = 0.0, ratio: int = 1) -> None:
+    needs = (Energy,)
+    supports = ("real",)
+
+    def __init__(self, std: Positive, mean: Finite = 0.0, ratio: Count = 1) -> None:
         super().__init__()
-        if not std > 0 or ratio < 1:
-            raise ValueError(f"NCE needs std > 0 and ratio >= 1, got {std}, {ratio}")
         self.std, self.mean, self.ratio = std, mean, ratio
 
-    def forward(self, model: EnergyModel, x: Tensor, generator: torch.Generator) -> Tensor:
+    def forward(self, model: Energy, x: Tensor, generator: torch.Generator) -> Tensor:
         """The loss of each sample with its own noise, nats, (B,)."""
         shape = (len(x) * self.ratio, *x.shape[1:])
         noise = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
-        places = torch.cat([x, self.mean + self.std * noise])
-        gain = -model.energy(places) - self.log_noise(places) - math.log(self.ratio)
+        points = torch.cat([x, self.mean + self.std * noise])
+        gain = -model.energy(points) - self.log_noise(points) - math.log(self.ratio)
         data, other = gain[: len(x)], gain[len(x) :]
         return F.softplus(-data) + F.softplus(other).view(self.ratio, len(x)).sum(0)
 

@@ -1,4 +1,4 @@
-"""Denoising score matching. A loss maps (model, x, generator) to one value per sample, (B,)."""
+"""Denoising score matching: at random times the squared error of the noise, weighted."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -6,12 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightning_gen.losses.base import Loss
 from lightning_gen.losses.times import Times
-from lightning_gen.models import ScoreModel
-from lightning_gen.models.score import double
-from lightning_gen.process import Process
+from lightning_gen.models import Scored
+from lightning_gen.options import Positive, checked
+from lightning_gen.process import Process, double
 
-Loss = Callable[[ScoreModel, Tensor, torch.Generator], Tensor]
 Weight = Callable[[Process, Tensor], Tensor]
 
 
@@ -44,16 +44,16 @@ def likelihood(process: Process, t: Tensor) -> Tensor:
     return process.sde(t)[1] / process.variance(t)
 
 
-def edm(sigma_data: float = 0.5) -> Weight:
+@checked
+def edm(sigma_data: Positive = 0.5) -> Weight:
     """(level^2 + sigma_data^2) / sigma_data^2, level = sigma / alpha: the error of x_0 weighted by 1 / c_out^2.
 
     EDM (Karras et al., 2022, table 1), https://arxiv.org/abs/2206.00364
     """
-    if not sigma_data > 0:
-        raise ValueError(f"weight edm needs sigma_data > 0, got {sigma_data}")
     return lambda process, t: 1 + 1 / (process.snr(t) * sigma_data**2)
 
 
+@checked
 def vlb(variance: Literal["small", "large"] = "large") -> Weight:
     """beta^2 / (2 v (1 - beta)(1 - alpha^2)) at t = k / T: T times the mean over k is the sum of the bound's terms, but
     for what no model changes, in nats per dimension. v is the sampler's variance: large beta, small the posterior's,
@@ -61,8 +61,6 @@ def vlb(variance: Literal["small", "large"] = "large") -> Weight:
 
     DDPM (Ho et al., 2020, eq. 12), https://arxiv.org/abs/2006.11239
     """
-    if variance not in ("small", "large"):
-        raise ValueError(f"weight vlb needs variance small or large, got {variance}")
 
     def weigh(process: Process, t: Tensor) -> Tensor:
         if process.steps is None or process.steps < 2:
@@ -95,31 +93,38 @@ WEIGHTS: dict[str, Weight] = {
 }
 
 
-def denoising(
-    times: Times,
-    weight: Literal["simple", "clean", "velocity", "score", "likelihood", "edm", "vlb"] | Weight = "simple",
-    reduction: Literal["mean", "sum"] = "mean",
-) -> Loss:
+class DenoisingScoreMatching(Loss):
     """w(t) ||E[noise | x_t] - noise||^2 at random times: every denoising loss, since sigma^2 ||s + noise / sigma||^2
     is the squared error of the noise. reduction `mean` over dimensions without 1/2 (DDPM), `sum` with 1/2 (NCSN).
 
-    Denoising score matching (Vincent, 2011), https://doi.org/10.1162/NECO_a_00142
+    Vincent (2011), https://doi.org/10.1162/NECO_a_00142
     """
-    if isinstance(weight, str) and weight not in WEIGHTS:
-        raise ValueError(f"denoising needs weight in {', '.join(WEIGHTS)}, got {weight}")
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"denoising needs reduction mean or sum, got {reduction}")
-    weigh = WEIGHTS.get(weight, weight)
 
-    def loss(model: ScoreModel, x: Tensor, generator: torch.Generator) -> Tensor:
-        if model.process.prior_sigma == 0:
+    needs = (Scored,)
+    supports = ("real",)
+
+    def __init__(
+        self,
+        times: Times,
+        weight: Literal["simple", "clean", "velocity", "score", "likelihood", "edm", "vlb"] | Weight = "simple",
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> None:
+        super().__init__()
+        self.times, self.weigh, self.reduction = times, WEIGHTS.get(weight, weight), reduction
+
+    def check(self, model: Scored) -> None:
+        """Refuse a model without a score, and a process without noise: ValueError."""
+        super().check(model)
+        if not model.process.prior_sigma > 0:
             raise ValueError(
-                "denoising needs a process with noise, got Clean: take exact or sliced, or VE(sigma, sigma)"
+                f"{type(self).__name__} needs a process with noise, got {type(model.process).__name__}: take "
+                "ExactScoreMatching or SlicedScoreMatching, or VE(sigma, sigma)"
             )
-        t = times(len(x), generator)
+
+    def forward(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
+        """The weighted squared error of each sample, (B,)."""
+        t = self.times(len(x), generator)
         noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         error = (model.noise(model.process.perturb(x, t, noise), t) - noise).square().flatten(1)
-        error = error.mean(1) if reduction == "mean" else error.sum(1) / 2
-        return weigh(model.process, t).to(error.dtype) * error
-
-    return loss
+        error = error.mean(1) if self.reduction == "mean" else error.sum(1) / 2
+        return self.weigh(model.process, t).to(error.dtype) * error

@@ -1,24 +1,23 @@
 """Laws of the training time: (n, generator) -> (n,) in [0, 1], on the generator's device."""
 
-import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lightning_gen.models.score import double, instant
-from lightning_gen.process import Process
+from lightning_gen.options import Count, Finite, OpenUnitInterval, Positive, UnitInterval, checked
+from lightning_gen.process import Process, double, instant
 
 Times = Callable[[int, torch.Generator], Tensor]
 
 
-def uniform(minimum: float = 1e-5) -> Times:
+@checked
+def uniform(minimum: OpenUnitInterval = 1e-5) -> Times:
     """t uniform on [minimum, 1]; minimum > 0, since sigma(0) = 0 has no noise to predict.
 
     Score SDE (Song et al., 2021, appendix C), https://arxiv.org/abs/2011.13456
     """
-    if not 0 < minimum < 1:
-        raise ValueError(f"times.uniform needs 0 < minimum < 1, got {minimum}")
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
         return minimum + (1 - minimum) * torch.rand(n, generator=generator, device=generator.device)
@@ -26,12 +25,11 @@ def uniform(minimum: float = 1e-5) -> Times:
     return draw
 
 
-def levels(steps: int, first: int = 1) -> Times:
+@checked
+def levels(steps: Count, first: Literal[0, 1] = 1) -> Times:
     """t = k / steps with k uniform on 1..steps, DDPM's chain (Ho et al., 2020, algorithm 1); or, with first = 0,
     t = k / (steps - 1) with k uniform on 0..steps - 1, NCSN's levels of a VE, t = 0 the smallest (one level: t = 0).
     """
-    if steps < 1 or first not in (0, 1):
-        raise ValueError(f"times.levels needs steps >= 1 and first 0 or 1, got {steps}, {first}")
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
         k = torch.randint(first, steps + first, (n,), generator=generator, device=generator.device)
@@ -40,10 +38,9 @@ def levels(steps: int, first: int = 1) -> Times:
     return draw
 
 
-def constant(t: float) -> Times:
+@checked
+def constant(t: UnitInterval) -> Times:
     """One time for all: a single noise level."""
-    if not 0 <= t <= 1:
-        raise ValueError(f"times.constant needs 0 <= t <= 1, got {t}")
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
         return instant(t, torch.empty(n, device=generator.device))
@@ -51,14 +48,12 @@ def constant(t: float) -> Times:
     return draw
 
 
-def lognormal(process: Process, mean: float = -1.2, std: float = 1.2) -> Times:
+@checked
+def lognormal(process: Process, mean: Finite = -1.2, std: Positive = 1.2) -> Times:
     """t at which ln(sigma / alpha) ~ N(mean, std^2): unbounded, for a VE, which is defined beyond its levels.
 
     EDM (Karras et al., 2022, table 1), https://arxiv.org/abs/2206.00364
     """
-    if not (math.isfinite(mean) and 0 < std < math.inf):
-        raise ValueError(f"times.lognormal needs a finite mean and std > 0, got {mean}, {std}")
-
     if process.prior_sigma == 0:
         raise ValueError("times.lognormal needs a process with noise, got Clean: take VE")
 

@@ -1,23 +1,55 @@
-"""The mathematics of a model: plain modules that give the score of a noised density."""
+"""The mathematics of a model: plain modules, each with the capabilities that say what can be asked of it."""
 
+from lightning_gen.models.base import (
+    BINARY,
+    REAL,
+    Conditionals,
+    Encoded,
+    Energy,
+    GaussianConditionals,
+    LatentVariables,
+    Model,
+    Normalised,
+    Reading,
+    Scored,
+    Support,
+    levels,
+)
 from lightning_gen.models.denoiser import Denoiser
-from lightning_gen.models.energy import EnergyModel, EnergyNetwork, SumOfEnergies
+from lightning_gen.models.energy import EnergyNetwork, SmoothEnergy, SumOfEnergies
 from lightning_gen.models.gaussian_rbm import GaussianBernoulliRBM
 from lightning_gen.models.guidance import Guided
 from lightning_gen.models.rbm import RBM, HiddenUnits
-from lightning_gen.models.score import ScoreModel, ScoreNetwork
+from lightning_gen.models.requirements import Requires, capabilities, fits, why_unfit
+from lightning_gen.models.score import ScoreNetwork
 from lightning_gen.models.vae import VAE
 
 __all__ = [
+    "BINARY",
     "RBM",
+    "REAL",
     "VAE",
+    "Conditionals",
     "Denoiser",
-    "EnergyModel",
+    "Encoded",
+    "Energy",
     "EnergyNetwork",
     "GaussianBernoulliRBM",
+    "GaussianConditionals",
     "Guided",
     "HiddenUnits",
-    "ScoreModel",
+    "LatentVariables",
+    "Model",
+    "Normalised",
+    "Reading",
+    "Requires",
+    "Scored",
     "ScoreNetwork",
+    "SmoothEnergy",
     "SumOfEnergies",
+    "Support",
+    "capabilities",
+    "fits",
+    "levels",
+    "why_unfit",
 ]

@@ -1,12 +1,13 @@
 """Denoisers: what the network F predicts is a row of four coefficients, not a case of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from lightning_gen.models.score import ScoreModel, double
-from lightning_gen.process import Clean, Process, expand
+from lightning_gen.models.base import Reading, Scored, host_readings
+from lightning_gen.process import Process, double, expand
 
 Coefficients = tuple[Tensor, Tensor, Tensor, Tensor]
 Parametrization = Callable[[Process, Tensor], Coefficients]
@@ -65,22 +66,30 @@ PARAMETRIZATIONS: dict[str, Parametrization] = {
 }
 
 
-class Denoiser(ScoreModel):
+class Denoiser(Scored):
     """D(x, t) = c_skip x + c_out F(c_in x, c_noise) = E[x_0 | x_t = x]; noise and score follow by Tweedie's formula.
 
     EDM (Karras et al., 2022, eq. 7), https://arxiv.org/abs/2206.00364
     """
 
-    def __init__(self, net: nn.Module, process: Process, parametrization: str | Parametrization = "noise") -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        process: Process,
+        parametrization: Literal["noise", "clean", "velocity", "edm", "ve"] | Parametrization = "noise",
+    ) -> None:
         super().__init__(process)
-        if isinstance(parametrization, str) and parametrization not in PARAMETRIZATIONS:
-            raise ValueError(f"parametrization is {parametrization}: choose one of {', '.join(PARAMETRIZATIONS)}")
-        if type(process) is Clean:
+        if not process.prior_sigma > 0:
             raise ValueError(
-                "a denoiser needs a process with noise, got Clean: use ScoreNetwork, or VP, VE, DiscreteVP"
+                f"a denoiser needs a process with noise, got {type(process).__name__}: use ScoreNetwork, or VP, VE, "
+                "DiscreteVP"
             )
         self.net = net
         self.coefficients = PARAMETRIZATIONS.get(parametrization, parametrization)
+
+    def networks(self) -> list[nn.Module]:
+        """The one network."""
+        return [self.net]
 
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
         """E[x_0 | x_t = x], (B, ...)."""
@@ -94,6 +103,18 @@ class Denoiser(ScoreModel):
         c_skip, c_out, c_in, c_noise = self.coefficients(self.process, t)
         output = self.network(x, c_in, c_noise)
         return expand((1 - alpha * c_skip) / sigma, x) * x - expand(alpha * c_out / sigma, x) * output
+
+    def readings(self, times: Sequence[float]) -> list[Reading]:
+        """c_in and c_noise, and what F = net(c_in x, c_noise) says of clean data, noise and score, at each time."""
+        t = torch.as_tensor(times, dtype=torch.float64)
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        c_skip, c_out, c_in, c_noise = self.coefficients(self.process, t)
+        noise = (1 - alpha * c_skip) / sigma, -alpha * c_out / sigma
+        return host_readings(t, c_in, c_noise, (c_skip, c_out), noise, (-noise[0] / sigma, -noise[1] / sigma))
+
+    def output(self, x: Tensor, reading: Reading) -> Tensor:
+        """F = net(c_in x, c_noise) at the time of a reading, (B, ...)."""
+        return self.call(self.net, *self.network_input(x, reading)).to(x.dtype)
 
     def network(self, x: Tensor, c_in: Tensor, c_noise: Tensor) -> Tensor:
         """F(c_in x, c_noise) in the dtype of x, (B, ...); bfloat16 would merge neighbouring times."""

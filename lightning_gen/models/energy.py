@@ -1,6 +1,5 @@
 """Energies: p(x) = exp(-E(x)) / Z. The score is -grad E, and this file is the one owner of that sign."""
 
-from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
@@ -8,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lightning_gen.models.score import ScoreModel
+from lightning_gen.models.base import Energy, Scored
+from lightning_gen.models.requirements import declared
+from lightning_gen.options import Positive
 from lightning_gen.process import Clean, Process, expand
 
 
@@ -17,29 +18,22 @@ def twice() -> AbstractContextManager:
     return sdpa_kernel(SDPBackend.MATH)
 
 
-class EnergyModel(ScoreModel):
-    """A density known up to its constant, of clean data or of data at one noise level.
+class SmoothEnergy(Energy, Scored):
+    """An energy with a gradient, of clean data or of data at one noise level: score = -grad E."""
 
-    How to train your energy-based models (Song & Kingma, 2021), https://arxiv.org/abs/2101.03288
-    """
-
-    enumerable = False  # whether log_partition can list the states of one side, and exact samples be drawn
-
-    @abstractmethod
-    def energy(self, x: Tensor) -> Tensor:
-        """E(x), nats, (B,)."""
+    title = "an energy with a score"
 
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """-grad E(x), (B, ...): in grad mode part of the graph, so that a loss trains weights; else plain values."""
         graph = torch.is_grad_enabled()
         with torch.enable_grad(), twice() if graph else nullcontext():
-            place = x if graph and x.requires_grad else x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.energy(place).sum(), place, create_graph=graph)
+            x = x if graph and x.requires_grad else x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.energy(x).sum(), x, create_graph=graph)
         return -gradient
 
-    def normalisable(self) -> str:
-        """Why exp(-E) may not be integrable, so that no likelihood exists; empty: it is."""
-        return "nothing is known of its growth"
+    def noise_level(self) -> float:
+        """sigma(0) of the process."""
+        return float(self.process.sigma(torch.zeros((), dtype=torch.float64)))
 
     def noise(self, x: Tensor, t: Tensor) -> Tensor:
         """-sigma score, (B, ...): through denoise the digits of a small sigma would be lost."""
@@ -48,9 +42,9 @@ class EnergyModel(ScoreModel):
     def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x), (B,), and -grad E(x), (B, ...), of one pass, as plain values."""
         with torch.enable_grad():
-            place = x.detach().requires_grad_()
-            energy = self.energy(place)
-            (gradient,) = torch.autograd.grad(energy.sum(), place)
+            x = x.detach().requires_grad_()
+            energy = self.energy(x)
+            (gradient,) = torch.autograd.grad(energy.sum(), x)
         return energy.detach(), -gradient
 
 
@@ -77,12 +71,12 @@ def scalar(x: Tensor, f: Tensor) -> Tensor:
 READOUTS = {"product": product, "reconstruction": reconstruction, "norm": norm, "scalar": scalar}
 
 
-class EnergyNetwork(EnergyModel):
+class EnergyNetwork(SmoothEnergy):
     """E(x) = readout(x, f(x)) + 1/2 ||x||^2 / confine^2 of a network f that gives something like x, or a scalar.
 
     `confine`, where it is given, makes exp(-E) integrable for every readout that is bounded below, and for a network
-    that cannot outgrow it: `normalisable` says so. With `constant` a number is learned that is added to E, for losses
-    that learn log Z with it.
+    that cannot outgrow it: `why_unnormalisable` says so. With `constant` a number is learned that is added to E, for
+    losses that learn log Z with it.
     Learning Energy-Based Models in High-Dimensional Spaces with Multi-scale Denoising Score Matching
     (Li et al., 2019), https://arxiv.org/abs/1910.07762; Salimans & Ho (2021), https://openreview.net/forum?id=9AS-TF2jRNb
     """
@@ -92,16 +86,16 @@ class EnergyNetwork(EnergyModel):
         net: nn.Module,
         process: Process | None = None,
         readout: Literal["product", "reconstruction", "norm", "scalar"] = "reconstruction",
-        confine: float | None = None,
+        confine: Positive | None = None,
         constant: bool = False,
     ) -> None:
         super().__init__(Clean() if process is None else process)
-        if readout not in READOUTS:
-            raise ValueError(f"readout is {readout}: choose one of {', '.join(READOUTS)}")
-        if confine is not None and not confine > 0:
-            raise ValueError(f"EnergyNetwork needs confine > 0, or null for no confining term, got {confine}")
         self.net, self.readout, self.confine = net, readout, confine
         self.constant = nn.Parameter(torch.zeros(())) if constant else None
+
+    def networks(self) -> list[nn.Module]:
+        """The one network."""
+        return [self.net]
 
     def energy(self, x: Tensor) -> Tensor:
         """E(x), nats, (B,)."""
@@ -116,37 +110,41 @@ class EnergyNetwork(EnergyModel):
         energy = energy if self.confine is None else energy + norm(x, x / self.confine)
         return energy if self.constant is None else energy + self.constant
 
-    def normalisable(self) -> str:
-        """Why exp(-E) may not be integrable; empty: it is, for any weights."""
+    def why_unnormalisable(self) -> str | None:
+        """Why exp(-E) may not be integrable; None: it is, for any weights."""
         if self.confine is None:
             return "it has no confining term: give module.confine a length"
-        growth = getattr(self.net, "growth", None)  # "bounded": |f| < C; "linear": |f| < C (1 + |x|)
+        growth = declared(self.net, "growth")  # "bounded": |f| < C; "linear": |f| < C (1 + |x|)
         if self.readout in ("reconstruction", "norm") or growth == "bounded":
-            return ""
+            return None
         if self.readout == "scalar" and growth == "linear":
-            return ""
+            return None
         return (
             f"{type(self.net).__name__} by the readout {self.readout} may outgrow its confining term: "
             "choose the readout reconstruction or norm"
         )
 
 
-class SumOfEnergies(EnergyModel):
-    """E(x) = sum_k E_k(x): the product of the densities, where all of them hold at once.
+class SumOfEnergies(SmoothEnergy):
+    """E(x) = sum_k E_k(x): the product of the densities, where all of them hold at once; over the parts' one support.
 
     Compositional visual generation with energy-based models (Du, Li & Mordatch, 2020), https://arxiv.org/abs/2004.06030
     """
 
-    def __init__(self, *parts: EnergyModel) -> None:
+    def __init__(self, *parts: Energy) -> None:
         super().__init__(Clean())
         if len(parts) < 2:
             raise ValueError(f"SumOfEnergies needs at least 2 energies, got {len(parts)}")
+        if len({part.support for part in parts}) > 1:
+            supports = ", ".join(f"{type(part).__name__} over {part.support}" for part in parts)
+            raise ValueError(f"SumOfEnergies needs parts over one support, got {supports}")
+        self.support = parts[0].support
         self.parts = nn.ModuleList(parts)
 
     def energy(self, x: Tensor) -> Tensor:
         """E(x), nats, (B,)."""
         return sum(part.energy(x) for part in self.parts)
 
-    def normalisable(self) -> str:
-        """Why exp(-E) may not be integrable; empty: it is."""
-        return next((why for part in self.parts if (why := part.normalisable())), "")
+    def why_unnormalisable(self) -> str | None:
+        """Why exp(-E) may not be integrable; None: it is."""
+        return next((why for part in self.parts if (why := part.why_unnormalisable())), None)

@@ -7,10 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_gen.models.rbm import HiddenUnits, states
+from lightning_gen.models.base import GaussianConditionals
+from lightning_gen.models.energy import SmoothEnergy
+from lightning_gen.models.rbm import HiddenUnits, categorical, states
+from lightning_gen.options import Count, Positive
+from lightning_gen.process import Clean
 
 
-class GaussianBernoulliRBM(HiddenUnits):
+class GaussianBernoulliRBM(HiddenUnits, GaussianConditionals, SmoothEnergy):
     """Real v: E(v, h) = 1/2 ||(v - mu) / sigma||^2 - (v / sigma^2)T W h - cT h, sigma learned as log_variance.
 
     p(v|h) = N(mu + W h, diag sigma^2), p(h_j=1|v) = sigmoid(c + WT (v / sigma^2))_j. Not the form of Krizhevsky (2009)
@@ -22,15 +26,14 @@ class GaussianBernoulliRBM(HiddenUnits):
 
     def __init__(
         self,
-        shape: int | Sequence[int],
-        hidden: int,
-        std: float = 0.01,
-        variance: float = 1.0,
+        shape: Count | Sequence[Count],
+        hidden: Count,
+        std: Positive = 0.01,
+        variance: Positive = 1.0,
         learn_variance: bool = True,
     ) -> None:
         super().__init__(shape, hidden, std, False, 0.01)
-        if not variance > 0:
-            raise ValueError(f"GaussianBernoulliRBM needs variance > 0, got {variance}")
+        self.process = Clean()
         visible = math.prod(self.shape)
         self.mu = nn.Parameter(torch.zeros(visible))
         self.log_variance = nn.Parameter(torch.full((visible,), math.log(variance)), requires_grad=learn_variance)
@@ -41,7 +44,7 @@ class GaussianBernoulliRBM(HiddenUnits):
         return self.log_variance.exp()
 
     def hinton(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """W', b, c, sigma of the equal machine E = 1/2 ||(v - b) / sigma||^2 - (v / sigma)T W' h - cT h.
+        """W', b, c, sigma of the equal RBM E = 1/2 ||(v - b) / sigma||^2 - (v / sigma)T W' h - cT h.
 
         A practical guide to training RBMs (Hinton, 2012), https://doi.org/10.1007/978-3-642-35289-8_32, section 13.2
         """
@@ -50,20 +53,20 @@ class GaussianBernoulliRBM(HiddenUnits):
 
     @torch.no_grad()
     def set_hinton(self, W: Tensor, b: Tensor, c: Tensor, sigma: Tensor) -> None:
-        """Become the machine that `hinton` would give these numbers for."""
+        """Become the RBM that `hinton` would give these numbers for."""
         self.W.copy_(sigma[:, None] * W)
         self.mu.copy_(b)
         self.c.copy_(c)
         self.log_variance.copy_(2 * sigma.log())
 
-    def field(self, v: Tensor) -> Tensor:
+    def logits(self, v: Tensor) -> Tensor:
         """c + WT (v / sigma^2), (B, H)."""
         return torch.addmm(self.c, v.flatten(1) / self.variance, self.W)
 
-    def free_energy(self, v: Tensor, field: Tensor) -> Tensor:
-        """1/2 ||(v - mu) / sigma||^2 - sum_j softplus(field_j), nats, (B,)."""
+    def free_energy(self, v: Tensor, logits: Tensor) -> Tensor:
+        """1/2 ||(v - mu) / sigma||^2 - sum_j softplus(logits_j), nats, (B,)."""
         squares = (v.flatten(1) - self.mu).square() / self.variance
-        return 0.5 * squares.sum(1) - F.softplus(field).sum(1)
+        return 0.5 * squares.sum(1) - F.softplus(logits).sum(1)
 
     def joint_energy(self, v: Tensor, h: Tensor) -> Tensor:
         """E(v, h), nats, (B,)."""
@@ -85,9 +88,13 @@ class GaussianBernoulliRBM(HiddenUnits):
         return (z * (0.5 * self.log_variance).exp()).view(-1, *self.shape)
 
     def prior(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """N(mu, diag sigma^2), the machine's law without its hidden units, (B, *shape)."""
+        """N(mu, diag sigma^2), the law without its hidden units, (B, *shape)."""
         like = torch.empty(shape[0], 0, device=self.W.device if generator is None else generator.device)
         return self.mu.detach().view(self.shape) + self.spread(like.to(self.W.dtype), generator).detach()
+
+    def why_no_prior(self) -> None:
+        """None: it has one of its own."""
+        return None
 
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """-grad E(x) = (mu + W p(h|x) - x) / sigma^2, (B, ...), without automatic differentiation."""
@@ -96,22 +103,22 @@ class GaussianBernoulliRBM(HiddenUnits):
     @torch.no_grad()
     def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x), (B,), and -grad E(x), (B, ...), with one product each way."""
-        field = self.field(x)
-        return self.free_energy(x, field), (self.visible(field.sigmoid()) - x) / self.variance.view(self.shape)
+        logits = self.logits(x)
+        return self.free_energy(x, logits), (self.visible(logits.sigmoid()) - x) / self.variance.view(self.shape)
 
     @torch.no_grad()
-    def gradient(self, v: Tensor, field: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    def gradient(self, v: Tensor, logits: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """By W, c, mu and log_variance, weighted and summed.
 
         dE/dmu = (mu - v) / sigma^2; dE/dlog_variance = (v . W p(h|v) - 1/2 (v - mu)^2) / sigma^2.
         """
         rows, variance = v.flatten(1), self.variance
-        w, _, c = self.statistics(rows / variance, field.sigmoid(), weight)
-        found = {"W": w, "c": c, "mu": (self.mu * weight.sum() - weight @ rows) / variance}
+        w, _, c = self.statistics(rows / variance, logits.sigmoid(), weight)
+        gradients = {"W": w, "c": c, "mu": (self.mu * weight.sum() - weight @ rows) / variance}
         if self.log_variance.requires_grad:
             # sum_i weight_i v_i . (W p_i) row by row of W is -W . dE/dW: no further product with the batch.
-            found["log_variance"] = -(self.W * w).sum(1) - 0.5 * (weight @ (rows - self.mu).square()) / variance
-        return found
+            gradients["log_variance"] = -(self.W * w).sum(1) - 0.5 * (weight @ (rows - self.mu).square()) / variance
+        return gradients
 
     def mixture(self) -> tuple[Tensor, Tensor, Tensor]:
         """p(v) = sum_h w_h N(m_h, diag sigma^2): log w_h + log Z (2^H,), m_h (2^H, D), sigma^2 (D,), in float64.
@@ -125,6 +132,14 @@ class GaussianBernoulliRBM(HiddenUnits):
         constant = 0.5 * (len(mu) * math.log(2 * math.pi) + variance.log().sum())
         return h @ self.c.double() + gain + constant, means, variance
 
-    def log_partition(self) -> Tensor:
+    def exact_log_z(self) -> Tensor:
         """log Z, nats, (), summing over the states of the hidden side; ValueError above 20 units."""
         return torch.logsumexp(self.mixture()[0], 0)
+
+    @torch.no_grad()
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Independent exact samples v, (n, *shape), through the listed hidden states; ValueError above 20 units."""
+        n = shape[0]
+        logits, means, _ = self.mixture()
+        v = means[categorical(logits, n, generator)].to(self.W.dtype)
+        return v.view(n, *self.shape) + self.spread(v, generator)

@@ -3,28 +3,23 @@
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Gt, Le
 from torch import Tensor, nn
 
-from lightning_gen.models.energy import EnergyModel
-from lightning_gen.process import Clean
+from lightning_gen.models.base import BINARY, Conditionals, Energy
+from lightning_gen.options import Count, Positive
+from lightning_gen.randomness import bernoulli
 
 ENUMERABLE = 20  # units of one side whose states are summed over one by one
 
 
-def bernoulli(probability: Tensor, generator: torch.Generator | None) -> Tensor:
-    """0 or 1 of each probability; `rand < p` takes less than half of torch.bernoulli's time on a CPU.
-
-    There float32's 24 bits are taken from either half of 64 random ones: torch.rand's law in two thirds of its time.
-    """
-    if probability.device.type != "cpu" or probability.dtype != torch.float32:
-        draw = torch.rand(probability.shape, generator=generator, device=probability.device, dtype=probability.dtype)
-        return draw.lt_(probability)
-    halves = torch.empty((probability.numel() + 1) // 2, dtype=torch.int64).random_(-(2**63), None, generator=generator)
-    bits = halves.view(torch.int32)[: probability.numel()].bitwise_and_(2**24 - 1)
-    return bits.to(torch.float32).mul_(2**-24).view(probability.shape).lt_(probability)
+def categorical(logits: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    """n independent indices, (n,), of probabilities softmax(logits), logits (K,)."""
+    return torch.multinomial(logits.softmax(0), n, replacement=True, generator=generator)
 
 
 def states(units: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64) -> Tensor:
@@ -35,25 +30,26 @@ def states(units: int, device: torch.device | str = "cpu", dtype: torch.dtype = 
     return (number[:, None] >> torch.arange(units, device=device) & 1).to(dtype)
 
 
-class HiddenUnits(EnergyModel):
-    """What both machines share: binary hidden units h given v, and E(v) = free energy with h summed out.
+class HiddenUnits(Energy, Conditionals):
+    """What both RBMs share: binary hidden units h given v, and E(v) = free energy with h summed out.
 
-    Parameters are W (D, H), c (H,) and those of the visible side. Where `centred`, the gradient is the one of a machine
+    Parameters are W (D, H), c (H,) and those of the visible side. Where `centred`, the gradient is the one of an RBM
     whose units are counted from their offsets, of which running means are kept: the model itself does not change.
     How to center deep Boltzmann machines (Melchior et al., 2016), https://jmlr.org/papers/v17/14-237.html
     """
 
-    binary = False
     names: tuple[str, ...]  # of the parameters
 
-    def __init__(self, shape: int | Sequence[int], hidden: int, std: float, centred: bool, shift: float) -> None:
-        super().__init__(Clean())
+    def __init__(
+        self,
+        shape: Count | Sequence[Count],
+        hidden: Count,
+        std: Positive,
+        centred: bool,
+        shift: Annotated[float, Gt(0), Le(1)],
+    ) -> None:
+        Conditionals.__init__(self)
         self.shape = (shape,) if isinstance(shape, int) else tuple(shape)
-        if min(self.shape) < 1 or hidden < 1 or not std > 0 or not 0 < shift <= 1:
-            raise ValueError(
-                f"{type(self).__name__} needs a shape and hidden units of at least 1, std > 0, 0 < shift <= 1; "
-                f"got {self.shape}, {hidden}, {std}, {shift}"
-            )
         visible, self.centred, self.shift = math.prod(self.shape), centred, shift
         # Columns lie in one piece: its gradient is the faster product that way round.
         self.W = nn.Parameter((std * torch.randn(visible, hidden)).T.contiguous().T)
@@ -63,48 +59,35 @@ class HiddenUnits(EnergyModel):
             self.register_buffer("offset_h", torch.full((hidden,), 0.5))
 
     @abstractmethod
-    def field(self, v: Tensor) -> Tensor:
-        """What the hidden units see, log p(h=1|v) / p(h=0|v), (B, H): one matrix product."""
+    def free_energy(self, v: Tensor, logits: Tensor) -> Tensor:
+        """E(v), nats, (B,), where the hidden units' logits are known already."""
 
     @abstractmethod
-    def free_energy(self, v: Tensor, field: Tensor) -> Tensor:
-        """E(v), nats, (B,), where the field is known already."""
-
-    @abstractmethod
-    def visible(self, h: Tensor) -> Tensor:
-        """E[v|h], (B, *shape): one matrix product."""
-
-    @abstractmethod
-    def sample_visible(self, h: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """v ~ p(v|h), (B, *shape)."""
-
-    @abstractmethod
-    def gradient(self, v: Tensor, field: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    def gradient(self, v: Tensor, logits: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """sum_i weight_i dE(v_i) / d theta by the name of each parameter, no graph needed; weight is (B,).
 
-        A centred machine's only where the weights add up to 0, as data against model do.
+        A centred RBM's only where the weights add up to 0, as data against model do.
         """
+
+    @abstractmethod
+    def exact_log_z(self) -> Tensor:
+        """log Z, nats, (), summing over the states of one side; ValueError above 20 units."""
+
+    def tractable(self) -> bool:
+        """Whether the states of one side are few enough to be listed: at most 20 units."""
+        return len(self.c) <= ENUMERABLE
+
+    def log_z(self) -> Tensor | None:
+        """log Z, nats, (), where one side has at most 20 units; else None."""
+        return self.exact_log_z() if self.tractable() else None
 
     def energy(self, x: Tensor) -> Tensor:
         """E(x), nats, (B,)."""
-        return self.free_energy(x, self.field(x))
+        return self.free_energy(x, self.logits(x))
 
-    @property
-    def enumerable(self) -> bool:
-        """Whether the states of the hidden side are few enough to be listed."""
-        return len(self.c) <= ENUMERABLE
-
-    def normalisable(self) -> str:
-        """Empty: there are finitely many states, or a Gaussian for each of finitely many."""
-        return ""
-
-    def hidden(self, v: Tensor) -> Tensor:
-        """p(h=1|v), (B, H)."""
-        return self.field(v).sigmoid()
-
-    def sample_hidden(self, v: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """h ~ p(h|v), (B, H)."""
-        return bernoulli(self.hidden(v), generator)
+    def why_unnormalisable(self) -> None:
+        """None: there are finitely many states, or a Gaussian for each of finitely many."""
+        return None
 
     @torch.no_grad()
     def move_offsets(self, v: Tensor, hidden: Tensor) -> None:
@@ -113,7 +96,7 @@ class HiddenUnits(EnergyModel):
         self.offset_h.lerp_(hidden.mean(0), self.shift)
 
     def statistics(self, rows: Tensor, hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """-sum weight (r hT, r, h), counted from the offsets where the machine is centred; r (B, D)."""
+        """-sum weight (r hT, r, h), counted from the offsets where the RBM is centred; r (B, D)."""
         weighted = hidden * -weight[:, None]
         w, b, c = (weighted.T @ rows).T, -weight @ rows, weighted.sum(0)
         if self.centred:
@@ -130,32 +113,31 @@ class RBM(HiddenUnits):
     Smolensky (1986); Training products of experts (Hinton, 2002), https://doi.org/10.1162/089976602760128018
     """
 
-    binary = True
+    support = BINARY
     names = ("W", "b", "c")
 
     def __init__(
         self,
-        shape: int | Sequence[int],
-        hidden: int,
-        std: float = 0.01,
+        shape: Count | Sequence[Count],
+        hidden: Count,
+        std: Positive = 0.01,
         centred: bool = False,
-        shift: float = 0.01,
+        shift: Annotated[float, Gt(0), Le(1)] = 0.01,
     ) -> None:
         super().__init__(shape, hidden, std, centred, shift)
         self.b = nn.Parameter(torch.zeros(math.prod(self.shape)))
 
-    @property
-    def enumerable(self) -> bool:
+    def tractable(self) -> bool:
         """Whether the states of the smaller side are few enough to be listed."""
         return min(len(self.b), len(self.c)) <= ENUMERABLE
 
-    def field(self, v: Tensor) -> Tensor:
+    def logits(self, v: Tensor) -> Tensor:
         """c + WT v, (B, H)."""
         return torch.addmm(self.c, v.flatten(1), self.W)
 
-    def free_energy(self, v: Tensor, field: Tensor) -> Tensor:
-        """-bT v - sum_j softplus(field_j), nats, (B,)."""
-        return -(v.flatten(1) @ self.b) - F.softplus(field).sum(1)
+    def free_energy(self, v: Tensor, logits: Tensor) -> Tensor:
+        """-bT v - sum_j softplus(logits_j), nats, (B,)."""
+        return -(v.flatten(1) @ self.b) - F.softplus(logits).sum(1)
 
     def joint_energy(self, v: Tensor, h: Tensor) -> Tensor:
         """E(v, h), nats, (B,)."""
@@ -176,14 +158,26 @@ class RBM(HiddenUnits):
         return bernoulli(torch.full(shape, 0.5, device=device, dtype=self.W.dtype), generator)
 
     @torch.no_grad()
-    def gradient(self, v: Tensor, field: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    def gradient(self, v: Tensor, logits: Tensor, weight: Tensor) -> dict[str, Tensor]:
         """dE/dW = -v p(h|v)T, dE/db = -v, dE/dc = -p(h|v), weighted and summed."""
-        return dict(zip(self.names, self.statistics(v.flatten(1), field.sigmoid(), weight), strict=True))
+        return dict(zip(self.names, self.statistics(v.flatten(1), logits.sigmoid(), weight), strict=True))
 
-    def log_partition(self) -> Tensor:
+    def exact_log_z(self) -> Tensor:
         """log Z, nats, (), summing over the states of the smaller side; ValueError above 20 units."""
         W, b, c = self.W.double(), self.b.double(), self.c.double()
         if len(b) < len(c):
             W, b, c = W.T, c, b
         parts = [states_ @ c + F.softplus(b + states_ @ W.T).sum(1) for states_ in states(len(c), W.device).split(4096)]
         return torch.logsumexp(torch.cat(parts), 0)
+
+    @torch.no_grad()
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Independent exact v, (n, *shape), by the states of the smaller side; ValueError above 20 units."""
+        n = shape[0]
+        W, b, c = self.W.double(), self.b.double(), self.c.double()
+        if len(c) <= len(b):
+            h = states(len(c), W.device)
+            chosen = categorical(h @ c + F.softplus(b + h @ W.T).sum(1), n, generator)
+            return self.sample_visible(h[chosen].to(self.W.dtype), generator)
+        v = states(len(b), W.device).to(self.W.dtype)
+        return v[categorical(-self.energy(v.view(-1, *self.shape)).double(), n, generator)].view(n, *self.shape)

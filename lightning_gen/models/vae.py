@@ -7,14 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_gen.models.rbm import bernoulli
-from lightning_gen.models.score import ScoreModel
-from lightning_gen.process import Clean
+from lightning_gen.models.base import BINARY, REAL, Encoded
+from lightning_gen.nets import EncoderDecoder
+from lightning_gen.options import Positive
+from lightning_gen.randomness import bernoulli, normal
 
 LOG_2PI = math.log(2 * math.pi)
 
 
-class VAE(ScoreModel):
+class VAE(Encoded):
     """p(x) = int p(x|z) N(z; 0, I) dz, with q(z|x) = N(mu(x), diag sigma^2(x)) in place of the posterior.
 
     p(x|z) is Bernoulli, each value 0 or 1 with the decoder's logits, or N(decoder(z), s^2 I) with one scale s, learned.
@@ -24,33 +25,22 @@ class VAE(ScoreModel):
     of its own would fall to zero.
     """
 
-    scoreless = True
-
     def __init__(
         self,
-        net: nn.Module,
+        net: EncoderDecoder,
         likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
-        scale: float = 1.0,
+        scale: Positive = 1.0,
         learn_scale: bool = True,
     ) -> None:
-        super().__init__(Clean())
-        if likelihood not in ("bernoulli", "gaussian"):
-            raise ValueError(f"module.likelihood is {likelihood}: choose bernoulli or gaussian")
-        if not 0 < scale < math.inf:
-            raise ValueError(f"module.scale is {scale}: give a deviation above 0")
-        if not (hasattr(net, "encode") and hasattr(net, "decode")):
-            raise ValueError(
-                f"a VAE needs a net that encodes and decodes, got {type(net).__name__}: choose net=vae_digits, "
-                "vae_mnist or vae_shapes"
-            )
+        super().__init__()
         self.net, self.likelihood, self.latent = net, likelihood, net.latent
-        self.binary = likelihood == "bernoulli"
-        if not self.binary:
+        self.support = BINARY if likelihood == "bernoulli" else REAL
+        if likelihood == "gaussian":
             self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learn_scale)
 
-    def score(self, x: Tensor, t: Tensor) -> Tensor:
-        """Refused: log p(x) is an integral over z, and so is its gradient."""
-        raise TypeError("a VAE has no score in closed form: its likelihood is callbacks.ImportanceLikelihood's")
+    def networks(self) -> list[nn.Module]:
+        """The one network, of both halves."""
+        return [self.net]
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """mu(x) and log sigma^2(x) of q(z|x), (B, latent) each."""
@@ -63,20 +53,20 @@ class VAE(ScoreModel):
 
     def visible(self, z: Tensor) -> Tensor:
         """E[x|z], (B, *shape)."""
-        return self.decoded(z).sigmoid() if self.binary else self.decoded(z)
+        return self.decoded(z).sigmoid() if self.support == BINARY else self.decoded(z)
 
     def sample_visible(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """x ~ p(x|z), (B, *shape)."""
         mean = self.visible(z)
-        if self.binary:
+        if self.support == BINARY:
             return bernoulli(mean, generator)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        noise = normal(mean.shape, generator, mean.device, mean.dtype)
         return mean + self.log_scale.exp() * noise
 
     def log_conditional(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x|z), nats, (B,)."""
         out = self.decoded(z)
-        if self.binary:
+        if self.support == BINARY:
             return -F.binary_cross_entropy_with_logits(out, x.to(out.dtype), reduction="none").flatten(1).sum(1)
         squares = ((x - out) * (-self.log_scale).exp()).square().flatten(1)
         return -0.5 * squares.sum(1) - squares.shape[1] * (self.log_scale + 0.5 * LOG_2PI)
@@ -87,7 +77,7 @@ class VAE(ScoreModel):
 
     def sample_posterior(self, mean: Tensor, log_variance: Tensor, generator: torch.Generator | None) -> Tensor:
         """z = mu + sigma noise, like mu: the reparametrisation through which the encoder learns."""
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        noise = normal(mean.shape, generator, mean.device, mean.dtype)
         return mean + (0.5 * log_variance).exp() * noise
 
     def log_weight(self, x: Tensor, mean: Tensor, log_variance: Tensor, z: Tensor) -> Tensor:

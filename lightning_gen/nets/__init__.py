@@ -1,9 +1,18 @@
 """Networks (x, t, label) -> like x, or one number. They know neither noise levels nor losses."""
 
-from lightning_gen.nets.autoencoder import ConvAutoencoder, MLPAutoencoder
+from lightning_gen.nets.autoencoder import Autoencoder, ConvAutoencoder, EncoderDecoder, MLPAutoencoder
 from lightning_gen.nets.mlp import MLP
 from lightning_gen.nets.ncsnpp import NCSNpp
 from lightning_gen.nets.resnet import ResNetEnergy
 from lightning_gen.nets.unet import UNet
 
-__all__ = ["MLP", "ConvAutoencoder", "MLPAutoencoder", "NCSNpp", "ResNetEnergy", "UNet"]
+__all__ = [
+    "MLP",
+    "Autoencoder",
+    "ConvAutoencoder",
+    "EncoderDecoder",
+    "MLPAutoencoder",
+    "NCSNpp",
+    "ResNetEnergy",
+    "UNet",
+]

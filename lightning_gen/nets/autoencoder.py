@@ -1,13 +1,26 @@
 """Networks that encode x into two numbers a latent variable, and decode latent variables into something like x."""
 
 from math import prod
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_gen.nets.layers import image_shape, init
 from lightning_gen.options import Checked, Count, Counts, Shape
+
+
+@runtime_checkable
+class EncoderDecoder(Protocol):
+    """What a VAE asks of its network: `latent` numbers, `encode` to two for each, `decode` back."""
+
+    latent: int
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Means, then log-variances, (B, 2 latent), of x (B, *shape)."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Something like x, (B, *shape), of z (B, latent)."""
 
 
 class Autoencoder(Checked, nn.Module):

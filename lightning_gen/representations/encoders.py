@@ -6,28 +6,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_gen.likelihood import Flow
-from lightning_gen.likelihood.ode import RULES, Path
-from lightning_gen.models import VAE, EnergyModel, HiddenUnits, ScoreModel
-from lightning_gen.models.score import instant
+from lightning_gen.likelihood import ODELikelihood
+from lightning_gen.likelihood.ode import RULES, ODEPath
+from lightning_gen.models import Conditionals, Encoded, Model, Requires, Scored
+from lightning_gen.models.requirements import declared
 from lightning_gen.options import Checked, UnitInterval
+from lightning_gen.process import instant
 
 
-class Representation(Checked, ABC):
+class Representation(Checked, Requires, ABC):
     """x (B, ...) -> codes (B, L), and back where there is a way."""
+
+    role = "representation"
 
     name: str
     reconstructs = False
 
     @abstractmethod
-    def check(self, model: ScoreModel) -> None:
-        """Raise ValueError, one sentence, for a model without it."""
-
-    @abstractmethod
-    def encode(self, model: ScoreModel, x: Tensor, generator: torch.Generator) -> Tensor:
+    def encode(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
         """Codes, (B, L)."""
 
-    def reconstruct(self, model: ScoreModel, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
+    def reconstruct(self, model: Scored, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
         """x again, (B, *shape), from codes (B, L)."""
         raise ValueError(f"{self.name} codes lead back to no x")
 
@@ -37,21 +36,17 @@ class Representation(Checked, ABC):
 
 
 class Hidden(Representation):
-    """p(h=1|v) of a machine with hidden units; back by E[v|h]."""
+    """p(h=1|v) of a model with hidden units; back by E[v|h]."""
 
     name = "hidden"
     reconstructs = True
+    needs = (Conditionals,)
 
-    def check(self, model: ScoreModel) -> None:
-        """Needs hidden units."""
-        if not isinstance(model, HiddenUnits):
-            raise ValueError(f"Hidden needs a machine with hidden units, got {type(model).__name__}: write null")
-
-    def encode(self, model: HiddenUnits, x: Tensor, generator: torch.Generator) -> Tensor:
+    def encode(self, model: Conditionals, x: Tensor, generator: torch.Generator) -> Tensor:
         """p(h=1|x), (B, H)."""
         return model.hidden(x)
 
-    def reconstruct(self, model: HiddenUnits, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
+    def reconstruct(self, model: Conditionals, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
         """E[v|h = codes], (B, *shape)."""
         return model.visible(codes)
 
@@ -61,17 +56,13 @@ class PosteriorMean(Representation):
 
     name = "posterior"
     reconstructs = True
+    needs = (Encoded,)
 
-    def check(self, model: ScoreModel) -> None:
-        """Needs an encoder."""
-        if not isinstance(model, VAE):
-            raise ValueError(f"PosteriorMean needs a VAE, got {type(model).__name__}: write null")
-
-    def encode(self, model: VAE, x: Tensor, generator: torch.Generator) -> Tensor:
+    def encode(self, model: Encoded, x: Tensor, generator: torch.Generator) -> Tensor:
         """mu(x), (B, latent)."""
         return model.posterior(x)[0]
 
-    def reconstruct(self, model: VAE, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
+    def reconstruct(self, model: Encoded, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
         """E[x|z = codes], (B, *shape)."""
         return model.visible(codes)
 
@@ -85,35 +76,37 @@ class Bottleneck(Representation):
     """
 
     name = "bottleneck"
+    needs = (Scored,)
+    supports = ("real",)
 
     def __init__(self, t: UnitInterval = 0.1) -> None:
         self.t = t
 
-    def check(self, model: ScoreModel) -> None:
-        """Needs a U-Net, a time with noise of a discrete process, and an unconditional side."""
-        if not hasattr(getattr(model, "net", None), "middle"):
-            raise ValueError(
-                f"Bottleneck needs a U-Net, got {type(getattr(model, 'net', model)).__name__}: write null, or ODELatent"
-            )
+    def check(self, model: Scored) -> None:
+        """Refuse a model without a U-Net, and a time without noise of a discrete process: ValueError."""
+        super().check(model)
+        if not any(declared(net, "middle") for net in model.networks()):
+            names = [type(net).__name__ for net in model.networks()] or [type(model).__name__]
+            raise ValueError(f"Bottleneck needs a U-Net, got {', '.join(names)}: write null, or ODELatent")
         steps = model.process.steps
         if steps is not None and self.t * steps < 1:
             raise ValueError(f"Bottleneck.t is {self.t}, and the first noise of {steps} steps is at t = {1 / steps}")
 
-    def encode(self, model: ScoreModel, x: Tensor, generator: torch.Generator) -> Tensor:
+    def encode(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
         """(B, channels of the middle)."""
-        t, seen = instant(self.t, x), []
+        t, maps = instant(self.t, x), []
         noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        if model.net.classes is not None:
-            model = model.given(torch.full((len(x),), model.net.classes - 1, device=x.device))
-        hook = model.net.middle[-1].register_forward_hook(lambda _, __, out: seen.append(out.mean((2, 3))))
+        net = next(net for net in model.networks() if declared(net, "middle"))
+        if (classes := declared(net, "classes")) is not None:
+            model = model.with_label(torch.full((len(x),), classes - 1, device=x.device))
+        hook = net.middle[-1].register_forward_hook(lambda _, __, out: maps.append(out.mean((2, 3))))
         try:
             # A compiled network would not see a hook that came after its compilation.
             with torch.compiler.set_stance("force_eager"):
-                place = model.process.perturb(x, t, noise)
-                model.energy(place) if isinstance(model, EnergyModel) else model.noise(place, t)
+                model.output(model.process.perturb(x, t, noise), model.readings([self.t])[0])
         finally:
             hook.remove()
-        return seen[0].float()
+        return maps[0].detach().float()
 
     def describe(self) -> dict[str, Any]:
         """Name, time and what labels were given."""
@@ -129,35 +122,38 @@ class ODELatent(Representation):
 
     name = "ode"
     reconstructs = True
+    needs = (Scored,)
+    supports = ("real",)
 
-    def __init__(self, flow: Flow | None = None) -> None:
-        self.flow = Flow("heun", steps=20) if flow is None else flow
+    def __init__(self, flow: ODELikelihood | None = None) -> None:
+        self.flow = ODELikelihood("heun", steps=20) if flow is None else flow
         if self.flow.solver not in RULES:
             raise ValueError(
                 f"ODELatent goes both ways in equal steps, got solver {self.flow.solver}: choose rk4, heun or euler"
             )
 
-    def check(self, model: ScoreModel) -> None:
-        """Needs a process whose noise grows, and no label."""
-        self.flow.check(model.process)
-        if getattr(getattr(model, "net", None), "classes", None) is not None:
+    def check(self, model: Scored) -> None:
+        """Refuse a process whose noise does not grow, and a conditional model."""
+        super().check(model)
+        self.flow.check(model)
+        if any(declared(net, "classes") is not None for net in model.networks()):
             raise ValueError("ODELatent needs a model without labels, got a conditional one: choose Bottleneck")
 
-    def path(self, model: ScoreModel, x: Tensor, d: int) -> Path:
+    def path(self, model: Scored, x: Tensor, d: int) -> ODEPath:
         """The path on which x lies."""
-        return Path(model, self.flow.begin(model.process), d, x.dtype)
+        return ODEPath(model, self.flow.first_time(model.process), d, x.dtype)
 
-    def encode(self, model: ScoreModel, x: Tensor, generator: torch.Generator) -> Tensor:
+    def encode(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
         """x_1 / sigma of the prior, (B, d)."""
         path = self.path(model, x, x[0].numel())
-        slope = lambda place, z: path.slope(place, z, [])  # noqa: E731
+        slope = lambda u, z: path.slope(u, z, [])  # noqa: E731
         z, _ = self.flow.fixed(slope, *path.ends, x.double() / path.scales[0], None)
         return (z * path.scales[1] / model.process.prior_sigma).flatten(1).to(x.dtype)
 
-    def reconstruct(self, model: ScoreModel, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
+    def reconstruct(self, model: Scored, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
         """x at the beginning of the path, (B, *shape)."""
         path = self.path(model, codes, codes.shape[1])
-        slope = lambda place, z: path.slope(place, z, [])  # noqa: E731
+        slope = lambda u, z: path.slope(u, z, [])  # noqa: E731
         start = codes.double().view(-1, *shape) * model.process.prior_sigma / path.scales[1]
         z, _ = self.flow.fixed(slope, *path.ends[::-1], start, None)
         return (z * path.scales[0]).to(codes.dtype)
@@ -167,15 +163,14 @@ class ODELatent(Representation):
         return {"representation": self.name, "solver": self.flow.solver, "steps": self.flow.steps}
 
 
-def representation_of(model: ScoreModel) -> Representation:
+def representation_of(model: Model) -> Representation:
     """The first that it has of hidden units, posterior mean, bottleneck and ODE; ValueError where it has none."""
-    for kind in (Hidden, PosteriorMean, Bottleneck, ODELatent):
-        found = kind()
+    for representation in (Hidden(), PosteriorMean(), Bottleneck(), ODELatent()):
         try:
-            found.check(model)
-        except ValueError:
+            representation.check(model)
+        except (TypeError, ValueError):
             continue
-        return found
+        return representation
     raise ValueError(
         f"callbacks.representations finds none in a {type(model).__name__}: there are no hidden units, no encoder, no "
         "U-Net and no path to noise; write callbacks.representations=null"

@@ -1,7 +1,7 @@
 """Samplers: values that turn a model into samples, one transition at a time."""
 
 from lightning_gen.samplers.adaptive import RK45
-from lightning_gen.samplers.base import Denoising, ReverseDiffusion, Sampler, Transition
+from lightning_gen.samplers.base import Denoising, ReverseDiffusion, Sampler, Stepwise, StepwiseDiffusion, Transition
 from lightning_gen.samplers.diffusion import DDIM, Ancestral
 from lightning_gen.samplers.gibbs import Gibbs, GibbsLangevin
 from lightning_gen.samplers.hmc import HMC
@@ -29,5 +29,7 @@ __all__ = [
     "ProbabilityFlow",
     "ReverseDiffusion",
     "Sampler",
+    "Stepwise",
+    "StepwiseDiffusion",
     "Transition",
 ]

@@ -1,14 +1,17 @@
 """The probability-flow ODE by a library's adaptive solver."""
 
 from collections.abc import Generator
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-from lightning_gen.models import ScoreModel
-from lightning_gen.models.score import instant
-from lightning_gen.process import Process
+from lightning_gen.models import Scored
+from lightning_gen.options import Positive, Rate
+from lightning_gen.process import Process, instant
+from lightning_gen.randomness import Source
 from lightning_gen.samplers.base import Denoising, ReverseDiffusion, Transition
 from lightning_gen.samplers.grids import grid
 
@@ -16,53 +19,49 @@ from lightning_gen.samplers.grids import grid
 class RK45(ReverseDiffusion):
     """Dormand-Prince 5(4) of SciPy on dy / dlog(lambda) = lambda E[noise | x_t], the batch as one system in float64.
 
-    The solver chooses its steps by rtol and atol; the trajectory is shown at `points` times, evenly in log lambda, so
-    that progress has an end. `evaluations` is None: the trajectory returns its count. Without `denoise` the samples
-    keep the noise of t_end. Score SDE (Song et al., 2021, appendix D.4), https://arxiv.org/abs/2011.13456
+    Its error is controlled for the batch as a whole, so a block of samples is drawn whole. The solver chooses its steps
+    by rtol and atol; the trajectory is shown at `points` times, evenly in log lambda, so that progress has an end.
+    `evaluations` is None: the trajectory returns its count. Without `denoise` the samples keep the noise of t_end.
+    Score SDE (Song et al., 2021, appendix D.4), https://arxiv.org/abs/2011.13456
     """
+
+    adaptive = True
+    by_row = False
 
     def __init__(
         self,
-        rtol: float = 1e-5,
-        atol: float = 1e-5,
-        points: int = 20,
-        t_end: float | None = None,
+        rtol: Positive = 1e-5,
+        atol: Positive = 1e-5,
+        points: Annotated[int, Ge(2)] = 20,
+        t_end: Rate | None = None,
         denoise: bool = True,
     ) -> None:
-        if not rtol > 0 or not atol > 0 or points < 2:
-            raise ValueError(f"RK45 needs rtol > 0, atol > 0, points >= 2, got {rtol}, {atol}, {points}")
         self.rtol, self.atol, self.points, self.t_end, self.denoise = rtol, atol, points, t_end, denoise
 
     def times(self, process: Process) -> list[float]:
         """The times at which the trajectory is shown, and 0.0."""
         return grid(process, self.points, "log_snr", self.t_end)
 
-    def plan(self, process: Process) -> list[Transition]:
+    def plan(self, model: Scored, shape: tuple[int, ...]) -> list[Transition]:
         """What is shown: (alpha_t, lambda_t, alpha_s, lambda_s) of each interval, and the denoising step."""
-        rows = self.moments(process)
+        rows = self.moments(model.process)
         plan: list[Transition] = [
             Transition(t, s, (alpha_t, sigma_t / alpha_t, alpha_s, sigma_s / alpha_s), 0)
             for t, s, (alpha_t, sigma_t, alpha_s, sigma_s, _, _) in rows[:-1]
         ]
         return plan + [Denoising(rows[-1][0], 0.0)] * self.denoise
 
-    def evaluations(self, process: Process) -> None:
+    def evaluations(self, model: Scored, shape: tuple[int, ...]) -> None:
         """Not known before."""
         return None
 
-    def step(self, *_: object) -> tuple[Tensor, None]:
-        """Never called: the solver makes its own steps."""
-        raise RuntimeError("RK45 has no step of its own: iterate over its trajectory")
-
-    def trajectory(
-        self, model: ScoreModel, x: Tensor, generator: torch.Generator | None = None
-    ) -> Generator[Tensor, None, int]:
+    def trajectory(self, model: Scored, x: Tensor, generator: Source = None) -> Generator[Tensor, None, int]:
         """x itself, then x at each time of `plan`, (B, ...); returns how often the model was called."""
         from scipy.integrate import RK45 as Solver
 
         self.check(model)
         process = model.process
-        plan = [step for step in self.plan(process) if not isinstance(step, Denoising)]
+        plan = [step for step in self.plan(model, tuple(x.shape)) if not isinstance(step, Denoising)]
         yield x
 
         def state(y: np.ndarray, alpha: float) -> Tensor:

@@ -9,42 +9,41 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from lightning_gen.models import ScoreModel
-from lightning_gen.models.score import instant
+from lightning_gen.models import Scored
+from lightning_gen.models.base import combine
+from lightning_gen.options import Count, Rate, UnitInterval
 from lightning_gen.process import Process
-from lightning_gen.samplers.base import ReverseDiffusion, Transition, noise_like
+from lightning_gen.randomness import Source
+from lightning_gen.samplers.base import StepwiseDiffusion, Transition, noise_like, reading_of
 from lightning_gen.samplers.grids import Spacing
 
 
-def clip_to(x: Tensor, clip: Sequence[float] | None) -> Tensor:
-    """x_0 held inside the data's range, a sampler's option of Ho et al.; never part of a likelihood."""
-    return x if clip is None else x.clamp(clip[0], clip[1])
-
-
-class Posterior(ReverseDiffusion):
-    """What samplers that go by x_0 share: its clipping."""
+class Posterior(StepwiseDiffusion):
+    """What samplers that go by x_0 share: its clipping, an option of Ho et al., never part of a likelihood."""
 
     def __init__(self, clip: Sequence[float] | None) -> None:
         if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
             raise ValueError(f"sampler.clip is {clip}: give [low, high] of the data's range, or null")
         self.clip = None if clip is None else tuple(clip)
 
-    def clean(self, model: ScoreModel, x: Tensor, t: float) -> Tensor:
-        """x_0 as the model sees it from x at t, clipped if asked, (B, ...)."""
-        return clip_to(model.denoise(x, instant(t, x)), self.clip)
+    def clean(self, model: Scored, x: Tensor, transition: Transition) -> Tensor:
+        """E[x_0 | x_t = x], clipped if asked, (B, ...)."""
+        clean = reading_of("denoise", model, x, transition.readings[0])
+        return clean if self.clip is None else clean.clamp(*self.clip)
 
     def step(
-        self, model: ScoreModel, x: Tensor, transition: Transition, carry: None, generator: torch.Generator | None
+        self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
     ) -> tuple[Tensor, None]:
         """One draw of x_s given x_t, (B, ...)."""
         keep, pull, noise = transition.coefficients
-        mean = keep * x + pull * self.clean(model, x, transition.t)
-        if noise == 0:
-            return mean, None
-        return mean + noise * noise_like(x, generator), None
+        if self.clip is None:  # E[x_0 | x_t] is a x + b F: the factors of x add up on the host
+            (a, b), output = transition.readings[0].denoise, model.output(x, transition.readings[0])
+            terms = [(keep + pull * a, x), (pull * b, output)]
+        else:
+            terms = [(keep, x), (pull, self.clean(model, x, transition))]
+        return combine(*terms, *([(noise, noise_like(x, generator))] if noise else [])), None
 
 
 class Ancestral(Posterior):
@@ -57,17 +56,15 @@ class Ancestral(Posterior):
     def __init__(
         self,
         variance: Literal["small", "large"] = "large",
-        steps: int | Sequence[int] | None = None,
+        steps: Count | Sequence[Count] | None = None,
         clip: Sequence[float] | None = None,
         spacing: Spacing = "trailing",
-        t_end: float | None = None,
+        t_end: Rate | None = None,
     ) -> None:
         super().__init__(clip)
-        if variance not in ("small", "large"):
-            raise ValueError(f"Ancestral needs variance small or large, got {variance}")
         self.variance, self.steps, self.spacing, self.t_end = variance, steps, spacing, t_end
 
-    def plan(self, process: Process) -> list[Transition]:
+    def transitions(self, process: Process) -> list[Transition]:
         """Each step's factors of x_t, x_0 and fresh noise."""
         plan = []
         for t, s, (_, sigma_t, alpha_s, sigma_s, ratio, fresh) in self.moments(process):
@@ -87,18 +84,16 @@ class DDIM(Posterior):
 
     def __init__(
         self,
-        steps: int | Sequence[int] | None = 50,
-        eta: float = 0.0,
+        steps: Count | Sequence[Count] | None = 50,
+        eta: UnitInterval = 0.0,
         clip: Sequence[float] | None = None,
         spacing: Spacing = "trailing",
-        t_end: float | None = None,
+        t_end: Rate | None = None,
     ) -> None:
         super().__init__(clip)
-        if not 0 <= eta <= 1:
-            raise ValueError(f"DDIM needs 0 <= eta <= 1, got {eta}")
         self.steps, self.eta, self.spacing, self.t_end = steps, float(eta), spacing, t_end
 
-    def plan(self, process: Process) -> list[Transition]:
+    def transitions(self, process: Process) -> list[Transition]:
         """Each step's factors of x_t, x_0 and fresh noise, noise(x_t) written by x_t and x_0."""
         plan = []
         for t, s, (alpha_t, sigma_t, alpha_s, sigma_s, _, fresh) in self.moments(process):

@@ -1,45 +1,44 @@
-"""Block Gibbs sampling of machines with hidden units, and Gibbs-Langevin, its relative for real visible units."""
+"""Block Gibbs sampling of models with hidden units, and Gibbs-Langevin, its relative for real visible units."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_gen.models.gaussian_rbm import GaussianBernoulliRBM
-from lightning_gen.models.rbm import HiddenUnits, bernoulli
-from lightning_gen.process import Process
-from lightning_gen.samplers.base import Sampler, Transition, noise_like
-from lightning_gen.samplers.mcmc import MarkovChain, Start, at_least_one
+from lightning_gen.models import Conditionals, GaussianConditionals
+from lightning_gen.options import Count, Positive
+from lightning_gen.randomness import Source, bernoulli
+from lightning_gen.samplers.base import Stepwise, Transition, noise_like
+from lightning_gen.samplers.mcmc import MarkovChain, Start
 
 
-class Gibbs(Sampler):
+class Gibbs(Stepwise):
     """h ~ p(h|v), then v ~ p(v|h), `steps` times: p(v, h) is left exactly invariant.
 
-    With `mean` the last sweep gives E[v|h] in place of a draw: what pictures of a machine show, no sample of it.
-    Chains begin at the model's prior: fair coins, or N(mu, sigma^2). The carry is the hidden units' field at v.
+    With `mean` the last sweep gives E[v|h] in place of a draw: what pictures of an RBM show, no sample of it. Chains
+    start at the model's prior: p(v=1) = 1/2, or N(mu, sigma^2). The carry are the hidden units' logits at v.
     Training products of experts (Hinton, 2002), https://doi.org/10.1162/089976602760128018
     """
 
-    model_type = HiddenUnits
-    discrete = True
+    needs = (Conditionals,)
+    carries_logits = True
 
-    def __init__(self, steps: int = 1000, mean: bool = False) -> None:
-        at_least_one("Gibbs", steps=steps)
+    def __init__(self, steps: Count = 1000, mean: bool = False) -> None:
         self.steps, self.mean = steps, mean
 
-    def plan(self, process: Process) -> list[Transition]:
+    def plan(self, model: Conditionals, shape: tuple[int, ...]) -> list[Transition]:
         """Sweeps that all look alike, but for a last one by the mean."""
         draw, mean = Transition(0.0, 0.0, (1.0,)), Transition(0.0, 0.0, (0.0,))
         return [draw] * (self.steps - self.mean) + [mean] * self.mean
 
     def step(
-        self, model: HiddenUnits, x: Tensor, transition: Transition, carry: Any, generator: torch.Generator | None
+        self, model: Conditionals, x: Tensor, transition: Transition, carry: Any, generator: Source
     ) -> tuple[Tensor, Tensor]:
-        """One sweep, (B, ...), and the field where it ends, (B, H)."""
-        field = model.field(x) if carry is None else carry
-        h = bernoulli(field.sigmoid(), generator)
+        """One sweep, (B, ...), and the hidden units' logits where it ends, (B, H)."""
+        logits = model.logits(x) if carry is None else carry
+        h = bernoulli(logits.sigmoid(), generator)
         x = model.sample_visible(h, generator) if transition.coefficients[0] else model.visible(h)
-        return x, model.field(x)
+        return x, model.logits(x)
 
 
 class GibbsLangevin(MarkovChain):
@@ -52,47 +51,50 @@ class GibbsLangevin(MarkovChain):
     units of each sigma^2. Liao et al. (2022), algorithm 2 without its Metropolis step, https://arxiv.org/abs/2210.10318
     """
 
-    model_type = GaussianBernoulliRBM
+    needs = (GaussianConditionals,)
+    supports = ("real",)
+    carries_logits = True
 
     def __init__(
         self,
-        steps: int = 100,
-        inner: int = 10,
-        step_size: float = 0.1,
+        steps: Count = 100,
+        inner: Count = 10,
+        step_size: Positive = 0.1,
         relative: bool = True,
         mean: bool = False,
         start: Start = "prior",
-        spread: float = 1.0,
+        spread: Positive = 1.0,
     ) -> None:
-        at_least_one("GibbsLangevin", steps=steps, inner=inner)
-        if not step_size > 0 or (relative and not step_size < 2):
-            raise ValueError(f"GibbsLangevin needs 0 < step_size (< 2 sigma^2, where it diverges), got {step_size}")
-        self.begin(start, spread)
+        if relative and not step_size < 2:
+            raise ValueError(
+                f"GibbsLangevin.step_size is {step_size} sigma^2, expected below 2, where it diverges: lower it"
+            )
+        super().__init__(start, spread)
         self.steps, self.inner, self.step_size, self.relative, self.mean = steps, inner, step_size, relative, mean
 
     plan = Gibbs.plan
 
     def step(
         self,
-        model: GaussianBernoulliRBM,
+        model: GaussianConditionals,
         x: Tensor,
         transition: Transition,
         carry: Any,
-        generator: torch.Generator | None,
+        generator: Source,
     ) -> tuple[Tensor, Tensor]:
-        """One sweep, (B, ...), and the field where it ends, (B, H)."""
-        field = model.field(x) if carry is None else carry
-        mean = model.visible(bernoulli(field.sigmoid(), generator))
+        """One sweep, (B, ...), and the hidden units' logits where it ends, (B, H)."""
+        logits = model.logits(x) if carry is None else carry
+        mean = model.visible(bernoulli(logits.sigmoid(), generator))
         if transition.coefficients[0]:
-            factor, variance = self.moments(model)
+            factor, variance = self.moments(model, x.shape[1:])
             x = mean + factor * (x - mean) + variance.sqrt() * noise_like(x, generator)
         else:
             x = mean
-        return x, model.field(x)
+        return x, model.logits(x)
 
-    def moments(self, model: GaussianBernoulliRBM) -> tuple[Tensor, Tensor]:
+    def moments(self, model: GaussianConditionals, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """r^inner, and the variance that `inner` steps add, each of the visible shape."""
-        variance = model.variance.view(model.shape)
+        variance = model.variance.view(shape)
         eta = self.step_size * variance if self.relative else torch.full_like(variance, self.step_size)
         ratio = 1 - eta / variance
         added = 2 * eta * (1 - ratio.pow(2 * self.inner)) / (1 - ratio.square())

@@ -9,7 +9,6 @@ from torch import Tensor
 from lightning_gen.process import Process
 
 Spacing = Literal["trailing", "leading", "karras", "log_snr"]
-SPACINGS = ("trailing", "leading", "karras", "log_snr")
 RHO = 7.0
 T_END = 1e-3  # the last time with noise of a process that starts without any (Song et al., 2021, appendix C)
 
@@ -29,8 +28,6 @@ def grid(
     from t = 1 to t_end, by default 0 where sigma(0) > 0, else 1e-3.
     """
     total = process.steps
-    if spacing not in SPACINGS:
-        raise ValueError(f"spacing is {spacing}: choose one of {', '.join(SPACINGS)}")
     if t_end is not None and (total is not None or not 0 <= t_end < 1):
         raise ValueError(f"t_end is {t_end}: give 0 <= t_end < 1 for a continuous process, null for a discrete one")
     if t_end is not None and float(process.variance(torch.tensor(t_end, dtype=torch.float64))) == 0:

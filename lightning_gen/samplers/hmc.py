@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-from lightning_gen.models import EnergyModel
-from lightning_gen.process import Process
+from lightning_gen.models import SmoothEnergy
+from lightning_gen.options import Count, Positive
+from lightning_gen.randomness import Source
 from lightning_gen.samplers.base import Transition, noise_like
-from lightning_gen.samplers.mcmc import MarkovChain, Start, at_least_one, metropolis, warm
+from lightning_gen.samplers.mcmc import MarkovChain, Start, metropolis
 
 
 class HMC(MarkovChain):
@@ -17,26 +18,24 @@ class HMC(MarkovChain):
     MCMC using Hamiltonian dynamics (Neal, 2011), https://arxiv.org/abs/1206.1901, section 3
     """
 
-    model_type = EnergyModel
+    needs = (SmoothEnergy,)
+    supports = ("real",)
+    by_row = True
     optimal_acceptance = 0.651  # share of proposals, in many dimensions: Beskos et al. (2013)
 
     def __init__(
         self,
-        steps: int = 100,
-        step_size: float = 0.1,
-        leapfrogs: int = 10,
+        steps: Count = 100,
+        step_size: Positive = 0.1,
+        leapfrogs: Count = 10,
         start: Start = "normal",
-        spread: float = 1.0,
-        temperature: float = 1.0,
+        spread: Positive = 1.0,
+        temperature: Positive = 1.0,
     ) -> None:
-        at_least_one("HMC", steps=steps, leapfrogs=leapfrogs)
-        warm("HMC", temperature)
-        if not step_size > 0:
-            raise ValueError(f"HMC needs step_size > 0, got {step_size}")
-        self.begin(start, spread)
+        super().__init__(start, spread)
         self.steps, self.step_size, self.leapfrogs, self.temperature = steps, step_size, leapfrogs, temperature
 
-    def plan(self, process: Process) -> list[Transition]:
+    def plan(self, model: SmoothEnergy, shape: tuple[int, ...]) -> list[Transition]:
         """The step and the temperature; the first proposal also looks at where it stands."""
         first, move = (self.proposal(self.step_size, self.leapfrogs + more) for more in (1, 0))
         return [first] + [move] * (self.steps - 1)
@@ -47,7 +46,7 @@ class HMC(MarkovChain):
         return Transition(0.0, 0.0, (step_size, self.temperature), count)
 
     def step(
-        self, model: EnergyModel, x: Tensor, transition: Transition, carry: tuple, generator: torch.Generator | None
+        self, model: SmoothEnergy, x: Tensor, transition: Transition, carry: tuple, generator: Source
     ) -> tuple[Tensor, tuple]:
         """One proposal, taken or not, for each chain, (B, ...)."""
         size, temperature = transition.coefficients

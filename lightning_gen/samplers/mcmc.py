@@ -6,41 +6,37 @@ x + eta s(x) + sqrt(2 eta) z. Its own stationary law is biased: on N(0, 1) the v
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
-from lightning_gen.models import EnergyModel, ScoreModel
-from lightning_gen.models.score import instant
+from lightning_gen.models import Model, Scored, SmoothEnergy
+from lightning_gen.models.base import combine
+from lightning_gen.options import Count, Positive, Rate, UnitInterval
 from lightning_gen.process import Process
-from lightning_gen.samplers.base import Denoising, Sampler, Transition, noise_like
+from lightning_gen.randomness import Source, normal, uniform
+from lightning_gen.samplers.base import Denoising, Stepwise, Transition, noise_like, with_readings
 
 Start = Literal["normal", "uniform", "prior"]
 
 
-class MarkovChain(Sampler):
+class MarkovChain(Stepwise):
     """What the chains share: where they start.
 
     normal: N(0, spread^2 I); uniform: on [-spread, spread]; prior: the model's.
     """
 
-    def begin(self, start: str, spread: float) -> None:
-        """Check and keep the start."""
-        if start not in ("normal", "uniform", "prior") or not spread > 0:
-            raise ValueError(
-                f"sampler.start is {start}, spread {spread}: choose normal, uniform or prior, and a spread above 0"
-            )
+    def __init__(self, start: Start, spread: Positive) -> None:
         self.start_law, self.spread = start, float(spread)
 
-    def start(self, model: ScoreModel, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+    def start(self, model: Model, shape: tuple[int, ...], generator: Source = None) -> Tensor:
         """x at the beginning of the chains, `shape` = (B, ...)."""
         if self.start_law == "prior":
             return model.prior(shape, generator)
-        device = generator.device if generator is not None else None
         if self.start_law == "normal":
-            return self.spread * torch.randn(shape, generator=generator, device=device)
-        return self.spread * (2 * torch.rand(shape, generator=generator, device=device) - 1)
+            return self.spread * normal(shape, generator)
+        return self.spread * (2 * uniform(shape, generator) - 1)
 
     def log_start(self, x: Tensor) -> Tensor:
         """log density of the start at x (B, ...) up to a constant, (B,): -inf outside of a uniform one."""
@@ -50,25 +46,11 @@ class MarkovChain(Sampler):
         inside = (rows.abs() <= self.spread).all(1)
         return torch.where(inside, 0.0, -math.inf).to(x.dtype)
 
-    def check(self, model: ScoreModel) -> None:
-        """Refuse the prior of a model of clean data, where it has none of its own: it is a point."""
+    def check(self, model: Model) -> None:
+        """Refuse a model that does not fit, and to start from a prior that is a point."""
         super().check(model)
-        own = type(model).prior is not ScoreModel.prior
-        if self.start_law == "prior" and model.process.prior_sigma == 0 and not own:
-            raise ValueError("sampler.start is prior, and a model of clean data has none: choose normal or uniform")
-
-
-def at_least_one(name: str, **values: float) -> None:
-    """Raise ValueError unless every value is a whole number from 1 on."""
-    for key, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name} needs {key} >= 1, got {value}")
-
-
-def warm(name: str, temperature: float) -> None:
-    """Raise ValueError unless the temperature is above 0."""
-    if not temperature > 0:
-        raise ValueError(f"{name} needs temperature > 0 (1: the model's own density), got {temperature}")
+        if self.start_law == "prior" and (reason := model.why_no_prior()):
+            raise ValueError(f"sampler.start is prior, and {reason}: choose normal or uniform")
 
 
 class Langevin(MarkovChain):
@@ -80,29 +62,26 @@ class Langevin(MarkovChain):
     Roberts & Tweedie (1996), https://doi.org/10.2307/3318418
     """
 
+    needs = (Scored,)
+    supports = ("real",)
+    by_row = True
+
     def __init__(
         self,
-        steps: int = 1000,
-        step_size: float = 1e-3,
+        steps: Count = 1000,
+        step_size: Positive = 1e-3,
         convention: Literal["eta", "epsilon"] = "eta",
-        t: float = 0.0,
+        t: UnitInterval = 0.0,
         denoise: bool = False,
         start: Start = "normal",
-        spread: float = 1.0,
-        temperature: float = 1.0,
+        spread: Positive = 1.0,
+        temperature: Positive = 1.0,
     ) -> None:
-        at_least_one("Langevin", steps=steps)
-        warm("Langevin", temperature)
-        if not step_size > 0 or convention not in ("eta", "epsilon") or not 0 <= t <= 1:
-            raise ValueError(
-                f"Langevin needs step_size > 0, convention eta or epsilon, 0 <= t <= 1, "
-                f"got {step_size}, {convention}, {t}"
-            )
-        self.begin(start, spread)
+        super().__init__(start, spread)
         self.steps, self.step_size, self.convention, self.t, self.denoise = steps, step_size, convention, t, denoise
         self.temperature = temperature
 
-    def check(self, model: ScoreModel) -> None:
+    def check(self, model: Scored) -> None:
         """Refuse to denoise what has no noise, and a time at which a noised model has lost noise and score."""
         super().check(model)
         now, last = model.process.sigma(torch.tensor([self.t, 1.0], dtype=torch.float64)).tolist()
@@ -112,18 +91,26 @@ class Langevin(MarkovChain):
         if self.denoise and now == 0:
             raise ValueError("sampler.denoise is true, but the model is one of data without noise: write false")
 
-    def plan(self, process: Process) -> list[Transition]:
+    def plan(self, model: Scored, shape: tuple[int, ...]) -> list[Transition]:
         """The factors of the score and of fresh noise, the same at every step."""
         eta = self.step_size if self.convention == "eta" else self.step_size / 2
         move = Transition(self.t, self.t, (eta, math.sqrt(2 * eta * self.temperature)))
-        return [move] * self.steps + [Denoising(self.t, self.t)] * self.denoise
+        move, last = with_readings(model, [move, Denoising(self.t, self.t)])
+        return [move] * self.steps + [last] * self.denoise
 
     def step(
-        self, model: ScoreModel, x: Tensor, transition: Transition, carry: None, generator: torch.Generator | None
+        self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
     ) -> tuple[Tensor, None]:
         """One Langevin step, (B, ...)."""
-        drift, noise = transition.coefficients
-        return x + drift * model.score(x, instant(transition.t, x)) + noise * noise_like(x, generator), None
+        return langevin_step(model, x, transition, generator), None
+
+
+def langevin_step(model: Scored, x: Tensor, transition: Transition, generator: Source) -> Tensor:
+    """x + drift s(x) + noise z by the transition's coefficients, (B, ...); the score is a x + b F."""
+    drift, noise = transition.coefficients
+    a, b = transition.readings[0].score
+    output = model.output(x, transition.readings[0])
+    return combine((1 + drift * a, x), (drift * b, output), (noise, noise_like(x, generator)))
 
 
 def metropolis(
@@ -132,14 +119,14 @@ def metropolis(
     log_ratio: Tensor,
     share: Tensor,
     n: int,
-    generator: torch.Generator | None,
+    generator: Source,
 ) -> tuple[Tensor, tuple]:
     """Place, energy and score of each chain where it goes: `there` with probability min(1, e^log_ratio), else `here`.
 
     The carry is (energy, score, share of proposals taken, (B,), how many). Metropolis et al. (1953); Hastings (1970)
     """
     (x, energy, score), (proposal, new_energy, new_score) = here, there
-    u = torch.rand(len(x), generator=generator, device=x.device, dtype=log_ratio.dtype)
+    u = uniform((len(x),), generator, x.device, log_ratio.dtype)
     accept = u.log() < log_ratio  # a proposal that is not finite is not taken
     wide = accept.reshape(-1, *[1] * (x.ndim - 1))
     share = share + (accept.to(share.dtype) - share) / (n + 1)
@@ -150,35 +137,36 @@ def metropolis(
 class MALA(MarkovChain):
     """Langevin proposals x' = x + eta s(x) + sqrt(2 eta T) z, accepted with min(1, p(x') q(x|x') / p(x) q(x'|x)).
 
-    With probability `jump` a chain proposes a place of its start's law instead, accepted with min(1, p(x') q(x) / p(x)
+    With probability `jump` a chain proposes a draw of its start's law instead, accepted with min(1, p(x') q(x) / p(x)
     q(x')): in few dimensions it finds every mode so, however far apart they lie. A mixture of two kernels that both
     leave exp(-E / T), T the temperature, exactly invariant for any step does so, too. The carry is (energy, score,
     share of accepted proposals so far, (B,), steps); all of it stays on the device.
     Roberts & Tweedie (1996), https://doi.org/10.2307/3318418; Tierney (1994), https://doi.org/10.1214/aos/1176325750
     """
 
-    model_type = EnergyModel
+    needs = (SmoothEnergy,)
+    supports = ("real",)
+    by_row = True
     optimal_acceptance = 0.574  # share of proposals, in many dimensions: Roberts & Rosenthal (1998)
 
     def __init__(
         self,
-        steps: int = 1000,
-        step_size: float = 1e-2,
+        steps: Count = 1000,
+        step_size: Positive = 1e-2,
         start: Start = "normal",
-        spread: float = 1.0,
-        temperature: float = 1.0,
-        jump: float = 0.0,
+        spread: Positive = 1.0,
+        temperature: Positive = 1.0,
+        jump: Rate = 0.0,
     ) -> None:
-        at_least_one("MALA", steps=steps)
-        warm("MALA", temperature)
-        if not step_size > 0 or not 0 <= jump < 1:
-            raise ValueError(f"MALA needs step_size > 0 and 0 <= jump < 1, got {step_size}, {jump}")
         if jump and start == "prior":
-            raise ValueError("MALA jumps to places of its start's law: choose start normal or uniform, or jump 0")
-        self.begin(start, spread)
+            raise ValueError(
+                f"MALA.jump is {jump}, to draws of its start's law, and start is prior, whose density is not known: "
+                "choose start normal or uniform, or jump 0"
+            )
+        super().__init__(start, spread)
         self.steps, self.step_size, self.temperature, self.jump = steps, step_size, temperature, jump
 
-    def plan(self, process: Process) -> list[Transition]:
+    def plan(self, model: SmoothEnergy, shape: tuple[int, ...]) -> list[Transition]:
         """eta and sqrt(2 eta T); the first step also looks at where it stands."""
         first, move = (self.proposal(self.step_size, evaluations) for evaluations in (2, 1))
         return [first] + [move] * (self.steps - 1)
@@ -188,7 +176,7 @@ class MALA(MarkovChain):
         return Transition(0.0, 0.0, (step_size, math.sqrt(2 * step_size * self.temperature)), evaluations)
 
     def step(
-        self, model: EnergyModel, x: Tensor, transition: Transition, carry: tuple, generator: torch.Generator | None
+        self, model: SmoothEnergy, x: Tensor, transition: Transition, carry: tuple, generator: Source
     ) -> tuple[Tensor, tuple]:
         """One proposal, taken or not, for each chain, (B, ...)."""
         eta, spread = transition.coefficients
@@ -198,7 +186,7 @@ class MALA(MarkovChain):
             z = noise_like(x, generator)
             proposal = x + eta * score + spread * z
             if self.jump:
-                far = torch.rand(len(x), generator=generator, device=x.device) < self.jump
+                far = uniform((len(x),), generator, x.device) < self.jump
                 fresh = self.start(model, tuple(x.shape), generator).to(x)
                 proposal = torch.where(far.reshape(-1, *[1] * (x.ndim - 1)), fresh, proposal)
             new_energy, new_score = model.energy_and_score(proposal)
@@ -221,26 +209,29 @@ class AnnealedLangevin(MarkovChain):
     NCSN (Song & Ermon, 2019), https://arxiv.org/abs/1907.05600; NCSNv2 (2020), https://arxiv.org/abs/2006.09011
     """
 
+    needs = (Scored,)
+    supports = ("real",)
+    by_row = True
+
     def __init__(
         self,
-        levels: int | None = None,
-        steps_each: int = 5,
+        levels: Count | None = None,
+        steps_each: Count = 5,
         step_rule: Literal["v1", "v1_code", "technique4"] = "technique4",
-        epsilon: float | None = None,
+        epsilon: Positive | None = None,
         denoise: bool = True,
         start: Start = "prior",
-        spread: float = 1.0,
+        spread: Positive = 1.0,
     ) -> None:
-        at_least_one("AnnealedLangevin", levels=1 if levels is None else levels, steps_each=steps_each)
-        if step_rule not in ("v1", "v1_code", "technique4"):
-            raise ValueError(f"AnnealedLangevin needs step_rule v1, v1_code or technique4, got {step_rule}")
-        if (epsilon is None and step_rule != "technique4") or (epsilon is not None and not epsilon > 0):
-            raise ValueError(f"sampler.epsilon is {epsilon}: give a number above 0 (NCSN: 2e-5), or take technique4")
-        self.begin(start, spread)
+        if epsilon is None and step_rule != "technique4":
+            raise ValueError(
+                f"sampler.epsilon is null, and step_rule {step_rule}: give a number (NCSN: 2e-5), or technique4"
+            )
+        super().__init__(start, spread)
         self.levels, self.steps_each, self.step_rule = levels, steps_each, step_rule
         self.epsilon, self.denoise = epsilon, denoise
 
-    def check(self, model: ScoreModel) -> None:
+    def check(self, model: Scored) -> None:
         """Refuse a process that scales the data, or has no smallest level."""
         super().check(model)
         ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
@@ -250,8 +241,16 @@ class AnnealedLangevin(MarkovChain):
                 f"got {type(model.process).__name__}: choose predictor_corrector"
             )
 
-    def plan(self, process: Process) -> list[Transition]:
+    def plan(self, model: Scored, shape: tuple[int, ...]) -> list[Transition]:
         """Each level's time and its factors of score and noise."""
+        return with_readings(model, self.transitions(model.process))
+
+    def with_steps(self, steps: int) -> Self:
+        """A copy that takes `steps` steps at each level."""
+        return self.with_options(steps_each=steps)
+
+    def transitions(self, process: Process) -> list[Transition]:
+        """The transitions without the model's scalars."""
         count = self.levels or process.levels
         if count is None:
             raise ValueError("sampler.levels is null, and the model was trained on all levels: give their number")

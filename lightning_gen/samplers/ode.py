@@ -7,20 +7,24 @@ Score SDE (Song et al., 2021, eq. 13), https://arxiv.org/abs/2011.13456; EDM (Ka
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor
 
-from lightning_gen.models import ScoreModel
-from lightning_gen.models.score import instant
+from lightning_gen.models import Scored
+from lightning_gen.models.base import combine
+from lightning_gen.options import Count, NonNegative, Positive, Rate
 from lightning_gen.process import Process
-from lightning_gen.samplers.base import ReverseDiffusion, Transition, noise_like
+from lightning_gen.randomness import Source
+from lightning_gen.samplers.base import StepwiseDiffusion, Transition, noise_like
 from lightning_gen.samplers.diffusion import Posterior
 from lightning_gen.samplers.grids import RHO, Spacing, grid, level
 
 
-class ProbabilityFlow(ReverseDiffusion):
+class ProbabilityFlow(StepwiseDiffusion):
     """y_s = y_t + (lambda_s - lambda_t) times a mean of slopes: euler (DDIM's step), heun (EDM's algorithm 1), or rk4.
 
     The last step, to lambda = 0, is Euler's for all, since there the noise has no slope: it is the model's x_0. Without
@@ -29,18 +33,16 @@ class ProbabilityFlow(ReverseDiffusion):
 
     def __init__(
         self,
-        steps: int | None = 18,
+        steps: Count | None = 18,
         method: Literal["euler", "heun", "rk4"] = "heun",
         spacing: Spacing = "karras",
-        t_end: float | None = None,
+        t_end: Rate | None = None,
         denoise: bool = True,
     ) -> None:
-        if method not in ("euler", "heun", "rk4"):
-            raise ValueError(f"ProbabilityFlow needs method euler, heun or rk4, got {method}")
         self.steps, self.method, self.spacing, self.t_end, self.denoise = steps, method, spacing, t_end, denoise
 
-    def plan(self, process: Process) -> list[Transition]:
-        """t, s: (alpha_t, lambda_t, alpha_s, lambda_s), and for rk4 (time, alpha, lambda) of the middle."""
+    def transitions(self, process: Process) -> list[Transition]:
+        """t, s: (alpha_t, lambda_t, alpha_s, lambda_s), and for rk4 alpha in the middle."""
         rows = self.moments(process)
         plan = []
         for t, s, (alpha_t, sigma_t, alpha_s, sigma_s, _, _) in rows if self.denoise else rows[:-1]:
@@ -48,42 +50,56 @@ class ProbabilityFlow(ReverseDiffusion):
             if sigma_s == 0 or self.method == "euler":
                 plan.append(Transition(t, s, row))
             elif self.method == "heun":
-                plan.append(Transition(t, s, row, 2))
+                plan.append(Transition(t, s, row, 2, (t, s)))
             else:
                 middle = (row[1] + row[3]) / 2
                 time = process.time(torch.tensor(middle**-2, dtype=torch.float64))
-                plan.append(Transition(t, s, (*row, float(time), float(process.alpha(time)), middle), 4))
+                times = (t, float(time), float(time), s)
+                plan.append(Transition(t, s, (*row, float(process.alpha(time))), 4, times))
         return plan
 
     def step(
-        self, model: ScoreModel, x: Tensor, transition: Transition, carry: None, generator: torch.Generator | None
+        self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
     ) -> tuple[Tensor, None]:
         """x_s, (B, ...); no random number is used."""
         return flow_step(model, x, transition), None
 
 
-def flow_step(model: ScoreModel, x: Tensor, transition: Transition) -> Tensor:
-    """One step by Euler, Heun or the classical Runge-Kutta rule, as the transition's evaluations say, (B, ...)."""
+# Explicit rules by their number of evaluations: shares of earlier slopes at each inner point, and of all at the end.
+RULES: dict[int, tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]] = {
+    1: ((), (1.0,)),
+    2: (((1.0,),), (0.5, 0.5)),
+    4: (((0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
+}
+
+
+def flow_step(model: Scored, x: Tensor, transition: Transition) -> Tensor:
+    """One step by Euler, Heun or the classical Runge-Kutta rule, as the transition's evaluations say, (B, ...).
+
+    y = x / alpha moves by h times a mean of slopes, each E[noise | x] = a x + b F. Every point on the way is a sum of x
+    and of the outputs F so far, whose factors add up on the host: a product is rounded once, where y is 150 times x if
+    alpha is small.
+    """
     alpha_t, level_t, alpha_s, level_s, *middle = transition.coefficients
-    h = level_s - level_t
+    h, (inner, weights) = level_s - level_t, RULES[transition.evaluations]
+    tensors, slopes = [x], []  # a slope, and a point, is a list of factors of these tensors
 
-    def at(slope: Tensor, share: float, alpha: float) -> Tensor:
-        # alpha (y + share h slope), combined before it is rounded: y is 150 times x where alpha is small
-        return (alpha / alpha_t) * x + (alpha * share * h) * slope
+    def point(alpha: float, shares: Sequence[float]) -> list[float]:
+        """alpha (x / alpha_t + h sum_i share_i slope_i)."""
+        factors = [alpha / alpha_t] + [0.0] * (len(tensors) - 1)
+        for share, slope in zip(shares, slopes, strict=False):
+            for place, factor in enumerate(slope):
+                factors[place] += alpha * h * share * factor
+        return factors
 
-    def slope_at(place: Tensor, t: float) -> Tensor:
-        return model.noise(place, instant(t, place))
-
-    first = slope_at(x, transition.t)
-    if transition.evaluations == 1:
-        return at(first, 1, alpha_s)
-    if transition.evaluations == 2:
-        return at((first + slope_at(at(first, 1, alpha_s), transition.s)) / 2, 1, alpha_s)
-    time, alpha, _ = middle
-    second = slope_at(at(first, 0.5, alpha), time)
-    third = slope_at(at(second, 0.5, alpha), time)
-    fourth = slope_at(at(third, 1, alpha_s), transition.s)
-    return at((first + 2 * second + 2 * third + fourth) / 6, 1, alpha_s)
+    at = [1.0]
+    for number, reading in enumerate(transition.readings):
+        if number:
+            at = point([*middle, *middle, alpha_s][number - 1], inner[number - 1])
+        a, b = reading.noise
+        tensors.append(model.output(combine(*zip(at, tensors, strict=False)) if number else x, reading))
+        slopes.append([a * factor for factor in at] + [0.0] * (len(tensors) - 1 - len(at)) + [b])
+    return combine(*zip(point(alpha_s, weights), tensors, strict=True))
 
 
 class DPMSolver(Posterior):
@@ -97,16 +113,16 @@ class DPMSolver(Posterior):
 
     def __init__(
         self,
-        steps: int | Sequence[int] | None = 20,
+        steps: Count | Sequence[Count] | None = 20,
         spacing: Spacing = "log_snr",
-        t_end: float | None = None,
+        t_end: Rate | None = None,
         clip: Sequence[float] | None = None,
         denoise: bool = True,
     ) -> None:
         super().__init__(clip)
         self.steps, self.spacing, self.t_end, self.denoise = steps, spacing, t_end, denoise
 
-    def plan(self, process: Process) -> list[Transition]:
+    def transitions(self, process: Process) -> list[Transition]:
         """The factors of x_t, of x_0(t) and of x_0(before)."""
         plan, before = [], None
         rows = self.moments(process)
@@ -120,16 +136,15 @@ class DPMSolver(Posterior):
         return plan
 
     def step(
-        self, model: ScoreModel, x: Tensor, transition: Transition, carry: Any, generator: torch.Generator | None
+        self, model: Scored, x: Tensor, transition: Transition, carry: Any, generator: Source
     ) -> tuple[Tensor, Tensor]:
         """x_s, (B, ...), and x_0(t) for the next step."""
         keep, pull, past = transition.coefficients
-        clean = self.clean(model, x, transition.t)
-        x = keep * x + pull * clean
-        return (x if past == 0 else x + past * carry), clean
+        clean = self.clean(model, x, transition)
+        return combine((keep, x), (pull, clean), *([(past, carry)] if past else [])), clean
 
 
-class EDMHeun(ReverseDiffusion):
+class EDMHeun(StepwiseDiffusion):
     """EDM's stochastic sampler: noise is added up to the level lambda (1 + gamma), then one Heun step is made down.
 
     gamma = min(s_churn / steps, sqrt(2) - 1) at levels in [s_min, s_max], else 0; s_noise scales the noise added.
@@ -140,19 +155,16 @@ class EDMHeun(ReverseDiffusion):
 
     def __init__(
         self,
-        steps: int = 18,
-        s_churn: float = 0.0,
-        s_min: float = 0.0,
-        s_max: float = math.inf,
-        s_noise: float = 1.0,
-        rho: float = RHO,
-        t_end: float | None = None,
+        steps: Annotated[int, Ge(2)] = 18,
+        s_churn: NonNegative = 0.0,
+        s_min: NonNegative = 0.0,
+        s_max: Annotated[float, Gt(0)] = math.inf,
+        s_noise: Positive = 1.0,
+        rho: Positive = RHO,
+        t_end: Rate | None = None,
     ) -> None:
-        if steps < 2 or s_churn < 0 or not 0 <= s_min < s_max or not s_noise > 0 or not rho > 0:
-            raise ValueError(
-                f"EDMHeun needs steps >= 2, s_churn >= 0, 0 <= s_min < s_max, s_noise > 0, rho > 0, "
-                f"got {steps}, {s_churn}, {s_min}, {s_max}, {s_noise}, {rho}"
-            )
+        if not s_min < s_max:
+            raise ValueError(f"EDMHeun.s_min is {s_min}, expected below s_max, which is {s_max}: lower it")
         self.steps, self.s_churn, self.s_min, self.s_max = steps, s_churn, s_min, s_max
         self.s_noise, self.rho, self.t_end = s_noise, rho, t_end
 
@@ -160,7 +172,7 @@ class EDMHeun(ReverseDiffusion):
         """The grid by noise levels."""
         return grid(process, self.steps, "karras", self.t_end, self.rho)
 
-    def plan(self, process: Process) -> list[Transition]:
+    def transitions(self, process: Process) -> list[Transition]:
         """Heun's coefficients from the raised level, then the factors of x and of the noise that raise it."""
         plan, rows = [], self.moments(process)
         for t, s, (alpha_t, sigma_t, alpha_s, sigma_s, _, _) in rows:
@@ -171,7 +183,8 @@ class EDMHeun(ReverseDiffusion):
                 t, alpha, raised = self.raised(process, now * (1 + gamma))
                 noise = math.sqrt(max(raised**2 - now**2, 0.0)) * self.s_noise
             row = (alpha, raised, alpha_s, sigma_s / alpha_s, alpha / alpha_t, alpha * noise)
-            plan.append(Transition(t, s, row, 1 if sigma_s == 0 else 2))
+            times = (t,) if sigma_s == 0 else (t, s)
+            plan.append(Transition(t, s, row, len(times), times))
         return plan
 
     def raised(self, process: Process, goal: float) -> tuple[float, float, float]:
@@ -189,10 +202,10 @@ class EDMHeun(ReverseDiffusion):
         return float(t), float(process.alpha(t)), float(level(process, t))
 
     def step(
-        self, model: ScoreModel, x: Tensor, transition: Transition, carry: None, generator: torch.Generator | None
+        self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
     ) -> tuple[Tensor, None]:
         """Noise added, then Heun, (B, ...)."""
         *row, keep, noise = transition.coefficients
         if noise > 0:
-            x = keep * x + noise * noise_like(x, generator)
-        return flow_step(model, x, Transition(transition.t, transition.s, tuple(row), transition.evaluations)), None
+            x = combine((keep, x), (noise, noise_like(x, generator)))
+        return flow_step(model, x, replace(transition, coefficients=tuple(row))), None

@@ -6,19 +6,31 @@ Score SDE (Song et al., 2021), https://arxiv.org/abs/2011.13456
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Self
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-from lightning_gen.models import ScoreModel
-from lightning_gen.models.score import instant
+from lightning_gen.models import Scored
+from lightning_gen.models.base import combine
+from lightning_gen.options import Count, Positive, Rate
 from lightning_gen.process import Process
-from lightning_gen.samplers.base import Denoising, ReverseDiffusion, Sampler, Transition, noise_like
+from lightning_gen.randomness import Source
+from lightning_gen.samplers.base import (
+    Denoising,
+    ReverseDiffusion,
+    Stepwise,
+    StepwiseDiffusion,
+    Transition,
+    noise_like,
+    reading_of,
+    with_readings,
+)
 from lightning_gen.samplers.grids import T_END, Spacing, grid
 
 
-class EulerMaruyama(ReverseDiffusion):
+class EulerMaruyama(StepwiseDiffusion):
     """x_s = x_t - [f_t x_t - g_t^2 s(x_t)] (t - s) + g_t sqrt(t - s) z over `steps` times, then Tweedie's formula.
 
     The times run from 1 to t_end: by default 0 where sigma(0) > 0, else 1e-3, as the paper's for VP. A discrete process
@@ -27,10 +39,12 @@ class EulerMaruyama(ReverseDiffusion):
     """
 
     def __init__(
-        self, steps: int = 1000, spacing: Spacing = "trailing", t_end: float | None = None, denoise: bool = True
+        self,
+        steps: Annotated[int, Ge(2)] = 1000,
+        spacing: Spacing = "trailing",
+        t_end: Rate | None = None,
+        denoise: bool = True,
     ) -> None:
-        if steps is None or steps < 2:
-            raise ValueError(f"EulerMaruyama needs steps >= 2, got {steps}: give a number")
         self.steps, self.spacing, self.t_end, self.denoise = steps, spacing, t_end, denoise
 
     def times(self, process: Process) -> list[float]:
@@ -39,7 +53,7 @@ class EulerMaruyama(ReverseDiffusion):
         end = self.t_end if self.t_end is not None or process.steps or noisy else T_END
         return grid(process, self.steps, self.spacing, end)
 
-    def plan(self, process: Process) -> list[Transition]:
+    def transitions(self, process: Process) -> list[Transition]:
         """The factors of x, of the score and of fresh noise, and the denoising step."""
         times = self.times(process)
         below = 0.5 / process.steps if process.steps else 0.0  # at k / T itself f and g^2 jump from beta_k to the next
@@ -51,12 +65,18 @@ class EulerMaruyama(ReverseDiffusion):
         return plan + [Denoising(times[-2], 0.0)] * self.denoise
 
     def step(
-        self, model: ScoreModel, x: Tensor, transition: Transition, carry: None, generator: torch.Generator | None
+        self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
     ) -> tuple[Tensor, None]:
         """One Euler step backwards, (B, ...)."""
-        keep, pull, noise = transition.coefficients
-        score = model.score(x, instant(transition.t, x))
-        return keep * x + pull * score + noise * noise_like(x, generator), None
+        return score_step(model, x, transition, generator), None
+
+
+def score_step(model: Scored, x: Tensor, transition: Transition, generator: Source) -> Tensor:
+    """keep x + pull s(x) + noise z by the transition's coefficients, (B, ...); the factors of x add up on the host."""
+    keep, pull, noise = transition.coefficients
+    a, b = transition.readings[0].score
+    output = model.output(x, transition.readings[0])
+    return combine((keep + pull * a, x), (pull * b, output), (noise, noise_like(x, generator)))
 
 
 @dataclass(frozen=True)
@@ -64,59 +84,61 @@ class Correction(Transition):
     """A Langevin step at s = t; its coefficient is a = (alpha_t / alpha_u)^2, u the predictor's next time."""
 
 
-class PredictorCorrector(Sampler):
+class PredictorCorrector(ReverseDiffusion, Stepwise):
     """After each step of `predictor` but the last, `corrections` Langevin steps at the time reached.
 
     The corrector's step is eta = 2 a (snr ||z|| / ||s||)^2, x + eta s + sqrt(2 eta) z, a = (alpha_t / alpha_u)^2 with u
     the next time: 1 - beta_k for VP and sub-VP on DDPM's times, 1 for VE. (The authors' code corrects, then predicts.)
     ||z|| and ||s|| are means over the batch, as in the authors' code; their algorithms 4 and 5 take each sample's own,
-    which in few dimensions hangs together with z and makes the chain's law wrong.
+    which in few dimensions hangs together with z and makes the chain's law wrong. So a block of samples is drawn whole.
     Score SDE (Song et al., 2021, appendix G), https://arxiv.org/abs/2011.13456
     """
 
-    def __init__(self, predictor: Sampler, corrections: int = 1, snr: float = 0.16) -> None:
-        if not isinstance(predictor, ReverseDiffusion):
-            raise TypeError(f"PredictorCorrector needs a predictor that descends, got {type(predictor).__name__}")
-        if type(predictor).trajectory is not Sampler.trajectory:
-            raise TypeError(
-                f"PredictorCorrector needs a predictor with steps of its own, got {type(predictor).__name__}"
-            )
-        if corrections < 1 or not snr > 0:
-            raise ValueError(f"PredictorCorrector needs corrections >= 1 and snr > 0, got {corrections}, {snr}")
+    by_row = False
+
+    def __init__(self, predictor: StepwiseDiffusion, corrections: Count = 1, snr: Positive = 0.16) -> None:
         self.predictor, self.corrections, self.snr = predictor, corrections, snr
 
     @property
     def clip(self) -> tuple[float, float] | None:
         """The predictor's."""
-        return getattr(self.predictor, "clip", None)
+        return self.predictor.clip
 
     @property
     def steps(self) -> Any:
         """The predictor's."""
         return self.predictor.steps
 
-    def check(self, model: ScoreModel) -> None:
+    def check(self, model: Scored) -> None:
         """What the predictor refuses."""
         super().check(model)
         self.predictor.check(model)
 
-    def plan(self, process: Process) -> list[Transition]:
+    def with_steps(self, steps: int) -> Self:
+        """A copy whose predictor takes `steps` steps."""
+        return self.with_options(predictor=self.predictor.with_steps(steps))
+
+    def describe(self) -> dict[str, Any]:
+        """Name and options, the predictor's among them."""
+        return super().describe() | {"predictor": self.predictor.describe()}
+
+    def plan(self, model: Scored, shape: tuple[int, ...]) -> list[Transition]:
         """The predictor's transitions, with the corrector's between them."""
-        steps = list(self.predictor.plan(process))
-        alpha = process.alpha(torch.tensor([step.s for step in steps], dtype=torch.float64))
+        steps = list(self.predictor.plan(model, shape))
+        alpha = model.process.alpha(torch.tensor([step.s for step in steps], dtype=torch.float64))
         ratios = (alpha[:-1] / alpha[1:]).square().tolist()
         plan: list[Transition] = []
         for step, ratio in zip(steps, ratios, strict=False):
-            plan += [step, *[Correction(step.s, step.s, (ratio,))] * self.corrections]
+            plan += [step, *with_readings(model, [Correction(step.s, step.s, (ratio,))]) * self.corrections]
         return plan + steps[-1:]
 
     def step(
-        self, model: ScoreModel, x: Tensor, transition: Transition, carry: Any, generator: torch.Generator | None
+        self, model: Scored, x: Tensor, transition: Transition, carry: Any, generator: Source
     ) -> tuple[Tensor, Any]:
         """The predictor's step, or one of Langevin, (B, ...)."""
         if not isinstance(transition, Correction):
             return self.predictor.step(model, x, transition, carry, generator)
-        score, z = model.score(x, instant(transition.t, x)), noise_like(x, generator)
+        score, z = reading_of("score", model, x, transition.readings[0]), noise_like(x, generator)
         norms = [part.flatten(1).norm(dim=1).mean() for part in (z, score)]
         eta = 2 * transition.coefficients[0] * (self.snr * norms[0] / norms[1]).square()
         return x + eta * score + (2 * eta).sqrt() * z, carry

@@ -18,7 +18,7 @@ from lightning_gen.data import Digits
 from lightning_gen.errors import NonFinite
 from lightning_gen.families.base import GenerativeModule
 from lightning_gen.metrics import FeatureExtractor
-from lightning_gen.models import ScoreModel
+from lightning_gen.models import Scored
 from lightning_gen.process import VP, Process, expand
 from lightning_gen.randomness import generator
 from lightning_gen.samplers import DDIM, MALA, RK45, Sampler
@@ -113,7 +113,7 @@ class Noisy(LightningModule):
         return torch.optim.SGD([self.weight], lr=0.1)
 
 
-class Isotropic(ScoreModel):
+class Isotropic(Scored):
     """The exact model of images N(0, 0.3^2 I): E[x_0 | x_t] = 0.09 alpha x / (0.09 alpha^2 + sigma^2)."""
 
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class Isotropic(ScoreModel):
         return expand(0.09 * alpha / (0.09 * alpha**2 + variance), x) * x
 
 
-def exact(process: Process | None = None) -> GenerativeModule:
+def ExactScoreMatching(process: Process | None = None) -> GenerativeModule:
     """A trained module: its model is right."""
     model = Isotropic(VP() if process is None else process)
     module = GenerativeModule(model, None, None, sampler=DDIM(2), shape=(1, 8, 8), value_range=(-1.0, 1.0))
@@ -136,7 +136,7 @@ def tabulate(folder: Path, samplers: dict[str, Sampler], module: Any = None, **o
     table = SamplerTable(samplers, **{name: options.pop(name) for name in names if name in options})
     features = options.pop("features", None) or Projection()
     quality = Quality(features, n=150, kid_subsets=5, kid_subset_size=40, cache=str(folder.parent / "cache"))
-    module = exact() if module is None else module
+    module = ExactScoreMatching() if module is None else module
     trainer(folder, [table, quality], **options).test(module, datamodule=Digits(), verbose=False)
     return module
 

@@ -19,7 +19,7 @@ from lightning_gen.data import Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import EBM, GenerativeModule
 from lightning_gen.losses import ContrastiveDivergence
-from lightning_gen.models import EnergyModel
+from lightning_gen.models import SmoothEnergy
 from lightning_gen.nets import MLP
 from lightning_gen.process import Clean
 from lightning_gen.results.store import read_record
@@ -29,7 +29,7 @@ from lightning_gen.samplers import MALA, Gibbs, Langevin, Sampler, Transition
 SGD = lambda parameters: torch.optim.SGD(parameters, lr=0.01)  # noqa: E731
 
 
-class Bowl(EnergyModel):
+class Bowl(SmoothEnergy):
     """E = depth + 1/2 |x|^2: of p, mean d / 2 and variance d / 2 above its depth."""
 
     def __init__(self, depth=0.0):
@@ -192,7 +192,7 @@ class Watch(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, *_):
         """The batch ends."""
-        self.seen.append(dict(pl_module.loss.seen))
+        self.last_batch.append(dict(pl_module.loss.last_batch))
         self.states.append(torch.get_rng_state())
 
 
@@ -211,7 +211,7 @@ def test_training_is_the_same_with_and_without_it(which, make_trainer, tmp_path)
     found = {(line["name"], line["step"]): line["value"] for line in lines}
     assert sorted(step for name, step in found if name == "energy/gap") == [2, 4]
     for step in (2, 4):
-        up, down = (watch.seen[step - 1][name].double() for name in ("data", "chains"))
+        up, down = (watch.last_batch[step - 1][name].double() for name in ("data", "chains"))
         assert found["energy/data", step] == pytest.approx(float(up.mean()))
         assert found["energy/chains", step] == pytest.approx(float(down.mean()))
         assert found["energy/gap", step] == pytest.approx(float(down.mean() - up.mean()), abs=1e-9)
@@ -219,7 +219,7 @@ def test_training_is_the_same_with_and_without_it(which, make_trainer, tmp_path)
         assert found["energy/gap/error", step] == pytest.approx(float(error))
         assert ("health/acceptance", step) in found or not which
         if which:
-            share = watch.seen[step - 1]["acceptance"].mean()
+            share = watch.last_batch[step - 1]["acceptance"].mean()
             assert found["health/acceptance", step] == pytest.approx(float(share))
         assert {("health/drift", step), ("energy/short", step), ("energy/long", step)} <= set(found)
         for name in ("energies", "long"):
@@ -239,7 +239,7 @@ def test_it_looks_once_a_step_where_gradients_are_accumulated(make_trainer, monk
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_divergence_stops_and_is_named(bad, tested, tmp_path):
-    with pytest.raises(NonFinite, match="7 of 200 energies of fresh chains are not finite at step 12, rank 0"):
+    with pytest.raises(NonFinite, match="7 of 200.*not finite.*step 12.*rank 0"):
         tested(bowl(lambda x, *_: torch.where(torch.arange(len(x))[:, None] < 7, bad, x)))
     assert not (tmp_path / "metrics.json").exists() and not (tmp_path / "samples").exists()
     fine = {"data": torch.zeros(3), "chains": torch.zeros(3), "reached": torch.zeros(3, 2)}
@@ -247,7 +247,7 @@ def test_a_divergence_stops_and_is_named(bad, tested, tmp_path):
     for key, name in names.items():
         spoilt = fine[key].clone()
         spoilt[1] = bad
-        with pytest.raises(NonFinite, match=f"1 of 3 {name} are not finite at step 40, rank 0"):
+        with pytest.raises(NonFinite, match=f"1 of 3 {name}.*not finite.*step 40.*rank 0"):
             of_batch({**fine, key: spoilt}, 40)
 
 
@@ -288,8 +288,8 @@ def test_energies_that_floats_cannot_part_have_a_histogram():
 
 
 def test_what_has_no_chains_is_refused_before_any_work(make_trainer):
-    module = GenerativeModule(model=Bowl(), loss=losses.exact, optimizer=SGD, shape=(2,))
-    with pytest.raises(ValueError, match="watches chains, .* loss is function: write callbacks.health=null"):
+    module = GenerativeModule(model=Bowl(), loss=losses.ExactScoreMatching(), optimizer=SGD, shape=(2,))
+    with pytest.raises(ValueError, match="loss.*function.*callbacks.health=null"):
         make_trainer(ChainHealth()).fit(module, datamodule=rings())
 
 
@@ -297,5 +297,5 @@ def test_what_has_no_chains_is_refused_before_any_work(make_trainer):
     "options", [{"every_n_steps": -1}, {"chains": 1}, {"length": 3}, {"long": 1}, {"weights": "both"}]
 )
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match="callbacks.health needs every_n_steps >= 0"):
+    with pytest.raises(ValueError, match="callbacks.health.*every_n_steps"):
         ChainHealth(**options)

@@ -14,7 +14,7 @@ from lightning_gen.data import Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import EBM, GenerativeModule
 from lightning_gen.losses import ContrastiveDivergence
-from lightning_gen.models import EnergyModel
+from lightning_gen.models import SmoothEnergy
 from lightning_gen.nets import MLP, ResNetEnergy
 from lightning_gen.process import Clean
 from lightning_gen.results.drawing import grid, strip
@@ -25,7 +25,7 @@ SHAPE = (1, 8, 8)
 NAMES = ["filters-00000012.png", "reconstructions-00000012.png"]
 
 
-class Valley(EnergyModel):
+class Valley(SmoothEnergy):
     """E = 7 + 1/2 (x - 1)^2 + 2 y^2, times a factor."""
 
     def __init__(self, factor=1.0):
@@ -191,14 +191,14 @@ def test_what_is_not_finite_stops_and_is_named(drawn, tmp_path):
     with torch.no_grad():
         module.model.W[3, 1] = torch.nan
         flat.model.factor.fill_(torch.nan)
-    with pytest.raises(NonFinite, match="1 of 2 filters are not finite at step 12, rank 0"):
+    with pytest.raises(NonFinite, match="1 of 2 filters.*not finite.*step 12.*rank 0"):
         drawn(module, digits())
-    with pytest.raises(NonFinite, match="200 of 200 rows of the landscape are not finite at step 12, rank 0"):
+    with pytest.raises(NonFinite, match="200 of 200.*not finite.*step 12.*rank 0"):
         drawn(flat, rings())
     with torch.no_grad():
         module.model.W.zero_()
         module.model.b.fill_(torch.nan)
-    with pytest.raises(NonFinite, match="64 of 64 reconstructions are not finite at step 12, rank 0"):
+    with pytest.raises(NonFinite, match="64 of 64 reconstructions.*not finite.*step 12.*rank 0"):
         drawn(module, digits())
     assert not (tmp_path / "samples").exists()
 
@@ -214,7 +214,7 @@ def test_what_is_not_finite_stops_and_is_named(drawn, tmp_path):
     ],
 )
 def test_what_has_neither_filters_nor_a_landscape_is_refused(module, name, drawn):
-    with pytest.raises(ValueError, match=f"{name} of shape .* has neither: write callbacks.energies=null"):
+    with pytest.raises(ValueError, match=f"{name}.*callbacks.energies=null"):
         drawn(module(), digits())
 
 
@@ -225,5 +225,5 @@ def test_machines_in_the_plane_have_a_landscape():
 
 @pytest.mark.parametrize("options", [{"every_n_epochs": -1}, {"n": 0}, {"points": 0}, {"weights": "both"}])
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match="callbacks.energies needs every_n_epochs >= 0"):
+    with pytest.raises(ValueError, match="callbacks.energies.*every_n_epochs"):
         EnergyPictures(**options)

@@ -156,7 +156,7 @@ def test_seconds_are_those_of_drawing_alone(tmp_path, digits, monkeypatch):
 
 def test_samples_that_are_not_finite_give_no_number(tmp_path):
     quality = Quality(Projection(), n=100, cache=str(tmp_path))
-    with pytest.raises(NonFinite, match="samples of block 1 .* step 0, rank 0"):
+    with pytest.raises(NonFinite, match="block 1 .*step 0.*rank 0"):
         trainer(tmp_path, quality).test(Noisy(bad_block=1), datamodule=Digits(), verbose=False)
     assert not (tmp_path / "metrics.json").exists()
 
@@ -166,7 +166,7 @@ def test_features_that_are_not_finite_give_no_number(tmp_path, monkeypatch):
         Projection, "extract", lambda self, x: (x.float().flatten(1)[:, :6] / 0, x.float()[:, 0, 0, :4])
     )
     quality = Quality(Projection(), n=100, cache=str(tmp_path))
-    with pytest.raises(NonFinite, match="features of projection are not finite, block 0 at step 0, rank 0"):
+    with pytest.raises(NonFinite, match="projection.*not finite.*block 0 .*step 0.*rank 0"):
         trainer(tmp_path, quality).test(Noisy(), datamodule=Digits(), verbose=False)
 
 
@@ -246,15 +246,15 @@ def test_points_are_measured_as_they_are(tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"n": 1, "metrics": ["fid"]}, "quality.n needs 2 or more"),
-        ({"n": 9}, "quality.n needs 10 or more with fid, kid, is"),
-        ({"block": 0}, "quality.block needs 1"),
-        ({"metrics": ["fid", "psnr"]}, "some of fid, fid_inf, kid, is"),
-        ({"metrics": "fid"}, "some of fid, fid_inf, kid, is"),
-        ({"metrics": []}, "some of fid, fid_inf, kid, is"),
+        ({"n": 1, "metrics": ["fid"]}, "quality.n.*2.*1"),
+        ({"n": 9}, "quality.n.*10.*9"),
+        ({"block": 0}, "quality.block.*0"),
+        ({"metrics": ["fid", "psnr"]}, "fid, fid_inf, kid, is.*psnr"),
+        ({"metrics": "fid"}, "fid, fid_inf, kid, is"),
+        ({"metrics": []}, "fid, fid_inf, kid, is"),
         ({"reference": "test"}, "quality.held_out=false"),
-        ({"weights": "best"}, "weights ema or raw"),
-        ({"kid_subset_size": 2}, "kid_subset_size needs 3"),
+        ({"weights": "best"}, "weights.*best"),
+        ({"kid_subset_size": 2}, "kid_subset_size.*2"),
     ],
 )
 def test_impossible_settings_are_one_sentence(options, sentence):
@@ -275,15 +275,15 @@ class Short(Digits):
 @pytest.mark.parametrize(
     ("features", "data", "options", "error", "sentence"),
     [
-        (PixelFeatures, Digits, {}, ValueError, "pixels has no logits"),
+        (PixelFeatures, Digits, {}, ValueError, "pixels.*logits"),
         (
             Projection,
             Short,
             {},
             ValueError,
-            "10 samples or more in the test split, digits has 4: write quality.held_out",
+            "10 .*digits.*4.*quality.held_out",
         ),
-        (ClassifierFeatures, Moons, {}, ValueError, "choose quality=pixels"),
+        (ClassifierFeatures, Moons, {}, ValueError, "quality=pixels"),
         (lambda: InceptionFeatures("/nowhere.pth"), Digits, {}, FileNotFoundError, "lightning_gen.metrics.fetch"),
     ],
 )

@@ -11,7 +11,7 @@ import torch
 from matplotlib.axes import Axes
 
 from lightning_gen.callbacks import RecordLogger, sampler_table
-from lightning_gen.callbacks.sampler_table import SamplerTable, most, with_steps
+from lightning_gen.callbacks.sampler_table import SamplerTable, most
 from lightning_gen.data import Digits
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics import frechet_distance, frechet_error, kernel_distance, moments
@@ -64,11 +64,11 @@ def test_a_budget_is_used_as_far_as_whole_steps_go(name, process):
     for budget in (5, 16, 33, 200):
         steps = most(sampler, process, budget)
         if steps is None:
-            assert with_steps(sampler, 1).evaluations(process) > budget
+            assert sampler.with_steps(1).evaluations(process) > budget
             continue
-        assert with_steps(sampler, steps).evaluations(process) <= budget
+        assert sampler.with_steps(steps).evaluations(process) <= budget
         try:
-            assert with_steps(sampler, steps + 1).evaluations(process) > budget
+            assert sampler.with_steps(steps + 1).evaluations(process) > budget
         except ValueError:
             assert process.steps == 40
     assert str(sampler.describe()) == before
@@ -114,7 +114,7 @@ def test_who_does_not_fit_is_named_with_the_reason_and_the_others_stay(tmp_path)
     assert [row["sampler"] for row in content["rows"]] == ["broken", "ddim", "ddim"]
     assert set(content["left_out"]) == {"mala", "annealed", "range", "broken, 5 evaluations"}
     for name, words in {
-        "mala": "needs a EnergyModel",
+        "mala": "needs a SmoothEnergy",
         "annealed": "VE that starts at sigma_min",
         "range": "sampler.clip is [0.0, 1.0], the data's range is",
         "broken, 5 evaluations": "samples of block 0 are not finite at step 70",
@@ -225,8 +225,8 @@ def test_the_picture_shows_every_point_with_its_error_and_goes_to_the_loggers(tm
 @pytest.mark.parametrize(
     ("samplers", "callbacks", "sentence"),
     [
-        ({"ddim": DDIM()}, lambda table: [table], "there is none: name quality=digits"),
-        ({"mala": MALA()}, None, "none of callbacks.solvers.samplers fits this model: mala: .*EnergyModel"),
+        ({"ddim": DDIM()}, lambda table: [table], "quality=digits"),
+        ({"mala": MALA()}, None, "callbacks.solvers.samplers.*mala.*Energy"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_any_work(tmp_path, samplers, callbacks, sentence):
@@ -244,7 +244,7 @@ def test_where_nothing_is_finite_there_is_no_table(tmp_path):
         def step(self, *_):
             return super().step(*_)[0] / 0, None
 
-    with pytest.raises(NonFinite, match="no sampler's samples are finite: ddim, 2 evaluations: samples of block 0"):
+    with pytest.raises(NonFinite, match="ddim, 2 evaluations.*block 0"):
         tabulate(tmp_path / "a", {"ddim": Broken()}, evaluations=[2])
     assert not (tmp_path / "a" / "samplers.json").exists()
 

@@ -10,13 +10,13 @@ from lightning_gen.callbacks.loggers.record import RecordLogger
 from lightning_gen.callbacks.score_field import ScoreField, law, plane, ratio
 from lightning_gen.data import Checkerboard, Digits, Rings
 from lightning_gen.errors import NonFinite
-from lightning_gen.models import ScoreModel
+from lightning_gen.models import Scored
 from lightning_gen.process import VE, VP, Clean
 from lightning_gen.results.store import read_record
 from lightning_gen.runs.folder import read_metrics
 
 
-class Truth(ScoreModel):
+class Truth(Scored):
     """`factor` times the exact score; with labels, only the one for none is answered."""
 
     def __init__(self, data, process, factor=1.0, classes=None):
@@ -31,7 +31,7 @@ class Truth(ScoreModel):
         return self.factor * self.data.score(x, self.process.variance(t), self.process.alpha(t)).to(x)
 
 
-class Noiseless(ScoreModel):
+class Noiseless(Scored):
     """Predicts noise: its score divides by sigma."""
 
     def noise(self, x, t):
@@ -171,10 +171,10 @@ def test_a_score_that_is_not_finite_stops_the_run(run, tmp_path):
 @pytest.mark.parametrize(
     ("data", "model", "t", "words"),
     [
-        (Digits, lambda data: Noiseless(VP()), 0.5, "true score, which digits has not: write callbacks.field=null"),
-        (Checkerboard, lambda data: Truth(data, Clean()), 0.0, "checkerboard without noise has no density"),
-        (rings, lambda data: Noiseless(VP()), 0.0, "callbacks.field.t is 0, where sigma is 0 .*: give a time above 0"),
-        (lambda: Rings(test_size=1), lambda data: Truth(data, Clean()), 0.0, "at least 2 points of the test split"),
+        (Digits, lambda data: Noiseless(VP()), 0.5, "digits.*callbacks.field=null"),
+        (Checkerboard, lambda data: Truth(data, Clean()), 0.0, "checkerboard"),
+        (rings, lambda data: Noiseless(VP()), 0.0, "callbacks.field.t.*0"),
+        (lambda: Rings(test_size=1), lambda data: Truth(data, Clean()), 0.0, "2 .*test"),
     ],
 )
 def test_what_has_no_score_is_refused_before_any_work(data, model, t, words, run, tmp_path):
@@ -188,5 +188,5 @@ def test_what_has_no_score_is_refused_before_any_work(data, model, t, words, run
     "options", [{"t": -0.1}, {"t": [0.5, 2]}, {"t": []}, {"t": [0.5, 0.5]}, {"n": 1}, {"grid": 1}, {"weights": "both"}]
 )
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match="callbacks.field needs t in"):
+    with pytest.raises(ValueError, match="callbacks.field.*t"):
         ScoreField(**options)

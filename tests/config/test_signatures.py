@@ -20,122 +20,58 @@ TRAINER = {"_target_": "pytorch_lightning.Trainer"}
 LOGGER = {"_target_": "pytorch_lightning.loggers.WandbLogger"}
 
 
+def says(fault, words):
+    """Whether a fault names its key first, then what was found and what would do, each a word of `words`."""
+    key, *others = words.split()
+    return fault.startswith(f"{key} ") and "\n" not in fault and all(word in fault for word in others)
+
+
 @pytest.mark.parametrize(
-    ("config", "sentence"),
+    ("config", "words"),
     [
-        (
-            {"module": {"optimizer": ADAM | {"lr": "abc"}}},
-            "module.optimizer.lr is 'abc' (str), torch.optim.Adam expects float: write a number",
-        ),
-        (
-            {"trainer": TRAINER | {"max_step": 3}},
-            "trainer.max_step is no argument of pytorch_lightning.Trainer: did you mean max_steps?",
-        ),
-        (
-            {"net": UNET | {"_partal_": True}},
-            "net._partal_ is no argument of lightning_gen.nets.UNet: did you mean _partial_?",
-        ),
-        (
-            {"net": {"_target_": "lightning_gen.nets.UNett"}},
-            "net._target_ is lightning_gen.nets.UNett, which lightning_gen.nets does not have: did you mean UNet?",
-        ),
-        (
-            {"net": {"_target_": "lightning_gen.net.UNet"}},
-            "net._target_ is lightning_gen.net.UNet, which lightning_gen does not have: did you mean nets?",
-        ),
-        (
-            {"x": {"_target_": "torch.optim.Adamm"}},
-            "x._target_ is torch.optim.Adamm, which is not on the allow list ("
-            "lightning_gen.config.allow.ALLOWED): "
-            "did you mean torch.optim.Adam?",
-        ),
-        (
-            {"x": {"_target_": "torch.optim.adamw.AdamW"}},
-            "x._target_ is torch.optim.adamw.AdamW, which is not on the allow list ("
-            "lightning_gen.config.allow.ALLOWED): "
-            "did you mean torch.optim.AdamW?",
-        ),
-        ({"net": {"_target_": 3}}, "net._target_ is 3, expected a dotted name, as lightning_gen.nets.UNet"),
-        (
-            {"net": {"_target_": "lightning_gen.nets.UNet"}},
-            "net.shape is missing, lightning_gen.nets.UNet needs it: add it",
-        ),
-        ({"net": UNET | {"channels": "???"}}, "net.channels is missing (???): give it a value"),
-        ({"steps": "???"}, "steps is missing (???): give it a value"),
-        (
-            {"net": UNET | {"_args_": [1]}},
-            "net._args_ is refused: give the arguments of lightning_gen.nets.UNet by name",
-        ),
-        ({"net": UNET | {"_partial_": "yes"}}, "net._partial_ is 'yes', expected one of true, false"),
-        (
-            {"net": UNET | {"_convert_": "al"}},
-            "net._convert_ is 'al', expected one of none, partial, object, all",
-        ),
-        (
-            {"net": UNET | {"channels": 32.0}},
-            "net.channels is 32.0 (float), lightning_gen.nets.UNet expects ",
-        ),
-        (
-            {"net": UNET | {"channels": True}},
-            "net.channels is True (bool), lightning_gen.nets.UNet expects ",
-        ),
-        (
-            {"net": UNET | {"channels": None}},
-            "net.channels is None (NoneType), lightning_gen.nets.UNet expects ",
-        ),
-        (
-            {"net": UNET | {"classes": "None"}},
-            "net.classes is 'None' (str), lightning_gen.nets.UNet expects ",
-        ),
-        (
-            {"net": UNET | {"multipliers": 2}},
-            "net.multipliers is 2 (int), lightning_gen.nets.UNet expects ",
-        ),
-        (
-            {"n": UNET | {"multipliers": [1, "2"]}},
-            "n.multipliers is [1, '2'] (list), lightning_gen.nets.UNet expects ",
-        ),
-        (
-            {"optimizer": ADAM | {"betas": [0.9]}},
-            "optimizer.betas is [0.9] (list), torch.optim.Adam expects a list of 2: float, float: "
-            "write a list of that length",
-        ),
-        (
-            {"optimizer": ADAM | {"amsgrad": 1}},
-            "optimizer.amsgrad is 1 (int), torch.optim.Adam expects bool: write true or false",
-        ),
-        (
-            {"optimizer": ADAM | {"fused": "yes"}},
-            "optimizer.fused is 'yes' (str), torch.optim.Adam expects bool or null: write true or false",
-        ),
+        ({"module": {"optimizer": ADAM | {"lr": "abc"}}}, "module.optimizer.lr 'abc' torch.optim.Adam float"),
+        ({"trainer": TRAINER | {"max_step": 3}}, "trainer.max_step pytorch_lightning.Trainer max_steps?"),
+        ({"net": UNET | {"_partal_": True}}, "net._partal_ lightning_gen.nets.UNet _partial_?"),
+        ({"net": {"_target_": "lightning_gen.nets.UNett"}}, "net._target_ lightning_gen.nets.UNett UNet?"),
+        ({"net": {"_target_": "lightning_gen.net.UNet"}}, "net._target_ lightning_gen.net.UNet nets?"),
+        ({"x": {"_target_": "torch.optim.Adamm"}}, "x._target_ torch.optim.Adamm torch.optim.Adam?"),
+        ({"x": {"_target_": "torch.optim.adamw.AdamW"}}, "x._target_ torch.optim.adamw.AdamW torch.optim.AdamW?"),
+        ({"net": {"_target_": 3}}, "net._target_ 3 lightning_gen.nets.UNet"),
+        ({"net": {"_target_": "lightning_gen.nets.UNet"}}, "net.shape missing lightning_gen.nets.UNet"),
+        ({"net": UNET | {"channels": "???"}}, "net.channels missing ???"),
+        ({"steps": "???"}, "steps missing ???"),
+        ({"net": UNET | {"_args_": [1]}}, "net._args_ lightning_gen.nets.UNet name"),
+        ({"net": UNET | {"_partial_": "yes"}}, "net._partial_ 'yes' true false"),
+        ({"net": UNET | {"_convert_": "al"}}, "net._convert_ 'al' none partial object all"),
+        ({"net": UNET | {"channels": 32.0}}, "net.channels 32.0 float lightning_gen.nets.UNet int"),
+        ({"net": UNET | {"channels": True}}, "net.channels True bool lightning_gen.nets.UNet int"),
+        ({"net": UNET | {"channels": None}}, "net.channels None lightning_gen.nets.UNet int"),
+        ({"net": UNET | {"classes": "None"}}, "net.classes 'None' lightning_gen.nets.UNet int null"),
+        ({"net": UNET | {"multipliers": 2}}, "net.multipliers 2 lightning_gen.nets.UNet list int"),
+        ({"n": UNET | {"multipliers": [1, "2"]}}, "n.multipliers '2' lightning_gen.nets.UNet list int"),
+        ({"optimizer": ADAM | {"betas": [0.9]}}, "optimizer.betas [0.9] torch.optim.Adam list 2 float"),
+        ({"optimizer": ADAM | {"amsgrad": 1}}, "optimizer.amsgrad 1 torch.optim.Adam bool"),
+        ({"optimizer": ADAM | {"fused": "yes"}}, "optimizer.fused 'yes' torch.optim.Adam bool null"),
         (
             {"logger": LOGGER | {"log_model": "al"}},
-            "logger.log_model is 'al' (str), pytorch_lightning.loggers.WandbLogger expects one of all or bool: "
-            "did you mean all?",
+            "logger.log_model 'al' pytorch_lightning.loggers.WandbLogger bool all?",
         ),
         (
             {"callbacks": [{"_target_": "pytorch_lightning.callbacks.EarlyStopping", "monitor": 3}]},
-            "callbacks[0].monitor is 3 (int), pytorch_lightning.callbacks.EarlyStopping expects str: write a text",
+            "callbacks[0].monitor 3 pytorch_lightning.callbacks.EarlyStopping str",
         ),
-        (
-            {"trainer": TRAINER | {"profiler": {"a": 1}}},
-            "trainer.profiler is a mapping, pytorch_lightning.Trainer expects str or null: write a text",
-        ),
-        (
-            {"net": UNET | {"channels": dict(UNET)}},
-            "net.channels is a lightning_gen.nets.UNet, lightning_gen.nets.UNet expects ",
-        ),
+        ({"trainer": TRAINER | {"profiler": {"a": 1}}}, "trainer.profiler mapping pytorch_lightning.Trainer str null"),
+        ({"net": UNET | {"channels": dict(UNET)}}, "net.channels lightning_gen.nets.UNet int"),
         (
             {"scheduler": {"_target_": "torch.optim.lr_scheduler.LambdaLR", "_partial_": True, "optimizer": 3}},
-            "scheduler.optimizer is 3 (int), torch.optim.lr_scheduler.LambdaLR expects a class or function: "
-            "name a class or function in _target_",
+            "scheduler.optimizer 3 torch.optim.lr_scheduler.LambdaLR _target_",
         ),
     ],
     ids=lambda value: value[:60] if isinstance(value, str) else "",
 )
-def test_a_fault_is_one_sentence_with_its_remedy(config, sentence):
+def test_a_fault_is_one_sentence_with_its_remedy(config, words):
     (fault,) = check(config)
-    assert fault.startswith(sentence)
+    assert says(fault, words)
 
 
 def test_all_faults_come_at_once():
@@ -174,7 +110,8 @@ def test_arguments_that_the_program_gives_are_not_asked_for():
 
 def test_one_misspelling_is_one_fault():
     config = {"net": {"_target_": "lightning_gen.nets.UNet", "shap": [1, 8, 8]}}
-    assert check(config) == ["net.shap is no argument of lightning_gen.nets.UNet: did you mean shape?"]
+    (fault,) = check(config)
+    assert says(fault, "net.shap lightning_gen.nets.UNet shape?")
 
 
 @pytest.mark.parametrize(
@@ -284,17 +221,15 @@ def test_aliases_bases_and_reexports_are_followed(shop, node, faults):
 
 
 def test_a_missing_package_is_named():
-    found = check({"x": {"_target_": "absentpackage.Thing"}}, allowed=["absentpackage.*"])
-    assert found == ["x._target_ is absentpackage.Thing, but absentpackage is not installed: install it"]
+    (fault,) = check({"x": {"_target_": "absentpackage.Thing"}}, allowed=["absentpackage.*"])
+    assert says(fault, "x._target_ absentpackage.Thing install")
 
 
 def test_an_object_of_the_wrong_class_is_refused():
     ddpm = {"_target_": "lightning_gen.families.DDPM", "net": dict(UNET), "optimizer": dict(ADAM)}
     assert check({"module": ddpm | {"sampler": {"_target_": "lightning_gen.samplers.DDIM"}}}) == []
-    assert check({"module": ddpm | {"sampler": dict(UNET)}}) == [
-        "module.sampler is a lightning_gen.nets.UNet, lightning_gen.families.DDPM expects a Sampler or null: "
-        "name a Sampler in _target_"
-    ]
+    (fault,) = check({"module": ddpm | {"sampler": dict(UNET)}})
+    assert says(fault, "module.sampler lightning_gen.nets.UNet lightning_gen.families.DDPM Sampler null")
 
 
 def test_nothing_heavy_is_imported():
@@ -326,13 +261,13 @@ def test_what_is_handed_on_is_checked_against_the_base_class():
     node = {"_target_": "lightning_gen.families.DDPM", "optimizer": ADAM}
     given = {"": {"net"}}
     assert check(node | {"guidance": 2.0, "channels_last": True}, given) == []
-    assert check(node | {"guidence": 2.0}, given) == [
-        "guidence is no argument of lightning_gen.families.DDPM: did you mean guidance?"
-    ]
-    assert check(node | {"channels_last": 3}, given) == [
-        "channels_last is 3 (int), lightning_gen.families.DDPM expects bool: write true or false"
-    ]
-    assert "loss is no argument" in check(node | {"loss": 3}, given)[0], "the family gives it itself"
+    for wrong, words in (
+        ({"guidence": 2.0}, "guidence lightning_gen.families.DDPM guidance?"),
+        ({"channels_last": 3}, "channels_last 3 lightning_gen.families.DDPM bool"),
+        ({"loss": 3}, "loss lightning_gen.families.DDPM"),  # the family gives it itself
+    ):
+        (fault,) = check(node | wrong, given)
+        assert says(fault, words)
 
 
 def test_what_is_read_from_source_is_what_python_sees():

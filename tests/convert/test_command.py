@@ -1,6 +1,7 @@
 """python -m lightning_gen.convert as a user meets it: what it writes works everywhere, and wrong input exits 2."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,7 +84,7 @@ def test_a_pickle_is_not_run(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"model": Payload()}, tmp_path / "c.pth")
     assert main(["c.pth", "there"]) == 2
-    assert "cannot be read as plain tensors" in capsys.readouterr().err
+    assert "c.pth" in capsys.readouterr().err
     assert not (tmp_path / "payload-ran").exists() and not (tmp_path / "there").exists()
 
 
@@ -116,28 +117,28 @@ def broken(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("nowhere.pth", "is no local file: download it first"),
-        ("folder", "config.json does not exist: name the folder that diffusers saved"),
-        ("config", "is no JSON"),
-        ("empty.pth", "cannot be read as plain tensors"),
-        ("empty.safetensors", "cannot be read as plain tensors"),
-        ("half.pth", "cannot be read as plain tensors"),
-        ("list.pth", "holds a list, expected names with tensors"),
-        ("numbers.pth", "holds no state dict of tensors"),
-        ("other.pth", "tensor conv.weight is none of all_modules"),
-        ("convs.pth", "the 1 modules are not those of an NCSN"),
+        ("nowhere.pth", "nowhere.pth"),
+        ("folder", "folder/config.json"),
+        ("config", "config.json.*JSON"),
+        ("empty.pth", "empty.pth.*plain tensors"),
+        ("empty.safetensors", "empty.safetensors.*plain tensors"),
+        ("half.pth", "half.pth.*plain tensors"),
+        ("list.pth", "list.pth.* list.*tensors"),
+        ("numbers.pth", "numbers.pth.*tensors"),
+        ("other.pth", "conv.weight.*all_modules"),
+        ("convs.pth", "1 modules.*NCSN"),
     ],
 )
 def test_wrong_input_exits_two_with_one_sentence(tmp_path, capsys, name, says):
     assert main([str(broken(tmp_path, name)), str(tmp_path / "there")]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: ") and says in said and said.count("\n") == 1
+    assert said.startswith("error: ") and re.search(says, said) and said.count("\n") == 1
     assert not (tmp_path / "there").exists()
 
 
 def test_an_address_is_not_opened(tmp_path, capsys):
     assert main(["https://example.org/c.pth", str(tmp_path / "there")]) == 2
-    assert "is no local file: download it first" in capsys.readouterr().err
+    assert "local file" in capsys.readouterr().err
 
 
 def test_an_export_is_never_written_over(tmp_path, capsys, file):
@@ -145,7 +146,7 @@ def test_an_export_is_never_written_over(tmp_path, capsys, file):
     assert main(words) == 0
     before = (tmp_path / "there" / "model.safetensors").read_bytes()
     assert main([*words, "--weights", "raw"]) == 2
-    assert "holds a run or an export already: name a new folder" in capsys.readouterr().err
+    assert "already" in capsys.readouterr().err
     assert (tmp_path / "there" / "model.safetensors").read_bytes() == before
 
 

@@ -108,7 +108,7 @@ def test_a_flat_file_without_a_prefix_is_raw(tmp_path):
     save_file(flat, tmp_path / "flat.safetensors")
     read = read_score_sde(tmp_path / "flat.safetensors", weights="raw", size=8)
     assert torch.equal(read.state["first.weight"], flat["all_modules.3.weight"])
-    with pytest.raises(ValueError, match="holds no averaged weights .*: ask for the raw ones"):
+    with pytest.raises(ValueError, match="averaged weights.*raw"):
         read_score_sde(tmp_path / "flat.safetensors", size=8)
 
 
@@ -151,15 +151,15 @@ def spoil(found, what):
 @pytest.mark.parametrize(
     ("what", "says"),
     [
-        ("foreign", r"tensor all_modules.4.Conv_7.weight has no place in this network \(1 such tensor\)"),
-        ("foreign top", "tensor logits is none of all_modules"),
-        ("missing", r"tensor all_modules.4.Conv_1.bias is missing \(1 such tensor\): take the whole file"),
-        ("misshaped", r"Conv_0.weight has the shape \(8, 8, 5, 5\), the network needs \(8, 8, 3, 3\)"),
-        ("not finite", "holds values that are not finite"),
-        ("short average", r"has \d+ averaged tensors, the network \d+ parameters"),
-        ("swapped average", r"tensor all_modules.1.weight has the shape \(32,\), the network needs \(32, 16\)"),
-        ("no sigmas", "has no falling list sigmas"),
-        ("another network", "are not those of an NCSN|has no place|is missing"),
+        ("foreign", r"all_modules.4.Conv_7.weight.*\(1 "),
+        ("foreign top", "logits.*all_modules"),
+        ("missing", r"all_modules.4.Conv_1.bias.*\(1 "),
+        ("misshaped", r"Conv_0.weight.*\(8, 8, 5, 5\).*\(8, 8, 3, 3\)"),
+        ("not finite", "not finite"),
+        ("short average", r"\d+ averaged.*\d+ parameters"),
+        ("swapped average", r"all_modules.1.weight.*\(32,\).*\(32, 16\)"),
+        ("no sigmas", "sigmas"),
+        ("another network", "NCSN|all_modules"),
     ],
 )
 def test_a_wrong_checkpoint_is_refused_in_one_sentence(tmp_path, what, says):
@@ -173,9 +173,9 @@ def test_a_wrong_checkpoint_is_refused_in_one_sentence(tmp_path, what, says):
 @pytest.mark.parametrize(
     ("name", "sde", "says"),
     [
-        ("ve", "vp", "sde is vp, but .* has Fourier features of log sigma: write ve"),
-        ("vp", "ve", "sde is ve, but .* has sines of 999 t: write vp or subvp"),
-        ("vp", None, "sde is None, but .* write vp or subvp"),
+        ("ve", "vp", "sde.*vp.*ve"),
+        ("vp", "ve", "sde.*ve.*vp or subvp"),
+        ("vp", None, "sde.*None.*vp or subvp"),
     ],
 )
 def test_an_sde_that_the_network_was_not_told_is_refused(tmp_path, name, sde, says):

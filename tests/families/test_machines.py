@@ -57,7 +57,7 @@ def test_a_gaussian_machines_variances_start_at_the_datas():
     fixed = GaussianBernoulliRBM(SGD, SHAPE, 4, variance=0.7)
     fixed.begin(digits)
     torch.testing.assert_close(fixed.model.variance.detach(), torch.full((64,), 0.7))
-    with pytest.raises(ValueError, match="module.variance is date: give data, or a number above 0"):
+    with pytest.raises(ValueError, match="module.variance.*date"):
         GaussianBernoulliRBM(SGD, SHAPE, 4, variance="date")
 
 
@@ -77,7 +77,7 @@ def test_variances_are_learned_at_a_rate_of_their_own(make):
         factor = 10 if name == "log_variance" else 1
         torch.testing.assert_close(moved[10.0][name], factor * step, rtol=1e-4, atol=1e-6)
     assert all(step.any() for step in moved[1.0].values())
-    with pytest.raises(ValueError, match="module.variance_rate is 0: give a number above 0"):
+    with pytest.raises(ValueError, match="module.variance_rate.*0"):
         GaussianBernoulliRBM(SGD, SHAPE, 4, variance_rate=0)
 
 
@@ -99,7 +99,7 @@ def test_a_jittered_machine_rests_where_its_variances_are_those_of_jittered_data
 
 @pytest.mark.parametrize("wrong", [{"binarise": None}, {"value_range": (-1.0, 1.0)}])
 def test_an_rbm_refuses_data_that_are_not_binary(wrong):
-    with pytest.raises(ValueError, match="set data.binarise to fixed, stochastic or threshold, and data.value_range"):
+    with pytest.raises(ValueError, match="data.binarise.*data.value_range"):
         RBM(SGD, SHAPE, 4).refuse(data(**wrong))
 
 
@@ -125,11 +125,11 @@ def test_one_word_chooses_the_chain_of_a_gaussian_machine():
 
 
 def test_a_chain_that_does_not_fit_is_refused_at_once():
-    with pytest.raises(TypeError, match="binary units have none: choose gibbs"):
+    with pytest.raises(TypeError, match="gibbs"):
         RBM(SGD, SHAPE, 4, sampler=Langevin(3, 0.1))
-    with pytest.raises(TypeError, match="needs a HiddenUnits"):
+    with pytest.raises(TypeError, match="HiddenUnits"):
         EBM(MLP((2,), 8, 1), ContrastiveDivergence(Gibbs(1)), SGD)
-    with pytest.raises(ValueError, match="module.sigma is -1"):
+    with pytest.raises(ValueError, match="module.sigma.*-1"):
         EBM(MLP((2,), 8, 1), ContrastiveDivergence(MALA(1)), SGD, sigma=-1.0)
 
 
@@ -140,9 +140,9 @@ def test_noise_makes_an_energy_that_of_noised_data():
 
 def test_a_readout_must_fit_its_network():
     x = torch.randn(2, *SHAPE)
-    with pytest.raises(ValueError, match="choose scalar"):
+    with pytest.raises(ValueError, match="scalar"):
         EnergyNetwork(ResNetEnergy(SHAPE, 4, (1,), 1)).energy(x)
-    with pytest.raises(ValueError, match="choose product, reconstruction or norm"):
+    with pytest.raises(ValueError, match="product, reconstruction or norm"):
         EnergyNetwork(MLP(SHAPE, 8, 1), readout="scalar").energy(x)
 
 
@@ -155,11 +155,11 @@ def test_two_energies_are_the_product_of_their_densities():
             machine.W.zero_(), machine.mu.fill_(mu)
         machines.append(machine)
     both = SumOfEnergies(*machines)
-    assert both.normalisable() == ""
+    assert both.why_unnormalisable() == ""
     generator = torch.Generator().manual_seed(0)
     x = MALA(200, 0.2)(both, torch.zeros(20000, 1, dtype=torch.float64), generator)
     z = (x.mean() - 2 / 3) / (x.std() / len(x) ** 0.5)
     assert abs(float(z)) < 4
     assert abs(float(x.var()) - 1 / 3) < 4 * (2 / len(x)) ** 0.5 / 3
-    with pytest.raises(ValueError, match="at least 2 energies"):
+    with pytest.raises(ValueError, match="2 energies"):
         SumOfEnergies(both)

@@ -159,7 +159,7 @@ def test_levels_are_fitted_where_the_config_has_null_and_justified(capsys):
     assert fitted["sigma_max"] == pytest.approx(float(torch.cdist(x, x).max()), rel=1e-3)
     assert fitted["noise_levels"] == fit_levels(0.01, fitted["sigma_max"], 64)
     said = capsys.readouterr().out
-    assert "largest distance between two of all 1300 training samples" in said and "overlap by C = 0.5" in said
+    assert "all 1300 " in said and "C = 0.5" in said
     assert NCSN.fitted(config | {"noise_levels": 10, "sigma_max": 1.0}, data) == {}
     assert NCSN.fitted(config | {"sigma_max": 1.0}, data)["sigma_max"] == 1.0
     assert NCSN.fitted({"noise_levels": None, "sigma_max": None}, Rings())["noise_levels"] >= 2
@@ -194,7 +194,7 @@ def test_a_conditional_model_draws_all_classes_in_turn_or_the_one_asked_for():
     for label in (None, 2):
         labels = torch.arange(12) % 4 if label is None else torch.full((12,), 2)
         with torch.no_grad():
-            expected = sampler(module.model.given(labels), noise)
+            expected = sampler(module.model.with_label(labels), noise)
         found = whole if label is None else module.sample(12, seed=3, size=4, label=2)
         torch.testing.assert_close(found, expected)
     assert not torch.equal(module.sample(12, seed=3, size=4, label=2), whole)
@@ -213,20 +213,20 @@ def test_guidance_one_is_the_conditional_model_and_more_is_another():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: DDPM(MLP((2,), 16, 1), ADAM, classes=4), "module.classes is 4, net.classes is None"),
-        (lambda: DDPM(MLP((2,), 16, 1, classes=4), ADAM), "module.classes is None, net.classes is 4"),
-        (lambda: DDPM(MLP((2,), 16, 1), ADAM, guidance=2.0), "guidance 2.0, classes None"),
-        (lambda: conditional(label_dropout=1.0), "module.label_dropout is 1.0"),
-        (lambda: conditional().sample(2, label=4), "label is 4, and the model has the classes 0 to 3"),
-        (lambda: DDPM(MLP((2,), 16, 1), ADAM, shape=(2,), sampler=DDIM(2)).sample(2, label=0), "is not conditional"),
-        (lambda: conditional().labelled(None, {"x": torch.zeros(2, 2)}), "the data have no labels"),
-        (lambda: NCSN(Net(), ADAM), "run.py fits them to data"),
-        (lambda: NCSN(Net(), ADAM, noise_levels=1, sigma_max=1.0), "give at least 2"),
-        (lambda: ScoreMatching(Net(), ADAM), "method denoising needs sigma > 0"),
-        (lambda: ScoreMatching(Net(), ADAM, method="exacto", sigma=1.0), "choose one of exact, sliced, denoising"),
-        (lambda: ScoreSDE(Net(), ADAM, sde="v"), "module.sde is v: choose one of vp, subvp, ve"),
-        (lambda: EDM(Net(), ADAM, sigma_data=0.0), "module.sigma_data is 0.0"),
-        (lambda: fit_levels(1.0, 0.5, 3), "levels need 0 < sigma_min < sigma_max"),
+        (lambda: DDPM(MLP((2,), 16, 1), ADAM, classes=4), "module.classes.*4.*net.classes.*None"),
+        (lambda: DDPM(MLP((2,), 16, 1, classes=4), ADAM), "module.classes.*None.*net.classes.*4"),
+        (lambda: DDPM(MLP((2,), 16, 1), ADAM, guidance=2.0), "guidance.*2.0.*classes"),
+        (lambda: conditional(label_dropout=1.0), "module.label_dropout.*1.0"),
+        (lambda: conditional().sample(2, label=4), "label.*4.*0 to 3"),
+        (lambda: DDPM(MLP((2,), 16, 1), ADAM, shape=(2,), sampler=DDIM(2)).sample(2, label=0), "conditional"),
+        (lambda: conditional().labelled(None, {"x": torch.zeros(2, 2)}), "labels"),
+        (lambda: NCSN(Net(), ADAM), "fit"),
+        (lambda: NCSN(Net(), ADAM, noise_levels=1, sigma_max=1.0), "noise_levels.*1"),
+        (lambda: ScoreMatching(Net(), ADAM), "denoising.*sigma"),
+        (lambda: ScoreMatching(Net(), ADAM, method="exacto", sigma=1.0), "exacto.*exact, sliced, denoising"),
+        (lambda: ScoreSDE(Net(), ADAM, sde="v"), "module.sde.*v.*vp, subvp, ve"),
+        (lambda: EDM(Net(), ADAM, sigma_data=0.0), "module.sigma_data.*0.0"),
+        (lambda: fit_levels(1.0, 0.5, 3), "sigma_min.*sigma_max"),
     ],
 )
 def test_what_cannot_be_is_refused(call, sentence):

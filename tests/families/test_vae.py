@@ -35,7 +35,7 @@ def test_representation_and_reconstruction_are_the_averaged_models():
 def test_a_bernoulli_likelihood_wants_zeros_and_ones(options):
     module = family()
     module._trainer = SimpleNamespace(datamodule=Digits(**options))
-    with pytest.raises(ValueError, match="is one of 0 and 1, and digits has values .* module.likelihood to gaussian"):
+    with pytest.raises(ValueError, match="digits.*module.likelihood.*gaussian"):
         module.setup("fit")
     module._trainer = SimpleNamespace(datamodule=Digits(binarise="fixed", value_range=(0.0, 1.0)))
     module.setup("fit")
@@ -66,11 +66,11 @@ def test_training_raises_the_bound_and_learns_the_scale(objective, tmp_path):
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: family(objective="elbow"), "module.objective is elbow: choose elbo or iwae"),
-        (lambda: family(objective="iwae", beta=4.0), "module.beta is 4.0, and iwae has no KL term"),
-        (lambda: family(beta=-1.0), "module.beta is -1.0"),
-        (lambda: family(samples=0), "samples 0: give"),
-        (lambda: family(classes=10), "module.classes is 10, net.classes is None"),
+        (lambda: family(objective="elbow"), "module.objective.*elbow.*elbo or iwae"),
+        (lambda: family(objective="iwae", beta=4.0), "module.beta.*4.0.*iwae"),
+        (lambda: family(beta=-1.0), "module.beta.*-1.0"),
+        (lambda: family(samples=0), "samples.*0"),
+        (lambda: family(classes=10), "module.classes.*10.*net.classes.*None"),
     ],
 )
 def test_what_cannot_be_is_refused(call, sentence):
@@ -79,5 +79,5 @@ def test_what_cannot_be_is_refused(call, sentence):
 
 
 def test_a_sampler_without_a_score_to_follow_is_refused():
-    with pytest.raises(TypeError, match="a VAE has none: choose latent"):
+    with pytest.raises(TypeError, match="latent"):
         family(likelihood="gaussian", sampler=Langevin(3))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_gen.likelihood.importance import bounds, log_weights, portions
-from lightning_gen.losses import elbo, iwae
+from lightning_gen.losses import ELBO, IWAE
 from tests.likelihood.linear import linear, rows
 
 
@@ -61,16 +61,16 @@ def test_the_losses_are_the_bounds():
     x = rows(2000)
     with torch.no_grad():
         true = log_density(x)
-        exact = elbo()(linear()[0], x, seeded())
+        exact = ELBO()(linear()[0], x, seeded())
         assert abs(float((exact - -true).mean())) < 4 * float((exact + true).std()) / math.sqrt(2000)
-        one = iwae(1)(model, x, seeded())
+        one = IWAE(1)(model, x, seeded())
         torch.testing.assert_close(one, -log_weights(model, x, 1, seeded())[:, 0])
-        many = iwae(50)(model, x, seeded())
+        many = IWAE(50)(model, x, seeded())
         assert float((one - many).mean()) > 0.1 and -0.02 < float((many + true).mean()) < 0.05
         mean, log_variance = model.posterior(x)
-        more = elbo(beta=3.0)(model, x, seeded()) - elbo()(model, x, seeded())
+        more = ELBO(beta=3.0)(model, x, seeded()) - ELBO()(model, x, seeded())
         torch.testing.assert_close(more, 2 * model.kl(mean, log_variance))
-        noise = [elbo(samples=k)(model, x, seeded()).var() for k in (1, 8)]
+        noise = [ELBO(samples=k)(model, x, seeded()).var() for k in (1, 8)]
         assert noise[1] < noise[0]
 
 
@@ -86,9 +86,9 @@ def test_draws_are_made_in_portions_and_the_encoder_is_called_once():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: elbo(beta=-1.0), "module.beta is -1.0"),
-        (lambda: iwae(0), "module.samples is 0"),
-        (lambda: log_weights(linear()[0], rows(2), 0), "samples >= 1, got 0"),
+        (lambda: ELBO(beta=-1.0), "beta.*-1.0"),
+        (lambda: IWAE(0), "samples.*0"),
+        (lambda: log_weights(linear()[0], rows(2), 0), "samples.*0"),
     ],
 )
 def test_what_cannot_be_is_refused(call, sentence):

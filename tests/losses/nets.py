@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lightning_gen.models import EnergyNetwork, ScoreModel, ScoreNetwork
+from lightning_gen.models import EnergyNetwork, Scored, ScoreNetwork
 from lightning_gen.process import Clean, Process
 from tests.gaussian import example
 
@@ -37,7 +37,7 @@ MODELS = {
 }
 
 
-def model(name: str, process: Process | None = None, seed: int = 0, d: int = 2) -> ScoreModel:
+def model(name: str, process: Process | None = None, seed: int = 0, d: int = 2) -> Scored:
     """A score network or -grad E over a Sine."""
     return MODELS[name](Sine(d, seed), Clean() if process is None else process)
 

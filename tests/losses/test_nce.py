@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_gen.losses import NCE
-from lightning_gen.models import EnergyModel, EnergyNetwork
+from lightning_gen.models import EnergyNetwork, SmoothEnergy
 from lightning_gen.process import Clean
 
 F64 = {"dtype": torch.float64}
@@ -27,7 +27,7 @@ def data(n, seed=0):
     return MEAN + STD * torch.randn(n, 1, generator=generator(seed), **F64)
 
 
-class Bell(EnergyModel):
+class Bell(SmoothEnergy):
     """E = 1/2 precision (x - mean)^2 + constant, theta = (mean, precision, constant)."""
 
     def __init__(self, theta=TRUTH):
@@ -172,5 +172,6 @@ def test_each_sample_is_told_from_noise_of_its_own():
 
 @pytest.mark.parametrize("wrong", [{"std": 0.0}, {"std": -1.0}, {"std": math.nan}, {"std": 1.0, "ratio": 0}])
 def test_noise_without_a_density_is_refused(wrong):
-    with pytest.raises(ValueError, match="NCE needs std > 0 and ratio >= 1"):
+    *_, (name, value) = wrong.items()
+    with pytest.raises(ValueError, match=f"{name}.*{value}"):
         NCE(**wrong)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_gen.likelihood.variational import variational_bound
-from lightning_gen.losses import constant, denoising, levels, uniform, vlb
+from lightning_gen.losses import DenoisingScoreMatching, constant, levels, uniform, vlb
 from lightning_gen.process import VE, VP, DiscreteVP, SubVP, cosine_betas, linear_betas
 from tests.gaussian import Gaussian, example
 from tests.losses.nets import MODELS, model
@@ -25,7 +25,7 @@ def randn(x, generator):
 def test_one_level_is_vincents(name, sigma=0.3):
     """1/2 ||s(x~) + (x~ - x) / sigma^2||^2."""
     scored, x = model(name, VE(sigma, sigma)), data(20)
-    measured = denoising(constant(0.0), "score", "sum")(scored, x, seeded(2))
+    measured = DenoisingScoreMatching(constant(0.0), "score", "sum")(scored, x, seeded(2))
     noisy = x + sigma * randn(x, seeded(2))
     expected = 0.5 * (scored.score(noisy, torch.zeros(())) + (noisy - x) / sigma**2).square().sum(1)
     torch.testing.assert_close(measured, expected, rtol=1e-10, atol=1e-10)
@@ -39,7 +39,7 @@ def test_denoising_is_the_fisher_divergence_to_the_noised_data_but_for_a_constan
     gaps, slopes = [], []
     for seed in (0, 1):
         scored = model(name, process, seed)
-        denoised = denoising(constant(0.0), "score", "sum")(scored, x, seeded(2))
+        denoised = DenoisingScoreMatching(constant(0.0), "score", "sum")(scored, x, seeded(2))
         score = scored.score(noisy, torch.zeros(()))
         gaps.append(denoised - 0.5 * (score - truth.score(noisy, torch.zeros(()))).square().sum(1))
         parameter = scored.net.bias
@@ -62,13 +62,15 @@ def test_ncsns_sum_over_levels_is_the_simple_weight(name, L=6):
         z = randn(x, seeded(i))
         score = scored.score(x + sigma * z, torch.full((30,), i / (L - 1), dtype=torch.float64))
         expected = expected + sigma**2 * (score + z / sigma).square().sum(1) / (2 * L)
-        total = total + denoising(constant(i / (L - 1)), "simple", "sum")(scored, x, seeded(i)) / L
+        total = total + DenoisingScoreMatching(constant(i / (L - 1)), "simple", "sum")(scored, x, seeded(i)) / L
     torch.testing.assert_close(total, expected, rtol=1e-10, atol=1e-10)
-    drawn = denoising(levels(L, first=0), "simple", "sum")(scored, x.repeat(2000, 1), seeded(1)).reshape(2000, 30)
+    drawn = DenoisingScoreMatching(levels(L, first=0), "simple", "sum")(scored, x.repeat(2000, 1), seeded(1)).reshape(
+        2000, 30
+    )
     drawn = drawn.mean(1).detach()
     mean = torch.stack(
         [
-            denoising(constant(i / (L - 1)), "simple", "sum")(scored, x.repeat(500, 1), seeded(i + 9))
+            DenoisingScoreMatching(constant(i / (L - 1)), "simple", "sum")(scored, x.repeat(500, 1), seeded(i + 9))
             .reshape(500, 30)
             .mean(1)
             .detach()
@@ -88,7 +90,9 @@ def test_the_bounds_weights_give_its_terms(betas, variance):
     terms = variational_bound(scored, x, seeded(3), variance=variance) * math.log(2)
     g = seeded(3)
     for k in range(T, 1, -1):
-        at_k = denoising(lambda n, _, k=k: torch.full((n,), k / T, dtype=torch.float64), vlb(variance), "mean")
+        at_k = DenoisingScoreMatching(
+            lambda n, _, k=k: torch.full((n,), k / T, dtype=torch.float64), vlb(variance), "mean"
+        )
         t = torch.tensor([k / T, (k - 1) / T], dtype=torch.float64)
         posterior = process.variance(t)[1] / process.variance(t)[0]  # as a fraction of beta
         rest = 0.5 * (posterior - 1 - posterior.log()) if variance == "large" else 0
@@ -100,8 +104,8 @@ def test_many_steps_weigh_as_continuous_time_does(variance, T=20_000):
     """T times the bound's weight tends to g^2 / (2 sigma^2): Riemann's sum of the likelihood's integral."""
     chain, x = DiscreteVP(linear_betas(T, 0.1 / T, 20 / T)), data(4)
     t = lambda n, _: torch.full((n,), 0.4, dtype=torch.float64)  # noqa: E731
-    discrete = denoising(t, vlb(variance))(Shifted(Gaussian(chain, *example()), 0.5), x, seeded())
-    continuous = denoising(t, "likelihood")(Shifted(Gaussian(VP(), *example()), 0.5), x, seeded())
+    discrete = DenoisingScoreMatching(t, vlb(variance))(Shifted(Gaussian(chain, *example()), 0.5), x, seeded())
+    continuous = DenoisingScoreMatching(t, "likelihood")(Shifted(Gaussian(VP(), *example()), 0.5), x, seeded())
     torch.testing.assert_close(T * discrete, continuous / 2, rtol=2e-3, atol=0)
 
 
@@ -119,7 +123,7 @@ def test_the_likelihoods_weight_measures_the_divergence_that_the_noise_takes(pro
     """int_s^1 1/2 g^2 E||score of p_t - score of q_t||^2 dt = KL(p_s || q_s) - KL(p_1 || q_1)."""
     mean, cov = example()
     p, q = Gaussian(process, mean, cov), Gaussian(process, mean + 0.3, cov + 0.4 * torch.eye(2).double())
-    loss, x = denoising(uniform(first), "likelihood", "sum"), data(n)
+    loss, x = DenoisingScoreMatching(uniform(first), "likelihood", "sum"), data(n)
     gap = (1 - first) * (loss(q, x, seeded(5)) - loss(p, x, seeded(5)))
     times = torch.tensor([first, 1.0], dtype=torch.float64)
     expected = divergence(p, q, times[0]) - divergence(p, q, times[1])

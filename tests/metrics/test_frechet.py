@@ -132,11 +132,11 @@ def test_what_is_no_number_or_no_covariance_is_refused():
     mean, cov = moments(x)
     with pytest.raises(NonFinite, match="cov_b"):
         frechet_distance(mean, cov, mean, cov * float("inf"))
-    with pytest.raises(ValueError, match="eigenvalues >= 0"):
+    with pytest.raises(ValueError, match="cov.*eigenvalue"):
         frechet_distance(mean, -cov, mean, cov)
     one = FrechetStatistics(4)
     one.update(x[:1])
     with pytest.raises(ValueError, match="2 samples"):
         one.compute()
-    with pytest.raises(ValueError, match="equal shifts"):
+    with pytest.raises(ValueError, match="shift"):
         FrechetStatistics(4).merge_state(FrechetStatistics(4, shift=torch.ones(4)))

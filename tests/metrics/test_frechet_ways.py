@@ -83,7 +83,7 @@ def test_features_that_cannot_be_measured_are_refused():
     bad[1, 1] = float("nan")
     with pytest.raises(NonFinite, match="features"):
         frechet_of_features(bad, mean, cov)
-    with pytest.raises(ValueError, match="2 samples or more"):
+    with pytest.raises(ValueError, match="2 samples"):
         frechet_of_features(bad[:1], mean, cov)
 
 

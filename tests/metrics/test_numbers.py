@@ -1,6 +1,7 @@
 """The numbers of one set of features are their functions', by the seed, with error, protocol, flags and hash."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -80,10 +81,10 @@ def test_what_is_computed_from_too_little_is_flagged():
     assert not [name for name, result in sound.items() if "flags" in result.protocol and name != "fid_inf"]
     few = _numbers(x=X[:24], logits=LOGITS[:24], memory=(REAL, Reference(*TEST[:2], TEST.features[:10], None)))
     told = {name: result.protocol.get("flags") for name, result in few.items()}
-    assert told["kid"] == ["KID's subsets hold 24 images, 1000 were asked for"]
-    assert told["fid_inf"] == ["not linear in 1/N: subsets from 2 images in 6 dimensions"]
-    assert told["is"] == ["2 images a split for 5 classes"]
-    assert told["memorised"] == ["10 held-out images for a quantile of 0.05"]
+    assert re.search("24 .*1000", *told["kid"])
+    assert re.search("2 images.*6 dimensions", *told["fid_inf"])
+    assert re.search("2 images.*5 classes", *told["is"])
+    assert re.search("10 held-out images.*0.05", *told["memorised"])
     assert _numbers(x=X[:6], metrics=["fid"])["fid"].protocol["flags"] == ["fewer images (6) than dimensions (6)"]
     small = Reference(*moments(REAL.features[:5]), REAL.features[:5], None)
     flags = _numbers(real=small, metrics=["fid"])["fid"].protocol["flags"]
@@ -155,14 +156,14 @@ def test_flags_stand_beside_the_number():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"metrics": ["precision"], "n": 5}, "quality.n needs 6 or more with precision"),
-        ({"metrics": ["precision"], "density_neighbours": 9, "n": 9}, "quality.n needs 10 or more"),
-        ({"metrics": ["fid_inf"], "n": 19}, "quality.n needs 20 or more with fid_inf"),
-        ({"kid_pairs": "some"}, "kid_pairs subsets or all"),
-        ({"alpha": 1.0}, "0 < alpha < 1"),
-        ({"neighbours": 0}, "quality.neighbours needs 1"),
-        ({"resamples": 1}, "quality.resamples needs 2"),
-        ({"at_most": 9}, "quality.at_most needs 10"),
+        ({"metrics": ["precision"], "n": 5}, "quality.n.*6.*precision"),
+        ({"metrics": ["precision"], "density_neighbours": 9, "n": 9}, "quality.n.*10"),
+        ({"metrics": ["fid_inf"], "n": 19}, "quality.n.*20.*fid_inf"),
+        ({"kid_pairs": "some"}, "kid_pairs.*some"),
+        ({"alpha": 1.0}, "alpha.*1.0"),
+        ({"neighbours": 0}, "quality.neighbours.*0"),
+        ({"resamples": 1}, "quality.resamples.*1"),
+        ({"at_most": 9}, "quality.at_most.*9"),
     ],
 )
 def test_impossible_settings_are_one_sentence(options, sentence):
@@ -177,5 +178,5 @@ def test_memorisation_needs_images_that_were_held_out(tmp_path):
             return splits | {"test": splits["test"].__class__(splits["test"].images(slice(1)))}
 
     quality = Quality(Projection(), 20, ["memorised"], held_out=False, cache=str(tmp_path))
-    with pytest.raises(ValueError, match="2 samples or more in the test split, digits has 1: leave out memorised"):
+    with pytest.raises(ValueError, match="2 .*digits.*1.*memorised"):
         trainer(tmp_path, quality).test(Noisy(), datamodule=Untested(), verbose=False)

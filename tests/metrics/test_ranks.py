@@ -68,5 +68,5 @@ def test_one_ranks_problem_stops_all(found):
 
 
 def test_a_wrong_number_of_rows_is_refused():
-    with pytest.raises(ValueError, match="should bring 4 of 7 rows, it brings 3"):
+    with pytest.raises(ValueError, match="4 of 7.*3"):
         gather_blocks(torch.zeros(3, 2), 7, 4, 0, 2)

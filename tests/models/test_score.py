@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_gen.models import Denoiser, ScoreModel, ScoreNetwork
+from lightning_gen.models import Denoiser, Scored, ScoreNetwork
 from lightning_gen.models.denoiser import PARAMETRIZATIONS
 from lightning_gen.process import VE, VP, Clean, DiscreteVP, expand, linear_betas
 from tests.gaussian import PROCESSES, Gaussian, example
@@ -23,7 +23,7 @@ def place(n=6):
 
 @pytest.mark.parametrize("defined", ["score", "noise", "denoise"])
 def test_one_reading_gives_the_other_two(truth, defined):
-    reading = type("Reading", (ScoreModel,), {defined: lambda self, x, t: getattr(truth, defined)(x, t)})
+    reading = type("Reading", (Scored,), {defined: lambda self, x, t: getattr(truth, defined)(x, t)})
     model = reading(truth.process)
     x, t = place()
     for name in ("score", "noise", "denoise"):
@@ -84,7 +84,7 @@ def lambda_net(output):
 def test_a_bound_label_reaches_the_network_and_leaves_the_model_alone():
     output = torch.zeros(3, 1, 2, 2)
     model = Denoiser(lambda_net(output), VP())
-    bound = model.given(torch.tensor([1, 2, 3]))
+    bound = model.with_label(torch.tensor([1, 2, 3]))
     x, t = torch.zeros(3, 1, 2, 2), torch.full((3,), 0.5)
     assert bound.noise(x, t)[:, 0, 0, 0].tolist() == pytest.approx([1, 2, 3])
     assert not model.noise(x, t).any()
@@ -101,9 +101,9 @@ def test_prior_and_its_density_agree(make):
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ValueError, match="needs a process with noise, got Clean"):
+    with pytest.raises(ValueError, match="process.*Clean"):
         Denoiser(torch.nn.Identity(), Clean())
-    with pytest.raises(ValueError, match="choose one of noise, clean, velocity, edm, ve"):
+    with pytest.raises(ValueError, match="noise, clean, velocity, edm, ve"):
         Denoiser(torch.nn.Identity(), VP(), "v")
 
 

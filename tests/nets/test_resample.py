@@ -113,5 +113,5 @@ def test_a_filter_has_no_weights_and_follows_device_and_dtype():
 
 @pytest.mark.parametrize("taps", [(1,), (1, 1, 1), (1, -1), (1, 2)], ids=str)
 def test_taps_that_would_stripe_an_even_surface_are_refused(taps):
-    with pytest.raises(ValueError, match=r"must have the same sum, not 0.*: write \[1, 3, 3, 1\], or null"):
+    with pytest.raises(ValueError, match=r"fir.*\[1, 3, 3, 1\].*null"):
         Fir(taps)

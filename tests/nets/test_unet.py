@@ -235,7 +235,7 @@ def test_a_setting_that_builds_no_network_is_refused_in_one_sentence(shape, sett
 
 def test_a_label_is_asked_for_or_refused_in_one_sentence():
     x, t = batch((1, 8, 8))
-    with pytest.raises(ValueError, match="knows 3 classes and got no label: pass label"):
+    with pytest.raises(ValueError, match="3 classes.*label"):
         UNet((1, 8, 8), classes=3, **SMALL)(x, t)
-    with pytest.raises(ValueError, match="knows no classes and got a label"):
+    with pytest.raises(ValueError, match="classes.*label"):
         UNet((1, 8, 8), **SMALL)(x, t, torch.tensor([0, 1, 2]))

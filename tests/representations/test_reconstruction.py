@@ -43,7 +43,7 @@ def test_below_six_pixels_there_is_no_ssim():
 def test_what_is_no_image_is_refused(value):
     x, y = pair()
     y[1, 0, 3, 3] = value
-    with pytest.raises(ValueError, match=r"needs images in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
         closeness(x, y)
-    with pytest.raises(ValueError, match="of one shape"):
+    with pytest.raises(ValueError, match="shape"):
         closeness(x, x[:2])

@@ -7,6 +7,7 @@ import torch
 
 from lightning_gen.process import VE, VP, SubVP
 from lightning_gen.samplers import DDIM, RK45, Ancestral, DPMSolver, EulerMaruyama, PredictorCorrector
+from lightning_gen.samplers.base import with_readings
 from lightning_gen.samplers.sde import Correction
 from tests.gaussian import Gaussian, example
 
@@ -14,7 +15,7 @@ F64 = {"dtype": torch.float64}
 
 
 def corrections(sampler, process):
-    return [step for step in sampler.plan(process) if isinstance(step, Correction)]
+    return [step for step in sampler.plan(Gaussian(process, *example()), (1, 2)) if isinstance(step, Correction)]
 
 
 @pytest.mark.parametrize("process", [VP, SubVP, VE])
@@ -31,7 +32,8 @@ def test_the_factor_is_alphas_fall_to_the_next_time(process):
 @pytest.mark.parametrize("predictor", [Ancestral(steps=6), DDIM(6), DPMSolver(6), EulerMaruyama(6)])
 def test_every_step_but_the_last_is_corrected_where_it_ends(predictor, number):
     """The last one ends without noise; Euler-Maruyama's last is Tweedie's, so that t_end is corrected too."""
-    plan, alone = PredictorCorrector(predictor, number).plan(VP()), predictor.plan(VP())
+    model = Gaussian(VP(), *example())
+    plan, alone = (sampler.plan(model, (1, 2)) for sampler in (PredictorCorrector(predictor, number), predictor))
     assert len(plan) == 6 + 5 * number
     for i, step in enumerate(alone[:-1]):
         mine, *after = plan[i * (number + 1) : (i + 1) * (number + 1)]
@@ -49,8 +51,9 @@ def test_corrections_alone_leave_the_noised_density_but_for_their_known_bias():
     model = Gaussian(process, torch.zeros(1), torch.ones(1, 1))
     v, g = 1 + float(process.variance(torch.tensor(0.5, **F64))), torch.Generator().manual_seed(0)
     sampler, x = PredictorCorrector(DDIM(4), 1, snr), v**0.5 * torch.randn(n, 1, generator=g, **F64)
+    (step,) = with_readings(model, [Correction(0.5, 0.5, (1.0,))])
     for _ in range(40):
-        x, _ = sampler.step(model, x, Correction(0.5, 0.5, (1.0,)), None, g)
+        x, _ = sampler.step(model, x, step, None, g)
     assert abs(float(x.square().mean()) / (v * (1 + snr**2)) - 1) * math.sqrt(n / 2) <= 4
     assert abs(float(x.square().mean()) / v - 1) * math.sqrt(n / 2) > 20
 
@@ -67,14 +70,14 @@ def test_a_multistep_predictors_memory_passes_the_corrections():
 @pytest.mark.parametrize(
     ("make", "error", "sentence"),
     [
-        (lambda: PredictorCorrector(RK45()), TypeError, "a predictor with steps of its own, got RK45"),
+        (lambda: PredictorCorrector(RK45()), TypeError, "predictor.*RK45"),
         (
             lambda: PredictorCorrector(PredictorCorrector(DDIM(5))),
             TypeError,
-            "a predictor that descends, got Pred",
+            "predictor.*PredictorCorrector",
         ),
-        (lambda: PredictorCorrector(DDIM(5), 0), ValueError, "corrections >= 1 and snr > 0, got 0, 0.16"),
-        (lambda: PredictorCorrector(DDIM(5), 1, 0.0), ValueError, "corrections >= 1 and snr > 0, got 1, 0.0"),
+        (lambda: PredictorCorrector(DDIM(5), 0), ValueError, "corrections.*0"),
+        (lambda: PredictorCorrector(DDIM(5), 1, 0.0), ValueError, "snr.*0.0"),
     ],
 )
 def test_what_cannot_be_corrected_is_refused(make, error, sentence):

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from lightning_gen.models import Denoiser, ScoreModel, ScoreNetwork
+from lightning_gen.models import Denoiser, Scored, ScoreNetwork
 from lightning_gen.models.denoiser import PARAMETRIZATIONS
 from lightning_gen.process import VE, VP, Clean, DiscreteVP, linear_betas
-from lightning_gen.samplers import DDIM, Ancestral, Sampler
+from lightning_gen.samplers import DDIM, Ancestral, Stepwise
 from tests.gaussian import PROCESSES, Gaussian, example
 from tests.models.test_score import Exact
 
@@ -20,9 +20,9 @@ def moments(sampler, model):
     d = len(model.mean)
     mean, cov = torch.zeros(d, **torch64), model.process.prior_sigma**2 * torch.eye(d, **torch64)
     points = torch.cat([torch.zeros(1, d, **torch64), torch.eye(d, **torch64)])
-    for transition in sampler.plan(model.process):
+    for transition in sampler.plan(model, (1, 2)):
         keep, pull, noise = transition.coefficients
-        out = keep * points + pull * sampler.clean(model, points, transition.t)
+        out = keep * points + pull * sampler.clean(model, points, transition)
         matrix = (out[1:] - out[0]).T
         mean = matrix @ mean + out[0]
         cov = matrix @ cov @ matrix.T + noise**2 * torch.eye(d, **torch64)
@@ -167,7 +167,7 @@ def test_noise_clean_velocity_and_score_networks_walk_the_same_path(name, sample
         net = AsScore(truth) if reading == "score" else Exact(truth, reading)
         model = ScoreNetwork(net, truth.process) if reading == "score" else Denoiser(net, truth.process, reading)
         g, place, carry = torch.Generator().manual_seed(5), x, None
-        for transition, goal in zip(sampler.plan(truth.process), expected[1:], strict=True):
+        for transition, goal in zip(sampler.plan(model, (1, 2)), expected[1:], strict=True):
             net.t = torch.full((3,), transition.t, **torch64)
             place, carry = sampler.step(model, place, transition, carry, g)
             scale = goal.abs().max().clamp(min=1)
@@ -176,19 +176,19 @@ def test_noise_clean_velocity_and_score_networks_walk_the_same_path(name, sample
 
 def test_grids_enter_discrete_processes_at_their_own_times():
     process = DiscreteVP(linear_betas(1000))
-    trailing = [t.t for t in DDIM(10).plan(process)]
+    trailing = [t.t for t in DDIM(10).transitions(process)]
     assert trailing == [k / 1000 for k in range(1000, 0, -100)]
-    leading = [t.t for t in DDIM(10, spacing="leading").plan(process)]
+    leading = [t.t for t in DDIM(10, spacing="leading").transitions(process)]
     assert leading == [k / 1000 for k in range(901, 0, -100)]
-    chosen = [(t.t, t.s) for t in DDIM([2, 500, 1000]).plan(process)]
+    chosen = [(t.t, t.s) for t in DDIM([2, 500, 1000]).transitions(process)]
     assert chosen == [(1.0, 0.5), (0.5, 0.002), (0.002, 0.0)]
-    assert len(Ancestral().plan(process)) == 1000
-    assert [t.t for t in DDIM(4).plan(VP())] == [1, 0.75, 0.5, 0.25]
+    assert len(Ancestral().transitions(process)) == 1000
+    assert [t.t for t in DDIM(4).transitions(VP())] == [1, 0.75, 0.5, 0.25]
 
 
 def test_a_plan_is_host_numbers(request):
     for sampler in (Ancestral(steps=5), DDIM(5)):
-        for transition in sampler.plan(VP()):
+        for transition in sampler.transitions(VP()):
             assert all(type(value) is float for value in (transition.t, transition.s, *transition.coefficients))
 
 
@@ -199,14 +199,14 @@ def test_clipping_holds_the_clean_data_not_the_state():
     assert Ancestral()(model, x, torch.Generator().manual_seed(1)).mean() > 4.5
 
 
-class Energy(ScoreModel):
+class Energy(Scored):
     """Some other kind of model."""
 
 
-class Gibbs(Sampler):
-    model_type = Energy
+class Gibbs(Stepwise):
+    needs = (Energy,)
 
-    def plan(self, process):
+    def plan(self, model, shape):
         return []
 
     def step(self, model, x, transition, carry, generator):
@@ -216,20 +216,20 @@ class Gibbs(Sampler):
 @pytest.mark.parametrize(
     ("call", "error", "sentence"),
     [
-        (lambda m: Gibbs()(m, torch.zeros(1, 2)), TypeError, "Gibbs needs a Energy, got Gaussian: choose a sampler"),
-        (lambda m: Ancestral()(m, torch.zeros(1, 2)), ValueError, "VP is continuous: give a number of steps"),
-        (lambda m: DDIM([1, 2])(m, torch.zeros(1, 2)), ValueError, "a list of steps needs a discrete process"),
-        (lambda m: DDIM(4, spacing="leading")(m, torch.zeros(1, 2)), ValueError, "leading needs a discrete process"),
-        (lambda m: DDIM(eta=1.5), ValueError, "0 <= eta <= 1, got 1.5"),
-        (lambda m: Ancestral("medium"), ValueError, "variance small or large, got medium"),
-        (lambda m: Ancestral(clip=[1, -1]), ValueError, "sampler.clip is .1, -1."),
-        (lambda m: DDIM(11).plan(DiscreteVP(linear_betas(10))), ValueError, "1 <= steps <= 10, got 11"),
-        (lambda m: DDIM([3, 11]).plan(DiscreteVP(linear_betas(10))), ValueError, "1 <= k <= 10, got 3 to 11"),
-        (lambda m: DDIM([3, 3]).plan(DiscreteVP(linear_betas(10))), ValueError, "rising k"),
+        (lambda m: Gibbs()(m, torch.zeros(1, 2)), TypeError, "Gibbs.*Gaussian"),
+        (lambda m: Ancestral()(m, torch.zeros(1, 2)), ValueError, "VP.*steps"),
+        (lambda m: DDIM([1, 2])(m, torch.zeros(1, 2)), ValueError, "steps.*discrete"),
+        (lambda m: DDIM(4, spacing="leading")(m, torch.zeros(1, 2)), ValueError, "leading.*discrete"),
+        (lambda m: DDIM(eta=1.5), ValueError, "eta.*1.5"),
+        (lambda m: Ancestral("medium"), ValueError, "variance.*medium"),
+        (lambda m: Ancestral(clip=[1, -1]), ValueError, "sampler.clip.*1, -1"),
+        (lambda m: DDIM(11).transitions(DiscreteVP(linear_betas(10))), ValueError, "steps.*10.*11"),
+        (lambda m: DDIM([3, 11]).transitions(DiscreteVP(linear_betas(10))), ValueError, "10.*11"),
+        (lambda m: DDIM([3, 3]).transitions(DiscreteVP(linear_betas(10))), ValueError, "rising"),
         (
             lambda m: DDIM(5)(ScoreNetwork(torch.nn.Identity(), Clean()), torch.zeros(1, 2)),
             TypeError,
-            "needs a process with noise that grows, got Clean",
+            "process.*Clean",
         ),
     ],
 )

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from lightning_gen.likelihood import exact_samples
 from lightning_gen.models import RBM, Denoiser, GaussianBernoulliRBM
 from lightning_gen.models.rbm import states
 from lightning_gen.nets import MLP
@@ -19,7 +18,7 @@ def generator(seed=0):
 def chi2(model, v):
     """(chi^2 - degrees) / sqrt(2 degrees) of the states of v against the listed law."""
     visible = len(model.b)
-    p = (-model.energy(states(visible)) - model.log_partition()).exp().detach()
+    p = (-model.energy(states(visible)) - model.exact_log_z()).exp().detach()
     counts = torch.bincount((v * 2 ** torch.arange(visible)).sum(1).long(), minlength=2**visible)
     value, degrees = float(((counts - len(v) * p).square() / (len(v) * p)).sum()), 2**visible - 1
     return (value - degrees) / (2 * degrees) ** 0.5
@@ -35,7 +34,7 @@ def test_gibbs_has_the_machines_law(hidden):
 @pytest.mark.parametrize("sweeps", [1, 7])
 def test_a_chain_that_has_the_law_keeps_it(sweeps):
     model = binary(5, 3)
-    v = exact_samples(model, 20000, generator()).double()
+    v = model.draw((20000, *model.shape), generator()).double()
     moved = Gibbs(sweeps)(model, v, generator(1))
     assert abs(chi2(model, v)) < 4 and abs(chi2(model, moved)) < 4
     assert float((moved != v).double().mean()) > 0.1
@@ -94,14 +93,14 @@ def test_inner_steps_are_one_draw(relative, inner):
     for _ in range(inner):
         ratio = 1 - eta / variance
         factor, added = factor * ratio, added * ratio.square() + 2 * eta
-    found = [value.detach() for value in sampler.moments(model)]
+    found = [value.detach() for value in sampler.moments(model, model.shape)]
     torch.testing.assert_close(found[0], factor, rtol=1e-12, atol=0)
     torch.testing.assert_close(found[1], added, rtol=1e-12, atol=0)
 
 
 def test_many_inner_steps_leave_langevins_variance():
     model, eta = gaussian(), 0.5
-    _, added = GibbsLangevin(1, 500, eta).moments(model)
+    _, added = GibbsLangevin(1, 500, eta).moments(model, model.shape)
     torch.testing.assert_close(added, model.variance / (1 - eta / 2))
 
 
@@ -110,7 +109,7 @@ def test_a_sweep_of_gibbs_langevin_moves_towards_the_mean_of_its_hidden_units():
     model.W.data.zero_()
     sampler = GibbsLangevin(1, 3, 0.2)
     y = sampler(model, x, generator()).detach()
-    factor, added = (value.detach() for value in sampler.moments(model))
+    factor, added = (value.detach() for value in sampler.moments(model, model.shape))
     z = (y.mean(0) - (1 - factor) * model.mu.detach()) / (added / len(y)).sqrt()
     assert z.abs().max() < 4
     assert ((y.var(0) / added - 1).abs() / (2 / len(y)) ** 0.5).max() < 4
@@ -119,10 +118,10 @@ def test_a_sweep_of_gibbs_langevin_moves_towards_the_mean_of_its_hidden_units():
 @pytest.mark.parametrize("sampler", [Gibbs(1), GibbsLangevin(1)])
 def test_the_carry_is_the_field_where_the_chain_stands(sampler):
     model = gaussian() if isinstance(sampler, GibbsLangevin) else binary(3)
-    x, (move,) = torch.ones(4, 3, dtype=torch.float64), sampler.plan(model.process)
+    x, (move,) = torch.ones(4, 3, dtype=torch.float64), sampler.plan(model, (1, 2))
     y, carry = sampler.step(model, x, move, None, generator())
-    torch.testing.assert_close(carry, model.field(y))
-    again, _ = sampler.step(model, x, move, model.field(x), generator())
+    torch.testing.assert_close(carry, model.logits(y))
+    again, _ = sampler.step(model, x, move, model.logits(x), generator())
     torch.testing.assert_close(again, y)
 
 
@@ -130,7 +129,7 @@ def test_the_carry_is_the_field_where_the_chain_stands(sampler):
 def test_a_chain_with_its_carry_is_the_chain_without_it(sampler):
     model, x = gaussian(), torch.ones(4, 3, dtype=torch.float64)
     carried, g = sampler(model, x, generator(1)), generator(1)
-    for move in sampler.plan(model.process):
+    for move in sampler.plan(model, (1, 2)):
         x, _ = sampler.step(model, x, move, None, g)
     torch.testing.assert_close(x, carried, rtol=0, atol=1e-12)
 
@@ -157,10 +156,10 @@ def test_the_mean_comes_last_only_where_it_is_asked_for():
 @pytest.mark.parametrize(
     ("sampler", "model", "sentence"),
     [
-        (Langevin(2), RBM(3, 2), "binary units have none: choose gibbs"),
-        (MALA(2), RBM(3, 2), "binary units have none: choose gibbs"),
-        (Gibbs(2), Denoiser(MLP((2,), 8, 1), VP(), "noise"), "needs a HiddenUnits, got Denoiser"),
-        (GibbsLangevin(2), RBM(3, 2), "needs a GaussianBernoulliRBM, got RBM"),
+        (Langevin(2), RBM(3, 2), "RBM.*choose Gibbs"),
+        (MALA(2), RBM(3, 2), "RBM.*choose Gibbs"),
+        (Gibbs(2), Denoiser(MLP((2,), 8, 1), VP(), "noise"), "Gibbs.*Denoiser"),
+        (GibbsLangevin(2), RBM(3, 2), "GibbsLangevin.*Gaussian.*RBM.*choose Gibbs"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(sampler, model, sentence):
@@ -170,7 +169,8 @@ def test_a_model_that_does_not_fit_is_refused(sampler, model, sentence):
 
 @pytest.mark.parametrize("wrong", [{"steps": 0}, {"inner": 0}, {"step_size": 0.0}, {"step_size": 2.0}])
 def test_wrong_options_are_refused(wrong):
-    with pytest.raises(ValueError, match="needs"):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=f"{name}.*{wrong[name]}"):
         GibbsLangevin(**wrong)
 
 
@@ -185,7 +185,7 @@ def test_temperature_widens_what_is_reached():
     ):
         x = sampler(model, torch.zeros(20000, 1, dtype=torch.float64), generator()).detach()
         assert abs(float(x.var()) / truth - 1) < 4 * (2 / len(x)) ** 0.5
-    with pytest.raises(ValueError, match="needs temperature > 0"):
+    with pytest.raises(ValueError, match="temperature"):
         Langevin(temperature=0.0)
 
 
@@ -195,6 +195,6 @@ def test_hmcs_energy_error_falls_with_the_square_of_its_step():
     shares = []
     for size in (0.8, 0.1):
         sampler = HMC(1, size, round(1.6 / size))
-        _, carry = sampler.step(model, x, sampler.plan(model.process)[0], (), generator(1))
+        _, carry = sampler.step(model, x, sampler.plan(model, (1, 2))[0], (), generator(1))
         shares.append(float(carry[2].mean()))
     assert shares[0] < shares[1] and shares[1] > 0.99

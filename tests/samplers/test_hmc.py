@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lightning_gen.models import EnergyModel
+from lightning_gen.models import SmoothEnergy
 from lightning_gen.process import Clean
 from lightning_gen.samplers import HMC, MALA, Langevin
 from tests.samplers.test_mcmc import CHAINS, F64, Double, Normal, z_of_variance
@@ -70,7 +70,7 @@ def test_another_density_is_kept_at_its_temperature(heat):
 def test_a_proposal_is_the_leapfrogs_end_and_is_taken_as_often_as_its_energy_says(heat):
     """A step against the scheme written out: the same place, and u < exp(-dH / T), chain by chain."""
     sampler, model, x = HMC(1, 0.45, 3, temperature=heat), Double(), torch.randn(500, 1, generator=generator(), **F64)
-    moved, carry = sampler.step(model, x, sampler.plan(Clean())[0], None, generator(1))
+    moved, carry = sampler.step(model, x, sampler.plan(model, (1, 2))[0], None, generator(1))
     g = generator(1)
     momentum = torch.randn(x.shape, generator=g, **F64)
     place, end = proposed(sampler, model, x, momentum)
@@ -94,7 +94,7 @@ def test_turned_round_the_leapfrogs_go_back_where_they_came_from(monkeypatch):
     sampler, model, x = HMC(1, 0.01, 40), Double(), torch.randn(50, 1, generator=generator(), **F64)
     momentum = torch.randn(x.shape, generator=generator(2), **F64)
     place, end = proposed(sampler, model, x, momentum)
-    move = sampler.plan(Clean())[0]
+    move = sampler.plan(model, (1, 2))[0]
     for start, draw, goal in ((x, momentum, place), (place, -end, x)):
         monkeypatch.setattr("lightning_gen.samplers.hmc.noise_like", momenta(draw))
         found, carry = sampler.step(model, start, move, None, generator(3))
@@ -112,7 +112,7 @@ def test_the_energys_error_is_of_second_order():
         place, end = proposed(sampler, model, x, momentum)
         change = hamiltonian(model, place, end) - hamiltonian(model, x, momentum)
         errors.append(float(change.square().mean().sqrt()))
-        _, carry = sampler.step(model, x, sampler.plan(Clean())[0], None, generator(1))  # the same momenta
+        _, carry = sampler.step(model, x, sampler.plan(model, (1, 2))[0], None, generator(1))  # the same momenta
         expected = 1 - change.neg().exp().clamp(max=1)
         spread = (expected * (1 - expected)).sum().sqrt()
         assert abs(float(((1 - carry[2].double()) - expected).sum() / spread)) <= 4
@@ -130,7 +130,7 @@ def test_one_leapfrog_is_mala():
     assert not torch.equal(chains[0], x)
 
 
-class Wall(EnergyModel):
+class Wall(SmoothEnergy):
     """E = x^2 / 2 for x > 0; beyond there is nothing, or a number that is none."""
 
     def __init__(self, beyond):
@@ -158,11 +158,11 @@ def test_calls_are_the_planned_ones_and_the_share_is_what_moved():
     model.energy = lambda x: calls.append(len(x)) or energy(x)
     x, g, carry = torch.randn(400, 2, generator=generator(), **F64), generator(1), None
     moves = torch.zeros(400)
-    for transition in sampler.plan(Clean()):
+    for transition in sampler.plan(model, (1, 2)):
         before = x
         x, carry = sampler.step(model, x, transition, carry, g)
         moves += (x != before).any(1)
-    assert len(calls) == sampler.evaluations(Clean()) == 9 * 4 + 1
+    assert len(calls) == sampler.evaluations(model, (1, 2)) == 9 * 4 + 1
     torch.testing.assert_close(carry[2], moves / 9)
     assert 0.2 < float(carry[2].mean()) < 0.98
 
@@ -178,12 +178,12 @@ def test_chains_of_images_are_a_function_of_their_generator(dtype):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: HMC(0), "HMC needs steps >= 1, got 0"),
-        (lambda: HMC(leapfrogs=0), "HMC needs leapfrogs >= 1, got 0"),
-        (lambda: HMC(step_size=0.0), "HMC needs step_size > 0, got 0"),
-        (lambda: HMC(temperature=0.0), "HMC needs temperature > 0"),
-        (lambda: MALA(temperature=-1.0), "MALA needs temperature > 0"),
-        (lambda: HMC(start="prior").check(Normal()), "sampler.start is prior, and a model of clean data has none"),
+        (lambda: HMC(0), "steps.*0"),
+        (lambda: HMC(leapfrogs=0), "leapfrogs.*0"),
+        (lambda: HMC(step_size=0.0), "step_size.*0"),
+        (lambda: HMC(temperature=0.0), "temperature.*0"),
+        (lambda: MALA(temperature=-1.0), "temperature.*-1"),
+        (lambda: HMC(start="prior").check(Normal()), "sampler.start.*prior"),
     ],
 )
 def test_what_has_no_chain_gets_one_sentence(make, sentence):

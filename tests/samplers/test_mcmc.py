@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lightning_gen.models import EnergyModel, ScoreModel
+from lightning_gen.models import Scored, SmoothEnergy
 from lightning_gen.process import VE, VP, Clean, DiscreteVP, Process, linear_betas
 from lightning_gen.samplers import MALA, Ancestral, AnnealedLangevin, Langevin, PredictorCorrector
 from lightning_gen.samplers.mcmc import technique4
@@ -15,7 +15,7 @@ F64 = {"dtype": torch.float64}
 CHAINS = 20_000
 
 
-class Normal(EnergyModel):
+class Normal(SmoothEnergy):
     """N(0, 1): E = x^2 / 2."""
 
     def __init__(self):
@@ -25,7 +25,7 @@ class Normal(EnergyModel):
         return 0.5 * x.square().flatten(1).sum(1)
 
 
-class Double(EnergyModel):
+class Double(SmoothEnergy):
     """A double well in one dimension, E = (x^2 - 1)^2 / (2 * 0.3)."""
 
     def __init__(self):
@@ -65,7 +65,7 @@ def test_malas_carry_is_its_share_of_accepted_proposals():
     sampler, g, carry = MALA(200, 1.0), torch.Generator().manual_seed(0), None
     x = torch.randn(500, 1, generator=g, **F64)
     moves = torch.zeros(500)
-    for transition in sampler.plan(Clean()):
+    for transition in sampler.plan(None, (1, 2)):
         before = x
         x, carry = sampler.step(Normal(), x, transition, carry, g)
         moves += (x != before).flatten()
@@ -104,7 +104,7 @@ def test_langevin_reaches_the_noised_density_and_tweedie_takes_the_noise_out():
     torch.testing.assert_close(clean, same * data / noised)
 
 
-class Zero(ScoreModel):
+class Zero(Scored):
     """A score of zero leaves the noise of a step alone; of one, its drift."""
 
     def __init__(self, value):
@@ -119,7 +119,7 @@ class Zero(ScoreModel):
 def test_the_papers_step_is_half_of_its_codes(rule, drift, noise):
     """NCSN's algorithm 1: x + (alpha_i / 2) s + sqrt(alpha_i) z, alpha_i = eps sigma_i^2 / sigma_L^2."""
     sampler = AnnealedLangevin(steps_each=2, step_rule=rule, epsilon=1e-3, denoise=False)
-    plan = sampler.plan(Zero(0.0).process)
+    plan = sampler.plan(Zero(0.0), (1, 2))
     assert [step.t for step in plan] == [1, 1, 0.5, 0.5, 0, 0]
     for step, sigma in zip(plan, (10, 10, 1, 1, 0.1, 0.1), strict=True):
         alpha = 1e-3 * (sigma / 0.1) ** 2
@@ -166,11 +166,11 @@ def test_mala_accepts_as_often_as_the_integral_says():
     share = float((weight * (joint(y, x) - joint(x, y)).exp().clamp(max=1)).sum() / weight.sum())
     g = torch.Generator().manual_seed(0)
     start, sampler = torch.randn(CHAINS, 1, generator=g, **F64), MALA(1, eta)
-    _, carry = sampler.step(Normal(), start, sampler.plan(Clean())[0], None, g)
+    _, carry = sampler.step(Normal(), start, sampler.plan(None, (1, 2))[0], None, g)
     assert abs(float(carry[2].mean()) - share) <= 4 * math.sqrt(share * (1 - share) / CHAINS)
 
 
-class MixtureEnergy(EnergyModel):
+class MixtureEnergy(SmoothEnergy):
     """E = -log of the mixture's density at one noise level."""
 
     def __init__(self, process: Process) -> None:
@@ -198,7 +198,7 @@ def test_chains_reach_a_mixture_from_afar(sampler, n):
     assert abs(float(product.mean() - (truth.weights * pairs).sum())) <= 4 * float(product.std()) / n**0.5
 
 
-class Apart(EnergyModel):
+class Apart(SmoothEnergy):
     """E = T times -log(0.3 N(-2, 0.1^2) + 0.7 N(5, 0.1^2)), up to a constant: no local chain crosses."""
 
     def __init__(self, temperature: float = 1.0) -> None:
@@ -232,7 +232,7 @@ def test_a_chain_outside_of_the_start_never_jumps():
     model, g = Normal(), torch.Generator().manual_seed(0)
     sampler = MALA(1, 1e-9, start="uniform", spread=0.5, jump=0.999)
     x = torch.full((1000, 1), 2.0, **F64)
-    moved, _ = sampler.step(model, x, sampler.plan(Clean())[0], None, g)
+    moved, _ = sampler.step(model, x, sampler.plan(None, (1, 2))[0], None, g)
     assert float((moved - x).abs().max()) < 1e-3
 
 
@@ -247,8 +247,8 @@ def test_a_chain_outside_of_the_start_never_jumps():
 def test_the_corrector_is_the_authors_step(process, expected):
     """eta = 2 a (snr ||z|| / ||s||)^2 with the batch's mean norms, a = 1 - beta_k or 1; none at the noise-free end."""
     model, sampler = Mixture(process()), PredictorCorrector(Ancestral("small", 10), 2, 0.3)
-    plan, x = sampler.plan(model.process), torch.randn(6, 2, generator=torch.Generator().manual_seed(1), **F64)
-    predictor = sampler.predictor.plan(model.process)
+    plan, x = sampler.plan(model, (1, 2)), torch.randn(6, 2, generator=torch.Generator().manual_seed(1), **F64)
+    predictor = sampler.predictor.plan(model, (1, 2))
     assert len(plan) == 10 + 9 * 2 and plan[-1] == predictor[-1]
     assert [step.t for step in plan[1::3]] == [step.s for step in predictor[:-1]] == [step.t for step in plan[2::3]]
     for number, step in enumerate(plan[1::3]):
@@ -272,16 +272,16 @@ def test_chains_work_on_images_and_are_a_function_of_their_generator(dtype):
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: MALA(jump=1.0), "0 <= jump < 1, got 0.01, 1.0"),
-        (lambda: MALA(jump=0.1, start="prior"), "choose start normal or uniform, or jump 0"),
+        (lambda: MALA(jump=1.0), "jump.*1.0"),
+        (lambda: MALA(jump=0.1, start="prior"), "start.*jump|jump.*start"),
         (
             lambda: Langevin().check(Gaussian(VP(), torch.zeros(1), torch.eye(1))),
-            "sampler.t is 0.0, where VP has no noise",
+            "sampler.t.*0.0.*VP",
         ),
-        (lambda: Langevin(start="prior").check(Normal()), "sampler.start is prior, and a model of clean data has none"),
-        (lambda: AnnealedLangevin(3).plan(VE(0.5, 0.5)), "technique4 needs levels that fall, got one level"),
-        (lambda: AnnealedLangevin(steps_each=0), "AnnealedLangevin needs steps_each >= 1, got 0"),
-        (lambda: MALA(0), "MALA needs steps >= 1, got 0"),
+        (lambda: Langevin(start="prior").check(Normal()), "sampler.start.*prior"),
+        (lambda: AnnealedLangevin(3).transitions(VE(0.5, 0.5)), "technique4.*one level"),
+        (lambda: AnnealedLangevin(steps_each=0), "steps_each.*0"),
+        (lambda: MALA(0), "steps.*0"),
     ],
 )
 def test_what_has_no_chain_gets_one_sentence(call, sentence):

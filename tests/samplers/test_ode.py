@@ -68,7 +68,7 @@ def test_edm_without_churn_is_heun(name):
     first = list(EDMHeun(9).trajectory(model, x))
     for a, b in zip(first, ProbabilityFlow(9, "heun", "karras").trajectory(model, x), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
-    assert EDMHeun(9).evaluations(model.process) == 17
+    assert EDMHeun(9).evaluations(model, (1, 2)) == 17
 
 
 def test_churn_adds_the_noise_between_the_levels():
@@ -76,7 +76,7 @@ def test_churn_adds_the_noise_between_the_levels():
     for s_churn, gamma in ((2.0, 0.2), (40.0, math.sqrt(2) - 1)):
         sampler = EDMHeun(10, s_churn, s_min=0.1, s_max=5.0, s_noise=1.1)
         process = VE(0.01, 20.0)
-        for step in sampler.plan(process)[:-1]:
+        for step in sampler.transitions(process)[:-1]:
             _, raised, _, _, keep, noise = step.coefficients
             level = math.sqrt(raised**2 - (noise / 1.1) ** 2)
             assert keep == 1
@@ -115,7 +115,7 @@ def test_ancestral_steps_on_a_ve_are_the_papers():
     process = VE(0.01, 50.0)
     model = Gaussian(process, *example())
     x, sampler = torch.randn(6, 2, **F64, generator=torch.Generator().manual_seed(0)), Ancestral("small", 20)
-    for number, step in enumerate(sampler.plan(process)):
+    for number, step in enumerate(sampler.plan(model, x.shape)):
         t, s = (torch.tensor(v, **F64) for v in (step.t, step.s))
         big, small = process.variance(t), process.variance(s) if number < 19 else torch.zeros((), **F64)
         z = torch.randn(x.shape, generator=torch.Generator().manual_seed(number), **F64)
@@ -127,7 +127,7 @@ def test_ancestral_steps_on_a_ve_are_the_papers():
 def test_euler_maruyama_is_the_reverse_sde():
     """x + [beta / 2 x + beta s] dt + sqrt(beta dt) z for VP, and Tweedie's formula at the end."""
     model, x = Gaussian(VP(), *example()), torch.randn(6, 2, **F64, generator=torch.Generator().manual_seed(0))
-    plan = EulerMaruyama(10).plan(VP())
+    plan = EulerMaruyama(10).plan(model, x.shape)
     assert (plan[0].t, plan[-1].t, len(plan)) == (1.0, pytest.approx(1e-3), 10)
     for step in plan[:-1]:
         beta, dt = 0.1 + 19.9 * step.t, step.t - step.s
@@ -192,7 +192,7 @@ def test_rk45_is_on_the_flow_at_every_time_that_it_shows(process):
     model = Gaussian(process(), *example())
     x, sampler = prior(model), RK45(1e-8, 1e-8, 7)
     *path, last = sampler.trajectory(model, x)
-    times = [1.0, *[step.s for step in sampler.plan(model.process)[:-1]]]
+    times = [1.0, *[step.s for step in sampler.plan(model, (1, 2))[:-1]]]
     assert len(path) == 7 and all(b < a for a, b in zip(times, times[1:], strict=False))
     for t, state in zip(times, path, strict=True):
         close(state, flow(model, x, 1.0, t), 1e-6)
@@ -213,7 +213,7 @@ def test_rk45_takes_more_calls_where_less_error_is_allowed():
     model = Gaussian(VP(), *example())
     x = prior(model)
     assert calls(RK45(1e-6, 1e-6), model, x) > 1.5 * calls(RK45(1e-3, 1e-3), model, x)
-    assert RK45().evaluations(VP()) is None
+    assert RK45().evaluations(Gaussian(VP(), *example()), (1, 2)) is None
 
 
 def test_levels_are_spaced_as_said():
@@ -262,7 +262,7 @@ def test_a_model_that_breaks_gives_samples_that_say_so_and_ends(sampler, after):
         found.append((yield from sampler.trajectory(model, torch.ones(2, 3))))
 
     states = list(walk())
-    assert len(states) == len(sampler.plan(model.process)) + 1
+    assert len(states) == len(sampler.plan(model, (1, 2))) + 1
     assert found == [model.net.calls] and model.net.calls < 100
     assert torch.isnan(states[-1]).all() == (model.net.calls > after)
     assert model.net.calls > after or after == 30

@@ -35,7 +35,7 @@ def moments(sampler, model, monkeypatch, mean, cov):
 
     monkeypatch.setattr(torch, "randn", probe)
     rows, carry = torch.cat([mean[None], mean + torch.linalg.cholesky(cov).T, mean.repeat(d, 1)]), None
-    for transition in sampler.plan(model.process):
+    for transition in sampler.plan(model, (1, 2)):
         asked.clear()
         if isinstance(transition, Denoising):
             rows = model.denoise(rows, torch.tensor(transition.t, **F64))
@@ -122,7 +122,7 @@ def test_langevin_on_clean_data_has_the_bias_of_the_lecture(monkeypatch):
 )
 def test_technique_four_chooses_the_published_steps(sigma_max, levels, steps_each, published):
     """NCSNv2's epsilon of four data sets, printed with two digits, at the last level, where alpha_L = epsilon."""
-    *_, last, _ = AnnealedLangevin(steps_each=steps_each).plan(VE(0.01, sigma_max, levels=levels))
+    *_, last, _ = AnnealedLangevin(steps_each=steps_each).transitions(VE(0.01, sigma_max, levels=levels))
     assert last.coefficients == pytest.approx((published, math.sqrt(2 * published)), rel=0.02)
 
 

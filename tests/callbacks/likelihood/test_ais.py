@@ -83,7 +83,7 @@ def test_an_rbms_likelihood_from_both_sides_and_exactly(binary, published, hidde
     if hidden == 6:
         assert reverse.kind == "lower bound" and reverse.protocol["started"] == "exact samples"
         exact = published["exact/log_likelihood/raw"]
-        truth = float((-energy).mean() - module.model.log_partition().detach())
+        truth = float((-energy).mean() - module.model.exact_log_z().detach())
         assert exact.kind == "exact" and exact.value == pytest.approx(truth, abs=1e-9)
         assert abs(forward.value - truth) < 4 * published["ais/log_z/forward/raw"].error + 0.01
     else:
@@ -97,7 +97,7 @@ def test_a_gaussian_machines_bits_are_those_of_dequantised_pixels(grey, publishe
     measure.on_test_epoch_end(Alone(grey, module), module)
     x = grey.encode(grey.split("test").take(slice(0, 50)))
     spread = dequantised(x, grey.value_range, generator(0, "dequantise", 0))
-    nats = (-module.model.energy(spread).double() - module.model.log_partition()).detach()
+    nats = (-module.model.energy(spread).double() - module.model.exact_log_z()).detach()
     exact, bits = published["exact/log_likelihood/raw"], published["exact/bits_per_dim/raw"]
     assert exact.value == pytest.approx(float(nats.mean()), abs=1e-6)
     assert bits.value == pytest.approx(float(bits_per_dim(nats, 64, grey.value_range).mean()), abs=1e-6)
@@ -173,11 +173,11 @@ COLD = Langevin(5, 0.1, temperature=0.1)
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: energy_module(), "it has no confining term: give module.confine a length"),
-        (lambda: energy_module(readout="product", confine=1.0), "may outgrow its confining term"),
-        (lambda: energy_module(confine=1.0, sampler=COLD), "module.sampler.temperature is 0.1"),
-        (lambda: energy_module(ContrastiveDivergence(COLD), confine=1.0), "module.loss.sampler.temperature is 0.1"),
-        (lambda: ScoreMatching(MLP((2,), 8, 1), SGD, sigma=0.1, shape=(2,)), "anneals an energy, got ScoreNetwork"),
+        (lambda: energy_module(), "module.confine"),
+        (lambda: energy_module(readout="product", confine=1.0), "confin"),
+        (lambda: energy_module(confine=1.0, sampler=COLD), "module.sampler.temperature.*0.1"),
+        (lambda: energy_module(ContrastiveDivergence(COLD), confine=1.0), "module.loss.sampler.temperature.*0.1"),
+        (lambda: ScoreMatching(MLP((2,), 8, 1), SGD, sigma=0.1, shape=(2,)), "ScoreNetwork"),
     ],
 )
 def test_what_has_no_likelihood_is_refused_before_any_work(make, sentence):
@@ -186,24 +186,24 @@ def test_what_has_no_likelihood_is_refused_before_any_work(make, sentence):
 
 
 def test_a_cold_transition_is_refused():
-    with pytest.raises(ValueError, match="callbacks.likelihood.transition.temperature is 2"):
+    with pytest.raises(ValueError, match="callbacks.likelihood.transition.temperature.*2"):
         AnnealedImportance(transition=MALA(1, 0.1, temperature=2.0)).setup(None, energy_module(confine=1.0), "test")
 
 
 @pytest.mark.parametrize("wrong", [{"chains": 1}, {"burn": 0}, {"n": 1}, {"split": "all"}, {"weights": "best"}])
 def test_wrong_options_are_refused(wrong):
-    with pytest.raises(ValueError, match="callbacks.likelihood needs"):
+    with pytest.raises(ValueError, match="callbacks.likelihood"):
         AnnealedImportance(**wrong)
 
 
 def test_a_diverged_machine_gives_no_number(binary, published):
     module = machine(RBM, binary)
     module.model.W.data[0, 0] = torch.nan
-    with pytest.raises(NonFinite, match=r"AIS weights \(forward\) are not finite at step 7"):
+    with pytest.raises(NonFinite, match=r"forward.*not finite.*step 7"):
         AnnealedImportance(chains=4, schedule=3).on_test_epoch_end(Alone(binary, module), module)
     assert not published
 
 
 def test_normalisable_is_a_statement_about_any_weights():
-    assert EnergyNetwork(MLP((2,), 8, 1), Clean(), "norm", 1.0).normalisable() == ""
-    assert "confining" in EnergyNetwork(MLP((2,), 8, 1), Clean(), "norm").normalisable()
+    assert EnergyNetwork(MLP((2,), 8, 1), Clean(), "norm", 1.0).why_unnormalisable() == ""
+    assert "confining" in EnergyNetwork(MLP((2,), 8, 1), Clean(), "norm").why_unnormalisable()

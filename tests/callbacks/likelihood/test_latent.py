@@ -114,7 +114,7 @@ def test_the_kernel_density_is_that_of_the_models_samples_and_of_training_data(a
         assert row["error"] == pytest.approx(nats.std(ddof=1) / 40**0.5, rel=1e-5)
         expected = bits_per_dim(torch.tensor(nats), 64, (-1.0, 1.0)).mean()
         assert bits["value"] == pytest.approx(float(expected), rel=1e-5)
-        assert "may rank one above the data" in row["protocol"]["warning"] and row["protocol"]["dimensions"] == 64
+        assert row["protocol"]["warning"] and row["protocol"]["dimensions"] == 64
 
 
 def test_binary_images_are_spread_over_bins_of_width_one(measured, binary):
@@ -282,14 +282,14 @@ def test_what_cannot_be_measured_is_refused(grey, binary):
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: ImportanceLikelihood(samples=0), "callbacks.likelihood.samples is 0"),
-        (lambda: ImportanceLikelihood(n=1), "callbacks.likelihood.n is 1"),
-        (lambda: KernelDensityLikelihood(n=3), "2 <= folds <= n"),
-        (lambda: KernelDensityLikelihood(split="train"), "split val or test"),
-        (lambda: Representations(metrics=["colour"]), "needs some of clustering, probe"),
-        (lambda: Representations(metrics="probe"), "needs some of clustering, probe"),
-        (lambda: Representations(n_train=1), "callbacks.representations.n_train needs 2 or more, got 1"),
-        (lambda: Representations(split="train"), "split val or test"),
+        (lambda: ImportanceLikelihood(samples=0), "callbacks.likelihood.samples.*0"),
+        (lambda: ImportanceLikelihood(n=1), "callbacks.likelihood.n.*1"),
+        (lambda: KernelDensityLikelihood(n=3), "folds.*3"),
+        (lambda: KernelDensityLikelihood(split="train"), "split.*train"),
+        (lambda: Representations(metrics=["colour"]), "clustering.*colour"),
+        (lambda: Representations(metrics="probe"), "clustering, probe"),
+        (lambda: Representations(n_train=1), "callbacks.representations.n_train.*1"),
+        (lambda: Representations(split="train"), "split.*train"),
     ],
 )
 def test_wrong_options_are_refused(call, sentence):

@@ -111,12 +111,12 @@ def test_a_damaged_file_is_named(digits, cache, trained, tmp_path):
     (tmp_path / "classifiers").mkdir()
     copy = tmp_path / "classifiers" / path.name
     copy.write_bytes(path.read_bytes()[:-4000])
-    with pytest.raises(ValueError, match=f"{copy} is damaged: delete it"):
+    with pytest.raises(ValueError, match=f"{copy}.*delete"):
         ClassifierFeatures(cache=str(tmp_path)).prepare(digits)
     content = torch.load(path, weights_only=True)
     content["weights"]["head.bias"] += 1
     torch.save(content, copy)
-    with pytest.raises(ValueError, match=f"{copy} is damaged: delete it"):
+    with pytest.raises(ValueError, match=f"{copy}.*delete"):
         ClassifierFeatures(cache=str(tmp_path)).prepare(digits)
 
 
@@ -129,9 +129,9 @@ def test_default_cache_is_the_users(monkeypatch, tmp_path):
 
 
 def test_data_without_labels_or_images_are_refused(digits):
-    with pytest.raises(ValueError, match="labels of 2 classes"):
+    with pytest.raises(ValueError, match="2 classes"):
         ClassifierFeatures().check(_few(digits, labels=False))
-    with pytest.raises(ValueError, match="needs images"):
+    with pytest.raises(ValueError, match="images"):
         ClassifierFeatures().check(Moons())
 
 

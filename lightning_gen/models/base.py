@@ -1,0 +1,307 @@
+"""Models and their capabilities: small classes that say what can be asked of a model.
+
+A sampler, a loss or an estimator names the capabilities that it needs (lightning_gen.models.requirements).
+"""
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from lightning_gen.options import Checked
+from lightning_gen.process import Process, expand, instant
+from lightning_gen.randomness import bernoulli, normal
+
+
+@dataclass(frozen=True)
+class Support:
+    """The set that x lies in: real numbers, binary values 0 and 1, or levels, the whole numbers 0..K - 1."""
+
+    kind: Literal["real", "binary", "levels"]
+    levels: int | None = None
+
+    def __str__(self) -> str:
+        whole = "whole numbers" if self.levels is None else f"whole numbers below {self.levels}"
+        return {"real": "real numbers", "binary": "binary values"}.get(self.kind, whole)
+
+
+REAL = Support("real")
+BINARY = Support("binary", 2)
+
+
+def levels(count: int) -> Support:
+    """The whole numbers 0..count - 1: 256 for 8-bit images."""
+    return Support("levels", count)
+
+
+class Model(Checked, nn.Module):
+    """A density over x, (B, ...), or what draws from one; capabilities are its base classes with a `title`."""
+
+    support: Support = REAL
+    evaluations = 1  # calls of the network for one reading
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.label: Tensor | None = None
+
+    def with_label(self, label: Tensor) -> Self:
+        """This model with labels (B,) bound to it; weights are shared. Losses and samplers know no labels."""
+        bound = copy.copy(self)
+        bound.label = label
+        return bound
+
+    def networks(self) -> list[nn.Module]:
+        """The networks inside, which may be compiled, or know labels."""
+        return []
+
+    def call(self, net: nn.Module, x: Tensor, t: Tensor) -> Tensor:
+        """net(x, t), or net(x, t, label) when a label is bound; t, (B,) or (), is spread to (B,)."""
+        t = t if t.ndim else t.expand(len(x))
+        return net(x, t) if self.label is None else net(x, t, self.label)
+
+
+class Reading(NamedTuple):
+    """What an output F = net(c_in x, c_noise) says at one time, as host scalars: each quantity is a x + b F."""
+
+    t: float
+    c_in: float
+    c_noise: float
+    denoise: tuple[float, float]
+    noise: tuple[float, float]
+    score: tuple[float, float]
+
+
+class Scored(Model, ABC):
+    """grad log p_t(x), with p_t the density of x_t = alpha_t x_0 + sigma_t noise, x real.
+
+    A subclass defines one of score, noise, denoise; each default below reads the next, so the other two follow:
+    score = -noise / sigma, noise = (x - alpha denoise) / sigma, denoise = (x + sigma^2 score) / alpha.
+    Tweedie's formula (Robbins, 1956; Efron, 2011).
+    """
+
+    title = "a score"
+
+    def __init__(self, process: Process) -> None:
+        super().__init__()
+        self.process = process
+
+    def score(self, x: Tensor, t: Tensor) -> Tensor:
+        """grad log p_t(x), (B, ...); t is (B,) or ()."""
+        return -self.noise(x, t) / expand(self.process.sigma(t), x)
+
+    def noise(self, x: Tensor, t: Tensor) -> Tensor:
+        """E[noise | x_t = x], (B, ...)."""
+        clean = expand(self.process.alpha(t), x) * self.denoise(x, t)
+        return (x - clean) / expand(self.process.sigma(t), x)
+
+    def denoise(self, x: Tensor, t: Tensor) -> Tensor:
+        """E[x_0 | x_t = x], (B, ...)."""
+        variance, alpha = self.process.variance(t), self.process.alpha(t)
+        return (x + expand(variance, x) * self.score(x, t)) / expand(alpha, x)
+
+    def readings(self, times: Sequence[float]) -> list[Reading]:
+        """The scalars of `output` at each time, made in float64 on the host: what a sampler's plan holds."""
+        t = torch.as_tensor(times, dtype=torch.float64)
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        one, none = torch.ones_like(t), torch.zeros_like(t)
+        rows = {  # (denoise, noise, score), each (a, b), where F is the quantity that the subclass defines
+            "score": ((1 / alpha, sigma.square() / alpha), (none, -sigma), (none, one)),
+            "noise": ((1 / alpha, -sigma / alpha), (none, one), (none, -1 / sigma)),
+            "denoise": ((none, one), (1 / sigma, -alpha / sigma), (-1 / sigma.square(), alpha / sigma.square())),
+        }[self.defined()]
+        return host_readings(t, one, self.process.network_time(t), *rows)
+
+    def output(self, x: Tensor, reading: Reading) -> Tensor:
+        """F at the time of a reading, (B, ...): by default the quantity that the subclass defines."""
+        return {"score": self.score, "noise": self.noise, "denoise": self.denoise}[self.defined()](
+            x, instant(reading.t, x)
+        )
+
+    @classmethod
+    def defined(cls) -> str:
+        """Which of score, noise, denoise the subclass defines itself."""
+        return next(name for name in ("score", "noise", "denoise") if cls.__dict__.get(name) or _inherits(cls, name))
+
+    def network_input(self, x: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
+        """c_in x, (B, ...), and c_noise, (B,), not below single precision: bfloat16 would merge neighbouring times."""
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        t = torch.full((len(x),), reading.c_noise, device=x.device, dtype=dtype)
+        return (x if reading.c_in == 1 else reading.c_in * x), t
+
+    def prior(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Where a reverse diffusion starts: N(0, prior_sigma^2 I), (B, ...), on the generator's device."""
+        return self.process.prior_sigma * normal(shape, generator)
+
+    def log_prior(self, x: Tensor) -> Tensor:
+        """Log-density of `prior`, nats, (B,)."""
+        sigma = self.process.prior_sigma
+        squares = (x / sigma).square().flatten(1).sum(1)
+        return -0.5 * squares - x[0].numel() * math.log(sigma * math.sqrt(2 * math.pi))
+
+    def why_no_prior(self) -> str | None:
+        """Why `prior` is no law to start from; None: it is one."""
+        return None if self.process.prior_sigma > 0 else "a model of data without noise has none"
+
+
+def _inherits(cls: type, name: str) -> bool:
+    return getattr(cls, name) is not getattr(Scored, name)
+
+
+def host_readings(t: Tensor, c_in: Tensor, c_noise: Tensor, *rows: tuple[Tensor, Tensor]) -> list[Reading]:
+    """Readings from float64 columns, each (n,); `rows` are the coefficients (a, b) of denoise, noise and score."""
+    columns = [t, c_in, c_noise, *(column for row in rows for column in row)]
+    return [
+        Reading(*values[:3], values[3:5], values[5:7], values[7:9])
+        for values in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def combine(*terms: tuple[float, Tensor]) -> Tensor:
+    """sum_i c_i x_i, like each x_i, by at most an operation a term; terms of factor 0 are left out."""
+    (factor, x), *others = [term for term in terms if term[0] != 0] or terms[:1]
+    total = x if factor == 1 and others else factor * x
+    for factor, x in others:
+        total = torch.add(total, x, alpha=factor)
+    return total
+
+
+class Energy(Model, ABC):
+    """A density known up to its constant: p(x) = exp(-E(x)) / Z.
+
+    How to train your energy-based models (Song & Kingma, 2021), https://arxiv.org/abs/2101.03288
+    """
+
+    title = "an energy"
+
+    @abstractmethod
+    def energy(self, x: Tensor) -> Tensor:
+        """E(x), nats, (B,)."""
+
+    def log_z(self) -> Tensor | None:
+        """log Z, nats, (), where it can be computed exactly; None: it cannot."""
+        return None
+
+    def why_unnormalisable(self) -> str | None:
+        """Why exp(-E) may not be integrable, so that no likelihood exists; None: it is, for any weights."""
+        return "nothing is known of its growth"
+
+    def noise_level(self) -> float:
+        """Deviation of the Gaussian noise in the data whose density this is: 0 for clean data."""
+        return 0.0
+
+    def tractable(self) -> bool:
+        """Whether log Z is known and samples can be drawn exactly."""
+        return False
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """x ~ p exactly, `shape` = (B, ...); ValueError where that cannot be."""
+        raise ValueError(f"{type(self).__name__} has no exact samples: draw by a sampler")
+
+
+class Normalised(Energy):
+    """An energy with log Z = 0: log p(x) is known, and samples are drawn exactly."""
+
+    title = "a normalised density"
+
+    @abstractmethod
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x), nats, (B,)."""
+
+    @abstractmethod
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """x ~ p, `shape` = (B, ...)."""
+
+    def energy(self, x: Tensor) -> Tensor:
+        """-log p(x), nats, (B,)."""
+        return -self.log_prob(x)
+
+    def log_z(self) -> Tensor:
+        """0."""
+        return torch.zeros((), dtype=torch.float64)
+
+    def why_unnormalisable(self) -> None:
+        """None: it is normalised."""
+        return None
+
+    def tractable(self) -> bool:
+        """True."""
+        return True
+
+
+class Conditionals(Model, ABC):
+    """Binary hidden units h beside the visible units v, each side independent given the other."""
+
+    title = "the conditionals p(h|v) and p(v|h)"
+
+    @abstractmethod
+    def logits(self, v: Tensor) -> Tensor:
+        """log p(h=1|v) / p(h=0|v), (B, H): one matrix product."""
+
+    @abstractmethod
+    def visible(self, h: Tensor) -> Tensor:
+        """E[v|h], (B, ...): one matrix product."""
+
+    @abstractmethod
+    def sample_visible(self, h: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """v ~ p(v|h), (B, ...)."""
+
+    @abstractmethod
+    def prior(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """Where chains start that know no data, `shape` = (B, ...)."""
+
+    def why_no_prior(self) -> None:
+        """None: there is one."""
+        return None
+
+    def hidden(self, v: Tensor) -> Tensor:
+        """p(h=1|v), (B, H)."""
+        return self.logits(v).sigmoid()
+
+    def sample_hidden(self, v: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """h ~ p(h|v), (B, H)."""
+        return bernoulli(self.hidden(v), generator)
+
+
+class GaussianConditionals(Conditionals):
+    """Conditionals with p(v|h) = N(E[v|h], diag sigma^2)."""
+
+    title = "a Gaussian p(v|h)"
+    variance: Tensor  # sigma^2 of each visible unit, (D,)
+
+
+class LatentVariables(Model, ABC):
+    """Latent variables z, (B, L), that x is drawn from: p(x) = int p(x|z) p(z) dz."""
+
+    title = "latent variables with a decoder"
+    latent: int  # L
+
+    @abstractmethod
+    def visible(self, z: Tensor) -> Tensor:
+        """E[x|z], (B, ...)."""
+
+    @abstractmethod
+    def sample_visible(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """x ~ p(x|z), (B, ...)."""
+
+
+class Encoded(LatentVariables):
+    """Latent variables with an encoder q(z|x) = N(mu(x), diag sigma^2(x))."""
+
+    title = "an encoder q(z|x)"
+
+    @abstractmethod
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """mu(x) and log sigma^2(x), (B, L) each."""
+
+    @abstractmethod
+    def sample_posterior(self, mean: Tensor, log_variance: Tensor, generator: torch.Generator | None) -> Tensor:
+        """z ~ N(mean, diag exp(log_variance)), like mean, differentiable in both."""
+
+    @abstractmethod
+    def log_weight(self, x: Tensor, mean: Tensor, log_variance: Tensor, z: Tensor) -> Tensor:
+        """log w = log p(x|z) + log p(z) - log q(z|x), nats, (B,); E_q w = p(x)."""

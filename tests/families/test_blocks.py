@@ -1,0 +1,85 @@
+"""Samples do not depend on how many are drawn, and drawing few costs few."""
+
+import pytest
+import torch
+
+from lightning_gen.families.base import GenerativeModule
+from lightning_gen.losses import DenoisingScoreMatching, ExactScoreMatching, uniform
+from lightning_gen.models import Denoiser, EnergyNetwork
+from lightning_gen.nets import MLP
+from lightning_gen.process import VE, VP
+from lightning_gen.samplers import (
+    DDIM,
+    HMC,
+    MALA,
+    RK45,
+    Ancestral,
+    AnnealedLangevin,
+    DPMSolver,
+    EDMHeun,
+    EulerMaruyama,
+    Langevin,
+    PredictorCorrector,
+    ProbabilityFlow,
+)
+
+BY_ROW = {
+    "ancestral": Ancestral("small", 8),
+    "ddim": DDIM(8, 0.5),
+    "euler-maruyama": EulerMaruyama(8),
+    "heun": ProbabilityFlow(6),
+    "dpm-solver": DPMSolver(6),
+    "edm": EDMHeun(6, 2.0, s_max=5.0),
+    "langevin": Langevin(6, 0.01, t=0.5),
+    "annealed": AnnealedLangevin(4, 2),
+    "mala": MALA(6, 0.1, jump=0.5),
+    "hmc": HMC(3, 0.1, 2),
+}
+WHOLE = {"predictor-corrector": PredictorCorrector(Ancestral("small", 6)), "rk45": RK45(1e-3, 1e-3, 4)}
+
+
+def module(sampler, classes=None):
+    """A module with random weights, of the kind that the sampler takes, and how many rows its network has seen."""
+    torch.manual_seed(0)
+    net, rows = MLP((2,), 16, 1, classes=None if classes is None else classes + 1), []
+    net.register_forward_hook(lambda net, inputs, output: rows.append(len(inputs[0])))
+    if isinstance(sampler, MALA | HMC):
+        model, loss = EnergyNetwork(net, confine=1.0), ExactScoreMatching()
+    else:
+        process = VE(0.1, 5.0) if isinstance(sampler, AnnealedLangevin) else VP()
+        model, loss = Denoiser(net, process), DenoisingScoreMatching(uniform())
+    options = {} if classes is None else {"classes": classes, "guidance": 2.0}
+    return GenerativeModule(model, loss, torch.optim.SGD, sampler=sampler, shape=(2,), **options), rows
+
+
+@pytest.mark.parametrize("name", [*BY_ROW, *WHOLE])
+def test_the_first_n_samples_are_the_same_for_any_n(name):
+    made, _ = module((BY_ROW | WHOLE)[name])
+    all_of_them = made.sample(70)
+    for n in (1, 3, 64, 65):
+        torch.testing.assert_close(made.sample(n), all_of_them[:n], rtol=1e-4, atol=1e-5)
+
+
+def test_labels_go_with_the_rows():
+    made, rows = module(DDIM(4), classes=3)
+    torch.testing.assert_close(made.sample(5), made.sample(70)[:5], rtol=1e-4, atol=1e-5)
+    rows.clear()
+    made.sample(5)
+    assert set(rows) == {5}
+
+
+@pytest.mark.parametrize("name", BY_ROW)
+def test_the_network_sees_the_wanted_rows_alone(name):
+    made, rows = module(BY_ROW[name])
+    made.sample(1)
+    assert set(rows) == {1}
+    rows.clear()
+    made.sample(70)
+    assert set(rows) == {64, 6}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_samplers_whose_rows_hang_together_draw_whole_blocks(name):
+    made, rows = module(WHOLE[name])
+    made.sample(1)
+    assert set(rows) == {64}

@@ -1,0 +1,118 @@
+"""Planted errors of the likelihoods: each makes its test fail (tests/planted.py)."""
+
+from tests.planted import Plant
+
+PLANTS = [
+    Plant(
+        "AIS base without its hidden units",
+        "lightning_gen/likelihood/ais.py",
+        "softplus(base).sum() + len(model.c) * math.log(2)",
+        "softplus(base).sum()",
+        "tests/likelihood/test_ais.py::test_the_base_alone_is_its_own_constant",
+    ),
+    Plant(
+        "AIS weights from one side of a step only",
+        "lightning_gen/likelihood/ais.py",
+        "(path.energy(v, seen, old) - path.energy(v, seen, new)).double()",
+        "(path.energy(v, seen, new) - path.energy(v, seen, old)).double()",
+        "tests/likelihood/test_ais.py::test_forward_and_reverse_find_the_listed_constant_of_twenty_machines",
+    ),
+    Plant(
+        "AIS mean of logarithms for logarithm of the mean",
+        "lightning_gen/likelihood/ais.py",
+        "float(torch.logsumexp(weights, 0)) - math.log(n)",
+        "float(weights.mean())",
+        "tests/likelihood/test_ais.py::test_log_z_is_that_of_the_mean_weight_with_its_error_and_ess",
+    ),
+    Plant(
+        "AIS base of a Gaussian machine with a wrong constant",
+        "lightning_gen/likelihood/ais.py",
+        "math.log(2 * math.pi) + self.variance.double().log()",
+        "math.log(2 * math.pi) - self.variance.double().log()",
+        "tests/likelihood/test_ais.py::test_a_gaussian_machine_against_its_mixture",
+    ),
+    Plant(
+        "exact samples by the wrong side's weights",
+        "lightning_gen/likelihood/ais.py",
+        "h @ model.c.double() + F.softplus(",
+        "h @ model.c.double() - F.softplus(",
+        "tests/likelihood/test_ais.py::test_exact_samples_have_the_machines_law",
+    ),
+    Plant(
+        "proposals of AIS at a temperature of their own",
+        "lightning_gen/likelihood/ais.py",
+        "tempered.beta = beta",
+        "tempered.beta = 1.0",
+        "tests/likelihood/test_ais.py::test_any_energy_by_proposals_that_are_accepted_or_not",
+    ),
+    Plant(
+        "AIS's published temperatures too few",
+        "lightning_gen/likelihood/ais.py",
+        "(10000, 0.9, 1.0)",
+        "(1000, 0.9, 1.0)",
+        "tests/likelihood/test_ais.py::test_the_papers_temperatures",
+    ),
+    Plant(
+        "clipping inside the likelihood",
+        "lightning_gen/likelihood/variational.py",
+        "noise, instant(t, x))",
+        "noise, instant(t, x)).clamp(-1, 1)",
+        "tests/likelihood/test_variational.py::test_every_term_is_the_divergence_that_it_is_named_for",
+    ),
+    Plant(
+        "wrong prior in the bound",
+        "lightning_gen/likelihood/variational.py",
+        "(variance - 1 - variance.log() + means)",
+        "(means / variance)",
+        "tests/likelihood/test_variational.py::test_every_term_is_the_divergence_that_it_is_named_for",
+    ),
+    Plant(
+        "bins begin at their values",
+        "lightning_gen/likelihood/dequantise.py",
+        "* (u - 0.5)",
+        "* u",
+        "tests/likelihood/test_dequantise.py::test_the_noise_fills_its_bin_evenly_and_no_other",
+    ),
+    Plant(
+        "nats named bits",
+        "lightning_gen/likelihood/dequantise.py",
+        "/ math.log(2)",
+        "/ 1.0",
+        "tests/likelihood/test_dequantise.py::test_uniform_data_under_a_uniform_model_cost_eight_bits",
+    ),
+    Plant(
+        "half of g^2 forgotten in the flow",
+        "lightning_gen/likelihood/ode.py",
+        "float(process.sde(t)[1]) / 2",
+        "float(process.sde(t)[1])",
+        "tests/likelihood/test_ode.py::test_the_density_of_a_gaussian",
+    ),
+    Plant(
+        "sigma_min of a VE lost in the flow",
+        "lightning_gen/likelihood/ode.py",
+        "float(process.variance(t))",
+        "float(process.variance(t) - process.variance(0 * t))",
+        "tests/likelihood/test_ode.py::test_a_ve_from_sigma_min_sees_data_with_that_noise",
+    ),
+    Plant(
+        "sum of weights for their mean",
+        "lightning_gen/likelihood/importance.py",
+        "Bounds(total - math.log(k)",
+        "Bounds(total",
+        "tests/likelihood/test_importance.py::test_at_the_exact_posterior_every_weight_is_p",
+    ),
+    Plant(
+        "bandwidth chosen on the points that it is for",
+        "lightning_gen/likelihood/kde.py",
+        "cv=cuts",
+        "cv=[(range(len(samples)), range(len(samples)))]",
+        "tests/likelihood/test_kde.py::test_held_out_samples_choose_the_bandwidth",
+    ),
+    Plant(
+        "step sizes tuned to half",
+        "lightning_gen/likelihood/tuning.py",
+        " - path.sampler.optimal_acceptance)",
+        " - 0.5 * path.sampler.optimal_acceptance)",
+        "tests/likelihood/test_ais.py::test_step_sizes_are_found_at_every_temperature",
+    ),
+]
