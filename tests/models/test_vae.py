@@ -108,9 +108,9 @@ def test_networks_take_any_shape_and_every_weight_learns(shape):
         (lambda: models.VAE(MLPAutoencoder((2,)), "laplace"), "module.likelihood is laplace: choose bernoulli"),
         (lambda: models.VAE(MLPAutoencoder((2,)), "gaussian", 0.0), "module.scale is 0.0"),
         (lambda: models.VAE(torch.nn.Linear(2, 2)), "encodes and decodes, got Linear: choose net=vae_digits"),
-        (lambda: MLPAutoencoder((2,), width=0), "width and depth of at least 1, got 0"),
-        (lambda: MLPAutoencoder((2,), latent=0), "latent >= 1"),
-        (lambda: ConvAutoencoder((2,)), r"needs shape \(C, H, W\)"),
+        (lambda: MLPAutoencoder((2,), width=0), "width is 0"),
+        (lambda: MLPAutoencoder((2,), latent=0), "latent is 0"),
+        (lambda: ConvAutoencoder((2,)), r"shape is \(2,\)"),
         (lambda: Latent(0), "Latent needs steps"),
     ],
 )
