@@ -145,6 +145,12 @@ def lineage(place: Source, node: ast.ClassDef) -> Iterator[tuple[Source, ast.Cla
             yield None
 
 
+def resolution(place: Source, node: ast.ClassDef) -> list[tuple[Source, ast.ClassDef] | None]:
+    """A class and its bases in Python's order: one that several inherit comes after all of them."""
+    found = list(lineage(place, node))
+    return [each for index, each in enumerate(found) if each is None or each not in found[index + 1 :]]
+
+
 @cache
 def signature(target: str) -> tuple[Parameter, ...] | None:
     """The arguments of a class or function; None where they cannot be read (dataclasses, enums, C)."""
@@ -158,7 +164,7 @@ def _constructor(place: Source, node: ast.ClassDef) -> tuple[Parameter, ...] | N
     """The arguments of __init__, with those that each hands on to its base as **options."""
     collected: tuple[Parameter, ...] = ()
     fixed: set[str] = set()
-    for found in lineage(place, node):
+    for found in resolution(place, node):
         if found is None or any("dataclass" in ast.unparse(decorator) for decorator in found[1].decorator_list):
             return None
         own = [item for item in found[1].body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
