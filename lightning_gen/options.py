@@ -80,7 +80,7 @@ def kinds_of(annotation: Any, names: Mapping[str, Any] | None = None) -> list[Ki
     if isinstance(annotation, str):
         try:
             return kinds_of(eval(annotation, {}, dict(names or {})), names)
-        except (NameError, AttributeError, TypeError):  # a name that only a type checker imports
+        except (NameError, AttributeError, TypeError, SyntaxError):  # a name that only a type checker imports
             return [ANY]
     if annotation is None or annotation is type(None):
         return [Kind("None")]
@@ -101,7 +101,7 @@ def kinds_of(annotation: Any, names: Mapping[str, Any] | None = None) -> list[Ki
     if name in LISTS | {"tuple"}:
         any_source = [Kind("object", Iterable)] * (name in ("Iterable", "Collection"))
         return [Kind("list", kinds_of(parts[0], names) if parts else [ANY]), *any_source]
-    if not isinstance(annotation, type) or annotation is object:
+    if not isinstance(annotation, type) or annotation in (object, Any):
         return [ANY]
     return [Kind("object", annotation if _tells_instances(annotation) else None)]
 
@@ -115,9 +115,8 @@ def is_instance(value: Any, kind: Kind) -> bool | None:
     """Whether an object is of the kind's class; None where the kind says nothing of classes."""
     if kind.name != "object":
         return None
-    if kind.of is None:  # a callable or a protocol: whatever is no plain value
-        return type(value) not in PLAIN
-    return isinstance(value, kind.of)
+    # Without a class, of a callable or a protocol, whatever a config cannot write as a plain value.
+    return type(value) not in PLAIN and (kind.of is None or isinstance(value, kind.of))
 
 
 def fits(value: Any, kinds: Sequence[Kind], decide: Callable[[Any, Kind], bool | None] = is_instance) -> bool:
@@ -224,10 +223,11 @@ def shown(value: Any) -> str:
 
 def _plain(kinds: Sequence[Kind]) -> list[Kind]:
     """The alternatives without ranges and choices: a value that does not fit these has the wrong type."""
-    types_of = [Kind(type(value).__name__) for kind in kinds if kind.name == "literal" for value in kind.of]
-    return types_of + [
-        Kind(kind.name, _plain(kind.of) if kind.name == "list" else kind.of) for kind in kinds if kind.name != "literal"
-    ]
+    plain = [Kind(type(value).__name__) for kind in kinds if kind.name == "literal" for value in kind.of]
+    for kind in kinds:
+        of = [_plain(part) for part in kind.of] if kind.name == "tuple" else kind.of
+        plain += [] if kind.name == "literal" else [Kind(kind.name, _plain(of) if kind.name == "list" else of)]
+    return plain
 
 
 class Checked:
@@ -251,31 +251,29 @@ def checked(target: Any) -> Any:
 
 
 def _checking(function: Callable, bound: bool) -> Callable:
-    code, rules, names = inspect.signature(function).parameters, {}, []
-
-    def read() -> None:
-        """Once, at the first call: an annotation may name what stands further down in its module."""
-        scope = {**vars(typing), **function.__globals__}
-        for name, parameter in code.items():
+    @functools.cache
+    def rules() -> tuple[list[str], dict[str, list[Kind]]]:
+        """Names of the positional arguments, and what each may be; at the first call, when its module is complete."""
+        names, table = [], {}
+        for name, parameter in inspect.signature(function).parameters.items():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 continue
             if parameter.annotation is not parameter.empty:
                 nullable = [Kind("None")] * (parameter.default is None)
-                rules[name] = kinds_of(parameter.annotation, scope) + nullable
+                table[name] = kinds_of(parameter.annotation, function.__globals__) + nullable
             if parameter.kind is not parameter.KEYWORD_ONLY:
                 names.append(name)
+        return names, table
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
-        if not names:
-            read()
+        names, table = rules()
         for name, value in (*zip(names, args, strict=False), *options.items()):
-            if name in rules and not fits(value, rules[name]):
+            if name in table and not fits(value, table[name]):
                 owner = type(args[0]).__name__ if bound else function.__name__
-                wrong = ValueError if fits(value, _plain(rules[name])) else TypeError
-                raise wrong(
-                    f"{owner}.{name} is {shown(value)}, expected {words(rules[name])}: {remedy(value, rules[name])}"
-                )
+                refusal = ValueError if fits(value, _plain(table[name])) else TypeError
+                expected = f"{words(table[name])}: {remedy(value, table[name])}"
+                raise refusal(f"{owner}.{name} is {shown(value)}, expected {expected}")
         return function(*args, **options)
 
     return call

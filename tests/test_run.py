@@ -223,6 +223,7 @@ def test_init_that_does_not_fit_is_one_sentence(trained, tmp_path, capsys):
             ["max_steps?", "'abc'", "channels?", "quality.nn"],
         ),
         (["experiment=ddpm_cifr", "trainer.max_step=3", "seed"], ["ddpm_cifar?", "max_steps?", "seed ", "KEY=VALUE"]),
+        (["net.channels=-3", "data.val_size=-1"], ["net.channels is -3", "data.val_size is -1"]),
         # What needs the objects themselves:
         (["trainer.devices=64"], ["trainer.devices", "64", "torchrun"]),
         (["sampler.clip=[0,1]"], ["sampler.clip", "[0, 1]", "-1.0"]),
@@ -263,6 +264,7 @@ def test_config_errors_need_no_heavy_import():
         "import sys, run\n"
         "assert run.main(['sed=1', 'experiment=ddpm_cifr']) == 2\n"
         "assert run.main(['trainer.max_step=3', 'module.optimizer.lr=abc']) == 2\n"
+        "assert run.main(['net.channels=-3', 'data.batch_size=0']) == 2\n"
         "assert run.main(['stage=evaluate', 'samples=/nowhere']) == 2\n"
         "heavy = {'torch', 'pytorch_lightning', 'torchmetrics', 'wandb', 'matplotlib', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

@@ -1,15 +1,16 @@
 """Images from one NumPy archive."""
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from lightning_gen.data.base import Binarisation, GenerativeData, hold_out, whole
+from lightning_gen.data.base import Binarisation, GenerativeData, hold_out
 from lightning_gen.data.split import Split
+from lightning_gen.options import Count, Natural, ValueRange
 
 if TYPE_CHECKING:
     import numpy
@@ -25,17 +26,17 @@ class Npz(GenerativeData):
     def __init__(
         self,
         path: str,
-        batch_size: int = 128,
-        seed: int = 0,
+        batch_size: Count = 128,
+        seed: Natural = 0,
         flip: bool = False,
-        val_size: int = 0,
-        value_range: Sequence[float] | None = (-1.0, 1.0),
+        val_size: Natural = 0,
+        value_range: ValueRange | None = (-1.0, 1.0),
         binarise: Binarisation | None = None,
     ):
         super().__init__(batch_size, seed, flip, value_range, binarise)
         self.path = Path(path)
         self.name = self.path.stem
-        self.val_size = whole("val_size", val_size)
+        self.val_size = val_size
 
     def prepare_data(self) -> None:
         """Look whether the file is there and whole."""

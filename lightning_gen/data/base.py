@@ -1,8 +1,7 @@
 """What every data set shares: splits that never overlap, the range of model space, and the loaders."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -11,39 +10,11 @@ from torch import Tensor
 
 from lightning_gen.data.loader import OrderedLoader, TrainerEpoch, TrainLoader, coin
 from lightning_gen.data.split import Split
+from lightning_gen.options import Checked, Count, Natural, ValueRange
 from lightning_gen.randomness import generator
 
 SplitName = Literal["train", "val", "test"]
 Binarisation = Literal["fixed", "stochastic", "threshold"]
-
-
-def whole(key: str, value: Any, least: int = 0, most: int | None = None) -> int:
-    """`value` as it is, if it is a whole number in [least, most]."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{key} needs a whole number, got {value!r}")
-    if value < least or (most is not None and value > most):
-        limits = f">= {least}" if most is None else f"between {least} and {most}"
-        raise ValueError(f"{key} needs a whole number {limits}, got {value}")
-    return value
-
-
-def switch(key: str, value: Any) -> bool:
-    """`value` as it is, if it is a bool."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{key} needs true or false, got {value!r}")
-    return value
-
-
-def interval(key: str, value: Any) -> tuple[float, float] | None:
-    """(low, high) with low < high, or None."""
-    if value is None:
-        return None
-    ends = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
-    if len(ends) != 2 or not all(isinstance(end, int | float) and math.isfinite(end) for end in ends):
-        raise TypeError(f"{key} needs two numbers [low, high] or null, got {value!r}")
-    if not ends[0] < ends[1]:
-        raise ValueError(f"{key} needs low < high, got {value!r}")
-    return float(ends[0]), float(ends[1])
 
 
 def hold_out(count: int, size: int, name: str, key: str = "val_size") -> tuple[Tensor, Tensor]:
@@ -56,7 +27,7 @@ def hold_out(count: int, size: int, name: str, key: str = "val_size") -> tuple[T
     return shuffled[size:].sort().values, shuffled[:size].sort().values
 
 
-class GenerativeData(LightningDataModule, ABC):
+class GenerativeData(Checked, LightningDataModule, ABC):
     """A data set with its range: x = low + (high - low) image, image in [0, 1]; value_range None leaves x = image.
 
     `batch_size` counts the samples of all ranks together. Making one reads nothing; `prepare_data` downloads,
@@ -73,22 +44,21 @@ class GenerativeData(LightningDataModule, ABC):
 
     def __init__(
         self,
-        batch_size: int = 128,
-        seed: int = 0,
+        batch_size: Count = 128,
+        seed: Natural = 0,
         flip: bool = False,
-        value_range: Sequence[float] | None = (-1.0, 1.0),
+        value_range: ValueRange | None = (-1.0, 1.0),
         binarise: Binarisation | None = None,
     ):
         super().__init__()
-        if binarise not in (None, "fixed", "stochastic", "threshold"):
-            raise ValueError(f"binarise needs fixed, stochastic, threshold or null, got {binarise}")
-        self.binarise = binarise
+        if value_range is not None and not value_range[0] < value_range[1]:
+            raise ValueError(
+                f"{type(self).__name__}.value_range is {list(value_range)}, expected low < high: exchange them"
+            )
         # Under DDP a small validation split may leave a rank without any batch.
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        self.batch_size = whole("batch_size", batch_size, least=1)
-        self.seed = whole("seed", seed)
-        self.flip = switch("flip", flip)
-        self.value_range = interval("value_range", value_range)
+        self.batch_size, self.seed, self.flip, self.binarise = batch_size, seed, flip, binarise
+        self.value_range = None if value_range is None else (float(value_range[0]), float(value_range[1]))
         self._splits: Mapping[str, Split] | None = None
         self._trained: Split | None = None  # with its shades, where each batch is binarised
 

@@ -1,13 +1,16 @@
 """Handwritten digits without a download."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Annotated
 
 import torch
+from annotated_types import Interval
 
-from lightning_gen.data.base import Binarisation, GenerativeData, hold_out, whole
+from lightning_gen.data.base import Binarisation, GenerativeData, hold_out
 from lightning_gen.data.split import Split
+from lightning_gen.options import Count, Natural, ValueRange
 
-COUNT = 1797
+TRAIN = 1437  # with those held out
 TEST = 360
 
 
@@ -24,15 +27,15 @@ class Digits(GenerativeData):
 
     def __init__(
         self,
-        batch_size: int = 128,
-        seed: int = 0,
+        batch_size: Count = 128,
+        seed: Natural = 0,
         flip: bool = False,
-        val_size: int = 137,
-        value_range: Sequence[float] | None = (-1.0, 1.0),
+        val_size: Annotated[int, Interval(ge=0, lt=TRAIN)] = 137,
+        value_range: ValueRange | None = (-1.0, 1.0),
         binarise: Binarisation | None = None,
     ):
         super().__init__(batch_size, seed, flip, value_range, binarise)
-        self.val_size = whole("val_size", val_size, most=COUNT - TEST - 1)
+        self.val_size = val_size
 
     def load(self) -> Mapping[str, Split]:
         """1300 train, 137 val and 360 test by default."""
@@ -42,7 +45,7 @@ class Digits(GenerativeData):
         images = (torch.as_tensor(digits.images) * 255 / 16).round().to(torch.uint8).unsqueeze(1)
         labels = torch.as_tensor(digits.target)
         # At random: a test split dealt evenly over the classes would look better than a perfect model's samples.
-        rest, test = hold_out(COUNT, TEST, self.name, "test_size")
+        rest, test = hold_out(TRAIN + TEST, TEST, self.name, "test_size")
         kept, held = hold_out(len(rest), self.val_size, self.name)
         parts = {"train": rest[kept], "val": rest[held], "test": test}
         return {name: Split(images[rows], labels[rows]) for name, rows in parts.items()}

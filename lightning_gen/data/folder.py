@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_gen.data.base import GenerativeData, hold_out, switch, whole
+from lightning_gen.data.base import GenerativeData, hold_out
 from lightning_gen.data.image_files import OTHER, READ, open_image
 from lightning_gen.data.split import Indices, Split
+from lightning_gen.options import Count, Natural, Rate, ValueRange
 from lightning_gen.randomness import generator
 
 
@@ -137,32 +138,24 @@ class Folder(GenerativeData):
     def __init__(
         self,
         path: str,
-        batch_size: int = 128,
-        seed: int = 0,
+        batch_size: Count = 128,
+        seed: Natural = 0,
         flip: bool = False,
-        val_size: int | float = 0.05,
-        test_size: int | float = 0.1,
-        size: int | None = None,
+        val_size: Natural | Rate = 0.05,
+        test_size: Natural | Rate = 0.1,
+        size: Count | None = None,
         crop: bool = True,
         mode: Literal["RGB", "L"] = "RGB",
-        workers: int = 2,
-        memory_limit: int = 2 * 2**30,
-        value_range: Sequence[float] | None = (-1.0, 1.0),
+        workers: Natural = 2,
+        memory_limit: Natural = 2 * 2**30,
+        value_range: ValueRange | None = (-1.0, 1.0),
     ):
         super().__init__(batch_size, seed, flip, value_range)
         self.path = Path(path)
         self.name = self.path.name
-        if mode not in ("RGB", "L"):
-            raise ValueError(f"mode needs RGB or L, got {mode!r}")
-        self.reader = Reader(None if size is None else whole("size", size, least=1), switch("crop", crop), mode)
+        self.reader = Reader(size, crop, mode)
         self.held = {"test_size": test_size, "val_size": val_size}
-        for key, value in self.held.items():
-            if not isinstance(value, float):
-                whole(key, value)
-            elif not 0 <= value < 1:
-                raise ValueError(f"{key} needs a whole number, or a share in [0, 1), got {value}")
-        self.workers = whole("workers", workers)
-        self.memory_limit = whole("memory_limit", memory_limit)
+        self.workers, self.memory_limit = workers, memory_limit
 
     def prepare_data(self) -> None:
         """Look whether the folder is there."""

@@ -1,13 +1,16 @@
 """Natural image patches at CIFAR's size without a download."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor
 
-from lightning_gen.data.base import GenerativeData, whole
+from lightning_gen.data.base import GenerativeData
 from lightning_gen.data.split import Split
+from lightning_gen.options import Count, Natural, ValueRange
 from lightning_gen.randomness import generator
 
 CELL = 64
@@ -47,22 +50,17 @@ class Patches(GenerativeData):
 
     def __init__(
         self,
-        batch_size: int = 128,
-        seed: int = 0,
+        batch_size: Count = 128,
+        seed: Natural = 0,
         flip: bool = False,
-        n: int = 50_000,
-        val_size: int = 1_000,
-        test_size: int = 10_000,
-        size: int = 32,
-        value_range: Sequence[float] | None = (-1.0, 1.0),
+        n: Count = 50_000,
+        val_size: Natural = 1_000,
+        test_size: Natural = 10_000,
+        size: Annotated[int, Interval(ge=1, le=CELL)] = 32,
+        value_range: ValueRange | None = (-1.0, 1.0),
     ):
         super().__init__(batch_size, seed, flip, value_range)
-        self.size = whole("size", size, least=1, most=CELL)
-        self.counts = {
-            "train": whole("n", n, least=1),
-            "val": whole("val_size", val_size),
-            "test": whole("test_size", test_size),
-        }
+        self.size, self.counts = size, {"train": n, "val": val_size, "test": test_size}
         self._shape = (3, size, size)
 
     def load(self) -> Mapping[str, Split]:

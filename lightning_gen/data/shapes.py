@@ -3,15 +3,18 @@
 import math
 import zipfile
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor
 
-from lightning_gen.data.base import Binarisation, GenerativeData, hold_out, whole
+from lightning_gen.data.base import GenerativeData, hold_out
 from lightning_gen.data.split import Split
+from lightning_gen.options import Count, Natural, ValueRange
 
 FINE = 4  # samples a pixel's side, of whose grid the pixel is the mean
 
@@ -27,17 +30,15 @@ class Factored(GenerativeData):
 
     def __init__(
         self,
-        batch_size: int,
-        seed: int,
-        val_size: int,
-        test_size: int,
-        value_range: Sequence[float] | None,
-        binarise: Binarisation | None,
+        batch_size: Count,
+        seed: Natural,
+        val_size: Natural,
+        test_size: Natural,
+        value_range: ValueRange | None,
+        binarise: Literal["threshold"] | None,
     ):
         super().__init__(batch_size, seed, False, value_range, binarise)
-        if binarise in ("fixed", "stochastic"):
-            raise ValueError(f"binarise is {binarise}, and pictures of shapes have edges, no shades: threshold or null")
-        self.val_size, self.test_size = whole("val_size", val_size), whole("test_size", test_size)
+        self.val_size, self.test_size = val_size, test_size
         self._images: Tensor | None = None
 
     @abstractmethod
@@ -90,17 +91,16 @@ class Shapes(Factored):
 
     def __init__(
         self,
-        batch_size: int = 128,
-        seed: int = 0,
-        size: int = 32,
-        val_size: int = 512,
-        test_size: int = 1024,
-        value_range: Sequence[float] | None = (-1.0, 1.0),
-        binarise: Binarisation | None = None,
+        batch_size: Count = 128,
+        seed: Natural = 0,
+        size: Annotated[int, Interval(ge=16, le=128)] = 32,
+        val_size: Natural = 512,
+        test_size: Natural = 1024,
+        value_range: ValueRange | None = (-1.0, 1.0),
+        binarise: Literal["threshold"] | None = None,
     ):
-        self.size = whole("size", size, least=16, most=128)
         super().__init__(batch_size, seed, val_size, test_size, value_range, binarise)
-        self._shape = (1, size, size)
+        self.size, self._shape = size, (1, size, size)
 
     def draw(self) -> Tensor:
         """All 6,144, uint8."""
@@ -159,18 +159,18 @@ class DSprites(Factored):
     def __init__(
         self,
         path: str,
-        batch_size: int = 128,
-        seed: int = 0,
-        every: Sequence[int] = (1, 1, 1, 1, 1),
-        val_size: int = 5000,
-        test_size: int = 10_000,
-        value_range: Sequence[float] | None = (0.0, 1.0),
-        binarise: Binarisation | None = "threshold",
+        batch_size: Count = 128,
+        seed: Natural = 0,
+        every: tuple[Count, Count, Count, Count, Count] = (1, 1, 1, 1, 1),
+        val_size: Natural = 5000,
+        test_size: Natural = 10_000,
+        value_range: ValueRange | None = (0.0, 1.0),
+        binarise: Literal["threshold"] | None = "threshold",
     ):
         super().__init__(batch_size, seed, val_size, test_size, value_range, binarise)
-        if len(every) != 5 or min(every) < 1 or any(k >= n for k, n in zip(every, self.whole_sizes, strict=False)):
+        if any(k >= n for k, n in zip(every, self.whole_sizes, strict=True)):
             raise ValueError(
-                f"every needs 5 numbers, at least 1 and below the sizes {list(self.whole_sizes)}, got {list(every)}"
+                f"DSprites.every is {list(every)}, expected numbers below {list(self.whole_sizes)}: write less"
             )
         self.path, self.every = Path(path), tuple(every)
         self.factor_sizes = tuple(-(-n // k) for n, k in zip(self.whole_sizes, self.every, strict=True))

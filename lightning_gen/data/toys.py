@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from lightning_gen.data.base import GenerativeData, whole
+from lightning_gen.data.base import GenerativeData
 from lightning_gen.data.split import Split
+from lightning_gen.options import Count, Natural, NonNegative
 from lightning_gen.randomness import generator
 
 
@@ -27,17 +28,11 @@ class Toy(GenerativeData):
 
     _shape = (2,)
 
-    def __init__(self, batch_size: int, seed: int, n: int, val_size: int, test_size: int, noise: float):
+    def __init__(
+        self, batch_size: Count, seed: Natural, n: Count, val_size: Natural, test_size: Natural, noise: NonNegative
+    ):
         super().__init__(batch_size, seed, flip=False, value_range=None)
-        self.counts = {
-            "train": whole("n", n, least=1),
-            "val": whole("val_size", val_size),
-            "test": whole("test_size", test_size),
-        }
-        if isinstance(noise, bool) or not isinstance(noise, int | float):
-            raise TypeError(f"noise needs a number, got {noise!r}")
-        if not 0 <= noise < math.inf:
-            raise ValueError(f"noise needs a finite number >= 0, got {noise}")
+        self.counts = {"train": n, "val": val_size, "test": test_size}
         self.noise = float(noise)
 
     @abstractmethod
@@ -96,12 +91,12 @@ class Rings(Toy):
 
     def __init__(
         self,
-        batch_size: int = 128,
-        seed: int = 0,
-        n: int = 20_000,
-        val_size: int = 2_000,
-        test_size: int = 2_000,
-        noise: float = 0.05,
+        batch_size: Count = 128,
+        seed: Natural = 0,
+        n: Count = 20_000,
+        val_size: Natural = 2_000,
+        test_size: Natural = 2_000,
+        noise: NonNegative = 0.05,
     ):
         super().__init__(batch_size, seed, n, val_size, test_size, noise)
 
@@ -132,12 +127,12 @@ class Moons(Toy):
 
     def __init__(
         self,
-        batch_size: int = 128,
-        seed: int = 0,
-        n: int = 20_000,
-        val_size: int = 2_000,
-        test_size: int = 2_000,
-        noise: float = 0.05,
+        batch_size: Count = 128,
+        seed: Natural = 0,
+        n: Count = 20_000,
+        val_size: Natural = 2_000,
+        test_size: Natural = 2_000,
+        noise: NonNegative = 0.05,
     ):
         super().__init__(batch_size, seed, n, val_size, test_size, noise)
 
@@ -190,12 +185,12 @@ class Gaussians(Toy):
 
     def __init__(
         self,
-        batch_size: int = 128,
-        seed: int = 0,
-        n: int = 20_000,
-        val_size: int = 2_000,
-        test_size: int = 2_000,
-        noise: float = 0.1,
+        batch_size: Count = 128,
+        seed: Natural = 0,
+        n: Count = 20_000,
+        val_size: Natural = 2_000,
+        test_size: Natural = 2_000,
+        noise: NonNegative = 0.1,
     ):
         super().__init__(batch_size, seed, n, val_size, test_size, noise)
 
@@ -222,12 +217,12 @@ class Checkerboard(Toy):
 
     def __init__(
         self,
-        batch_size: int = 128,
-        seed: int = 0,
-        n: int = 20_000,
-        val_size: int = 2_000,
-        test_size: int = 2_000,
-        noise: float = 0.0,
+        batch_size: Count = 128,
+        seed: Natural = 0,
+        n: Count = 20_000,
+        val_size: Natural = 2_000,
+        test_size: Natural = 2_000,
+        noise: NonNegative = 0.0,
     ):
         super().__init__(batch_size, seed, n, val_size, test_size, noise)
 

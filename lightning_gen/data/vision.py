@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_gen.data.base import Binarisation, GenerativeData, hold_out, switch, whole
+from lightning_gen.data.base import Binarisation, GenerativeData, hold_out
 from lightning_gen.data.split import Split
+from lightning_gen.options import Count, Natural, ValueRange
 
 
 class VisionData(GenerativeData):
@@ -26,20 +27,21 @@ class VisionData(GenerativeData):
     def __init__(
         self,
         root: str,
-        batch_size: int,
-        seed: int,
+        batch_size: Count,
+        seed: Natural,
         flip: bool,
-        val_size: int,
-        pad: int,
+        val_size: Natural,
+        pad: Natural,
         download: bool,
-        value_range: Sequence[float] | None,
+        value_range: ValueRange | None,
         binarise: Binarisation | None = None,
     ):
         super().__init__(batch_size, seed, flip, value_range, binarise)
-        self.root = Path(root)
-        self.val_size = whole("val_size", val_size, most=self.total - 1)
-        self.pad = whole("pad", pad)
-        self.download = switch("download", download)
+        if val_size >= self.total:
+            raise ValueError(
+                f"{type(self).__name__}.val_size is {val_size}, expected int in [0, {self.total}): leave training data"
+            )
+        self.root, self.val_size, self.pad, self.download = Path(root), val_size, pad, download
 
     def prepare_data(self) -> None:
         """Download what is missing; Lightning calls this in one process only."""
@@ -121,13 +123,13 @@ class MNIST(VisionData):
     def __init__(
         self,
         root: str = "data",
-        batch_size: int = 128,
-        seed: int = 0,
+        batch_size: Count = 128,
+        seed: Natural = 0,
         flip: bool = False,
-        val_size: int = 5_000,
-        pad: int = 0,
+        val_size: Natural = 5_000,
+        pad: Natural = 0,
         download: bool = True,
-        value_range: Sequence[float] | None = (-1.0, 1.0),
+        value_range: ValueRange | None = (-1.0, 1.0),
         binarise: Binarisation | None = None,
     ):
         super().__init__(root, batch_size, seed, flip, val_size, pad, download, value_range, binarise)
@@ -147,13 +149,13 @@ class FashionMNIST(MNIST):
     def __init__(
         self,
         root: str = "data",
-        batch_size: int = 128,
-        seed: int = 0,
+        batch_size: Count = 128,
+        seed: Natural = 0,
         flip: bool = False,
-        val_size: int = 5_000,
-        pad: int = 0,
+        val_size: Natural = 5_000,
+        pad: Natural = 0,
         download: bool = True,
-        value_range: Sequence[float] | None = (-1.0, 1.0),
+        value_range: ValueRange | None = (-1.0, 1.0),
         binarise: Binarisation | None = None,
     ):
         super().__init__(root, batch_size, seed, flip, val_size, pad, download, value_range, binarise)
@@ -174,11 +176,11 @@ class CIFAR10(VisionData):
     def __init__(
         self,
         root: str = "data",
-        batch_size: int = 128,
-        seed: int = 0,
+        batch_size: Count = 128,
+        seed: Natural = 0,
         flip: bool = False,
-        val_size: int = 0,
+        val_size: Natural = 0,
         download: bool = True,
-        value_range: Sequence[float] | None = (-1.0, 1.0),
+        value_range: ValueRange | None = (-1.0, 1.0),
     ):
         super().__init__(root, batch_size, seed, flip, val_size, 0, download, value_range)

@@ -1,12 +1,14 @@
 """FID without its bias: the Frechet distance at infinitely many samples, from the same features."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from lightning_gen.metrics.bootstrap import frechet_influence
 from lightning_gen.metrics.frechet import frechet_of_features
+from lightning_gen.options import checked
 
 
 class Extrapolated(NamedTuple):
@@ -18,8 +20,9 @@ class Extrapolated(NamedTuple):
     sizes: tuple[int, ...]
 
 
+@checked
 def frechet_infinity(
-    features: Tensor, mean: Tensor, cov: Tensor, generator: torch.Generator, points: int = 15
+    features: Tensor, mean: Tensor, cov: Tensor, generator: torch.Generator, points: Annotated[int, Ge(3)] = 15
 ) -> Extrapolated:
     """FID_inf of features (n, d): FID(N) = FID_inf + slope / N, fitted to random subsets of n/10 to n of the samples.
 
@@ -31,8 +34,8 @@ def frechet_infinity(
     the samples' influences, with weights from the fit and the subsets; the error joins both.
     """
     n = len(features)
-    if points < 3 or n < 10 * 2:
-        raise ValueError(f"frechet_infinity needs points >= 3 and 20 samples or more, got {points} and {n}")
+    if n < 10 * 2:
+        raise ValueError(f"frechet_infinity needs 20 samples or more, got {n}: give more")
     sizes = torch.linspace(n / 10, n, points).round().long().tolist()
     line = torch.stack([torch.ones(points), 1 / torch.tensor(sizes)], 1).double()
     fit = torch.linalg.pinv(line)  # (2, points): intercept and slope from the values

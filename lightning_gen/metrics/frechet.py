@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_gen.errors import NonFinite
+from lightning_gen.options import Checked, Count
 
 BLOCK = 256  # columns of the covariance that are made at once: of a symmetric matrix about half is enough
 ROUNDING = 1e-9  # of the distance: the most that the quick way may lose
@@ -115,7 +116,7 @@ def _sum_over_ranks(total: Tensor, group: Any = None) -> list[Tensor]:
     return [total]
 
 
-class FrechetStatistics(Metric):
+class FrechetStatistics(Checked, Metric):
     """Count, mean and covariance of features, exact over any split into batches and ranks.
 
     mean = k + S/N, cov = (Q - S S'/N) / (N - 1), S = sum (x - k), Q = sum (x - k)(x - k)', all in float64.
@@ -131,10 +132,8 @@ class FrechetStatistics(Metric):
     total: Tensor
     shift: Tensor
 
-    def __init__(self, dim: int, shift: Tensor | None = None, **kwargs: Any) -> None:
+    def __init__(self, dim: Count, shift: Tensor | None = None, **kwargs: Any) -> None:
         super().__init__(**{"dist_sync_fn": _sum_over_ranks, **kwargs})
-        if dim < 1:
-            raise ValueError(f"FrechetStatistics needs dim >= 1, got {dim}")
         if shift is not None and shift.shape != (dim,):
             raise ValueError(f"FrechetStatistics needs a shift of shape ({dim},), got {tuple(shift.shape)}")
         self.dim = dim

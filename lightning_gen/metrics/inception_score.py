@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.errors import NonFinite
+from lightning_gen.options import Count, checked
 
 
 class InceptionScore(NamedTuple):
@@ -20,15 +21,16 @@ class InceptionScore(NamedTuple):
     diversity: float
 
 
-def inception_score(logits: Tensor, generator: torch.Generator | None = None, splits: int = 10) -> InceptionScore:
+@checked
+def inception_score(logits: Tensor, generator: torch.Generator | None = None, splits: Count = 10) -> InceptionScore:
     """IS of logits (N, K), in [1, K]; float64. A generator shuffles the images first, None keeps their order.
 
     IS = exp E KL(c || cbar) = S D, sharpness S = exp(E sum c log c) in [1/K, 1], diversity D = exp(-sum cbar log cbar)
     in [1, K], c = softmax(logits), cbar = E c.
     "Improved techniques for training GANs" (Salimans et al., 2016), https://arxiv.org/abs/1606.03498
     """
-    if splits < 1 or len(logits) < splits:
-        raise ValueError(f"inception_score needs 1 <= splits <= images, got {splits} splits of {len(logits)} images")
+    if len(logits) < splits:
+        raise ValueError(f"inception_score.splits is {splits}, expected at most the {len(logits)} images: give more")
     if not torch.isfinite(logits).all():
         raise NonFinite("logits are not finite: the Inception Score would be meaningless")
     if generator is not None:

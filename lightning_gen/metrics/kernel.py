@@ -1,11 +1,13 @@
 """The kernel distance (KID): an unbiased MMD^2 between two sets of features."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
-from lightning_gen.errors import NonFinite
+from lightning_gen.metrics.distances import check_features
+from lightning_gen.options import Count, checked
 
 ENTRIES = 2**22  # of the kernel's matrix that are made at once: 32 MiB in float64
 
@@ -33,8 +35,13 @@ def mmd2(x: Tensor, y: Tensor) -> Tensor:
     return _mmd2(x, y)[0]
 
 
+@checked
 def kernel_distance(
-    x: Tensor, y: Tensor, generator: torch.Generator, subsets: int = 100, size: int = 1000
+    x: Tensor,
+    y: Tensor,
+    generator: torch.Generator,
+    subsets: Count = 100,
+    size: Annotated[int, Ge(3)] = 1000,
 ) -> KernelDistance:
     """KID of features x (N, d) and y (N', d), float64; `size` is cut to the smaller set, may come out negative.
 
@@ -43,9 +50,7 @@ def kernel_distance(
     The subsets overlap, so std / sqrt(subsets) would be far too small an error: the error joins it with the jackknife
     variance of the subsets, scaled to all N samples. It errs on the large side when the two laws are equal.
     """
-    _check(x, y)
-    if subsets < 1 or size < 3:
-        raise ValueError(f"kernel_distance needs subsets >= 1 and size >= 3, got {subsets} and {size}")
+    check_features(3, "the kernel distance", x=x, y=y)
     x, y = x.detach().double(), y.detach().double()
     size = min(size, len(x), len(y))
     if len(x) == len(y) == size:
@@ -63,18 +68,9 @@ def kernel_distance_all(x: Tensor, y: Tensor) -> KernelDistance:
 
     Of all unbiased estimates from these features the one of least variance; N^2 d products, in blocks of 32 MiB.
     """
-    _check(x, y)
+    check_features(3, "the kernel distance", x=x, y=y)
     value, variance_x, variance_y = _mmd2(x.detach().double(), y.detach().double(), jackknife=True)
     return KernelDistance(float(value), 0.0, float((variance_x + variance_y).sqrt()), 1, max(len(x), len(y)))
-
-
-def _check(x: Tensor, y: Tensor) -> None:
-    """Enough features, and finite ones."""
-    for name, features in (("x", x), ("y", y)):
-        if len(features) < 3:
-            raise ValueError(f"kernel_distance needs 3 samples or more in {name}, got {len(features)}")
-        if not torch.isfinite(features).all():
-            raise NonFinite(f"features {name} are not finite: the kernel distance would be meaningless")
 
 
 def _draw(x: Tensor, size: int, generator: torch.Generator) -> Tensor:

@@ -1,11 +1,13 @@
 """Precision, recall, density and coverage: whose neighbourhoods hold whom."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from lightning_gen.metrics.distances import check_features, nearest, squared_distances, tie
+from lightning_gen.options import Count, checked
 
 HALVES = 20  # of the samples, for the errors
 
@@ -20,7 +22,10 @@ class Manifold(NamedTuple):
     errors: tuple[float, float, float, float]
 
 
-def manifold(samples: Tensor, real: Tensor, k: int = 3, k_density: int = 5, halves: int = HALVES) -> Manifold:
+@checked
+def manifold(
+    samples: Tensor, real: Tensor, k: Count = 3, k_density: Count = 5, halves: Annotated[int, Ge(2)] = HALVES
+) -> Manifold:
     """Features of samples (M, d) against real (N, d); a ball reaches to its centre's k-th neighbour of its own set.
 
     precision: share of the samples that lie in a real image's ball. recall: share of the real images that lie in a
@@ -37,8 +42,6 @@ def manifold(samples: Tensor, real: Tensor, k: int = 3, k_density: int = 5, halv
     recall's error up to twice too large, for a radius is not smooth. Coverage's comes out too large, by up to two where
     nearly all is covered. "A general theory for jackknife variance estimation" (Shao & Wu, 1989), https://doi.org/10.1214/aos/1176347263
     """
-    if min(k, k_density) < 1 or halves < 2:
-        raise ValueError(f"manifold needs k >= 1, k_density >= 1 and halves >= 2, got {k}, {k_density} and {halves}")
     check_features(max(k, k_density) + 1, "the manifold of features", samples=samples, real=real)
     m, n, slack = len(samples), len(real), tie(samples, real)
     squares, _ = nearest(real, real, max(k, k_density), same=True)

@@ -1,11 +1,13 @@
 """Memorisation: are samples nearer to the training images than images that the model has never seen?"""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from lightning_gen.metrics.distances import check_features, nearest
+from lightning_gen.options import OpenUnitInterval, checked
 
 
 class Memorised(NamedTuple):
@@ -18,8 +20,14 @@ class Memorised(NamedTuple):
     c_t: float
 
 
+@checked
 def memorised(
-    samples: Tensor, train: Tensor, held_out: Tensor, generator: torch.Generator, alpha: float = 0.05, resamples=200
+    samples: Tensor,
+    train: Tensor,
+    held_out: Tensor,
+    generator: torch.Generator,
+    alpha: OpenUnitInterval = 0.05,
+    resamples: Annotated[int, Ge(2)] = 200,
 ) -> Memorised:
     """Of features (n, d), against train (N, d) and held_out (m, d); `memorised_distances` of the nearest distances."""
     check_features(2, "memorisation", samples=samples, train=train, held_out=held_out)
@@ -27,8 +35,13 @@ def memorised(
     return memorised_distances(*near, generator, alpha, resamples)
 
 
+@checked
 def memorised_distances(
-    samples: Tensor, held_out: Tensor, generator: torch.Generator, alpha: float = 0.05, resamples: int = 200
+    samples: Tensor,
+    held_out: Tensor,
+    generator: torch.Generator,
+    alpha: OpenUnitInterval = 0.05,
+    resamples: Annotated[int, Ge(2)] = 200,
 ) -> Memorised:
     """Distances to the nearest training image: of samples (n,), and of held-out images (m,).
 
@@ -40,8 +53,6 @@ def memorised_distances(
     "A non-parametric test to detect data-copying in generative models" (Meehan et al., 2020),
     https://arxiv.org/abs/2004.05675
     """
-    if not 0 < alpha < 1 or resamples < 2:
-        raise ValueError(f"memorised needs 0 < alpha < 1 and resamples >= 2, got {alpha} and {resamples}")
     samples, held_out = samples.double(), held_out.double().sort().values
     n, m = len(samples), len(held_out)
     threshold = torch.quantile(held_out, alpha)

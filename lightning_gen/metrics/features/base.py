@@ -3,17 +3,43 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lightning_gen.errors import NonFinite
+from lightning_gen.metrics.cache import file_digest
+from lightning_gen.options import Checked
 
 
 def alone(value: Any) -> Any:
     """What a single process broadcasts."""
     return value
+
+
+def hexadecimal(sha256: str) -> str:
+    """A file's SHA-256 in small letters; ValueError where it is none."""
+    if len(sha256) != 64 or set(sha256.lower()) - set("0123456789abcdef"):
+        raise ValueError(f"features.sha256 is {sha256!r}, expected 64 hexadecimal digits: see sha256sum FILE")
+    return sha256.lower()
+
+
+def check_file(path: Path, sha256: str, name: str, fetch: str = "") -> None:
+    """Refuse a file of weights that is missing or not the one that was meant."""
+    if not path.is_file():
+        remedy = f"run `{fetch}` on a machine with a network and " if fetch else ""
+        raise FileNotFoundError(
+            f"the weights of {name} are not at {path}: {remedy}set quality.features.weights to a copy,"
+            " or take other features: quality=pixels"
+        )
+    found = file_digest(path)
+    if found != sha256:
+        raise ValueError(
+            f"{path} has SHA-256 {found}, expected {sha256}: fetch it again, or, if these weights are meant, set"
+            " quality.features.sha256"
+        )
 
 
 @contextmanager
@@ -48,7 +74,7 @@ def quantised(images: Tensor) -> Tensor:
     return images.mul(255).round().to(torch.uint8)
 
 
-class FeatureExtractor(nn.Module, ABC):
+class FeatureExtractor(Checked, nn.Module, ABC):
     """images -> (features, logits): fixed once prepared, in eval mode and in float32 whatever happens around it.
 
     name: what the metric's name says, fid/<name>. dim: features' length. classes: logits' length, or None.

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from lightning_gen.metrics.cache import cache_folder, digest, load, store
 from lightning_gen.metrics.features.base import FeatureExtractor, alone
+from lightning_gen.options import Natural
 from lightning_gen.randomness import address, generator
 
 RECIPE = 1  # part of the cache key: raise it with every change to the network or its training
@@ -32,7 +33,7 @@ class ClassifierFeatures(FeatureExtractor):
     net: nn.Module | None
     record: dict[str, Any]
 
-    def __init__(self, seed: int = 0, cache: str | None = None) -> None:
+    def __init__(self, seed: Natural = 0, cache: str | None = None) -> None:
         super().__init__()
         self.seed = seed
         self.folder = cache_folder(cache) / "classifiers"

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from lightning_gen.metrics.cache import file_digest
-from lightning_gen.metrics.features.base import FeatureExtractor, alone
+from lightning_gen.metrics.features.base import FeatureExtractor, alone, check_file, hexadecimal
 
 # torch-fidelity's conversion of the TensorFlow network of 2015-12-05
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -44,30 +43,16 @@ class InceptionFeatures(FeatureExtractor):
 
     def __init__(self, weights: str | None = None, sha256: str = SHA256) -> None:
         super().__init__()
-        if len(sha256) != 64 or set(sha256.lower()) - set("0123456789abcdef"):
-            raise ValueError(f"features.sha256 needs 64 hexadecimal digits, got {sha256!r}: see sha256sum FILE")
         self.path = downloaded() if weights is None else Path(weights).expanduser()
-        self.sha256 = sha256.lower()
+        self.sha256 = hexadecimal(sha256)
         self.net = None
         self._checked = False
 
     def check(self, data: Any) -> None:
         """The file is there and is the right one; the data are images of 1 or 3 channels."""
         self.needs_images(data)
-        if self._checked:
-            return
-        if not self.path.is_file():
-            raise FileNotFoundError(
-                f"Inception's weights are not at {self.path}: run `python -m lightning_gen.metrics.fetch` on a machine"
-                " with a network and copy the file there, set quality.features.weights to a local copy,"
-                " or take other features: quality=pixels"
-            )
-        found = file_digest(self.path)
-        if found != self.sha256:
-            raise ValueError(
-                f"{self.path} has SHA-256 {found}, expected {self.sha256}: fetch it again, or, if these weights are"
-                " meant, set quality.features.sha256"
-            )
+        if not self._checked:
+            check_file(self.path, self.sha256, "Inception", "python -m lightning_gen.metrics.fetch")
         self._checked = True
 
     def prepare(self, data: Any, rank: int = 0, broadcast: Callable[[Any], Any] = alone) -> None:

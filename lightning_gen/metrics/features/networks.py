@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_gen.metrics.cache import digest, file_digest
-from lightning_gen.metrics.features.base import FeatureExtractor, alone
+from lightning_gen.metrics.cache import digest
+from lightning_gen.metrics.features.base import FeatureExtractor, alone, check_file, hexadecimal
+from lightning_gen.options import Count, Finite, Positive
 
 
 class ModuleFeatures(FeatureExtractor):
@@ -33,14 +34,12 @@ class ModuleFeatures(FeatureExtractor):
         weights: str | None = None,
         sha256: str | None = None,
         layer: str | None = None,
-        resize: int | None = None,
-        channels: int | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        resize: Count | None = None,
+        channels: Count | None = None,
+        mean: Sequence[Finite] | None = None,
+        std: Sequence[Positive] | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(module, nn.Module):
-            raise TypeError(f"features.module needs a network, got {type(module).__name__}: name its class in _target_")
         if not name or "/" in name:
             raise ValueError(f"features.name needs a word without /, got {name!r}: metrics will be called fid/<name>")
         if (weights is None) != (sha256 is None):
@@ -48,15 +47,12 @@ class ModuleFeatures(FeatureExtractor):
         if layer is not None and layer not in dict(module.named_modules()):
             known = ", ".join(part for part, _ in module.named_children())
             raise ValueError(f"features.layer is {layer!r}, which {name} does not have: choose among {known}, or below")
-        for key, value in (("resize", resize), ("channels", channels)):
-            if value is not None and value < 1:
-                raise ValueError(f"features.{key} needs 1 or more, or null, got {value}")
-        if (mean is None) != (std is None) or (std is not None and min(std) <= 0):
-            raise ValueError(f"features.mean and features.std > 0 go together, got {mean} and {std}")
+        if (mean is None) != (std is None):
+            raise ValueError(f"features.mean and features.std go together, got {mean} and {std}: give both or none")
         self.name, self.layer, self.side, self.channels = name, layer, resize, channels
         self.mean, self.std = mean, std
         self.file = None if weights is None else Path(weights).expanduser()
-        self.file_sha256 = None if sha256 is None else sha256.lower()
+        self.file_sha256 = None if sha256 is None else hexadecimal(sha256)
         self.resize = "none" if resize is None else f"bilinear, antialiased, {resize}x{resize}"
         self.module = module.requires_grad_(False).eval()
         self._checked = self._ready = False
@@ -151,12 +147,8 @@ class TimmFeatures(FeatureExtractor):
 
     def __init__(self, model: str, weights: str, sha256: str, projected: bool = False) -> None:
         super().__init__()
-        self.model, self.path, self.sha256, self.projected = (
-            model,
-            Path(weights).expanduser(),
-            sha256.lower(),
-            projected,
-        )
+        self.model, self.path, self.projected = model, Path(weights).expanduser(), projected
+        self.sha256 = hexadecimal(sha256)
         self.name = model.split(".")[0]
         self.net = None
         self._checked = False
@@ -170,7 +162,9 @@ class TimmFeatures(FeatureExtractor):
             raise ValueError(
                 f"features.model is {self.model}, of which timm has no weights: see timm.list_pretrained()"
             )
-        check_file(self.path, self.sha256, self.model, f"python -m lightning_gen.metrics.fetch --timm {self.model}")
+        check_file(
+            self.path, self.sha256, self.model, f"python -m lightning_gen.metrics.fetch --timm {self.model} --to FILE"
+        )
         self._checked = True
 
     def prepare(self, data: Any, rank: int = 0, broadcast: Callable[[Any], Any] = alone) -> None:
@@ -219,23 +213,6 @@ def standardised(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tens
     """(x - mean) / std by channel, (B, C, H, W)."""
     mean, std = (torch.tensor(values, device=x.device).view(-1, 1, 1) for values in (mean, std))
     return (x - mean) / std
-
-
-def check_file(path: Path, sha256: str, name: str, fetch: str = "") -> None:
-    """Refuse a file of weights that is missing or not the one that was meant."""
-    if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
-        raise ValueError(f"features.sha256 needs 64 hexadecimal digits, got {sha256!r}: see sha256sum FILE")
-    if not path.is_file():
-        remedy = f"run `{fetch} --to FILE` on a machine with a network and " if fetch else ""
-        raise FileNotFoundError(
-            f"the weights of {name} are not at {path}: {remedy}set quality.features.weights to a copy"
-        )
-    found = file_digest(path)
-    if found != sha256:
-        raise ValueError(
-            f"{path} has SHA-256 {found}, expected {sha256}: fetch it again, or, if these weights are meant, set"
-            " quality.features.sha256"
-        )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
