@@ -30,11 +30,9 @@ class Chains(GenerativeModule):
             if self.ema is not None:
                 self.ema.load_state_dict(self.model.state_dict())
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """One step; every log_every_n_steps a look at how far the chains have been."""
-        super().optimizer_step(*args, **kwargs)
-        step = self.trainer.global_step + 1  # Lightning counts this step after the hook
-        if step % self.trainer.log_every_n_steps == 0 and isinstance(self.loss, ContrastiveDivergence):
+    def watch(self, step: int) -> None:
+        """Look at how far the chains have been."""
+        if isinstance(self.loss, ContrastiveDivergence):
             self.stop_flown(step)
 
     def stop_flown(self, step: int) -> None:
@@ -53,14 +51,15 @@ class Chains(GenerativeModule):
                 "the loss's limit"
             )
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def training_state(self) -> dict[str, Any]:
         """Every rank's chains, (ranks, n, ...)."""
         chains = getattr(self.loss, "chains", None)
-        if chains is not None:
-            gathered = self.trainer.strategy.all_gather(chains)
-            checkpoint["chains"] = gathered.view(self.trainer.world_size, *chains.shape).cpu()
+        if chains is None:
+            return {}
+        gathered = self.trainer.strategy.all_gather(chains)
+        return {"chains": gathered.view(self.trainer.world_size, *chains.shape).cpu()}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def load_training_state(self, checkpoint: dict[str, Any]) -> None:
         """This rank's chains; ValueError where they were another number of ranks'."""
         chains = checkpoint.get("chains")
         if chains is None:
