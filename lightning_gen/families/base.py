@@ -23,7 +23,7 @@ from lightning_gen.samplers import Sampler
 OWN = (
     *("training_step", "configure_optimizers", "optimizer_step", "configure_gradient_clipping", "lr_scheduler_step"),
     *("on_before_optimizer_step", "configure_callbacks", "configure_model", "on_save_checkpoint", "on_load_checkpoint"),
-    "automatic_optimization",
+    *("on_train_batch_start", "automatic_optimization"),
 )
 
 
@@ -162,6 +162,10 @@ class GenerativeModule(Sampling, LightningModule):
             self.optimisation.load_state(state)
         return self.optimisation.build()
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Several ranks begin with equal buffers."""
+        self.optimisation.share_buffers(batch_idx)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One batch for the players whose turn it is."""
         return self.optimisation.step(batch, batch_idx)
@@ -170,8 +174,9 @@ class GenerativeModule(Sampling, LightningModule):
         """Clip, and stop what is not finite: Lightning calls this between unscaled gradient and update."""
         self.optimisation.check()
 
-    def losses(self, player: Player, batch: Batch, place: tuple[int, ...], main: bool = True) -> Tensor:
+    def losses(self, player: Player, batch: Batch, batch_idx: int, main: bool = True) -> Tensor:
         """A player's losses of a batch; its noise depends on (seed, epoch, batch, rank) and the player alone."""
+        place = (self.current_epoch, batch_idx, self.global_rank)
         address = place if main else (*place, player.name)
         reseed(self.seed, "train", *address)
         model = self.labelled(self.model, batch, place)

@@ -55,33 +55,39 @@ class Optimisation:
             trainer.accumulate_grad_batches = self.main.every
         return [player.build() for player in self.players]
 
+    def share_buffers(self, batch_idx: int) -> None:
+        """Let DDP send rank 0's buffers where a window begins; of manual optimisation Lightning makes it forget to."""
+        wrapped = self.module.trainer.model
+        if isinstance(wrapped, DistributedDataParallel):
+            window = 1 if self.several else self.module.trainer.accumulate_grad_batches
+            wrapped.require_forward_param_sync = batch_idx % window == 0
+
     def step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Move the players whose turn it is; the last loss, divided by the number of micro-batches, ()."""
         trainer = self.module.trainer
         if self.health.first is None:
             self.health.first = trainer.global_step
         self.main.updates = trainer.global_step
-        place = (self.module.current_epoch, batch_idx, self.module.global_rank)
         ends = trainer.is_last_batch or batch_idx + 1 == trainer.num_training_batches
         if not self.several:
             window = trainer.accumulate_grad_batches
             ends = ends or (batch_idx + 1) % window == 0
-            return self.micro_batch(self.main, batch, place, batch_idx % window == 0, ends, window)
+            return self.micro_batch(self.main, batch, batch_idx, batch_idx % window == 0, ends, window)
         loss = None
         for player in self.players:
             if ends or (batch_idx + 1) % player.every == 0:
                 toggle(self.players, player)
-                loss = self.micro_batch(player, batch, place)
+                loss = self.micro_batch(player, batch, batch_idx)
         toggle(self.players, None)
         return loss
 
     def micro_batch(
-        self, player: Player, batch: Batch, place: tuple[int, ...], begins: bool = True, ends: bool = True, n: int = 1
+        self, player: Player, batch: Batch, batch_idx: int, begins: bool = True, ends: bool = True, n: int = 1
     ) -> Tensor:
         """Loss of one micro-batch of n, (), and its gradient; the update where it `ends` a window."""
         if begins:
             player.optimizer.zero_grad()
-        loss = self.module.losses(player, batch, place, player is self.main).mean()
+        loss = self.module.losses(player, batch, batch_idx, player is self.main).mean()
         self.health.loss(loss, player.name)
         loss = loss / n if n > 1 else loss
         with self.full_precision():
@@ -102,8 +108,6 @@ class Optimisation:
             # With several players a backward pass reaches some parameters only, for which DDP would wait.
             wrapped.require_backward_grad_sync = sync and not self.several
         self.module.manual_backward(loss)
-        if self.several and isinstance(wrapped, DistributedDataParallel):
-            wrapped.require_forward_param_sync = True  # buffers are still rank 0's, at each forward
 
     def update(self, player: Player) -> None:
         """One optimizer step of a player, through Lightning's precision plugin, which calls `check` before it."""

@@ -69,7 +69,7 @@ def test_variances_are_learned_at_a_rate_of_their_own(make):
         torch.manual_seed(0)
         module = GaussianBernoulliRBM(make, SHAPE, 4, variance_rate=rate)
         before = {name: value.clone() for name, value in module.model.named_parameters()}
-        optimizer = module.configure_optimizers()
+        optimizer = module.configure_optimizers()[0]["optimizer"]
         module.loss(module.model, x, torch.Generator().manual_seed(2)).mean().backward()
         optimizer.step()
         moved[rate] = {name: value.detach() - before[name] for name, value in module.model.named_parameters()}
