@@ -23,7 +23,7 @@ from lightning_gen.samplers import Sampler
 OWN = (
     *("training_step", "configure_optimizers", "optimizer_step", "configure_gradient_clipping", "lr_scheduler_step"),
     *("on_before_optimizer_step", "configure_callbacks", "configure_model", "on_save_checkpoint", "on_load_checkpoint"),
-    *("on_train_batch_start", "automatic_optimization"),
+    *("on_train_start", "on_train_batch_start", "automatic_optimization"),
 )
 
 
@@ -161,6 +161,10 @@ class GenerativeModule(Sampling, LightningModule):
         if state is not None:
             self.optimisation.load_state(state)
         return self.optimisation.build()
+
+    def on_train_start(self) -> None:
+        """Count from where the run stands."""
+        self.optimisation.start()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Several ranks begin with equal buffers."""

@@ -24,8 +24,8 @@ class Health:
         self.bad: Tensor | None = None
         self.reset()
 
-    def reset(self, step: int | None = None) -> None:
-        """Start the means anew, after `step` optimizer steps; None: not known yet."""
+    def reset(self, step: int = 0) -> None:
+        """Start the means anew, after `step` optimizer steps."""
         self.first = step
         self.losses: dict[str, Tensor | float] = dict.fromkeys(self.players, 0.0)
         self.norms: dict[str, Tensor | float] = dict.fromkeys(self.players, 0.0)

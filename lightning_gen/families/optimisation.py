@@ -55,6 +55,12 @@ class Optimisation:
             trainer.accumulate_grad_batches = self.main.every
         return [player.build() for player in self.players]
 
+    def start(self) -> None:
+        """Count from where the run stands, new or resumed."""
+        self.health.reset(self.module.trainer.global_step)
+        for config in self.module.trainer.lr_scheduler_configs:
+            config.interval = "step"  # Lightning steps no schedule here, but LearningRateMonitor asks
+
     def share_buffers(self, batch_idx: int) -> None:
         """Let DDP send rank 0's buffers where a window begins; of manual optimisation Lightning makes it forget to."""
         wrapped = self.module.trainer.model
@@ -65,8 +71,6 @@ class Optimisation:
     def step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Move the players whose turn it is; the last loss, divided by the number of micro-batches, ()."""
         trainer = self.module.trainer
-        if self.health.first is None:
-            self.health.first = trainer.global_step
         self.main.updates = trainer.global_step
         ends = trainer.is_last_batch or batch_idx + 1 == trainer.num_training_batches
         if not self.several:
