@@ -129,7 +129,7 @@ class Session:
         if config["init"] and not self.resuming:
             start_from(self.module, Path(config["init"]))
         elif not fitting and not self.theirs:
-            self.module.load_state_dict(folder.weights())
+            refusing(self.module.load_weights, folder.weights())
             self.module.trained_steps = 0 if folder.exported.is_file() else folder.checkpoint()["global_step"]
 
     def fit(self) -> None:

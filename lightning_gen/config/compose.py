@@ -285,7 +285,7 @@ def load(path: str | os.PathLike) -> Any:
     if faults:
         raise ConfigError(faults)
     module = build_module(config)
-    module.load_state_dict(folder.weights(Path(path)))
+    module.load_weights(folder.weights(Path(path)))
     return module.eval()
 
 
