@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from lightning_gen.config import signatures
@@ -61,6 +62,12 @@ def build(node: Config, **given: Any) -> Any:
         raise ConfigError(faults)
     # Partial first: Hydra copies what it is given into a config, and a network is none.
     return instantiate({**node, "_partial_": True}, _convert_="all")(**given)
+
+
+def import_extensions(config: Config) -> None:
+    """Import the packages that a checked config needs: what they register, as metrics, is known before it is named."""
+    for package in config.get("extensions") or ():
+        import_module(package)
 
 
 def build_module(config: Config) -> Any:

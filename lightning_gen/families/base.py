@@ -1,27 +1,38 @@
-"""The LightningModule of every family: model, loss, optimizer, the averaged model, addressed noise, finite checks."""
+"""The LightningModule of every family: model, loss, players, the averaged model, addressed noise, validation."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from torch import Tensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lightning_gen.errors import NonFinite
-from lightning_gen.families.health import Health
+from lightning_gen.families.average import Average
+from lightning_gen.families.optimisation import Optimisation, counted
+from lightning_gen.families.players import Batch, Player
 from lightning_gen.families.sampling import Sampling
 from lightning_gen.losses import Loss
-from lightning_gen.models import Model
+from lightning_gen.models import BINARY, Model
 from lightning_gen.models.requirements import declared
+from lightning_gen.options import Checked, Count, NonNegative, Rate, Shape, ValueRange
 from lightning_gen.randomness import generator, reseed
 from lightning_gen.samplers import Sampler
 
+# Lightning's hooks that hold what no family may lose; a family has the hooks listed under "may override".
+OWN = (
+    *("training_step", "configure_optimizers", "optimizer_step", "configure_gradient_clipping", "lr_scheduler_step"),
+    *("on_before_optimizer_step", "configure_callbacks", "configure_model", "on_save_checkpoint", "on_load_checkpoint"),
+    *("on_train_start", "on_train_batch_start", "automatic_optimization"),
+)
 
-class GenerativeModule(Sampling, LightningModule):
+
+class GenerativeModule(Checked, Sampling, LightningModule):
     """Trains `model` by `loss`; `ema` is a second model, ema <- d ema + (1 - d) model after each optimizer step.
 
+    A family overrides `objective`, or `players` where several are trained; the step itself is Optimisation's.
     With ema_warmup the decay is min(ema_decay, (1 + n) / (10 + n)) at the n-th step, for short runs.
     optimizer: parameters -> Optimizer; scheduler: Optimizer -> a schedule that is stepped once per optimizer step.
 
@@ -36,17 +47,17 @@ class GenerativeModule(Sampling, LightningModule):
         loss: Loss,
         optimizer: Callable[[Iterable], torch.optim.Optimizer],
         scheduler: Callable | None = None,
-        ema_decay: float | None = None,
+        ema_decay: Rate | None = None,
         ema_warmup: bool = False,
         sampler: Sampler | None = None,
-        shape: Sequence[int] | None = None,
-        value_range: Sequence[float] | None = None,
+        shape: Shape | None = None,
+        value_range: ValueRange | None = None,
         seed: int = 0,
         compile: bool = False,
         channels_last: bool = False,
-        classes: int | None = None,
-        label_dropout: float = 0.1,
-        guidance: float = 1.0,
+        classes: Count | None = None,
+        label_dropout: Rate = 0.1,
+        guidance: NonNegative = 1.0,
     ) -> None:
         super().__init__()
         known = next((declared(net, "classes") for net in model.networks()), None)
@@ -55,14 +66,11 @@ class GenerativeModule(Sampling, LightningModule):
                 f"module.classes is {classes}, net.classes is {known}: write net.classes = module.classes + 1"
                 " (the last is the label for none), or null for both"
             )
-        if not 0 <= label_dropout < 1 or (classes is None and guidance != 1) or guidance < 0:
+        if classes is None and guidance != 1:
             raise ValueError(
-                f"module.label_dropout is {label_dropout}, guidance {guidance}, classes {classes}: give a dropout"
-                " in [0, 1), a guidance >= 0, and classes where the guidance is not 1"
+                f"module.guidance is {guidance}, and module.classes null: write guidance 1, or the classes"
             )
         self.classes, self.label_dropout, self.guidance = classes, label_dropout, guidance
-        if ema_decay is not None and not 0 <= ema_decay < 1:
-            raise ValueError(f"module.ema_decay is {ema_decay}: give a number in [0, 1), or null for no average")
         self.value_range = None if value_range is None else tuple(value_range)
         self.shape = None if shape is None else tuple(shape)
         self.model, self.loss, self.sampler = model, loss, sampler
@@ -74,7 +82,17 @@ class GenerativeModule(Sampling, LightningModule):
         self.ema_decay, self.ema_warmup, self.seed = ema_decay, ema_warmup, seed
         self.compiled, self.channels_last = compile, channels_last
         self.last_loss: float | None = None  # host copy for the progress bar, renewed at the logging interval
-        self.health = Health()
+        self.started_from: str | None = None  # the run whose weights stand here already (init)
+        self.resumed: dict[str, int] | None = None  # a checkpoint's counts, until there are players
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """TypeError for a family that defines what the base owns."""
+        super().__init_subclass__(**options)
+        for name in OWN:
+            if getattr(cls, name) is not getattr(GenerativeModule, name):
+                raise TypeError(
+                    f"{cls.__name__} defines {name}, which is GenerativeModule's own: override objective, or players"
+                )
 
     @classmethod
     def fitted(cls, config: dict[str, Any], data: Any) -> dict[str, Any]:
@@ -90,10 +108,66 @@ class GenerativeModule(Sampling, LightningModule):
                 f"sampler.clip is {list(sampler.clip)}, the data's range is {self.value_range}: write the range or null"
             )
 
-    # Training
+    # Training: what a family may override
+
+    def check_data(self, data: Any) -> None:
+        """Raise ValueError, one sentence, for data that the model does not fit: binary models need binary data."""
+        if self.model.support == BINARY and (data.binarise is None or data.value_range != (0.0, 1.0)):
+            raise ValueError(
+                f"{type(self).__name__} is a model of binary values, and {data.name} has values in {data.value_range} "
+                "of 256 levels: set data.binarise to fixed, stochastic or threshold, and data.value_range to [0.0, 1.0]"
+            )
+
+    def initialise(self, data: Any) -> None:
+        """Set, before the first step of a new run, what the training data say."""
+
+    def objective(self, model: Model, batch: Batch, noise: torch.Generator, step: int) -> Tensor:
+        """Losses (B,) of a batch, all random numbers from `noise` or torch's reseeded generators; training measures
+        them of the raw model, validation of the averaged one. step: optimizer steps so far."""
+        return self.loss(model, batch["x"], noise)
+
+    def players(self) -> list[Player]:
+        """Who is trained, in the order of play, the main one last: here one, the parameters of model and loss."""
+        parameters = [*self.model.parameters(), *self.loss.parameters()]
+        return [Player("model", parameters, self.objective, self.make_optimizer, self.make_scheduler)]
+
+    def training_state(self) -> dict[str, Any]:
+        """What a checkpoint has to hold besides weights and optimizers, by keys of its own; called on all ranks."""
+        return {}
+
+    def load_training_state(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from what `training_state` returned."""
+
+    def watch(self, step: int) -> None:
+        """Look at what else may go wrong, on all ranks, every log_every_n_steps optimizer steps."""
+
+    # Training: what the base owns
+
+    def setup(self, stage: str) -> None:
+        """Look at the data, before any work; a new run starts from what they say."""
+        data = self.trainer.datamodule
+        if data is None:
+            return
+        self.check_data(data)
+        if stage == "fit" and self.started_from is None:
+            self.initialise(data)
+            if self.ema is not None:
+                self.ema.load_state_dict(self.model.state_dict())
+
+    def configure_callbacks(self) -> list:
+        """Refuse what cannot be done; Lightning checks next whether it could clip and accumulate."""
+        if any(isinstance(callback, GradientAccumulationScheduler) for callback in self.trainer.callbacks):
+            raise ValueError(
+                "callbacks hold a GradientAccumulationScheduler, which Lightning takes under automatic optimisation "
+                "alone: remove it, and write trainer.accumulate_grad_batches"
+            )
+        # Lightning refuses both keys where a module optimises manually: here Optimisation does as they say.
+        self.automatic_optimization = True
+        return []
 
     def configure_model(self) -> None:
         """Compile networks and choose their memory format, once, before the optimizer sees the parameters."""
+        self.automatic_optimization = False
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
         for model in {self.model, self.averaged} if self.compiled else ():
@@ -101,31 +175,60 @@ class GenerativeModule(Sampling, LightningModule):
                 net.compile()
         self.compiled = False  # Lightning calls this before every stage
 
-    def configure_optimizers(self) -> Any:
-        """The optimizer over the raw model, and its schedule by steps."""
-        optimizer = self.make_optimizer(self.model.parameters())
-        if self.make_scheduler is None:
-            return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.make_scheduler(optimizer), "interval": "step"},
-        }
+    def configure_optimizers(self) -> list[dict[str, Any]]:
+        """The players' optimizers over the raw weights, and their schedules by steps."""
+        average = None if self.ema is None else Average(self.ema, self.model, self.ema_decay, self.ema_warmup)
+        self.optimisation = Optimisation(self, self.players(), average)
+        state, self.resumed = self.resumed, None
+        if state is not None:
+            self.optimisation.load_state(state)
+        return self.optimisation.build()
 
     def on_train_start(self) -> None:
-        """Count from where the run stands, new or resumed."""
-        self.health.reset(self.trainer.global_step)
-        # Walking the modules for their tensors at each step would take longer than the average itself.
-        models = () if self.ema is None else (self.ema, self.model)
-        self.averages, self.copies = [list(m.parameters()) for m in models], [list(m.buffers()) for m in models]
+        """Count from where the run stands."""
+        self.optimisation.start()
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """Mean loss of the batch; its noise depends on (seed, epoch, batch, rank) alone."""
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Several ranks begin with equal buffers."""
+        self.optimisation.share_buffers(batch_idx)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One batch for the players whose turn it is."""
+        return self.optimisation.step(batch, batch_idx)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip, and stop what is not finite: Lightning calls this between unscaled gradient and update."""
+        self.optimisation.check()
+
+    def losses(self, player: Player, batch: Batch, batch_idx: int, main: bool = True) -> Tensor:
+        """A player's losses of a batch; its noise depends on (seed, epoch, batch, rank) and the player alone."""
         place = (self.current_epoch, batch_idx, self.global_rank)
-        reseed(self.seed, "train", *place)
+        address = place if main else (*place, player.name)
+        reseed(self.seed, "train", *address)
         model = self.labelled(self.model, batch, place)
-        loss = self.loss(model, batch["x"], generator(self.seed, "noise", *place, device=self.device)).mean()
-        self.health.loss(loss)
-        return loss
+        noise = generator(self.seed, "noise", *address, device=self.device)
+        return player.objective(model, batch, noise, player.updates)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the players' counts, and what the family keeps."""
+        checkpoint |= {"updates": self.optimisation.state(), **self.training_state()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take both back; the optimizers come later."""
+        counted(checkpoint)
+        self.resumed = checkpoint.get("updates")
+        self.load_training_state(checkpoint)
+
+    def load_weights(self, state: dict[str, Tensor]) -> None:
+        """Load models for use: every model.* and ema.* has to fit, what else was trained (a critic) may be absent."""
+        found = self.load_state_dict(state, strict=False)
+        models = ("model.", "ema.")
+        missing, unknown = ([k for k in keys if k.startswith(models)] for keys in found)
+        if missing or unknown:
+            raise ValueError(
+                f"the weights do not fit the model: {', '.join([*missing][:3]) or 'none'} missing, "
+                f"{', '.join([*unknown][:3]) or 'none'} unknown: load them with the config that they were trained by"
+            )
 
     def labelled(self, model: Model, batch: dict[str, Tensor], place: tuple[int, ...] | None = None) -> Model:
         """The model with the batch's labels bound to it, if it is conditional; in training some stand for none."""
@@ -141,42 +244,6 @@ class GenerativeModule(Sampling, LightningModule):
             label = torch.where(draw < self.label_dropout, self.classes, label)
         return model.with_label(label)
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip, and hold the update back on the device where loss or gradient is not finite."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-        if gradient_clip_val and gradient_clip_algorithm == "value":
-            torch.nn.utils.clip_grad_value_(parameters, gradient_clip_val)
-        elif gradient_clip_val:
-            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
-        self.health.gradient(norm, self.trainer)
-        if self.device.type != "cpu" and getattr(optimizer, "_step_supports_amp_scaling", False):
-            # A fused optimizer leaves weights and moments alone where found_inf is 1: no host sync.
-            optimizer.grad_scale, optimizer.found_inf = None, self.health.bad
-        else:
-            self.health.stop(self.trainer)
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """One step, then the average's, then every log_every_n_steps what the host wants to know."""
-        super().optimizer_step(*args, **kwargs)
-        step = self.trainer.global_step + 1  # Lightning counts this step after the hook
-        if self.ema is not None:
-            decay = min(self.ema_decay, (1 + step) / (10 + step)) if self.ema_warmup else self.ema_decay
-            with torch.no_grad():
-                get_ema_multi_avg_fn(decay)(*self.averages, step)
-                for kept, current in zip(*self.copies, strict=True):
-                    kept.copy_(current)
-        if step % self.trainer.log_every_n_steps == 0:
-            self.health.stop(self.trainer)
-            values = self.health.read(step)
-            self.last_loss = values["train/loss"]
-            self.record({**values, "train/lr": self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]}, step)
-
     def record(self, values: dict[str, float], step: int) -> None:
         """Hand values to every logger at the count of optimizer steps, the one axis of all curves and pictures."""
         for logger in self.trainer.loggers:
@@ -191,7 +258,7 @@ class GenerativeModule(Sampling, LightningModule):
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Add the averaged model's loss; the noise depends on (seed, first sample's index)."""
         place = generator(self.seed, "val", int(batch["index"][0]), device=self.device)
-        loss = self.loss(self.labelled(self.averaged, batch), batch["x"], place)
+        loss = self.objective(self.labelled(self.averaged, batch), batch, place, self.trainer.global_step)
         if not torch.isfinite(loss).all():
             raise NonFinite(
                 f"validation loss is not finite at step {self.trainer.global_step}, rank {self.global_rank}"

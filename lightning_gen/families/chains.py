@@ -1,4 +1,4 @@
-"""What the families with Markov chains in training share: a start from the data, and chains that outlive a kill."""
+"""What the families with Markov chains in training share: chains that outlive a kill, and a limit of their energy."""
 
 from typing import Any
 
@@ -6,38 +6,12 @@ import torch
 
 from lightning_gen.errors import Diverged
 from lightning_gen.families.base import GenerativeModule
-from lightning_gen.losses import ContrastiveDivergence
 
 
 class Chains(GenerativeModule):
     """GenerativeModule whose loss may keep chains; they stand in the checkpoint, all ranks' of them."""
 
-    started_from: str | None = None  # the run whose weights stand here already (init)
-
-    def begin(self, data: Any) -> None:
-        """Set, before the first step of a new run, what the data say."""
-
-    def refuse(self, data: Any) -> None:
-        """Raise ValueError for data that the model does not fit."""
-
-    def setup(self, stage: str) -> None:
-        """Look at the data before training."""
-        data = self.trainer.datamodule
-        if data is not None:
-            self.refuse(data)
-        if stage == "fit" and data is not None and self.started_from is None:
-            self.begin(data)
-            if self.ema is not None:
-                self.ema.load_state_dict(self.model.state_dict())
-
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """One step; every log_every_n_steps a look at how far the chains have been."""
-        super().optimizer_step(*args, **kwargs)
-        step = self.trainer.global_step + 1  # Lightning counts this step after the hook
-        if step % self.trainer.log_every_n_steps == 0 and isinstance(self.loss, ContrastiveDivergence):
-            self.stop_flown(step)
-
-    def stop_flown(self, step: int) -> None:
+    def watch(self, step: int) -> None:
         """Raise Diverged on all ranks where a chain of any has been beyond the loss's limit since the last call."""
         far, limit = self.loss.farthest, self.loss.limit
         self.loss.forget()
@@ -53,14 +27,15 @@ class Chains(GenerativeModule):
                 "the loss's limit"
             )
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def training_state(self) -> dict[str, Any]:
         """Every rank's chains, (ranks, n, ...)."""
-        chains = getattr(self.loss, "chains", None)
-        if chains is not None:
-            gathered = self.trainer.strategy.all_gather(chains)
-            checkpoint["chains"] = gathered.view(self.trainer.world_size, *chains.shape).cpu()
+        chains = self.loss.chains
+        if chains is None:
+            return {}
+        gathered = self.trainer.strategy.all_gather(chains)
+        return {"chains": gathered.view(self.trainer.world_size, *chains.shape).cpu()}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def load_training_state(self, checkpoint: dict[str, Any]) -> None:
         """This rank's chains; ValueError where they were another number of ranks'."""
         chains = checkpoint.get("chains")
         if chains is None:

@@ -59,21 +59,13 @@ class RBM(RBMBase):
         self.visible_bias = visible_bias
 
     @torch.no_grad()
-    def begin(self, data: Any) -> None:
+    def initialise(self, data: Any) -> None:
         """Set visible biases and offsets from the means of the training data."""
         mean = means(data)[0]
         if self.visible_bias == "data":
             self.model.b.copy_(torch.logit(mean.clamp(0.01, 0.99)))
         if self.model.centred:
             self.model.offset_v.copy_(mean)
-
-    def refuse(self, data: Any) -> None:
-        """Raise ValueError for data that are not binary."""
-        if getattr(data, "binarise", None) is None or data.value_range != (0.0, 1.0):
-            raise ValueError(
-                f"an RBM's units are binary, and {data.name} has values in {data.value_range} of 256 levels: "
-                "set data.binarise to fixed, stochastic or threshold, and data.value_range to [0.0, 1.0]"
-            )
 
 
 class GaussianBernoulliRBM(RBMBase):
@@ -115,7 +107,7 @@ class GaussianBernoulliRBM(RBMBase):
         self.variance = variance
 
     @torch.no_grad()
-    def begin(self, data: Any) -> None:
+    def initialise(self, data: Any) -> None:
         """Set mu, and the variance if it is to be, from the training data."""
         mean, variance = means(data)
         self.model.mu.copy_(mean)

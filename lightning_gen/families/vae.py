@@ -9,7 +9,6 @@ from torch import Tensor
 from lightning_gen import models
 from lightning_gen.families.base import GenerativeModule
 from lightning_gen.losses import ELBO, IWAE
-from lightning_gen.models import BINARY
 from lightning_gen.nets import EncoderDecoder
 from lightning_gen.options import Count, NonNegative, Positive
 
@@ -39,18 +38,6 @@ class VAE(GenerativeModule):
         model = models.VAE(net, likelihood, scale, learn_scale)
         loss = ELBO(beta, samples) if objective == "elbo" else IWAE(samples)
         super().__init__(model=model, loss=loss, optimizer=optimizer, **options)
-
-    def setup(self, stage: str) -> None:
-        """Refuse data that the likelihood does not fit, before any work."""
-        data = self.trainer.datamodule
-        if data is None or self.model.support != BINARY:
-            return
-        if getattr(data, "binarise", None) is None or data.value_range != (0.0, 1.0):
-            raise ValueError(
-                f"a Bernoulli likelihood is one of 0 and 1, and {data.name} has values in {data.value_range} of 256 "
-                "levels: set data.binarise to fixed, stochastic or threshold and data.value_range to [0.0, 1.0], "
-                "or module.likelihood to gaussian"
-            )
 
     @torch.no_grad()
     def transform(self, x: Tensor) -> Tensor:

@@ -58,9 +58,8 @@ class ContrastiveDivergence(Loss):
             raise ValueError(f"chains {chains} and restart {restart} are for start persistent, got start {start}")
         self.sampler, self.start, self.count, self.restart = sampler, start, chains, restart
         self.l2, self.jitter, self.limit = l2, jitter, limit
-        self.chains: Tensor | None = None  # of this rank, (n, ...): no buffer, or DDP would make all ranks' one
+        self.chains = None  # no buffer, or DDP would make all ranks' one
         self.last_batch: dict[str, Tensor] = {}  # of the last training batch, for who watches: energies and chains
-        self.farthest: Tensor | None = None  # (), on the device
 
     def forward(self, model: Energy, x: Tensor, generator: torch.Generator) -> Tensor:
         """E(x_i) - mean E(x_k), and what `l2` adds, nats, (B,); in training its gradient is the update."""
@@ -122,10 +121,6 @@ class ContrastiveDivergence(Loss):
         if kept:
             self.chains[self.chosen] = x
         return x, carry
-
-    def forget(self) -> None:
-        """Start `farthest` anew."""
-        self.farthest = None
 
     def record(self, data: Tensor, chains: Tensor, reached: Tensor, carry: Any) -> None:
         """Keep energies and chains of the last training batch, and how far chains have been, on the device."""

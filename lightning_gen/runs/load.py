@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning_gen.config.allow import allowing
 from lightning_gen.config.faults import check
-from lightning_gen.config.instantiate import build_module, fault
+from lightning_gen.config.instantiate import build_module, fault, import_extensions
 from lightning_gen.errors import ConfigError
 from lightning_gen.runs.folder import RunFolder, averaged
 
@@ -28,8 +28,9 @@ def load(path: str | os.PathLike, allow: Sequence[str] = ()) -> Any:
         faults = check(config)
         if faults:
             raise ConfigError(faults)
+        import_extensions(config)
         module = build_module(config)
-    module.load_state_dict(folder.weights(Path(path)))
+    module.load_weights(folder.weights(Path(path)))
     return module.eval()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lightning_gen.config.instantiate import Maker, build, build_module, complete, fault
+from lightning_gen.config.instantiate import Maker, build, build_module, complete, fault, import_extensions, refusing
 from lightning_gen.runs.devices import processes
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.load import start_from
@@ -26,6 +26,7 @@ class Session:
         self.config, self.folder, self.fitting = config, folder, config["stage"] == "fit"
         self.theirs = bool(config.get("samples"))  # somebody else's samples in the place of a module
         make = Maker()
+        make(import_extensions, config)
         self.data = make(build, config["data"])
         if self.fitting and self.data is not None:
             make(complete, config, self.data)
@@ -72,7 +73,7 @@ class Session:
         if self.config["init"] and not self.resuming:
             start_from(self.module, Path(self.config["init"]))
         elif not self.fitting:
-            self.module.load_state_dict(self.folder.weights())
+            refusing(self.module.load_weights, self.folder.weights())
             self.module.trained_steps = self.folder.trained_steps()
 
     def begin(self) -> None:

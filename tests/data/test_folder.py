@@ -72,7 +72,7 @@ def test_streamed_batches_equal_those_in_memory(classes):
 def test_a_damaged_file_is_named(classes, limit):
     path = next(classes.rglob("17.*"))
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match=f"^{path}.*delete"):
+    with pytest.raises(ValueError, match=f"^{path} cannot be read, it is damaged .*: replace or delete it$"):
         list(ready(Folder(str(classes), batch_size=4, memory_limit=limit, val_size=0, test_size=0)).train_dataloader())
 
 
@@ -135,46 +135,46 @@ def test_a_photograph_taken_sideways_is_turned_upright(tmp_path):
 @pytest.mark.parametrize("options", [{}, {"size": 8, "crop": False}])
 def test_unequal_sizes_are_refused_with_the_remedy(classes, options, limit):
     picture(50, width=30).save(classes / "cats" / "odd.png")
-    with pytest.raises(ValueError, match="odd.png.*size.*crop=true"):
+    with pytest.raises(ValueError, match="odd.png is .* pixels and others are .*: set size, with crop=true"):
         data = ready(Folder(str(classes), batch_size=4, val_size=0, test_size=0, memory_limit=limit, **options))
         list(data.train_dataloader())
     assert ready(Folder(str(classes), size=8)).shape == (3, 8, 8)
 
 
 def test_a_folder_that_means_something_else_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="none.*data.path"):
+    with pytest.raises(FileNotFoundError, match="none is not a folder: set data.path"):
         ready(Folder(str(tmp_path / "none")))
-    with pytest.raises(FileNotFoundError, match="PNG, JPEG or WebP.*data.path"):
+    with pytest.raises(FileNotFoundError, match="holds no PNG, JPEG or WebP image: set data.path"):
         ready(Folder(str(tmp_path)))
     for name in ("train", "test"):
         (tmp_path / name).mkdir()
         picture(1).save(tmp_path / name / "1.png")
-    with pytest.raises(ValueError, match=r"\(test, train\).*data.path"):
+    with pytest.raises(ValueError, match=r"holds splits, not classes \(test, train\): set data.path"):
         ready(Folder(str(tmp_path)))
     picture(1).save(tmp_path / "2.png")
-    with pytest.raises(ValueError, match="2.png"):
+    with pytest.raises(ValueError, match="2.png lies beside class folders"):
         ready(Folder(str(tmp_path)))
     picture(1).save(tmp_path / "3.bmp")
-    with pytest.raises(ValueError, match="3.bmp.*PNG, JPEG or WebP"):
+    with pytest.raises(ValueError, match="3.bmp is not PNG, JPEG or WebP: convert it"):
         ready(Folder(str(tmp_path)))
 
 
 def test_sixteen_bits_are_refused_because_they_would_be_clipped(tmp_path):
     Image.fromarray(numpy.full((8, 8), 40_000, dtype=numpy.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(ValueError, match="deep.png.*8 bits"):
+    with pytest.raises(ValueError, match="deep.png has more than 8 bits a channel"):
         ready(Folder(str(tmp_path)))
 
 
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"mode": "RGBA"}, ValueError, "mode.*RGBA"),
-        ({"size": 0}, ValueError, "size.*0"),
-        ({"test_size": 1.0}, ValueError, "test_size.*1.0"),
+        ({"mode": "RGBA"}, ValueError, "mode is 'RGBA'"),
+        ({"size": 0}, ValueError, "size is 0"),
+        ({"test_size": 1.0}, ValueError, r"test_size is 1\.0"),
         ({"val_size": "5"}, TypeError, "val_size"),
         ({"workers": -1}, ValueError, "workers"),
         ({"memory_limit": 1.5}, TypeError, "memory_limit"),
-        ({"crop": 1}, TypeError, "crop.*1"),
+        ({"crop": 1}, TypeError, "crop is 1"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_read(options, error, words):
@@ -183,5 +183,7 @@ def test_wrong_arguments_are_refused_before_anything_is_read(options, error, wor
 
 
 def test_shares_that_leave_nothing_to_train_on_are_refused(classes):
-    with pytest.raises(ValueError, match="val_size.*9.*10"):
+    with pytest.raises(
+        ValueError, match="val_size needs a number between 0 and 9, of the 10 samples there are, got 10"
+    ):
         ready(Folder(str(classes), test_size=30, val_size=10))

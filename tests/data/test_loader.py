@@ -124,9 +124,9 @@ def test_set_epoch_keeps_the_position_within_the_epoch_and_resets_it_otherwise()
 
 def test_a_state_of_another_batch_size_or_data_set_is_refused():
     state = train(numbered(60)).state_dict()
-    with pytest.raises(ValueError, match="batch_size.*12.*10"):
+    with pytest.raises(ValueError, match="batch_size 12 .* 10"):
         train(numbered(60), batch_size=10).load_state_dict(state)
-    with pytest.raises(ValueError, match="60.*61"):
+    with pytest.raises(ValueError, match="samples 60 .* 61"):
         train(numbered(61)).load_state_dict(state)
 
 
@@ -176,9 +176,9 @@ def test_an_attached_data_set_takes_rank_and_epoch_from_the_trainer():
 
 
 def test_impossible_batches_are_refused():
-    with pytest.raises(ValueError, match="batch_size.*100.*3 ranks"):
+    with pytest.raises(ValueError, match="batch_size 100 .* not divisible by 3 ranks: set a multiple of 3"):
         attached(Digits(batch_size=100), world=3).train_dataloader()
-    with pytest.raises(ValueError, match="batch_size.*1301.*1300"):
+    with pytest.raises(ValueError, match="batch_size 1301 is more than the 1300 .* set batch_size <= 1300"):
         attached(Digits(batch_size=1301), world=1).train_dataloader()
     with pytest.raises(ValueError, match="overfit_batches"):
         attached(Digits(), world=2, overfit=3).train_dataloader()
@@ -187,17 +187,17 @@ def test_impossible_batches_are_refused():
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"batch_size": 0}, ValueError, "batch_size.*0"),
-        ({"batch_size": 12.5}, TypeError, "batch_size.*12.5"),
+        ({"batch_size": 0}, ValueError, "batch_size is 0"),
+        ({"batch_size": 12.5}, TypeError, r"batch_size is 12\.5"),
         ({"batch_size": True}, TypeError, "batch_size"),
         ({"seed": "one"}, TypeError, "seed"),
-        ({"flip": "yes"}, TypeError, "flip.*yes"),
-        ({"val_size": 1437}, ValueError, "val_size.*1436.*1437"),
+        ({"flip": "yes"}, TypeError, "flip is 'yes'"),
+        ({"val_size": 1437}, ValueError, "val_size is 1437"),
         ({"val_size": -1}, ValueError, "val_size"),
-        ({"value_range": [1.0, -1.0]}, ValueError, "value_range"),
+        ({"value_range": [1.0, -1.0]}, ValueError, r"value_range is \[1\.0, -1\.0\]"),
         ({"value_range": 1.0}, TypeError, "value_range"),
         ({"value_range": "01"}, TypeError, "value_range"),
-        ({"value_range": [0.0, float("nan")]}, TypeError, "value_range"),
+        ({"value_range": [0.0, float("nan")]}, ValueError, "value_range"),
     ],
 )
 def test_wrong_arguments_are_refused_at_once(options, error, words):
@@ -215,7 +215,7 @@ def test_fingerprint_is_a_function_of_the_content():
 
 def test_a_split_tells_points_from_images():
     assert numbered(5).labels(torch.tensor([4, 1])).tolist() == [4, 1]
-    with pytest.raises(TypeError, match="images"):
+    with pytest.raises(TypeError, match="call images"):
         numbered(5).points(slice(2))
-    with pytest.raises(TypeError, match="points"):
+    with pytest.raises(TypeError, match="call points"):
         Split(torch.zeros(5, 2)).images(slice(2))

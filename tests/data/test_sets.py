@@ -27,7 +27,7 @@ def test_nothing_is_read_before_setup(monkeypatch):
     monkeypatch.setattr(Digits, "load", lambda self: pytest.fail("read"))
     data = Digits()
     assert data.shape == (1, 8, 8)
-    with pytest.raises(RuntimeError, match="prepare_data.*setup"):
+    with pytest.raises(RuntimeError, match="prepare_data.* and setup"):
         data.split("train")
 
 
@@ -86,9 +86,9 @@ def test_patches_are_windows_and_no_pixel_is_in_two_splits(numbered_photographs,
 def test_every_place_of_a_split_can_be_drawn(numbered_photographs):
     data = ready(Patches(n=100, val_size=0, test_size=196, size=64))
     assert len(data.split("val")) == 0
-    with pytest.raises(ValueError, match="test_size.*196.*197"):
+    with pytest.raises(ValueError, match="test_size needs at most 196, .* 64x64 patches, got 197"):
         ready(Patches(n=100, val_size=0, test_size=197, size=64))
-    with pytest.raises(ValueError, match="size.*64.*65"):
+    with pytest.raises(ValueError, match="size is 65"):
         Patches(size=65)
 
 
@@ -155,7 +155,7 @@ def test_toy_splits_are_different_draws_and_x_is_the_point_itself(toy):
     batch = next(iter(data.train_dataloader()))
     assert torch.equal(data.decode(batch["x"]), data.split("train").points(batch["index"]))
     assert not torch.equal(drawn[:500], everything(ready(toy(n=500, seed=3)), "train"))
-    with pytest.raises(ValueError, match="noise.*-1"):
+    with pytest.raises(ValueError, match="noise is -1"):
         toy(noise=-1)
 
 
@@ -201,15 +201,15 @@ def test_missing_data_is_one_sentence_with_folder_and_remedy(tmp_path, monkeypat
         (tmp_path / "half").touch()
         raise URLError("no network")
 
-    with pytest.raises(FileNotFoundError, match=f"MNIST.*{tmp_path}.*download=true"):
+    with pytest.raises(FileNotFoundError, match=f"MNIST is not in {tmp_path} and download is false: .*download=true"):
         MNIST(str(tmp_path), download=False).prepare_data()
     monkeypatch.setattr(datasets.MNIST, "download", no_network)
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path}.*no network.*{tmp_path}/MNIST"):
+    with pytest.raises(FileNotFoundError, match=f"not in {tmp_path} .*no network.*copy {tmp_path}/MNIST"):
         MNIST(str(tmp_path)).prepare_data()
     assert [path.name for path in tmp_path.iterdir()] == ["half"]
     write_mnist(tmp_path)
     (tmp_path / "MNIST/raw/t10k-images-idx3-ubyte").unlink()
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/MNIST.*delete"):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/MNIST is incomplete or damaged: delete"):
         MNIST(str(tmp_path)).prepare_data()
 
 
@@ -217,7 +217,7 @@ def test_a_truncated_file_is_named_as_damaged(tmp_path):
     write_mnist(tmp_path)
     path = tmp_path / "MNIST/raw/train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/MNIST.*delete"):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/MNIST is incomplete or damaged: delete"):
         MNIST(str(tmp_path)).prepare_data()
 
 
@@ -250,7 +250,7 @@ def test_cifar_trains_on_all_of_train_by_default(monkeypatch, tmp_path):
     data = ready(CIFAR10(str(tmp_path)))
     assert torch.equal(everything(data, "train"), torch.tensor(Fake("", True, False).data).permute(0, 3, 1, 2))
     assert data.val_dataloader() == [] and len(data.test_dataloader()) == 1
-    with pytest.raises(ValueError, match="val_size.*49999.*50000"):
+    with pytest.raises(ValueError, match="val_size is 50000"):
         CIFAR10(val_size=50_000)
 
 
@@ -282,13 +282,13 @@ def test_npz_reads_grey_and_colour_with_and_without_labels(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"x_test": None}, "x_train and x_test"),
-        ({"y_test": None}, "y_train.*y_test"),
-        ({"x_train": numpy.zeros((30, 6, 5, 3))}, r"x_train.*uint8.*float64 \(30, 6, 5, 3\)"),
-        ({"x_train": numpy.zeros((30, 3, 6, 5), dtype=numpy.uint8)}, r"x_train.*uint8.*\(30, 3, 6, 5\)"),
-        ({"x_test": numpy.zeros((8, 6, 6, 3), dtype=numpy.uint8)}, r"\(3, 6, 5\).*\(3, 6, 6\)"),
-        ({"y_train": numpy.zeros(29, dtype=int)}, "y_train.*30"),
-        ({"y_train": numpy.zeros(30)}, "y_train.*float64"),
+        ({"x_test": None}, "holds x_train.*: it needs x_train and x_test"),
+        ({"y_test": None}, "both or neither"),
+        ({"x_train": numpy.zeros((30, 6, 5, 3))}, r"x_train needs uint8 .* got float64 \(30, 6, 5, 3\)"),
+        ({"x_train": numpy.zeros((30, 3, 6, 5), dtype=numpy.uint8)}, r"x_train needs uint8 .*\(30, 3, 6, 5\)"),
+        ({"x_test": numpy.zeros((8, 6, 6, 3), dtype=numpy.uint8)}, r"one shape .*\(3, 6, 5\) and \(3, 6, 6\)"),
+        ({"y_train": numpy.zeros(29, dtype=int)}, "y_train needs 30 whole numbers"),
+        ({"y_train": numpy.zeros(30)}, "y_train needs 30 whole numbers >= 0, got float64"),
     ],
 )
 def test_wrong_arrays_are_refused(tmp_path, changes, words):
@@ -298,14 +298,14 @@ def test_wrong_arrays_are_refused(tmp_path, changes, words):
 
 
 def test_a_missing_or_torn_archive_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="own.npz.*data.path"):
+    with pytest.raises(FileNotFoundError, match="own.npz is not a file: set data.path"):
         Npz(str(tmp_path / "own.npz")).prepare_data()
     numpy.savez(tmp_path / "own.npz", **arrays())
     (tmp_path / "own.npz").write_bytes((tmp_path / "own.npz").read_bytes()[:-50])
-    with pytest.raises(ValueError, match="own.npz"):
+    with pytest.raises(ValueError, match="own.npz is no whole .npz"):
         Npz(str(tmp_path / "own.npz")).prepare_data()
     numpy.savez(tmp_path / "own.npz", **arrays())
-    with pytest.raises(ValueError, match="val_size.*29.*30"):
+    with pytest.raises(ValueError, match="val_size .* between 0 and 29, .* got 30"):
         ready(Npz(str(tmp_path / "own.npz"), val_size=30))
 
 
@@ -314,5 +314,5 @@ def test_a_trainer_is_refused_an_empty_test_split():
     data = Rings(batch_size=4, n=40, val_size=4, test_size=4)
     data.setup("fit")
     data._splits = {**data._splits, "test": data.split("test").take(torch.arange(0))}
-    with pytest.raises(ValueError, match="test.*rings.*test_size"):
+    with pytest.raises(ValueError, match="the test split of rings is empty.*set test_size > 0"):
         data.setup("test")

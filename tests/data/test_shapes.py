@@ -108,14 +108,14 @@ def test_binarised_pictures_are_so_everywhere():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: Shapes(binarise="stochastic"), "threshold or null"),
-        (lambda: Shapes(size=8), "size.*8"),
-        (lambda: DSprites("x", every=[1, 1, 1]), "every.*5"),
-        (lambda: DSprites("x", every=[3, 1, 1, 1, 1]), "every"),
+        (lambda: Shapes(binarise="stochastic"), "binarise is 'stochastic'"),
+        (lambda: Shapes(size=8), "size is 8"),
+        (lambda: DSprites("x", every=[1, 1, 1]), r"every is \[1, 1, 1\]"),
+        (lambda: DSprites("x", every=[3, 1, 1, 1, 1]), r"every is \[3, 1, 1, 1, 1\]"),
     ],
 )
 def test_what_cannot_be_is_refused(call, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises((ValueError, TypeError), match=sentence):
         call()
 
 
@@ -159,11 +159,11 @@ def test_every_kth_value_of_dsprites_is_a_grid_again(sprites):
 
 
 def test_another_file_is_refused(sprites, tmp_path):
-    with pytest.raises(FileNotFoundError, match="nothing.npz.*data.path"):
+    with pytest.raises(FileNotFoundError, match="nothing.npz is not a file: set data.path to dsprites"):
         DSprites(str(tmp_path / "nothing.npz")).setup()
-    with pytest.raises(ValueError, match="imgs and latents_classes"):
+    with pytest.raises(ValueError, match="dSprites has imgs and latents_classes"):
         DSprites(sprites(latents_classes=None), val_size=2, test_size=2).setup()
-    with pytest.raises(ValueError, match="imgs.*uint8"):
+    with pytest.raises(ValueError, match="imgs needs uint8"):
         DSprites(sprites(imgs=numpy.zeros((96, 32, 32), numpy.uint8)), val_size=2, test_size=2).setup()
-    with pytest.raises(ValueError, match="order"):
+    with pytest.raises(ValueError, match="not in dSprites' order"):
         DSprites(sprites(order=numpy.arange(96)[::-1].copy()), val_size=2, test_size=2).setup()

@@ -108,8 +108,8 @@ def test_a_chain_of_one_rank_stops_all():
     module._trainer = SimpleNamespace(strategy=gathered, log_every_n_steps=10)
     module.loss.farthest = torch.tensor(1.0)
     with pytest.raises(Diverged, match="rank 1 .*7 nats.* 5.*21 to 30"):
-        module.stop_flown(30)
-    module.stop_flown(40)
+        module.watch(30)
+    module.watch(40)
 
 
 def test_two_ranks_stop_together(tmp_path):

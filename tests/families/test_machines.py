@@ -25,19 +25,19 @@ def data(**options):
 
 def test_visible_biases_and_offsets_are_the_datas():
     digits, module = data(), RBM(SGD, SHAPE, 4, centred=True)
-    module.begin(digits)
+    module.initialise(digits)
     mean = digits.encode(digits.split("train").take(slice(None))).double().mean(0).flatten()
     torch.testing.assert_close(means(digits)[0], mean)
     torch.testing.assert_close(module.model.b.detach().sigmoid(), mean.clamp(0.01, 0.99).float())
     torch.testing.assert_close(module.model.offset_v, mean.float())
     zero = RBM(SGD, SHAPE, 4, visible_bias="zero")
-    zero.begin(digits)
+    zero.initialise(digits)
     assert not zero.model.b.any()
 
 
 def test_a_gaussian_machine_starts_at_the_datas_mean():
     digits, module = data(value_range=(-0.8124, 1.8429), binarise=None), GaussianBernoulliRBM(SGD, SHAPE, 4)
-    module.begin(digits)
+    module.initialise(digits)
     x = digits.encode(digits.split("train").take(slice(None))).double().flatten(1)
     torch.testing.assert_close(module.model.mu.detach(), x.mean(0).float())
     torch.testing.assert_close(means(digits)[1], x.var(0, correction=0), atol=1e-9, rtol=1e-9)
@@ -50,12 +50,12 @@ def test_a_gaussian_machines_variances_start_at_the_datas():
     x = digits.encode(digits.split("train").take(slice(None))).double().flatten(1).var(0, correction=0)
     for jitter in (0.0, 0.3):
         module = GaussianBernoulliRBM(SGD, SHAPE, 4, variance="data", jitter=jitter)
-        module.begin(digits)
+        module.initialise(digits)
         expected = (x + jitter**2).clamp(min=0.01 * float(x.max() + jitter**2)).float()
         torch.testing.assert_close(module.model.variance.detach(), expected)
     assert float(x.min()) == 0 and (expected == expected.min()).sum() < 8
     fixed = GaussianBernoulliRBM(SGD, SHAPE, 4, variance=0.7)
-    fixed.begin(digits)
+    fixed.initialise(digits)
     torch.testing.assert_close(fixed.model.variance.detach(), torch.full((64,), 0.7))
     with pytest.raises(ValueError, match="module.variance.*date"):
         GaussianBernoulliRBM(SGD, SHAPE, 4, variance="date")
@@ -69,7 +69,7 @@ def test_variances_are_learned_at_a_rate_of_their_own(make):
         torch.manual_seed(0)
         module = GaussianBernoulliRBM(make, SHAPE, 4, variance_rate=rate)
         before = {name: value.clone() for name, value in module.model.named_parameters()}
-        optimizer = module.configure_optimizers()
+        optimizer = module.configure_optimizers()[0]["optimizer"]
         module.loss(module.model, x, torch.Generator().manual_seed(2)).mean().backward()
         optimizer.step()
         moved[rate] = {name: value.detach() - before[name] for name, value in module.model.named_parameters()}
@@ -85,7 +85,7 @@ def test_a_jittered_machine_rests_where_its_variances_are_those_of_jittered_data
     """Without weights it is a Gaussian: at the moments of data plus noise the expected gradient is zero."""
     digits, found = data(value_range=(-0.8124, 1.8429), binarise=None), []
     module = GaussianBernoulliRBM(SGD, SHAPE, 4, variance="data", jitter=0.3)
-    module.begin(digits)
+    module.initialise(digits)
     module.model.W.data.zero_()
     x = digits.encode(digits.split("train").take(slice(None)))
     for seed in range(40):
@@ -100,7 +100,7 @@ def test_a_jittered_machine_rests_where_its_variances_are_those_of_jittered_data
 @pytest.mark.parametrize("wrong", [{"binarise": None}, {"value_range": (-1.0, 1.0)}])
 def test_an_rbm_refuses_data_that_are_not_binary(wrong):
     with pytest.raises(ValueError, match="data.binarise.*data.value_range"):
-        RBM(SGD, SHAPE, 4).refuse(data(**wrong))
+        RBM(SGD, SHAPE, 4).check_data(data(**wrong))
 
 
 @pytest.mark.parametrize("kind", [RBM, GaussianBernoulliRBM])

@@ -104,9 +104,9 @@ def test_refusals():
     x = cloud(20, 4, 1)
     with pytest.raises(NonFinite):
         kernel_distance(x, x * float("nan"), _draw())
-    with pytest.raises(ValueError, match="3 samples"):
+    with pytest.raises(ValueError, match="3 .* in x, got 2"):
         kernel_distance(x[:2], x, _draw())
-    with pytest.raises(ValueError, match="subsets.*0"):
+    with pytest.raises(ValueError, match="subsets is 0"):
         kernel_distance(x, x, _draw(), subsets=0)
 
 

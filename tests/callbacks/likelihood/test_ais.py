@@ -61,7 +61,7 @@ def grey():
 def machine(kind, data, hidden=6):
     torch.manual_seed(0)
     made = kind(SGD, data.shape, hidden, std=0.3, value_range=data.value_range, sampler=Gibbs(2))
-    made.begin(data)
+    made.initialise(data)
     return made
 
 
