@@ -18,6 +18,7 @@ import run as entry
 from lightning_gen.config.signatures import check
 from lightning_gen.errors import ConfigError
 from lightning_gen.stages import command
+from tests.extensions import forget
 from tests.test_run import TINY
 
 SECRET = "a-secret-of-the-surroundings"
@@ -49,11 +50,15 @@ def theirs(export, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SOME_SECRET", SECRET)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(tmp_path)
+    forget("evil")
+    (tmp_path / "evil.py").write_text("open('MARK', 'w').close()\nclass Net:\n    pass\n")
     shutil.copytree(export, tmp_path / "theirs")
     (tmp_path / "theirs" / "extra.pt").write_bytes(pickle.dumps(Payload("MARK")))
     (tmp_path / "theirs" / "evil" / "data").mkdir(parents=True)
     (tmp_path / "theirs" / "evil" / "data" / "evil.yaml").write_text(f"# @package _global_\n{yaml.dump(hydra(COPY))}")
-    return tmp_path / "theirs"
+    yield tmp_path / "theirs"
+    forget("evil")
 
 
 def changed(folder, **keys):
@@ -123,6 +128,17 @@ HOSTILE = {
     "number for a key": {"net": {3: COPY}},
     "date": {"seed": datetime.date(2020, 1, 1)},
     "not a node": {"data": 5},
+    "extension": {"extensions": ["evil"], "net": {"_target_": "evil.Net"}},
+    "extension without saying so": {"net": {"_target_": "evil.Net"}},
+    "extension of no use": {"extensions": ["evil"]},
+    "extension by its module": {"extensions": ["evil.sub"], "net": {"_target_": "evil.sub.Net"}},
+    "extension of the standard library": {"extensions": ["shutil"], "net": COPY},
+    "extension of a library": {"extensions": ["torch"], "net": LOAD},
+    "extension that is no list": {"extensions": "evil", "net": {"_target_": "evil.Net"}},
+    "allow as a key": {"allow": ["evil"], "net": {"_target_": "evil.Net"}},
+    "our own command": {
+        "callbacks": {"x": {"_target_": "lightning_gen.stages.Session", "config": {}, "folder": "MARK"}}
+    },
 }
 
 

@@ -55,7 +55,19 @@ FUNCTIONS = ("lightning_gen.losses.", "lightning_gen.process.")
 # Packages that nobody can allow whole: what of them is harmless stands above, name by name.
 LIBRARIES = {
     *(entry.split(".")[0] for entry in ALLOWED),
-    *("IPython", "PIL", "_pytest", "antlr4", "arviz", "arviz_stats", "cloudpickle", "dask", "diffusers", "filelock"),
+    *(
+        "IPython",
+        "PIL",
+        "_pytest",
+        "annotated_types",
+        "antlr4",
+        "arviz",
+        "arviz_stats",
+        "cloudpickle",
+        "dask",
+        "diffusers",
+        "filelock",
+    ),
     *("fsspec", "hydra", "hydra_plugins", "jinja2", "joblib", "lightning", "lightning_fabric", "lightning_utilities"),
     *("matplotlib", "numpy", "omegaconf", "pandas", "pip", "pkg_resources", "pytest", "requests", "safetensors"),
     *("scipy", "setuptools", "setuptools_scm", "sklearn", "tensorboard", "timm", "torch_fidelity", "torchmetrics"),
@@ -114,15 +126,18 @@ def extension_faults(packages: Sequence[str]) -> list[str]:
     return faults
 
 
+def declared(config: Mapping[str, Any]) -> list[str]:
+    """The extensions that a config says it needs; none where they are no list, which the check of types refuses."""
+    needed = config.get("extensions")
+    return [str(package) for package in needed] if isinstance(needed, list) else []
+
+
 def needed_faults(config: Mapping[str, Any], place: str) -> list[str]:
     """A fault for each extension that a config needs and the person has not allowed; `place` names the config."""
-    needed = config.get("extensions") or ()
-    if not isinstance(needed, list | tuple):
-        return []  # which the check of types refuses
     return [
         f"{place} needs the extension {package}, which nothing allows: if you trust that package, add --allow {package}"
         f' (in Python allow=("{package}",))'
-        for package in map(str, needed)
+        for package in declared(config)
         if package not in granted()
     ]
 
@@ -185,10 +200,13 @@ def target_fault(target: Any, allowed: Allowed | None = None) -> str:
 def _unlisted(target: str, allowed: Allowed) -> str:
     exact = [] if callable(allowed) else [entry for entry in allowed if not entry.endswith(".*")]
     same = [entry for entry in exact if entry.split(".")[-1] == target.split(".")[-1]]
-    hint = f"did you mean {same[0]}?" if same else nearest(target, exact)
     top = target.split(".")[0]
-    if not hint and top != target and top not in granted() and not extension_faults([top]):
+    if same:
+        hint = f"did you mean {same[0]}?"
+    elif top not in (target, OURS, *granted()) and not extension_faults([top]):
         hint = f"if {top} is yours, or you trust it, add --allow {top}"
+    else:
+        hint = nearest(target, exact)
     return f"which is not on the allow list ({__name__}.ALLOWED): {hint or 'choose a name of that list'}"
 
 

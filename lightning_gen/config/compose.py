@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lightning_gen.config.aliases import renamed
-from lightning_gen.config.allow import allowing, used
+from lightning_gen.config.allow import allowing, declared, used
 from lightning_gen.config.command_line import Request, Words, request, split, swept
 from lightning_gen.config.faults import check, resolvers
 from lightning_gen.errors import ConfigError
@@ -83,9 +83,8 @@ def resolved(composed: Any, early: Sequence[str]) -> Config:
         config = renamed(OmegaConf.to_container(composed, resolve=True))
     except OmegaConfBaseException as error:
         raise ConfigError([*early, " ".join(str(error).split())]) from None
-    declared = config.get("extensions") or []
-    if isinstance(declared, list) and (found := used(config) - {*map(str, declared)}):
-        config["extensions"] = [*declared, *sorted(found)]
+    if found := used(config) - {*declared(config)}:
+        config["extensions"] = [*declared(config), *sorted(found)]
     return config
 
 

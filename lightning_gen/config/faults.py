@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lightning_gen.config import signatures
-from lightning_gen.config.allow import needed_faults
+from lightning_gen.config.allow import allow_list, declared, needed_faults
 from lightning_gen.config.root import MISSING, NODES, ROOT
 from lightning_gen.config.source import Parameter, annotation, source
 
@@ -27,7 +27,8 @@ def check(config: Mapping[str, Any]) -> list[str]:
     faults += needed_faults(config, "the config")
     faults += nameless(config)
     faults += signatures.arguments(config, "", set(), "the config", parameters())
-    faults += signatures.check(config, given=GIVEN)
+    # What the config needs and nobody allows is said once, above; its other faults are found all the same.
+    faults += signatures.check(config, GIVEN, [*allow_list(), *(f"{package}.*" for package in declared(config))])
     if config.get("samples") and config.get("stage") != "evaluate":
         faults.append(
             f"samples={config['samples']} has no model, and is for stage=evaluate: stage is {config['stage']}"
