@@ -172,17 +172,22 @@ def test_python_refuses_it_too(name, theirs, tmp_path):
     assert not (tmp_path / "MARK").exists()
 
 
-def test_a_run_that_starts_from_it_refuses_it(theirs, tmp_path, capsys):
-    changed(theirs, **HOSTILE["hydra callback loads a pickle"])
+BY_NAME = pytest.mark.parametrize("name", ["hydra callback loads a pickle", "extension", "extension of a library"])
+
+
+@BY_NAME
+def test_a_run_that_starts_from_it_refuses_it(name, theirs, tmp_path, capsys):
+    changed(theirs, **HOSTILE[name])
     assert entry.main([*TINY, "trainer.max_steps=1", "init=theirs", "run=mine"]) == 2
     assert "theirs/config.yaml" in capsys.readouterr().err and not (tmp_path / "mine").exists()
 
 
-def test_a_comparison_refuses_it(theirs, tmp_path, capsys):
+@BY_NAME
+def test_a_comparison_refuses_it(name, theirs, tmp_path, capsys):
     number = {"value": 1.0, "error": None, "kind": "estimate", "unit": "", "protocol": {}, "step": 1}
     (theirs / "metrics.json").write_text(json.dumps({"fid/digits/ema": number}))
     shutil.copytree(theirs, tmp_path / "other")
-    changed(theirs, **HOSTILE["hydra callback loads a pickle"])
+    changed(theirs, **HOSTILE[name])
     assert entry.main(["stage=compare", "runs=[theirs,other]", "logger=none"]) == 2
     assert "theirs/config.yaml" in capsys.readouterr().err and not (tmp_path / "outputs").exists()
 

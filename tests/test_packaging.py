@@ -67,7 +67,7 @@ def test_the_requirements_are_what_is_imported(setup):
 
 def test_the_test_extra_is_what_the_tests_import_besides(setup):
     needed = imported("tests/**/*.py") - set(requirements(setup["options"]["install_requires"]))
-    assert set(requirements(setup["options.extras_require"]["test"])) == needed | {"ruff", "pytest-xdist"}
+    assert set(requirements(setup["options.extras_require"]["test"])) == needed | {"ruff", "pytest-xdist", "setuptools"}
 
 
 @pytest.mark.parametrize(
@@ -227,8 +227,7 @@ def test_the_installed_command_works_from_any_folder_beside_a_callbacks_of_the_u
     wrong = started(command, "experiment=ddpm_cifr")
     assert wrong.returncode == 2 and "ddpm_cifar?" in wrong.stderr
     assert "experiment: cfg_digits, ddpm_cifar" in started(command, "--help").stdout
-    code = "import lightning_gen; m = lightning_gen.load('outputs/ddpm_digits'); print(lightning_gen.__file__, m.sample(1))"
-    loaded = started("-c", code)
+    loaded = started("-c", "import lightning_gen as l; l.load('outputs/ddpm_digits').sample(1); print(l.__file__)")
     assert loaded.returncode == 0 and loaded.stdout.startswith(str(installed)), loaded.stderr
 
 
