@@ -20,6 +20,7 @@ FLOORS = (
     {"families", "results", "representations"},
     {"callbacks", "convert"},
     {"stages"},
+    {"__main__"},
 )
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 LIGHTNING = {"families", "data", "callbacks", "stages"}

@@ -270,6 +270,15 @@ def test_config_errors_need_no_heavy_import():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+@pytest.mark.parametrize("words", [["-m", "lightning_gen"], [str(ROOT / "run.py")]])
+def test_every_way_to_start_it_is_the_same_command(words, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *words, "sed=1"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "seed?" in done.stderr
+
+
 def test_help_and_completion_need_no_heavy_import():
     code = (
         "import sys, run\n"
