@@ -18,7 +18,7 @@ def processes(trainer: dict[str, Any]) -> dict[str, Any]:
     if started is None and (strategy != "auto" or devices != 1):
         raise ValueError(
             f"trainer.devices is {devices} and trainer.strategy {strategy}, but nothing has started a process for each "
-            "device: torchrun --nproc-per-node N run.py ..., or of an installation -m lightning_gen in the place of run.py"
+            "device: torchrun --nproc-per-node N run.py ... (or -m lightning_gen in the place of run.py)"
         )
     if "LOCAL_WORLD_SIZE" in os.environ:
         local = int(os.environ["LOCAL_WORLD_SIZE"])
