@@ -76,11 +76,11 @@ class ChainHealth(Callback):
         step, last = trainer.global_step, self.last
         self.last = step
         if step != last and self.every_n_steps and step % self.every_n_steps == 0:
-            self.evaluate(trainer, pl_module, final=False)
+            self.look(trainer, pl_module, final=False)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the fresh chains."""
-        self.evaluate(trainer, pl_module, final=True)
+        self.look(trainer, pl_module, final=True)
 
     @torch.inference_mode(False)
     @torch.no_grad()
