@@ -36,7 +36,7 @@ from lightning_gen.metrics import (  # noqa: E402
     reference,
 )
 from lightning_gen.metrics.cache import cache_folder, file_digest  # noqa: E402
-from lightning_gen.metrics.numbers import Numbers, Options  # noqa: E402
+from lightning_gen.metrics.evaluation import Evaluation, Options  # noqa: E402
 from lightning_gen.runs.devices import quieten  # noqa: E402
 from lightning_gen.samplers import DDIM  # noqa: E402
 

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 import run as entry
-from lightning_gen.callbacks import GivenSamples
+from lightning_gen.families.given_samples import GivenSamples
 from tests.processes import ROOT, two
 from tests.results.compare_parts import QUALITY
 from tests.test_run import TINY

@@ -9,7 +9,7 @@ from torch import nn
 
 from lightning_gen import families
 from lightning_gen.callbacks import energy_pictures as energies
-from lightning_gen.callbacks.energy_pictures import EnergyPictures, filters
+from lightning_gen.callbacks.energy_pictures import EnergyPictures
 from lightning_gen.data import Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import EBM, GenerativeModule
@@ -18,6 +18,7 @@ from lightning_gen.models import EnergyModel
 from lightning_gen.nets import MLP, ResNetEnergy
 from lightning_gen.process import Clean
 from lightning_gen.results.drawing import grid, strip
+from lightning_gen.results.pictures.energies import filters
 from lightning_gen.samplers import MALA
 
 SGD = lambda parameters: torch.optim.SGD(parameters, lr=0.0)  # noqa: E731

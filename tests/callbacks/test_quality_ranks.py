@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 from lightning_gen.callbacks.quality import Quality
 from lightning_gen.data import Digits
 from lightning_gen.errors import NonFinite
-from lightning_gen.metrics.numbers import METRICS
+from lightning_gen.metrics.registry import metrics
 from tests.callbacks.quality_parts import Noisy, Projection, trainer
 from tests.processes import free_port, place
 

@@ -15,7 +15,7 @@ from lightning_gen.metrics import (
     inception_score,
     moments,
 )
-from lightning_gen.metrics.bootstrap import frechet_influence
+from lightning_gen.metrics.fid import frechet_influence
 
 
 def _draw(seed: int = 0) -> torch.Generator:
