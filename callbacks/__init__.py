@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from lightning_gen.callbacks.measuring import Measuring
     from lightning_gen.callbacks.pictures import Pictures
     from lightning_gen.callbacks.progress import Progress
-    from lightning_gen.callbacks.publish import log_image, publish
+    from lightning_gen.callbacks.publishing import log_image, publish
     from lightning_gen.callbacks.quality import Quality
     from lightning_gen.callbacks.representations import Representations
     from lightning_gen.callbacks.sampler_table import SamplerTable
@@ -45,7 +45,7 @@ _HOME = {
     "measuring": ("Measuring",),
     "pictures": ("Pictures",),
     "progress": ("Progress",),
-    "publish": ("log_image", "publish"),
+    "publishing": ("log_image", "publish"),
     "quality": ("Quality",),
     "representations": ("Representations",),
     "sampler_table": ("SamplerTable",),

@@ -12,7 +12,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_gen.callbacks.measuring import Measuring
-from lightning_gen.callbacks.publish import save_picture, step_of
+from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.losses import ContrastiveDivergence
 from lightning_gen.models import EnergyModel
 from lightning_gen.randomness import generator

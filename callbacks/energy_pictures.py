@@ -8,7 +8,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_gen.callbacks.measuring import Measuring
-from lightning_gen.callbacks.publish import save_picture, step_of
+from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.models import EnergyModel, HiddenUnits
 from lightning_gen.results.drawing import check_finite, strip, to_uint8
 from lightning_gen.results.pictures.energies import filters, relief

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from lightning_gen.bar import bar
 from lightning_gen.callbacks.progress import shows
-from lightning_gen.callbacks.publish import publish
+from lightning_gen.callbacks.publishing import publish
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.gather import gather_problems
 from lightning_gen.results.result import Name, Result

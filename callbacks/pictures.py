@@ -10,7 +10,7 @@ from pytorch_lightning import Trainer
 from torch import Tensor
 
 from lightning_gen.callbacks.measuring import Measuring
-from lightning_gen.callbacks.publish import log_image, save_picture, step_of
+from lightning_gen.callbacks.publishing import log_image, save_picture, step_of
 from lightning_gen.results.drawing import (
     beside,
     check_finite,

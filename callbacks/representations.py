@@ -9,7 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_gen.callbacks.measuring import Measuring, stop_together
-from lightning_gen.callbacks.publish import step_of
+from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.registry import quantity_of
 from lightning_gen.randomness import address, generator

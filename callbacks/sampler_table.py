@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 
 from lightning_gen.callbacks.measuring import Measuring
-from lightning_gen.callbacks.publish import log_image, step_of
+from lightning_gen.callbacks.publishing import log_image, step_of
 from lightning_gen.callbacks.quality import Quality
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.evaluation import Evaluation

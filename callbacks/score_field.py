@@ -8,7 +8,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_gen.callbacks.measuring import Measuring
-from lightning_gen.callbacks.publish import save_picture, step_of
+from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.models.score import ScoreModel, instant
 from lightning_gen.randomness import generator

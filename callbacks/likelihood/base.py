@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_gen.callbacks.measuring import Measuring
-from lightning_gen.callbacks.publish import step_of
+from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.likelihood import Flow, bits_per_dim, dequantised, variational_bound
 from lightning_gen.models import ScoreModel

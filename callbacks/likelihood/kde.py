@@ -8,7 +8,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_gen.callbacks.measuring import Measuring, stop_together
-from lightning_gen.callbacks.publish import step_of
+from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.likelihood import bits_per_dim, dequantised, kernel_density
 from lightning_gen.likelihood.kde import WARNING
 from lightning_gen.metrics.gather import gather_blocks

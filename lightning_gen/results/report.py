@@ -57,6 +57,7 @@ def write_report(folder: str | Path) -> Path:
         raise FileNotFoundError(f"{folder} is not a run folder; give the folder that `run=` named")
     metrics = read_metrics(folder / METRICS) if (folder / METRICS).exists() else {}
     lines = read_record(folder / RECORD) if (folder / RECORD).exists() else []
+
     def newest(kind: str, caption: str, style: str = "", ending: str = "png") -> str:
         return _figure(newest_picture(folder, kind, ending), caption, style)
 

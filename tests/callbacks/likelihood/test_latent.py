@@ -284,12 +284,12 @@ def test_what_cannot_be_measured_is_refused(grey, binary):
     [
         (lambda: ImportanceLikelihood(samples=0), "callbacks.likelihood.samples is 0"),
         (lambda: ImportanceLikelihood(n=1), "callbacks.likelihood.n is 1"),
-        (lambda: KernelDensityLikelihood(n=3), "2 <= folds <= n"),
-        (lambda: KernelDensityLikelihood(split="train"), "split val or test"),
+        (lambda: KernelDensityLikelihood(n=3), "callbacks.kde.n is 3: give 5"),
+        (lambda: KernelDensityLikelihood(split="train"), "callbacks.kde.split is train: choose val or test"),
         (lambda: Representations(metrics=["colour"]), "needs some of clustering, probe"),
         (lambda: Representations(metrics="probe"), "needs some of clustering, probe"),
-        (lambda: Representations(n_train=1), "callbacks.representations.n_train needs 2 or more, got 1"),
-        (lambda: Representations(split="train"), "split val or test"),
+        (lambda: Representations(n_train=1), "callbacks.representations.n_train is 1: give 2"),
+        (lambda: Representations(split="train"), "callbacks.representations.split is train: choose val or test"),
     ],
 )
 def test_wrong_options_are_refused(call, sentence):
