@@ -224,12 +224,12 @@ def test_measuring_moves_nothing(grey, make_trainer):
     trainer = SimpleNamespace(
         datamodule=grey, global_rank=0, world_size=1, is_global_zero=True, global_step=3, current_epoch=0, loggers=[]
     )
-    trainer.callback_metrics, trainer.lightning_module = {}, made
+    trainer.callback_metrics, trainer.lightning_module, trainer.progress_bar_callback = {}, made, None
     trainer.strategy = SimpleNamespace(broadcast=lambda x: x, reduce=lambda x, reduce_op: x)
     trainer.precision_plugin = SimpleNamespace(forward_context=torch.no_grad)
     for callback in measures():
         callback.setup(trainer, made, "test")
-        callback.measure(trainer, made, final=False)
+        callback.run(trainer, made, final=False)
     assert torch.equal(torch.get_rng_state(), state) and made.model.training
     assert "kde/log_likelihood/held-out" not in trainer.callback_metrics
     assert {"kde/log_likelihood/ema", "iwae/bits_per_dim/ema", "v_measure/posterior/ema"} <= set(
