@@ -6,7 +6,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
-from lightning_gen.callbacks.publish import step_of
+from lightning_gen.callbacks.publishing import step_of
 
 SHARES = ("data", "step", "logging", "evaluation")
 

@@ -115,6 +115,15 @@ def beside(samples: np.ndarray, data: np.ndarray | None) -> np.ndarray:
     return scatter([("samples", samples)] + ([] if data is None else [("data", data)]))
 
 
+def cloud_strip(frames: Sequence[tuple[int, np.ndarray]], data: np.ndarray | None) -> np.ndarray:
+    """Numbered point clouds (N, 2) of a trajectory, then the data where there are some -> uint8 (H, W, 3)."""
+    length, last = frames[-1]
+    panels = [(f"{number / max(length, 1):.0%}", x) for number, x in frames]
+    panels[0], panels[-1] = ("start", panels[0][1]), ("samples", last)
+    panels += [] if data is None else [("data", data[: len(last)])]
+    return scatter(panels, columns=min(6, len(panels)), reference=last)
+
+
 def save_png(path: Path, picture: np.ndarray) -> Path:
     """uint8 (H, W, C) as a PNG, put in place as a whole."""
     buffer = io.BytesIO()
@@ -161,3 +170,11 @@ def to_pil(picture: np.ndarray) -> "Image":
     from PIL import Image
 
     return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
+
+
+def draw_given(folder: Path, rows: Tensor, data: Any) -> Path:
+    """samples/grid-given.png: the first of somebody else's images (N, C, H, W), or points (N, 2) beside the data's."""
+    path = folder / "samples" / "grid-given.png"
+    if rows.ndim == 4:
+        return save_png(path, grid(rows[:64].permute(0, 2, 3, 1).numpy()))
+    return save_png(path, beside(rows[:2000].numpy(), data.split("train").points(slice(0, 2000)).numpy()))

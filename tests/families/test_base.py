@@ -91,10 +91,10 @@ def test_callbacks_in_any_place_see_the_average_and_never_a_swap(tmp_path):
 
     class See(Callback):
         def on_validation_start(self, trainer, module):
-            self.look(module)
+            self.evaluate(module)
 
         def on_validation_end(self, trainer, module):
-            self.look(module)
+            self.evaluate(module)
 
         def look(self, module):
             seen.append(

@@ -1,122 +1,28 @@
-"""Somebody else's samples, a folder of images or an .npz, measured as a model's own would be."""
+"""Samples that somebody else has drawn: a folder of images, or an .npz."""
 
-import hashlib
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_gen.bar import bar
-from lightning_gen.callbacks.quality import Quality
 from lightning_gen.data.image_files import LOSSY, OTHER, READ, open_image
-from lightning_gen.results.drawing import beside, grid, save_png
-from lightning_gen.runs.folder import no_samples
 
 KEYS = ("images", "points", "arr_0")  # ours, ours in the plane, guided-diffusion's
 ROUNDED = "round(255 clamp(x, 0, 1))"  # what Quality does to a model's own
 AS_GIVEN, COMPRESSED = "8 bits, as given", "8 bits, as given, some compressed with loss"
 
 
-class GivenSamples(LightningModule):
-    """Stands where a trained module would: its samples are those of `path`, in their order, and it has no weights.
+def read_samples(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor, str, str]:
+    """The samples of that shape in their order, uint8 images or float points, how they were stored, by which sampler.
 
-    `shape` is the data's: images are uint8 of that shape, points float. What is not is refused, nothing is converted.
+    What is not of the shape of the data set of that name is refused, nothing is converted.
     """
-
-    ema, classes, trained_steps = None, None, 0
-
-    def __init__(self, path: str, shape: Sequence[int], name: str = "the data") -> None:
-        super().__init__()
-        self.shape, self.path = tuple(shape), Path(path)
-        if wrong := no_samples(self.path):
-            raise FileNotFoundError(wrong)
-        if self.path.is_dir():
-            self.rows, self.quantisation = _folder(self.path, self.shape, name)
-            self.sampler = "unknown"
-        else:
-            self.rows, self.quantisation, self.sampler = _archive(self.path, self.shape, name)
-        if len(self.rows) < 2:
-            raise ValueError(f"{path} holds {len(self.rows)} sample, a measurement needs at least 2: give more")
-        self.model = torch.nn.Module()
-
-    def about(self) -> dict[str, Any]:
-        """What is known of where the samples come from."""
-        digest = hashlib.sha256(f"{tuple(self.rows.shape)} {self.rows.dtype}".encode())
-        for part in self.rows.split(1024):
-            digest.update(part.contiguous().numpy().tobytes())
-        return {
-            "source": f"somebody else's: {self.path}",
-            "images_fingerprint": digest.hexdigest()[:16],
-            "given": len(self.rows),
-            "sampler": self.sampler,
-            "weights": "unknown",
-            "guidance": "unknown",
-            "quantisation": self.quantisation,
-        }
-
-    def work(self, n: int, sampler: Any = None, size: int = 64, rank: int = 0, world: int = 1) -> int:
-        """Blocks of this rank."""
-        return len(range(rank, -(-n // size), world))
-
-    def blocks(
-        self,
-        n: int,
-        seed: int = 0,
-        sampler: Any = None,
-        weights: Any = None,
-        size: int = 64,
-        rank: int = 0,
-        world: int = 1,
-        progress: Callable[[], Any] | None = None,
-        counts: list[int] | None = None,
-    ) -> Iterator[tuple[int, Tensor]]:
-        """(start, samples as they were given) of this rank's blocks of the first n."""
-        for index in range(rank, -(-n // size), world):
-            yield index * size, self.rows[index * size : min(index * size + size, n)].to(self.device)
-            if progress is not None:
-                progress()
-            if counts is not None:
-                counts.append(0)
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Nothing: the callbacks measure."""
-
-    def draw(self, folder: Path, data: Any) -> Path:
-        """The first samples as samples/grid-given.png in the run folder."""
-        path = folder / "samples" / "grid-given.png"
-        if len(self.shape) == 3:
-            return save_png(path, grid(self.rows[:64].permute(0, 2, 3, 1).numpy()))
-        return save_png(path, beside(self.rows[:2000].numpy(), data.split("train").points(slice(0, 2000)).numpy()))
-
-
-class GivenQuality(Quality):
-    """Quality of the first n of somebody else's samples, as `fid/<features>/samples`; sampler and weights unknown."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse fewer samples than are asked for, before any work."""
-        super().setup(trainer, pl_module, stage)
-        if len(pl_module.rows) < self.n:
-            raise ValueError(
-                f"{pl_module.path} holds {len(pl_module.rows)} samples, quality.n is {self.n}: "
-                f"write quality.n={len(pl_module.rows)}"
-            )
-
-    def measured(self, module: Any) -> str:
-        """The label of every number."""
-        return "samples"
-
-    def protocol(self, data: Any, module: Any, sampler: Any = None) -> dict[str, Any]:
-        """What fixes the numbers, and what is unknown of the samples, as how often a network was called."""
-        about = {**module.about(), "evaluations": "unknown"}
-        return {**self._against(data), **about, "seed": self.seed, "block": self.block}
-
-    def _seen(self, module: Any, x: Tensor) -> Tensor:
-        return x
+    if path.is_dir():
+        return *_folder(path, shape, name), "unknown"
+    return _archive(path, shape, name)
 
 
 def _folder(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor, str]:
