@@ -4,17 +4,18 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import cycle, islice
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_gen.callbacks.measuring import Measuring
 from lightning_gen.callbacks.publishing import save_picture, step_of
-from lightning_gen.losses import ContrastiveDivergence
 from lightning_gen.models import Energy
+from lightning_gen.options import Natural
 from lightning_gen.randomness import generator
 from lightning_gen.results.drawing import check_finite, grid, scatter, to_uint8
 from lightning_gen.results.pictures.energies import histogram, side_by_side
@@ -40,27 +41,28 @@ class ChainHealth(Measuring):
     """
 
     key = "callbacks.health"
+    needs = (Energy,)
     alone = autocast = True
 
     def __init__(
         self,
-        every_n_steps: int = 500,
-        chains: int = 64,
-        length: int = 200,
-        long: int = 10,
+        every_n_steps: Natural = 500,
+        chains: Annotated[int, Ge(2)] = 64,
+        length: Annotated[int, Ge(4)] = 200,
+        long: Annotated[int, Ge(2)] = 10,
         weights: Literal["ema", "raw"] = "ema",
-        seed: int = 0,
+        seed: Natural = 0,
     ) -> None:
         super().__init__(weights=weights, seed=seed)
-        self.at_least(every_n_steps=(every_n_steps, 0), chains=(chains, 2), length=(length, 4), long=(long, 2))
         self.every_n_steps, self.chains, self.length, self.long = every_n_steps, chains, length, long
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what trains without chains, before any work."""
-        if not isinstance(pl_module.loss, ContrastiveDivergence):
+        super().setup(trainer, pl_module, stage)
+        if pl_module.loss is None or pl_module.loss.sampler is None:
             raise ValueError(
-                "callbacks.health watches chains, of which only ContrastiveDivergence has any, and the loss is "
-                f"{type(pl_module.loss).__name__}: write callbacks.health=null"
+                f"callbacks.health watches the chains of a loss, and {type(pl_module.loss).__name__} draws none: write "
+                "callbacks.health=null"
             )
 
     def publishes(self, module: Any) -> set[Name]:
@@ -139,31 +141,31 @@ def run_on(
         x, carry = sampler.step(model, x, transition, carry, noise)
         if isinstance(carry, tuple):
             energies.append(carry[0])
-        else:  # the carry of models with hidden units is their field at x
-            energies.append(model.free_energy(x, carry) if torch.is_tensor(carry) else model.energy(x))
+        else:
+            energies.append(model.free_energy(x, carry) if sampler.carries_logits else model.energy(x))
         short = x if i == length - 1 else short
         progress()
     share = carry[2].cpu() if isinstance(carry, tuple) else None
     return torch.stack(energies).double().cpu(), short, x, share
 
 
-def of_batch(seen: Mapping[str, Tensor], step: int) -> tuple[dict[str, Result], dict[str, Tensor]]:
+def of_batch(batch: Mapping[str, Tensor], step: int) -> tuple[dict[str, Result], dict[str, Tensor]]:
     """Results of the last training batch, and its energies by name, (B,) float64 on the CPU."""
-    data, chains = (seen[name].double().cpu() for name in ("data", "chains"))
+    data, chains = (batch[name].double().cpu() for name in ("data", "chains"))
     for what, x in (("energies of data", data), ("energies of training chains", chains)):
         check_finite(x[:, None], what, step)
-    check_finite(seen["reached"], "training chains", step)
+    check_finite(batch["reached"], "training chains", step)
     results = {"energy/data": mean(data, "nats"), "energy/chains": mean(chains, "nats")}
     up, down = results["energy/chains"], results["energy/data"]
     results["energy/gap"] = Result(up.value - down.value, "estimate", math.hypot(up.error, down.error), "nats")
-    if "acceptance" in seen:
-        results["health/acceptance"] = mean(seen["acceptance"].cpu())
+    if "acceptance" in batch:
+        results["health/acceptance"] = mean(batch["acceptance"].cpu())
     return results, {"data": data, "training chains": chains}
 
 
 def step_size(sampler: Sampler) -> dict[str, Result]:
     """The sampler's step size, in its own convention, where it has one."""
-    size = getattr(sampler, "step_size", None)
+    size = sampler.step_size
     return {} if size is None else {"health/step_size": Result(float(size), "exact")}
 
 

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from lightning_gen.callbacks.measuring import measured_weights
 from lightning_gen.config.annotations import choose
 from lightning_gen.errors import Stopped
+from lightning_gen.options import Checked, Count, Natural
 from lightning_gen.results.result import Name
 
 
@@ -50,7 +51,7 @@ class AtomicCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-class Checkpoints(Checkpoint):
+class Checkpoints(Checked, Checkpoint):
     """checkpoints/last.ckpt every `every_n_steps` optimizer steps and at the end, whatever a metric does;
     best.ckpt when `monitor` improves; step-*.ckpt every `keep_every_n_steps` (0 = none).
 
@@ -63,18 +64,11 @@ class Checkpoints(Checkpoint):
 
     def __init__(
         self,
-        every_n_steps: int = 1000,
+        every_n_steps: Count = 1000,
         monitor: str | None = None,
         mode: Literal["min", "max"] | None = None,
-        keep_every_n_steps: int = 0,
+        keep_every_n_steps: Natural = 0,
     ) -> None:
-        if every_n_steps < 1 or keep_every_n_steps < 0:
-            raise ValueError(
-                f"callbacks.checkpoints needs every_n_steps >= 1 and keep_every_n_steps >= 0, "
-                f"got {every_n_steps}, {keep_every_n_steps}"
-            )
-        if mode not in ("min", "max", None):
-            raise ValueError(f"callbacks.checkpoints.mode is {mode}: choose min or max")
         if mode is None and monitor is not None:
             mode = {"lower": "min", "higher": "max"}.get(Name.parse(monitor).about.better)
         self.every_n_steps, self.monitor, self.mode = every_n_steps, monitor, mode

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from lightning_gen.callbacks.measuring import Measuring
 from lightning_gen.callbacks.publishing import save_picture, step_of
-from lightning_gen.models import Energy, HiddenUnits
+from lightning_gen.models import REAL, Energy, HiddenUnits, has
+from lightning_gen.options import Count, Natural
 from lightning_gen.results.drawing import check_finite, strip, to_uint8
 from lightning_gen.results.pictures.energies import filters, relief
 from lightning_gen.results.result import Name
@@ -30,24 +31,25 @@ class EnergyPictures(Measuring):
     """
 
     key = "callbacks.energies"
+    needs = (Energy,)
     alone = autocast = True
 
     def __init__(
         self,
-        every_n_epochs: int = 0,
-        n: int = 64,
+        every_n_epochs: Natural = 0,
+        n: Count = 64,
         weights: Literal["ema", "raw"] = "ema",
-        seed: int = 0,
-        points: int = 500,
+        seed: Natural = 0,
+        points: Count = 500,
     ) -> None:
         super().__init__(n, weights=weights, seed=seed, every_n_epochs=every_n_epochs)
-        self.at_least(n=(n, 1), points=(points, 1))
         self.points = points
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what has neither filters nor a landscape, before any work."""
+        super().setup(trainer, pl_module, stage)
         model, shape = pl_module.model, tuple(pl_module.shape)
-        if not isinstance(model, Energy) or not (flat(model, shape) or pictured(model, shape)):
+        if not (flat(model, shape) or pictured(model, shape)):
             raise ValueError(
                 "callbacks.energies draws filters of hidden units that see images, or an energy in the plane, and "
                 f"{type(model).__name__} of shape {shape} has neither: write callbacks.energies=null"
@@ -94,12 +96,12 @@ class EnergyPictures(Measuring):
 
 def flat(model: Energy, shape: tuple[int, ...]) -> bool:
     """Whether there is an energy over the plane."""
-    return shape == (2,) and not getattr(model, "binary", False)
+    return shape == (2,) and model.support == REAL
 
 
 def pictured(model: Energy, shape: tuple[int, ...]) -> bool:
     """Whether hidden units see images."""
-    return isinstance(model, HiddenUnits) and len(shape) == 3 and shape[0] in (1, 3)
+    return has(model, HiddenUnits) and len(shape) == 3 and shape[0] in (1, 3)
 
 
 def test(trainer: Trainer, n: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -16,12 +16,14 @@ from lightning_gen.callbacks.progress import shows
 from lightning_gen.callbacks.publishing import publish
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.gather import gather_problems
+from lightning_gen.models import Requires, why_unfit
+from lightning_gen.options import Checked, Count, Natural
 from lightning_gen.results.result import Name, Result
 
 Weights = Literal["ema", "raw"]
 
 
-class Measuring(Callback, ABC):
+class Measuring(Checked, Requires, Callback, ABC):
     """Measures after each `every_n_epochs`-th epoch, each `every_n_steps`-th optimizer step, and at the test stage.
 
     Of the averaged weights, or of the raw ones where these are asked for or no average is kept. Training is afterwards
@@ -35,6 +37,7 @@ class Measuring(Callback, ABC):
         every_n_epochs: epochs between two measurements in training, 0 for none
     """
 
+    role = "callback"
     key = ""  # in the config, for messages
     splits: Sequence[str] = ("train", "val", "test")
     alone = False  # rank 0 measures without the others, which neither wait nor publish
@@ -44,18 +47,19 @@ class Measuring(Callback, ABC):
 
     def __init__(
         self,
-        n: int | None = None,
+        n: Count | None = None,
         split: str | None = None,
-        weights: str = "ema",
-        seed: int = 0,
-        every_n_epochs: int = 0,
+        weights: Weights = "ema",
+        seed: Natural = 0,
+        every_n_epochs: Natural = 0,
     ) -> None:
         super().__init__()
         self.n, self.split, self.weights, self.seed, self.every_n_epochs = n, split, weights, seed, every_n_epochs
-        self.at_least(every_n_epochs=(every_n_epochs, 0))
-        self.one_of(weights=(weights, ("ema", "raw")))
-        if split is not None:
-            self.one_of(split=(split, self.splits))
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a model without what is needed, before any work: TypeError."""
+        if self.needs and (reason := why_unfit(type(self), pl_module.model)):
+            raise TypeError(f"{reason}; or write {self.key}=null")
 
     @abstractmethod
     def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result] | None:
@@ -151,22 +155,10 @@ class Measuring(Callback, ABC):
             raise ValueError(f"{self.key}.split {self.split} has {n} samples: choose another split")
         return split, n
 
-    def at_least(self, **options: tuple[float | None, float]) -> None:
-        """Refuse an option that is below its bound."""
-        for name, (value, bound) in options.items():
-            if value is not None and value < bound:
-                raise ValueError(f"{self.key}.{name} is {value}: give {bound} or more")
-
-    def one_of(self, **options: tuple[str, Collection[str]]) -> None:
-        """Refuse an option that is none of its choices."""
-        for name, (value, choices) in options.items():
-            if value not in choices:
-                raise ValueError(f"{self.key}.{name} is {value}: choose {' or '.join(choices)}")
-
 
 def measured_weights(module: Any, asked: str = "ema") -> Weights:
     """Which weights are measured: those that are asked for, raw where the module keeps no average."""
-    return asked if getattr(module, "ema", None) is not None else "raw"
+    return asked if module.ema is not None else "raw"
 
 
 def stop_together(trainer: Trainer, problem: str | None) -> None:

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from pytorch_lightning import Trainer
 from torch import Tensor
 
 from lightning_gen.callbacks.measuring import Measuring
 from lightning_gen.callbacks.publishing import log_image, save_picture, step_of
+from lightning_gen.options import Count, Natural
 from lightning_gen.results.drawing import (
     beside,
     check_finite,
@@ -39,20 +41,18 @@ class Pictures(Measuring):
 
     def __init__(
         self,
-        n: int = 64,
-        strip: int = 8,
-        columns: int | None = None,
-        times: int = 11,
-        every_n_epochs: int = 0,
+        n: Count = 64,
+        strip: Natural = 8,
+        columns: Count | None = None,
+        times: Annotated[int, Ge(2)] = 11,
+        every_n_epochs: Natural = 0,
         gif: bool = False,
         weights: Literal["ema", "raw"] = "ema",
-        seed: int = 0,
-        scale: int | None = None,
-        points: int = 2000,
+        seed: Natural = 0,
+        scale: Count | None = None,
+        points: Count = 2000,
     ) -> None:
         super().__init__(n, weights=weights, seed=seed, every_n_epochs=every_n_epochs)
-        self.at_least(n=(n, 1), strip=(strip, 0), times=(times, 2), points=(points, 1))
-        self.at_least(columns=(columns, 1), scale=(scale, 1))
         self.strip, self.columns, self.times = strip, columns, times
         self.gif, self.scale, self.points = gif, scale, points
 
@@ -66,7 +66,7 @@ class Pictures(Measuring):
         samples, frames = self.sampled(trainer, module, plane)
         data = _points(trainer, self.points) if plane else None
         if final:
-            sampler = str(module.sampler.describe()) if hasattr(module.sampler, "describe") else repr(module.sampler)
+            sampler = str(module.sampler.describe())
             options = {"columns": self.columns, "scale": self.scale, "data": data}
             path = save_samples(folder, f"{step:08d}", samples, self.seed, sampler, **options)[0]
             log_image(trainer, "samples/grid", path)

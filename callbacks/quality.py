@@ -1,9 +1,10 @@
 """How good a model's samples are, beside the same numbers for real held-out data."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
+from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from lightning_gen.metrics.features.base import FeatureExtractor
 from lightning_gen.metrics.gather import gather_blocks
 from lightning_gen.metrics.reference import Reference, reference
 from lightning_gen.metrics.registry import metrics as registered
+from lightning_gen.options import Count, Natural, OpenUnitInterval
 from lightning_gen.randomness import generator
 from lightning_gen.results.pictures.neighbours import nearest_neighbours
 from lightning_gen.results.result import HELD_OUT, Name, Result
@@ -69,34 +71,26 @@ class Quality(Measuring):
         metrics: Sequence[str] = ("fid", "kid", "is"),
         reference: Literal["train", "test"] = "train",
         weights: Literal["ema", "raw"] = "ema",
-        block: int = 64,
-        every_n_epochs: int = 0,
-        kid_subsets: int = 100,
-        kid_subset_size: int = 1000,
+        block: Count = 64,
+        every_n_epochs: Natural = 0,
+        kid_subsets: Count = 100,
+        kid_subset_size: Annotated[int, Ge(3)] = 1000,
         kid_pairs: Literal["subsets", "all"] = "subsets",
-        neighbours: int = 3,
-        density_neighbours: int = 5,
+        neighbours: Count = 3,
+        density_neighbours: Count = 5,
         at_most: int = 10_000,
-        alpha: float = 0.05,
-        resamples: int = 50,
-        batch: int = 256,
-        seed: int = 0,
+        alpha: OpenUnitInterval = 0.05,
+        resamples: Annotated[int, Ge(2)] = 50,
+        batch: Count = 256,
+        seed: Natural = 0,
         held_out: bool = True,
         cache: str | None = None,
     ) -> None:
         super().__init__(n, None, weights, seed, every_n_epochs)
-        if not isinstance(features, FeatureExtractor):
-            raise TypeError(f"quality.features needs a feature extractor, got {type(features).__name__}")
         if isinstance(metrics, str) or not metrics or set(metrics) - set(registered()):
             raise ValueError(f"quality.metrics needs a list of some of {', '.join(registered())}, got {metrics!r}")
-        self.one_of(reference=(reference, ("train", "test")), kid_pairs=(kid_pairs, ("subsets", "all")))
         if held_out and reference == "test":
             raise ValueError("quality.held_out needs reference train, got test: write quality.held_out=false")
-        if not 0 < alpha < 1:
-            raise ValueError(f"quality.alpha is {alpha}: give a share above 0 and below 1")
-        self.at_least(kid_subsets=(kid_subsets, 1), kid_subset_size=(kid_subset_size, 3), resamples=(resamples, 2))
-        self.at_least(neighbours=(neighbours, 1), density_neighbours=(density_neighbours, 1))
-        self.at_least(block=(block, 1), batch=(batch, 1))
         self.options = Options(
             kid_subsets, kid_subset_size, kid_pairs, neighbours, density_neighbours, at_most, alpha, resamples
         )

@@ -1,10 +1,11 @@
 """What a model's representation knows: clusters, a linear probe, reconstruction, disentanglement."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from lightning_gen.callbacks.measuring import Measuring, stop_together
 from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.registry import quantity_of
+from lightning_gen.options import Count, Natural
 from lightning_gen.randomness import address, generator
 from lightning_gen.representations import (
     beta_vae,
@@ -50,20 +52,19 @@ class Representations(Measuring):
         self,
         representation: Representation | None = None,
         metrics: Sequence[Metric] | None = None,
-        n: int | None = None,
-        n_train: int = 5000,
+        n: Annotated[int, Ge(2)] | None = None,
+        n_train: Annotated[int, Ge(2)] | None = 5000,
         split: Literal["val", "test"] = "test",
         weights: Literal["ema", "raw"] = "ema",
-        batch: int = 256,
-        train: int = 10_000,
-        evaluate: int = 5_000,
-        seed: int = 0,
-        every_n_epochs: int = 0,
+        batch: Count = 256,
+        train: Annotated[int, Ge(2)] = 10_000,
+        evaluate: Annotated[int, Ge(2)] = 5_000,
+        seed: Natural = 0,
+        every_n_epochs: Natural = 0,
     ) -> None:
         super().__init__(n, split, weights, seed, every_n_epochs)
         if metrics is not None and (isinstance(metrics, str) or not metrics or set(metrics) - set(METRICS)):
             raise ValueError(f"callbacks.representations.metrics needs some of {', '.join(METRICS)}, got {metrics!r}")
-        self.at_least(n=(n, 2), n_train=(n_train, 2), batch=(batch, 1), train=(train, 2), evaluate=(evaluate, 2))
         self.representation, self.metrics, self.n_train = representation, metrics, n_train
         self.batch, self.train, self.evaluate = batch, train, evaluate
 

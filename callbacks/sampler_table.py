@@ -6,9 +6,10 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
+from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 
 from lightning_gen.callbacks.measuring import Measuring
@@ -54,7 +55,7 @@ class SamplerTable(Measuring):
         samplers: dict[str, Sampler],
         evaluations: Sequence[int] = (10, 20, 50, 100),
         tolerances: Sequence[float] = (1e-1, 1e-2, 1e-3),
-        n: int | None = None,
+        n: Annotated[int, Ge(3)] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(n, seed=seed)
@@ -63,7 +64,6 @@ class SamplerTable(Measuring):
                 f"callbacks.solvers needs samplers, evaluations >= 1 and tolerances > 0, got {list(samplers)}, "
                 f"{list(evaluations)}, {list(tolerances)}"
             )
-        self.at_least(n=(n, 3))
         self.samplers, self.evaluations = dict(samplers), sorted(set(evaluations))
         self.tolerances = sorted(set(tolerances), reverse=True)
 
@@ -131,8 +131,7 @@ class SamplerTable(Measuring):
         for name, sampler in self.samplers.items():
             try:
                 sampler.check(module.model)  # a plan may divide by what is refused here
-                settings = self.by_tolerance(module, sampler) if hasattr(sampler, "rtol") else None
-                settings = self.by_steps(module, sampler) if settings is None else settings
+                settings = (self.by_tolerance if sampler.adaptive else self.by_steps)(module, sampler)
             except (TypeError, ValueError) as error:
                 left_out[name] = " ".join(str(error).split())
                 continue

@@ -1,9 +1,10 @@
 """A learned score field in the plane beside the true one, and how far apart they are."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from lightning_gen.callbacks.measuring import Measuring
 from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.models import Scored
+from lightning_gen.options import Natural
 from lightning_gen.process import instant
 from lightning_gen.randomness import generator
 from lightning_gen.results.pictures.fields import Field, plane, score_fields
@@ -29,18 +31,18 @@ class ScoreField(Measuring):
     """
 
     key = "callbacks.field"
+    needs = (Scored,)
 
     def __init__(
         self,
         t: float | Sequence[float] = 0.0,
-        n: int = 2000,
-        grid: int = 25,
+        n: Annotated[int, Ge(2)] = 2000,
+        grid: Annotated[int, Ge(2)] = 25,
         weights: Literal["ema", "raw"] = "ema",
-        every_n_epochs: int = 0,
-        seed: int = 0,
+        every_n_epochs: Natural = 0,
+        seed: Natural = 0,
     ) -> None:
         super().__init__(n, "test", weights, seed, every_n_epochs)
-        self.at_least(n=(n, 2), grid=(grid, 2))
         self.single = isinstance(t, int | float)
         times = [t] if self.single else list(t)
         if not times or len(set(times)) < len(times) or not all(0 <= t <= 1 for t in times):
@@ -49,6 +51,7 @@ class ScoreField(Measuring):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse data of unknown score, and times at which it or the model's does not exist, before any work."""
+        super().setup(trainer, pl_module, stage)
         data, model = trainer.datamodule, pl_module.model
         if not hasattr(data, "score"):
             raise ValueError(
@@ -60,7 +63,7 @@ class ScoreField(Measuring):
         for t in self.times:
             alpha, variance = law(model, t)
             data.score(torch.zeros(1, 2), variance, alpha)
-            if variance == 0 and type(model).score is Scored.score:
+            if variance == 0 and model.defined() != "score":
                 raise ValueError(
                     f"callbacks.field.t is {t:g}, where sigma is 0 and this model, which predicts noise or clean data, "
                     "has no score: give a time above 0"

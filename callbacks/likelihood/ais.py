@@ -1,9 +1,10 @@
 """Log-likelihoods of energies: log Z by annealed importance sampling from both sides, and exactly where it can be."""
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -13,22 +14,22 @@ from lightning_gen.errors import NonFinite
 from lightning_gen.families.rbm import means
 from lightning_gen.likelihood import (
     SETTLE,
-    EnergyPath,
-    GaussianPath,
+    AnnealingPath,
     Partition,
-    RBMPath,
+    annealing_path,
     bits_per_dim,
     dequantised,
-    floored,
     log_weights,
     partition,
+    path_class,
     temperatures,
     tuned_steps,
 )
-from lightning_gen.models import RBM, Energy, GaussianBernoulliRBM, HiddenUnits
+from lightning_gen.models import BINARY, Energy
+from lightning_gen.options import Count, Natural
 from lightning_gen.randomness import generator
 from lightning_gen.results.result import Name, Result
-from lightning_gen.samplers import HMC, MALA, Gibbs
+from lightning_gen.samplers import HMC, MALA
 
 BLOCK = 50  # chains that share a generator; ranks take blocks in turn
 
@@ -47,47 +48,45 @@ class AnnealedImportance(Measuring):
     """
 
     key = "callbacks.likelihood"
+    role = "likelihood"
+    needs = (Energy,)
 
     def __init__(
         self,
-        chains: int = 100,
-        schedule: Literal["salakhutdinov"] | int = "salakhutdinov",
+        chains: Annotated[int, Ge(2)] = 100,
+        schedule: Literal["salakhutdinov"] | Count = "salakhutdinov",
         reverse: bool = True,
-        burn: int = 1000,
-        n: int | None = None,
+        burn: Count = 1000,
+        n: Annotated[int, Ge(2)] | None = None,
         split: Literal["train", "val", "test"] = "test",
         weights: Literal["ema", "raw"] = "ema",
         transition: MALA | HMC | None = None,
         tune: bool = True,
-        seed: int = 0,
-        every_n_epochs: int = 0,
+        seed: Natural = 0,
+        every_n_epochs: Natural = 0,
     ) -> None:
         super().__init__(n, split, weights, seed, every_n_epochs)
-        self.at_least(chains=(chains, 2), burn=(burn, 1), n=(n, 2))
         self.betas, self.schedule = temperatures(schedule), schedule
         self.chains, self.reverse, self.burn = chains, reverse, burn
         self.transition, self.tune = MALA(1, 1e-2) if transition is None else transition, tune
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what has no likelihood, before any work."""
+        super().setup(trainer, pl_module, stage)
         model = pl_module.model
-        if not isinstance(model, Energy):
-            raise ValueError(
-                f"callbacks.likelihood anneals an energy, got {type(model).__name__}: write "
-                "callbacks.likelihood=null, or callbacks.likelihood._target_=callbacks.FlowLikelihood"
-            )
+        path_class(model)
         if why := model.why_unnormalisable():
             raise ValueError(f"exp(-E) has no likelihood: {why}; or write callbacks.likelihood=null")
         samplers = {
             "module.sampler": pl_module.sampler,
-            "module.loss.sampler": getattr(pl_module.loss, "sampler", None),
+            "module.loss.sampler": None if pl_module.loss is None else pl_module.loss.sampler,
+            "callbacks.likelihood.transition": self.transition,
         }
-        for name, sampler in {**samplers, "callbacks.likelihood.transition": self.transition}.items():
-            heat = getattr(sampler, "temperature", 1.0)
-            if heat != 1:
+        for name, sampler in samplers.items():
+            if sampler is not None and sampler.temperature != 1:
                 raise ValueError(
-                    f"{name}.temperature is {heat}: a likelihood is that of temperature 1; set it, or write "
-                    "callbacks.likelihood=null"
+                    f"{name}.temperature is {sampler.temperature}, and a likelihood is that of temperature 1: set it or "
+                    "write callbacks.likelihood=null"
                 )
 
     def publishes(self, module: Any) -> set[Name]:
@@ -95,7 +94,7 @@ class AnnealedImportance(Measuring):
         which = self.measured(module)
         model = module.weights(which)
         ways = [("ais", side) for side in self.sides] + ([("exact", None)] if model.tractable() else [])
-        spread = not isinstance(model, RBM) and module.value_range is not None
+        spread = model.support != BINARY and module.value_range is not None
         quantities = ("log_z", "log_likelihood", *(["bits_per_dim"] if spread else []))
         return {Name(f"{method}/{name}", None, which, side) for method, side in ways for name in quantities}
 
@@ -111,11 +110,12 @@ class AnnealedImportance(Measuring):
             nats, protocol = self.unnormalised(module, model, data)
             results = []
             if model.tractable():
-                exact = Partition(float(model.exact_log_z()), 0.0, math.inf)
+                exact = Partition(float(model.log_z()), 0.0, math.inf)
                 results += self.results(module, nats, "exact", None, exact, "exact", protocol)
-            path = self.path(model, data, module)
-            if self.tune and isinstance(path, EnergyPath) and len(self.betas) > 2:
-                path.sizes = self.tuned(trainer, path)
+            mean, variance = (value.to(module.device).view(module.shape) for value in means(data))
+            path = annealing_path(model, mean, variance, self.transition)
+            if self.tune and path.tunable and len(self.betas) > 2:
+                path.tune(self.tuned(trainer, path))
             for side in self.sides:
                 weights, how = self.side(trainer, model, data, path, side)
                 if not torch.isfinite(weights).all():
@@ -129,8 +129,7 @@ class AnnealedImportance(Measuring):
     def unnormalised(self, module: Any, model: Energy, data: Any) -> tuple[Tensor, dict[str, Any]]:
         """-E(x) of every measured sample, float64 on the CPU, and what the protocol says of them."""
         split, n = self.samples_of(data)
-        discrete, parts = isinstance(model, RBM), []
-        spread = not discrete and module.value_range is not None
+        parts, spread = [], model.support != BINARY and module.value_range is not None
         for start in range(0, n, 500):
             x = data.encode(split.take(slice(start, min(start + 500, n)))).to(module.device)
             if spread:
@@ -143,23 +142,12 @@ class AnnealedImportance(Measuring):
             "n": n,
             "weights": self.measured(module),
             "seed": self.seed,
-            "binarisation": getattr(data, "binarise", None) or "none",
+            "binarisation": data.binarise or "none",
             "dequantisation": "uniform" if spread else "none",
             "sigma": model.noise_level(),
         }
 
-    def path(self, model: Energy, data: Any, module: Any) -> RBMPath | GaussianPath | EnergyPath:
-        """From the marginals of the training data."""
-        mean, variance = (value.to(module.device) for value in means(data))
-        if isinstance(model, RBM):
-            return RBMPath(model, torch.logit(mean.clamp(0.01, 0.99)))
-        variance = floored(variance)
-        if isinstance(model, GaussianBernoulliRBM):
-            return GaussianPath(model, mean, variance)
-        shape = module.shape
-        return EnergyPath(model, mean.float().view(shape), variance.float().view(shape), self.transition)
-
-    def tuned(self, trainer: Trainer, path: EnergyPath) -> dict[float, float]:
+    def tuned(self, trainer: Trainer, path: AnnealingPath) -> dict[float, float]:
         """Step sizes by a pilot run of one block of chains, rank 0's on every rank."""
         noise = generator(self.seed, "ais", "pilot", device=trainer.lightning_module.device)
         with self.bar(trainer, "AIS step sizes", len(self.betas) - 2 + SETTLE, "move") as progress:
@@ -171,11 +159,8 @@ class AnnealedImportance(Measuring):
         device, exact, reverse = trainer.lightning_module.device, model.tractable(), side == "reverse"
         weights = torch.zeros(self.chains, dtype=torch.float64, device=device)
         blocks = range(trainer.global_rank, -(-self.chains // BLOCK), trainer.world_size)
-        how = {"transition": "Gibbs" if isinstance(model, HiddenUnits) else self.transition.describe()}
-        if isinstance(path, EnergyPath):
-            path.forget()
-            if path.sizes:
-                how["step_sizes"] = [size for _, size in sorted(path.sizes.items())][:: len(path.sizes) - 1 or 1]
+        path.forget()
+        how = path.describe()
         if reverse:
             how["started"] = "exact samples" if exact else f"after {self.burn} steps from training data"
         with self.bar(trainer, f"AIS {side}", len(blocks) * (len(self.betas) - 1), "temperature") as progress:
@@ -187,24 +172,13 @@ class AnnealedImportance(Measuring):
                 elif exact:
                     v = model.draw((n, *trainer.lightning_module.shape), noise)
                 else:
-                    v = self.burned(model, path, data, first, n, noise)
+                    split = data.split("train")
+                    v = data.encode(split.take(torch.arange(first, first + n) % len(split))).to(device)
+                    v = path.settle(v, self.burn, noise)
                 weights[first : first + n] = log_weights(path, self.betas, v, noise, reverse, progress.update)
         if path.acceptance() is not None:
             how["acceptance"] = path.acceptance()
         return trainer.strategy.reduce(weights, reduce_op="sum").cpu(), how
-
-    def burned(self, model: Energy, path: Any, data: Any, first: int, n: int, noise: torch.Generator) -> Tensor:
-        """Ends of `burn` transitions from training data, (n, ...); where sizes were tuned, of the last one."""
-        split = data.split("train")
-        rows = torch.arange(first, first + n) % len(split)
-        v = data.encode(split.take(rows)).to(noise.device)
-        sampler, carry = Gibbs(1) if isinstance(model, HiddenUnits) else self.transition, None
-        transition = sampler.plan(model, tuple(v.shape))[-1]
-        if isinstance(path, EnergyPath):
-            transition = sampler.proposal(path.sizes.get(self.betas[-2], sampler.step_size))
-        for _ in range(self.burn):
-            v, carry = sampler.step(model, v, transition, carry, noise)
-        return v
 
     def results(
         self, module: Any, nats: Tensor, method: str, side: str | None, z: Partition, kind: str, protocol: dict

@@ -3,9 +3,10 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.likelihood import ODELikelihood, bits_per_dim, dequantised, variational_bound
 from lightning_gen.models import Scored
+from lightning_gen.options import Count, Natural
 from lightning_gen.randomness import generator
 from lightning_gen.results.result import Name, Result
 
@@ -27,13 +29,13 @@ class PerSample(Measuring):
     """
 
     key = "callbacks.likelihood"
+    role = "likelihood"
     what = ""
     purpose = ""
     columns = 0
 
     def __init__(self, n: int | None, split: str, weights: str, batch: int, seed: int, every_n_epochs: int) -> None:
         super().__init__(n, split, weights, seed, every_n_epochs)
-        self.at_least(n=(n, 2), batch=(batch, 1))
         self.batch = batch
 
     @abstractmethod
@@ -91,6 +93,8 @@ class Likelihood(PerSample):
     8-bit images are scored as they are: no dequantisation, no clipping. DDPM (Ho et al., 2020, section 4.3).
     """
 
+    needs = (Scored,)
+    supports = ("real",)
     what = "bits/dim"
     purpose = "bound"
     columns = 3
@@ -98,20 +102,20 @@ class Likelihood(PerSample):
 
     def __init__(
         self,
-        n: int | None = None,
+        n: Annotated[int, Ge(2)] | None = None,
         split: Literal["train", "val", "test"] = "test",
         variance: Literal["small", "large"] = "large",
         weights: Literal["ema", "raw"] = "ema",
-        batch: int = 256,
-        seed: int = 0,
-        every_n_epochs: int = 0,
+        batch: Count = 256,
+        seed: Natural = 0,
+        every_n_epochs: Natural = 0,
     ) -> None:
         super().__init__(n, split, weights, batch, seed, every_n_epochs)
-        self.one_of(variance=(variance, ("small", "large")))
         self.variance = variance
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what has no such bound before any work."""
+        super().setup(trainer, pl_module, stage)
         if pl_module.model.process.steps is None:
             raise ValueError(
                 f"callbacks.likelihood needs a discrete process, got {type(pl_module.model.process).__name__}: "
@@ -161,31 +165,33 @@ class FlowLikelihood(PerSample):
     Score SDE (Song et al., 2021, section 4.3), https://arxiv.org/abs/2011.13456
     """
 
+    needs = (Scored,)
+    supports = ("real",)
     what = "likelihood"
     purpose = "flow"
     columns = 3
 
     def __init__(
         self,
-        n: int | None = None,
+        n: Annotated[int, Ge(2)] | None = None,
         split: Literal["train", "val", "test"] = "test",
         weights: Literal["ema", "raw"] = "ema",
-        batch: int = 256,
-        seed: int = 0,
-        draws: int = 1,
-        every_n_epochs: int = 0,
+        batch: Count = 256,
+        seed: Natural = 0,
+        draws: Count = 1,
+        every_n_epochs: Natural = 0,
         flow: ODELikelihood | None = None,
     ) -> None:
         super().__init__(n, split, weights, batch, seed, every_n_epochs)
-        self.at_least(draws=(draws, 1))
         self.draws, self.flow = draws, ODELikelihood() if flow is None else flow
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a model without a path to a known law, and images whose bins are not known, before any work."""
+        super().setup(trainer, pl_module, stage)
         if pl_module.value_range is None and len(pl_module.shape) == 3:
             raise ValueError("callbacks.likelihood dequantises images in data.value_range, got null: write the range")
         try:
-            self.flow.check(pl_module.model.process)
+            self.flow.check(pl_module.model)
         except ValueError as error:
             raise ValueError(f"{error}; or write callbacks.likelihood=null") from error
 

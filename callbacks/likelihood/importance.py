@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_gen.callbacks.likelihood.base import PerSample
 from lightning_gen.likelihood import bits_per_dim, bounds, dequantised
 from lightning_gen.likelihood.importance import log_weights, portions
-from lightning_gen.models import VAE
+from lightning_gen.models import BINARY, Encoded
+from lightning_gen.options import Count, Natural
 from lightning_gen.results.result import Name, Result
 
 TOGETHER = 10_000  # latent vectors decoded at once
@@ -27,34 +29,30 @@ class ImportanceLikelihood(PerSample):
     Importance weighted autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
     """
 
+    needs = (Encoded,)
     what = "importance weights"
     purpose = "importance"
     columns = 3
 
     def __init__(
         self,
-        samples: int = 500,
-        n: int | None = None,
+        samples: Count = 500,
+        n: Annotated[int, Ge(2)] | None = None,
         split: Literal["train", "val", "test"] = "test",
         weights: Literal["ema", "raw"] = "ema",
-        batch: int = 100,
-        seed: int = 0,
-        every_n_epochs: int = 0,
+        batch: Count = 100,
+        seed: Natural = 0,
+        every_n_epochs: Natural = 0,
     ) -> None:
         super().__init__(n, split, weights, batch, seed, every_n_epochs)
-        self.at_least(samples=(samples, 1))
         self.samples = samples
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what has no latent variables, and images whose bins are not known, before any work."""
-        if not isinstance(pl_module.model, VAE):
-            raise ValueError(
-                f"callbacks.likelihood draws latent variables, got {type(pl_module.model).__name__}: write "
-                "callbacks.likelihood=null, or the _target_ of another likelihood"
-            )
+        super().setup(trainer, pl_module, stage)
         if pl_module.value_range is None and len(pl_module.shape) == 3:
             raise ValueError("callbacks.likelihood dequantises images in data.value_range, got null: write the range")
-        self.binarise = getattr(trainer.datamodule, "binarise", None)
+        self.binarise = trainer.datamodule.binarise
 
     def publishes(self, module: Any) -> set[Name]:
         """Both bounds, in nats, and of images in bits/dim."""
@@ -63,13 +61,13 @@ class ImportanceLikelihood(PerSample):
 
     def spread(self, module: Any) -> bool:
         """Whether x is dequantised."""
-        return not module.model.binary and module.value_range is not None
+        return module.model.support != BINARY and module.value_range is not None
 
     def work(self, module: Any) -> int:
         """One tick a portion of draws."""
         return len(portions(self.samples, self.batch, TOGETHER))
 
-    def block(self, module: Any, model: VAE, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
+    def block(self, module: Any, model: Encoded, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
         """IWAE's bound, the evidence lower bound, and the effective sample size, (m, 3)."""
         if self.spread(module):
             x = dequantised(x, module.value_range, noise)

@@ -1,9 +1,10 @@
 """Kernel density estimates of held-out data by a model's samples: a number for any family, and a poor one."""
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.likelihood import bits_per_dim, dequantised, kernel_density
 from lightning_gen.likelihood.kde import WARNING
 from lightning_gen.metrics.gather import gather_blocks
+from lightning_gen.options import Count, Natural
 from lightning_gen.randomness import generator
 from lightning_gen.results.result import HELD_OUT, Name, Result
 
@@ -31,16 +33,15 @@ class KernelDensityLikelihood(Measuring):
     def __init__(
         self,
         n: int = 1000,
-        points: int = 1000,
+        points: Annotated[int, Ge(2)] = 1000,
         split: Literal["val", "test"] = "test",
         weights: Literal["ema", "raw"] = "ema",
-        folds: int = 5,
-        block: int = 64,
-        seed: int = 0,
-        every_n_epochs: int = 0,
+        folds: Annotated[int, Ge(2)] = 5,
+        block: Count = 64,
+        seed: Natural = 0,
+        every_n_epochs: Natural = 0,
     ) -> None:
         super().__init__(n, split, weights, seed, every_n_epochs)
-        self.at_least(folds=(folds, 2), n=(n, folds), points=(points, 2), block=(block, 1))
         self.points, self.folds, self.block = points, folds, block
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -64,7 +65,7 @@ class KernelDensityLikelihood(Measuring):
         samples, data = self.drawn(trainer, module), trainer.datamodule
         if not trainer.is_global_zero:
             return None
-        levels = None if module.value_range is None else 2 if getattr(data, "binarise", None) else 256
+        levels = None if module.value_range is None else 2 if data.binarise else 256
         split = data.split(self.split)
         count = min(self.points, len(split))
         x = self.rows(data, self.split, count, module, levels)
@@ -75,7 +76,7 @@ class KernelDensityLikelihood(Measuring):
             "n": count,
             "folds": self.folds,
             "seed": self.seed,
-            "binarisation": getattr(data, "binarise", None) or "none",
+            "binarisation": data.binarise or "none",
             "dequantisation": "none" if levels is None else "uniform",
         }
         which = self.measured(module)
