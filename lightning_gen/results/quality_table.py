@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from lightning_gen.metrics.registry import quantity_of
 from lightning_gen.results.compared import Run, value_of, words_of
 from lightning_gen.results.ranking import (
     NOTED,
@@ -26,7 +27,9 @@ def quality_tables(runs: Sequence[Run]) -> list[Table]:
 
 
 def _quality(features: str, numbers: list[Entry], runs: Sequence[Run]) -> Table:
-    columns = {q: [e for e in numbers if e.name.quantity == q] for q in dict.fromkeys(e.name.quantity for e in numbers)}
+    columns: dict[str, list[Entry]] = {}
+    for entry in numbers:
+        columns.setdefault(entry.name.quantity, []).append(entry)
     kinds = {quantity: {entry.kind for entry in column} for quantity, column in columns.items()}
     table = Table(
         f"Sample quality, {features} features",
@@ -36,12 +39,11 @@ def _quality(features: str, numbers: list[Entry], runs: Sequence[Run]) -> Table:
     )
     facts: Facts = {}
     for n in sorted({entry.n for entry in numbers}, reverse=True):
-        ranked: dict[Entry, Verdict] = {}
-        for column in columns.values():
-            same = [entry for entry in column if entry.n == n]
-            ranked |= verdicts(same)
-            for fact in unlike(same, runs):
-                facts.setdefault(fact, []).append(same[0].name.about.title)
+        same = {quantity: [entry for entry in column if entry.n == n] for quantity, column in columns.items()}
+        for quantity, column in same.items():
+            for fact in unlike(column, runs):
+                facts.setdefault(fact, []).append(quantity_of(quantity).title)
+        ranked = {entry: verdict for column in same.values() for entry, verdict in verdicts(column).items()}
         rows = _rows(ranked, kinds, runs)
         table.blocks.append(Block(_block_title(n, ranked), rows))
         own = {row.run for row in rows if not row.real}
@@ -53,23 +55,22 @@ def _quality(features: str, numbers: list[Entry], runs: Sequence[Run]) -> Table:
 
 def _rows(ranked: Mapping[Entry, Verdict], kinds: Mapping[str, set[str]], runs: Sequence[Run]) -> list[Row]:
     """A row a run and its weights, then the real data that they are held against, each once."""
-    rows: list[Row] = []
-    for run, label in dict.fromkeys((entry.run, entry.name.label) for entry in ranked):
-        own = {e.name.quantity: e for e in ranked if (e.run, e.name.label) == (run, label)}
+    groups: dict[tuple[int, str], dict[str, Entry]] = {}
+    for entry in sorted(ranked, key=lambda entry: entry.run):
+        groups.setdefault((entry.run, entry.name.label), {})[entry.name.quantity] = entry
+    rows, real = [], []
+    for (run, _), own in groups.items():
         cells = [cell(own[q], ranked[own[q]], len(kinds[q]) > 1) if q in own else None for q in kinds]
         first = next(iter(own.values()))
-        if first.real:
-            row = Row(None, "real data held out", cells, runs[run].name, real=True)
-            if row.texts() not in [other.texts() for other in rows if other.real]:
-                rows.append(row)
-        else:
-            rows.append(Row(run, first.name.weights or "", cells, runs[run].name))
-    rows.sort(key=lambda row: (row.real, row.run or 0))
-    real = [row for row in rows if row.real]
+        row = Row(run, first.name.weights or "", cells, runs[run].name, first.real)
+        if not row.real:
+            rows.append(row)
+        elif row.texts() not in [other.texts() for other in real]:
+            real.append(row)
     for row in real:  # whose reference they are held against
-        row.label += f", for {row.name}" if len(real) > 1 else ""
-        row.name = ""
-    return rows
+        row.label = "real data held out" + (f", for {row.name}" if len(real) > 1 else "")
+        row.run, row.name = None, ""
+    return rows + real
 
 
 def _block_title(n: int, numbers: Iterable[Entry]) -> str:
@@ -88,7 +89,9 @@ def other_tables(runs: Sequence[Run]) -> list[Table]:
         return []
     table = Table("Other numbers", "A row a number and the weights that it is of.", [run.name for run in runs], [])
     facts: Facts = {}
-    subjects = {s: [e for e in numbers if e.name.subject == s] for s in dict.fromkeys(e.name.subject for e in numbers)}
+    subjects: dict[str, list[Entry]] = {}
+    for entry in numbers:
+        subjects.setdefault(entry.name.subject, []).append(entry)
     blocks: dict[str, list[Row]] = {}
     for subject, same in subjects.items():
         blocks.setdefault(same[0].name.group, []).extend(_rows_by_label(same, len(runs)))
