@@ -39,18 +39,27 @@ def _quality(features: str, numbers: list[Entry], runs: Sequence[Run]) -> Table:
     )
     facts: Facts = {}
     for n in sorted({entry.n for entry in numbers}, reverse=True):
-        same = {quantity: [entry for entry in column if entry.n == n] for quantity, column in columns.items()}
-        for quantity, column in same.items():
-            for fact in unlike(column, runs):
-                facts.setdefault(fact, []).append(quantity_of(quantity).title)
-        ranked = {entry: verdict for column in same.values() for entry, verdict in verdicts(column).items()}
+        ranked: dict[Entry, Verdict] = {}
+        for quantity, column in columns.items():
+            same = [entry for entry in column if entry.n == n]
+            ranked |= verdicts(same)
+            _collect(facts, unlike(same, runs), quantity_of(quantity).title)
         rows = _rows(ranked, kinds, runs)
         table.blocks.append(Block(_block_title(n, ranked), rows))
-        own = {row.run for row in rows if not row.real}
-        if len(own) == 1 and len(runs) > 1:
-            table.notes.append(f"{runs[own.pop()].name} alone has N = {n:,}: not ranked with the others.")
+        table.notes += _alone(n, rows) if len(runs) > 1 else []
     table.notes += sentences(facts)
     return table
+
+
+def _alone(n: int, rows: Sequence[Row]) -> list[str]:
+    """A sentence where one run alone has that many samples."""
+    names = {row.run: row.name for row in rows if not row.real}
+    return [f"{name} alone has N = {n:,}: not ranked with the others." for name in names.values() if len(names) == 1]
+
+
+def _collect(facts: Facts, sentences: Iterable[str], where: str) -> None:
+    for sentence in sentences:
+        facts.setdefault(sentence, []).append(where)
 
 
 def _rows(ranked: Mapping[Entry, Verdict], kinds: Mapping[str, set[str]], runs: Sequence[Run]) -> list[Row]:
@@ -95,8 +104,7 @@ def other_tables(runs: Sequence[Run]) -> list[Table]:
     blocks: dict[str, list[Row]] = {}
     for subject, same in subjects.items():
         blocks.setdefault(same[0].name.group, []).extend(_rows_by_label(same, len(runs)))
-        for fact in unlike(same, runs):
-            facts.setdefault(fact, []).append(subject)
+        _collect(facts, unlike(same, runs), subject)
     table.blocks = [Block(group, rows) for group, rows in blocks.items()]
     table.notes += sentences(facts)
     return [table]
