@@ -28,20 +28,20 @@ def read_samples(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor,
 
 def _folder(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor, str]:
     """uint8 (n, C, H, W) of every image below a folder, in the order of their names, and how they were stored."""
-    found = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-    other = [file for file in found if file.suffix.lower() in OTHER]
-    if other:
-        raise ValueError(f"{other[0]} is not PNG, JPEG or WebP: convert it, or take it out")
-    files = [file for file in found if file.suffix.lower() in READ]
+    paths = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    unread = [file for file in paths if file.suffix.lower() in OTHER]
+    if unread:
+        raise ValueError(f"{unread[0]} is not PNG, JPEG or WebP: convert it, or take it out")
+    files = [file for file in paths if file.suffix.lower() in READ]
     if not files:
         raise ValueError(f"{path} holds no PNG, JPEG or WebP image: name a folder that does, or an .npz file itself")
     if len(shape) != 3:
         raise ValueError(f"{path} holds images, {name} has samples of shape {shape}: give an .npz with points")
     rows = np.empty((len(files), shape[1], shape[2], shape[0]), np.uint8)
-    with bar(f"reading {path.name}", len(files), leave=False) as shown:
-        for place, file in enumerate(files):
-            rows[place] = _image(file, shape, name)
-            shown.update()
+    with bar(f"reading {path.name}", len(files), leave=False) as progress:
+        for index, file in enumerate(files):
+            rows[index] = _image(file, shape, name)
+            progress.update()
     lossy = any(file.suffix.lower() in LOSSY for file in files)
     return _channels_first(rows), COMPRESSED if lossy else AS_GIVEN
 
