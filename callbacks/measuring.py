@@ -137,15 +137,15 @@ class Measuring(Checked, Requires, Callback, ABC):
         work = module.work(n, sampler, **share)
         with (
             trainer.precision_plugin.forward_context(),
-            self.bar(trainer, what, work, shown=progress is None) as shown,
+            self.bar(trainer, what, work, visible=progress is None) as own,
         ):
-            share |= {"progress": progress or shown.update} | ({} if counts is None else {"counts": counts})
+            share |= {"progress": progress or own.update} | ({} if counts is None else {"counts": counts})
             blocks = module.blocks(n, self.seed, sampler, weights=self.measured(module), **share)
             yield blocks if seconds is None else timed(blocks, module.device, seconds)
 
-    def bar(self, trainer: Trainer, what: str, total: int, unit: str = "step", shown: bool = True) -> tqdm:
+    def bar(self, trainer: Trainer, what: str, total: int, unit: str = "step", visible: bool = True) -> tqdm:
         """A progress bar, where the run shows any."""
-        return bar(what, total, unit, 0, shown and shows(trainer), False)
+        return bar(what, total, unit, 0, visible and shows(trainer), False)
 
     def samples_of(self, data: Any) -> tuple[Any, int]:
         """The split, and how many of its samples are measured."""

@@ -27,20 +27,20 @@ def read_samples(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor,
 
 def _folder(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor, str]:
     """uint8 (n, C, H, W) of every image below a folder, in the order of their names, and how they were stored."""
-    found = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-    other = [file for file in found if file.suffix.lower() in OTHER]
-    if other:
-        raise ValueError(f"{other[0]} is not PNG, JPEG or WebP: convert it, or take it out")
-    files = [file for file in found if file.suffix.lower() in READ]
+    paths = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    unread = [file for file in paths if file.suffix.lower() in OTHER]
+    if unread:
+        raise ValueError(f"{unread[0]} is not PNG, JPEG or WebP: convert it, or take it out")
+    files = [file for file in paths if file.suffix.lower() in READ]
     if not files:
         raise ValueError(f"{path} holds no PNG, JPEG or WebP image: name a folder that does, or an .npz file itself")
     if len(shape) != 3:
         raise ValueError(f"{path} holds images, {name} has samples of shape {shape}: give an .npz with points")
     rows = np.empty((len(files), shape[1], shape[2], shape[0]), np.uint8)
-    with bar(f"reading {path.name}", len(files), leave=False) as shown:
-        for place, file in enumerate(files):
-            rows[place] = _image(file, shape, name)
-            shown.update()
+    with bar(f"reading {path.name}", len(files), leave=False) as progress:
+        for index, file in enumerate(files):
+            rows[index] = _image(file, shape, name)
+            progress.update()
     lossy = any(file.suffix.lower() in LOSSY for file in files)
     return _channels_first(rows), COMPRESSED if lossy else AS_GIVEN
 
@@ -59,43 +59,58 @@ def _image(path: Path, shape: tuple[int, ...], name: str) -> np.ndarray:
 
 def _archive(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor, str, str]:
     """Rows of an .npz, how they were stored, and what it says of the sampler."""
-    try:
-        # Pickled objects inside an archive could run code.
-        with np.load(path, allow_pickle=False) as arrays:
-            key = next((key for key in KEYS if key in arrays), None)
-            if key is None:
-                raise KeyError(
-                    f"{path} holds {', '.join(arrays.files) or 'nothing'}: it needs one of {', '.join(KEYS)}"
-                )
-            rows = arrays[key]
-            sampler = str(arrays["sampler"]) if "sampler" in arrays else "unknown"
-    except KeyError as error:
-        raise ValueError(str(error.args[0])) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as an .npz ({error}): write it anew with numpy.savez") from error
+    key, rows, sampler = _loaded(path)
     what = f"{path}: {key}"
     if not np.issubdtype(rows.dtype, np.number) or np.iscomplexobj(rows):
         raise TypeError(f"{what} is {rows.dtype}, expected numbers: write uint8 images")
     if not np.isfinite(rows).all():
         bad = int((~np.isfinite(rows)).reshape(len(rows), -1).any(1).sum())
         raise ValueError(f"{what} has {bad} of {len(rows)} samples that are not finite: draw them again")
-    flat = len(shape) == 1
-    expected = shape if flat else (shape[1], shape[2], shape[0])
-    grey = not flat and shape[0] == 1 and rows.shape[1:] == expected[:2]
+    if len(shape) == 1:
+        return _points(what, rows, shape, name), "none", sampler
+    stored = ROUNDED if key == "images" and sampler != "unknown" else AS_GIVEN
+    return _images(what, rows, shape, name), stored, sampler
+
+
+def _loaded(path: Path) -> tuple[str, np.ndarray, str]:
+    """The key of the samples, the samples, and what the file says of the sampler."""
+    try:
+        # Pickled objects inside an archive could run code.
+        with np.load(path, allow_pickle=False) as arrays:
+            names = arrays.files
+            key = next((key for key in KEYS if key in names), None)
+            rows = None if key is None else arrays[key]
+            sampler = str(arrays["sampler"]) if "sampler" in names else "unknown"
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read as an .npz ({error}): write it anew with numpy.savez") from error
+    if key is None:
+        raise ValueError(f"{path} holds {', '.join(names) or 'nothing'}: it needs one of {', '.join(KEYS)}")
+    return key, rows, sampler
+
+
+def _points(what: str, rows: np.ndarray, shape: tuple[int, ...], name: str) -> Tensor:
+    """Float points of that shape."""
+    if rows.shape[1:] != shape:
+        needed = f"(N, {', '.join(map(str, shape))})"
+        raise ValueError(f"{what} has shape {rows.shape}, {name} needs {needed}: give samples of the data's shape")
+    if not np.issubdtype(rows.dtype, np.floating):
+        raise TypeError(f"{what} is {rows.dtype}, points of {name} are floats: write float32")
+    return torch.from_numpy(rows).float()
+
+
+def _images(what: str, rows: np.ndarray, shape: tuple[int, ...], name: str) -> Tensor:
+    """uint8 images of that shape, (N, C, H, W), from channels last or, of one channel, none."""
+    expected = (shape[1], shape[2], shape[0])
+    grey = shape[0] == 1 and rows.shape[1:] == expected[:2]
     if rows.shape[1:] != expected and not grey:
         raise ValueError(
             f"{what} has shape {rows.shape}, {name} needs (N, {', '.join(map(str, expected))}): "
-            "give samples of the data's shape" + ("" if flat else ", channels last")
+            "give samples of the data's shape, channels last"
         )
-    if flat and not np.issubdtype(rows.dtype, np.floating):
-        raise TypeError(f"{what} is {rows.dtype}, points of {name} are floats: write float32")
-    if not flat and rows.dtype != np.uint8:
+    if rows.dtype != np.uint8:
         span = f" from {rows.min():.4g} to {rows.max():.4g}" if rows.size else ""
         raise TypeError(f"{what} is {rows.dtype}{span}, expected uint8 from 0 to 255: scale, round and cast it")
-    if flat:
-        return torch.from_numpy(rows).float(), "none", sampler
-    images = _channels_first(rows.reshape(len(rows), *expected))
-    return images, ROUNDED if key == "images" and sampler != "unknown" else AS_GIVEN, sampler
+    return _channels_first(rows.reshape(len(rows), *expected))
 
 
 def _channels_first(rows: np.ndarray) -> Tensor:

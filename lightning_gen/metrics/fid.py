@@ -61,5 +61,5 @@ def frechet_influence(features: Tensor, mean: Tensor, cov: Tensor) -> Tensor:
     inverse = torch.where(values > 1e-10 * values[-1], values.clamp(min=1e-300).rsqrt(), 0.0)
     turn = root @ vectors * inverse.sqrt()
     shift = 2 * (middle - mean)
-    found = [d @ shift + d.square().sum(1) - (d @ turn).square().sum(1) for d in parts]
-    return torch.cat(found) - torch.cat(found).mean()
+    influence = [d @ shift + d.square().sum(1) - (d @ turn).square().sum(1) for d in parts]
+    return torch.cat(influence) - torch.cat(influence).mean()

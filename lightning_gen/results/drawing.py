@@ -71,15 +71,15 @@ def strip(frames: np.ndarray, scale: int | None = None, gap: int | None = None) 
 def spaced(frames: Iterable[Any], count: int) -> list[Any]:
     """About evenly spaced elements of a sequence of unknown length, the first and the last among them; holds few."""
     kept: list[Any] = []
-    stride, last, place = 1, None, -1
-    for place, last in enumerate(frames):
-        if place % stride == 0:
+    stride, last, index = 1, None, -1
+    for index, last in enumerate(frames):
+        if index % stride == 0:
             kept.append(last)
         if len(kept) > 4 * count:
             kept, stride = kept[::2], 2 * stride
-    if place < 0:
+    if index < 0:
         raise ValueError("a trajectory has at least one frame, got none")
-    if place % stride:
+    if index % stride:
         kept.append(last)
     chosen = np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)
     return [kept[i] for i in chosen]
@@ -100,8 +100,8 @@ def scatter(
     reference = panels[-1][1] if reference is None else reference
     middle = (reference.max(0) + reference.min(0)) / 2
     half = 0.6 * max(float((reference.max(0) - reference.min(0)).max()), 1e-6)
-    for place, (name, points) in enumerate(panels):
-        axes = figure.add_subplot(rows, columns, place + 1)
+    for index, (name, points) in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, index + 1)
         axes.scatter(points[:, 0], points[:, 1], s=max(0.5, min(12.0, 6000 / len(points))), linewidths=0, alpha=0.6)
         axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
         axes.set_title(name, fontsize=9)

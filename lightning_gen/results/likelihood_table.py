@@ -34,7 +34,7 @@ class _Likelihood:
 
 def likelihood_tables(runs: Sequence[Run]) -> list[Table]:
     """One table of -log p in nats and bits/dim, a block for each class that can be ranked; none where there is none."""
-    likelihoods = {found.entry: found for run in runs for found in _likelihoods(run)}
+    likelihoods = {likelihood.entry: likelihood for run in runs for likelihood in _likelihoods(run)}
     if not likelihoods:
         return []
     ranked, parts = verdicts(likelihoods), classes(likelihoods)
@@ -52,11 +52,11 @@ def likelihood_tables(runs: Sequence[Run]) -> list[Table]:
     return [table]
 
 
-def _row(found: _Likelihood, verdict: Verdict, runs: Sequence[Run]) -> Row:
-    entry = found.entry
+def _row(likelihood: _Likelihood, verdict: Verdict, runs: Sequence[Run]) -> Row:
+    entry = likelihood.entry
     # The mark stands once, at the number that was measured.
-    marked = Cell(*(found.bits or found.nats), "", replace(verdict, group=""), entry)
-    cells = [None if found.nats is None else Cell(*found.nats), marked] if found.bits else [marked, None]
+    marked = Cell(*(likelihood.bits or likelihood.nats), "", replace(verdict, group=""), entry)
+    cells = [None if likelihood.nats is None else Cell(*likelihood.nats), marked] if likelihood.bits else [marked, None]
     kind = entry.kind + (f", of an {entry.protocol['of']}" if entry.protocol.get("of") else "")
     label = f"{entry.name.label} by {entry.protocol['method']}"
     return Row(entry.run, label, [*cells, kind], runs[entry.run].name)

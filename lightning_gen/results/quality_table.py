@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from lightning_gen.metrics.registry import quantity_of
 from lightning_gen.results.compared import Run, value_of, words_of
 from lightning_gen.results.ranking import (
     NOTED,
@@ -26,7 +27,9 @@ def quality_tables(runs: Sequence[Run]) -> list[Table]:
 
 
 def _quality(features: str, numbers: list[Entry], runs: Sequence[Run]) -> Table:
-    columns = {q: [e for e in numbers if e.name.quantity == q] for q in dict.fromkeys(e.name.quantity for e in numbers)}
+    columns: dict[str, list[Entry]] = {}
+    for entry in numbers:
+        columns.setdefault(entry.name.quantity, []).append(entry)
     kinds = {quantity: {entry.kind for entry in column} for quantity, column in columns.items()}
     table = Table(
         f"Sample quality, {features} features",
@@ -37,39 +40,46 @@ def _quality(features: str, numbers: list[Entry], runs: Sequence[Run]) -> Table:
     facts: Facts = {}
     for n in sorted({entry.n for entry in numbers}, reverse=True):
         ranked: dict[Entry, Verdict] = {}
-        for column in columns.values():
+        for quantity, column in columns.items():
             same = [entry for entry in column if entry.n == n]
             ranked |= verdicts(same)
-            for fact in unlike(same, runs):
-                facts.setdefault(fact, []).append(same[0].name.about.title)
+            _collect(facts, unlike(same, runs), quantity_of(quantity).title)
         rows = _rows(ranked, kinds, runs)
         table.blocks.append(Block(_block_title(n, ranked), rows))
-        own = {row.run for row in rows if not row.real}
-        if len(own) == 1 and len(runs) > 1:
-            table.notes.append(f"{runs[own.pop()].name} alone has N = {n:,}: not ranked with the others.")
+        table.notes += _alone(n, rows) if len(runs) > 1 else []
     table.notes += sentences(facts)
     return table
 
 
+def _alone(n: int, rows: Sequence[Row]) -> list[str]:
+    """A sentence where one run alone has that many samples."""
+    names = {row.run: row.name for row in rows if not row.real}
+    return [f"{name} alone has N = {n:,}: not ranked with the others." for name in names.values() if len(names) == 1]
+
+
+def _collect(facts: Facts, sentences: Iterable[str], where: str) -> None:
+    for sentence in sentences:
+        facts.setdefault(sentence, []).append(where)
+
+
 def _rows(ranked: Mapping[Entry, Verdict], kinds: Mapping[str, set[str]], runs: Sequence[Run]) -> list[Row]:
     """A row a run and its weights, then the real data that they are held against, each once."""
-    rows: list[Row] = []
-    for run, label in dict.fromkeys((entry.run, entry.name.label) for entry in ranked):
-        own = {e.name.quantity: e for e in ranked if (e.run, e.name.label) == (run, label)}
+    groups: dict[tuple[int, str], dict[str, Entry]] = {}
+    for entry in sorted(ranked, key=lambda entry: entry.run):
+        groups.setdefault((entry.run, entry.name.label), {})[entry.name.quantity] = entry
+    rows, real = [], []
+    for (run, _), own in groups.items():
         cells = [cell(own[q], ranked[own[q]], len(kinds[q]) > 1) if q in own else None for q in kinds]
         first = next(iter(own.values()))
-        if first.real:
-            row = Row(None, "real data held out", cells, runs[run].name, real=True)
-            if row.texts() not in [other.texts() for other in rows if other.real]:
-                rows.append(row)
-        else:
-            rows.append(Row(run, first.name.weights or "", cells, runs[run].name))
-    rows.sort(key=lambda row: (row.real, row.run or 0))
-    real = [row for row in rows if row.real]
+        row = Row(run, first.name.weights or "", cells, runs[run].name, first.real)
+        if not row.real:
+            rows.append(row)
+        elif row.texts() not in [other.texts() for other in real]:
+            real.append(row)
     for row in real:  # whose reference they are held against
-        row.label += f", for {row.name}" if len(real) > 1 else ""
-        row.name = ""
-    return rows
+        row.label = "real data held out" + (f", for {row.name}" if len(real) > 1 else "")
+        row.run, row.name = None, ""
+    return rows + real
 
 
 def _block_title(n: int, numbers: Iterable[Entry]) -> str:
@@ -88,12 +98,13 @@ def other_tables(runs: Sequence[Run]) -> list[Table]:
         return []
     table = Table("Other numbers", "A row a number and the weights that it is of.", [run.name for run in runs], [])
     facts: Facts = {}
-    subjects = {s: [e for e in numbers if e.name.subject == s] for s in dict.fromkeys(e.name.subject for e in numbers)}
+    subjects: dict[str, list[Entry]] = {}
+    for entry in numbers:
+        subjects.setdefault(entry.name.subject, []).append(entry)
     blocks: dict[str, list[Row]] = {}
     for subject, same in subjects.items():
         blocks.setdefault(same[0].name.group, []).extend(_rows_by_label(same, len(runs)))
-        for fact in unlike(same, runs):
-            facts.setdefault(fact, []).append(subject)
+        _collect(facts, unlike(same, runs), subject)
     table.blocks = [Block(group, rows) for group, rows in blocks.items()]
     table.notes += sentences(facts)
     return [table]

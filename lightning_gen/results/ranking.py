@@ -158,16 +158,19 @@ def _ranked(part: list[Entry], several: bool) -> list[Verdict]:
     best = max(finite, key=lambda entry: entry.name.about.sign * entry.value)
     away = [worse_by(entry, best) for entry in part]
     gaps = [gap for entry, gap in zip(part, away, strict=True) if entry is not best]
-    tied = any(gap is not None and gap <= 2 for gap in gaps)
-    said = []
-    for entry, gap in zip(part, away, strict=True):
-        if not math.isfinite(entry.value):
-            said.append(Verdict(why="not finite"))
-        elif entry is best:
-            said.append(Verdict("tie" if tied else "leads" if None in gaps else "best"))
-        else:
-            said.append(Verdict("tie" if gap is not None and gap <= 2 else ""))
-    return said
+    first = Verdict("tie" if any(map(_close, gaps)) else "leads" if None in gaps else "best")
+    return [first if entry is best else _behind(entry, gap) for entry, gap in zip(part, away, strict=True)]
+
+
+def _behind(entry: Entry, gap: float | None) -> Verdict:
+    """The verdict on one that is not the best, so many combined errors behind it."""
+    if not math.isfinite(entry.value):
+        return Verdict(why="not finite")
+    return Verdict("tie" if _close(gap) else "")
+
+
+def _close(gap: float | None) -> bool:
+    return gap is not None and gap <= 2
 
 
 def _error(entry: Entry) -> float | None:

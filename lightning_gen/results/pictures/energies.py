@@ -51,18 +51,18 @@ def relief(energies: Tensor, half: float, clouds: dict[str, np.ndarray]) -> np.n
     from matplotlib.figure import Figure
 
     height = (energies - energies.min()).numpy()
-    places = np.clip(((clouds["data"] / half + 1) / 2 * (len(energies) - 1)).round().astype(int), 0, len(energies) - 1)
-    top = max(2 * float(np.quantile(height[places[:, 1], places[:, 0]], 0.9)), 1e-6)
+    points = np.clip(((clouds["data"] / half + 1) / 2 * (len(energies) - 1)).round().astype(int), 0, len(energies) - 1)
+    top = max(2 * float(np.quantile(height[points[:, 1], points[:, 0]], 0.9)), 1e-6)
     figure = Figure(figsize=(7.5, 6.5), dpi=100, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.subplots()
     box = {"extent": (-half, half, -half, half), "origin": "lower"}
-    shown = axes.imshow(height, cmap="viridis_r", clim=(0, top), **box)
+    image = axes.imshow(height, cmap="viridis_r", clim=(0, top), **box)
     if height.max() > 0:
         axes.contour(height, levels=np.linspace(0, top, 11)[1:], colors="0.3", linewidths=0.5, **box)
     for (name, points), colour in zip(clouds.items(), ("tab:orange", "tab:red"), strict=False):
         axes.scatter(*points.T, s=6, color=colour, linewidths=0, alpha=0.8, label=name)
     axes.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")
     axes.legend(fontsize=8, loc="upper right")
-    figure.colorbar(shown, ax=axes, shrink=0.85, extend="max", label="energy above its lowest, nats")
+    figure.colorbar(image, ax=axes, shrink=0.85, extend="max", label="energy above its lowest, nats")
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
