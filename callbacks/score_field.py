@@ -99,7 +99,7 @@ class ScoreField(Measuring):
                 results.append(Result(value, "estimate", error, "", protocol, name=self.name(module, t)))
                 if trainer.is_global_zero:
                     half = float(x.abs().max()) * 1.05
-                    fields.append(self.logits(data, module, model, t, half, value))
+                    fields.append(self.field(data, module, model, t, half, value))
         if trainer.is_global_zero:
             save_picture(trainer, "field", score_fields(fields, self.grid))
         return results

@@ -85,8 +85,8 @@ class AnnealedImportance(Measuring):
         for name, sampler in samplers.items():
             if sampler is not None and sampler.temperature != 1:
                 raise ValueError(
-                    f"{name}.temperature is {sampler.temperature}, and a likelihood is that of temperature 1: set it or "
-                    "write callbacks.likelihood=null"
+                    f"{name}.temperature is {sampler.temperature}, and a likelihood is that of temperature 1: "
+                    "set it, or write callbacks.likelihood=null"
                 )
 
     def publishes(self, module: Any) -> set[Name]:

@@ -226,5 +226,5 @@ def test_machines_in_the_plane_have_a_landscape():
 
 @pytest.mark.parametrize("options", [{"every_n_epochs": -1}, {"n": 0}, {"points": 0}, {"weights": "both"}])
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match=f"callbacks.energies.{next(iter(options))} is"):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} is"):
         EnergyPictures(**options)

@@ -248,12 +248,12 @@ def test_points_are_measured_as_they_are(tmp_path):
     [
         ({"n": 1, "metrics": ["fid"]}, "quality.n is 1: fid need 2"),
         ({"n": 9}, "quality.n is 9: fid, kid, is need 10"),
-        ({"block": 0}, "quality.block is 0"),
-        ({"metrics": ["fid", "psnr"]}, "quality.metrics needs a list of some of .*fid_inf"),
-        ({"metrics": "fid"}, "quality.metrics needs a list of some of .*fid_inf"),
-        ({"metrics": []}, "quality.metrics needs a list of some of .*fid_inf"),
+        ({"block": 0}, "block is .?0"),
+        ({"metrics": ["fid", "psnr"]}, "metrics.*fid_inf"),
+        ({"metrics": "fid"}, "metrics.*fid_inf"),
+        ({"metrics": []}, "metrics.*fid_inf"),
         ({"reference": "test"}, "quality.held_out=false"),
-        ({"weights": "best"}, "quality.weights is best"),
+        ({"weights": "best"}, "weights is .?best"),
         ({"kid_subset_size": 2}, "kid_subset_size is 2"),
     ],
 )
@@ -295,5 +295,5 @@ def test_what_cannot_be_measured_stops_before_training(tmp_path, features, data,
 
 
 def test_no_extractor_is_a_type_error():
-    with pytest.raises(TypeError, match="quality.features"):
+    with pytest.raises(TypeError, match="features is"):
         Quality("inception")

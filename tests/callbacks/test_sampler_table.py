@@ -33,6 +33,7 @@ from lightning_gen.samplers import (
     ProbabilityFlow,
 )
 from tests.callbacks.quality_parts import Projection, exact, tabulate, trainer
+from tests.gaussian import Gaussian, example
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXED = {
@@ -60,15 +61,15 @@ def test_a_budget_is_used_as_far_as_whole_steps_go(name, process):
     sampler = FIXED[name]
     if name == "annealed" and process.steps:
         process = VE(0.01, 3.0)
-    before = str(sampler.describe())
+    before, model = str(sampler.describe()), Gaussian(process, *example())
     for budget in (5, 16, 33, 200):
-        steps = most(sampler, process, budget)
+        steps = most(sampler, model, (2,), budget)
         if steps is None:
-            assert sampler.with_steps(1).evaluations(process) > budget
+            assert sampler.with_steps(1).evaluations(model, (1, 2)) > budget
             continue
-        assert sampler.with_steps(steps).evaluations(process) <= budget
+        assert sampler.with_steps(steps).evaluations(model, (1, 2)) <= budget
         try:
-            assert sampler.with_steps(steps + 1).evaluations(process) > budget
+            assert sampler.with_steps(steps + 1).evaluations(model, (1, 2)) > budget
         except ValueError:
             assert process.steps == 40
     assert str(sampler.describe()) == before

@@ -191,5 +191,5 @@ def test_what_has_no_score_is_refused_before_any_work(data, model, t, words, run
     "options", [{"t": -0.1}, {"t": [0.5, 2]}, {"t": []}, {"t": [0.5, 0.5]}, {"n": 1}, {"grid": 1}, {"weights": "both"}]
 )
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match=f"callbacks.field.{next(iter(options))} is"):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} is"):
         ScoreField(**options)

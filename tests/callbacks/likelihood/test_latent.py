@@ -282,14 +282,14 @@ def test_what_cannot_be_measured_is_refused(grey, binary):
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: ImportanceLikelihood(samples=0), "callbacks.likelihood.samples is 0"),
-        (lambda: ImportanceLikelihood(n=1), "callbacks.likelihood.n is 1"),
-        (lambda: KernelDensityLikelihood(n=3), "callbacks.kde.n is 3: give 5"),
-        (lambda: KernelDensityLikelihood(split="train"), "callbacks.kde.split is train: choose val or test"),
-        (lambda: Representations(metrics=["colour"]), "needs some of clustering, probe"),
-        (lambda: Representations(metrics="probe"), "needs some of clustering, probe"),
-        (lambda: Representations(n_train=1), "callbacks.representations.n_train is 1: give 2"),
-        (lambda: Representations(split="train"), "callbacks.representations.split is train: choose val or test"),
+        (lambda: ImportanceLikelihood(samples=0), "samples is .?0"),
+        (lambda: ImportanceLikelihood(n=1), "n is .?1"),
+        (lambda: KernelDensityLikelihood(n=3), "n is .?3"),
+        (lambda: KernelDensityLikelihood(split="train"), "split is .?train"),
+        (lambda: Representations(metrics=["colour"]), "metrics.*clustering, probe"),
+        (lambda: Representations(metrics="probe"), "metrics.*clustering, probe"),
+        (lambda: Representations(n_train=1), "n_train is .?1"),
+        (lambda: Representations(split="train"), "split is .?train"),
     ],
 )
 def test_wrong_options_are_refused(call, sentence):
