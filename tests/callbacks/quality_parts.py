@@ -125,7 +125,7 @@ class Isotropic(Scored):
 def exact(process: Process | None = None) -> GenerativeModule:
     """A trained module: its model is right."""
     model = Isotropic(VP() if process is None else process)
-    module = GenerativeModule(model, None, None, sampler=DDIM(2), shape=(1, 8, 8), value_range=(-1.0, 1.0))
+    module = GenerativeModule(model, None, torch.optim.SGD, sampler=DDIM(2), shape=(1, 8, 8), value_range=(-1.0, 1.0))
     module.trained_steps = 70
     return module
 

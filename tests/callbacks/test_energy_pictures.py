@@ -13,7 +13,7 @@ from lightning_gen.callbacks.energy_pictures import EnergyPictures
 from lightning_gen.data import Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import EBM, GenerativeModule
-from lightning_gen.losses import ContrastiveDivergence
+from lightning_gen.losses import ContrastiveDivergence, ExactScoreMatching
 from lightning_gen.models import SmoothEnergy
 from lightning_gen.nets import MLP, ResNetEnergy
 from lightning_gen.process import Clean
@@ -220,7 +220,10 @@ def test_what_has_neither_filters_nor_a_landscape_is_refused(module, name, drawn
 
 
 def test_machines_in_the_plane_have_a_landscape():
-    for module in (families.GaussianBernoulliRBM(SGD, (2,), 4), EBM(MLP((2,), 8, 1), None, SGD, shape=(2,))):
+    for module in (
+        families.GaussianBernoulliRBM(SGD, (2,), 4),
+        EBM(MLP((2,), 8, 1), ExactScoreMatching(), SGD, shape=(2,)),
+    ):
         EnergyPictures().setup(None, module, "test")
 
 
