@@ -2,20 +2,19 @@
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from lightning_gen.callbacks.publish import log_image
+from lightning_gen.callbacks.publishing import log_image
+from lightning_gen.options import Checked, Natural
 from lightning_gen.results.curves import draw_curves
 
 
-class Curves(Callback):
+class Curves(Checked, Callback):
     """curves.png from record.jsonl: losses, metrics with their errors, speed, over optimizer steps.
 
     Drawn at the end of training, after a test, and every `every_n_epochs` (0 = never).
     """
 
-    def __init__(self, every_n_epochs: int = 0) -> None:
+    def __init__(self, every_n_epochs: Natural = 0) -> None:
         super().__init__()
-        if every_n_epochs < 0:
-            raise ValueError(f"curves.every_n_epochs must be 0 (only at the end) or more, got {every_n_epochs}")
         self.every_n_epochs = every_n_epochs
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
-from lightning_gen.callbacks.publish import step_of
+from lightning_gen.callbacks.publishing import step_of
+from lightning_gen.options import Checked, Count
 
 SHARES = ("data", "step", "logging", "evaluation")
 
 
-class Throughput(Callback):
+class Throughput(Checked, Callback):
     """speed/images_per_s and the shares of wall time in data, step, logging and evaluation, which add up to 1.
 
     data: fetch to batch start, moving to the device included. step: batch start to batch end. evaluation: validation
@@ -20,10 +21,8 @@ class Throughput(Callback):
     ranks, evaluation left out) is right over an interval, in which the host cannot run far ahead of the device.
     """
 
-    def __init__(self, every_n_steps: int = 50) -> None:
+    def __init__(self, every_n_steps: Count = 50) -> None:
         super().__init__()
-        if every_n_steps < 1:
-            raise ValueError(f"throughput.every_n_steps must be at least 1, got {every_n_steps}")
         self.every_n_steps = every_n_steps
         self._watch = _Watch()
 
@@ -68,11 +67,11 @@ class Throughput(Callback):
         """Say on rank 0 where the time went, without the first interval, which warms up and compiles."""
         self._watch.enter("logging")
         self._turn(trainer)
-        told = self._total if self._total.images else self._whole
-        if trainer.is_global_zero and told.images:
-            found = told.summary()
-            shares = ", ".join(f"{name} {found[name]:.0%}" for name in SHARES)
-            print(f"{found['images_per_s']:,.0f} images/s over {trainer.global_step - self._first:,} steps: {shares}")
+        watch = self._total if self._total.images else self._whole
+        if trainer.is_global_zero and watch.images:
+            summary = watch.summary()
+            shares = ", ".join(f"{name} {summary[name]:.0%}" for name in SHARES)
+            print(f"{summary['images_per_s']:,.0f} images/s over {trainer.global_step - self._first:,} steps: {shares}")
 
     def _turn(self, trainer: Trainer) -> None:
         """Close an interval and begin the next."""

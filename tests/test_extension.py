@@ -69,7 +69,9 @@ def test_to_install_it_is_to_trust_it(trained):
     assert sorted(row["step"] for row in record if row["name"] == "train/loss") == list(range(1, 9))
     assert any(row["name"] == "spirals/weight_norm" for row in record)
     assert any("resume" in line for line in (trained / "record.jsonl").read_text().splitlines())
-    assert "fid/polar/ema" in json.loads((trained / "metrics.json").read_text())
+    assert {"fid/polar/ema", "radius_gap/polar/ema", "radius_gap/polar/held-out"} <= {
+        *json.loads((trained / "metrics.json").read_text())
+    }
     stored = yaml.safe_load((trained / "config.yaml").read_text())
     assert stored["extensions"] == ["spirals"] and stored["net"]["classes"] is None
     assert "shape" not in stored["net"] and stored["module"]["shape"] == [2]

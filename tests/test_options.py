@@ -107,7 +107,7 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "right", "outside", "wrong"), KINDS, ids=lambda part: str(part)[:60])
+@pytest.mark.parametrize(("annotation", "right", "outside", "wrong"), KINDS, ids=[str(row[0]) for row in KINDS])
 def test_an_argument_is_what_its_annotation_says(annotation, right, outside, wrong):
     for value in right:
         make(annotation, value)

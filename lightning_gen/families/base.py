@@ -44,7 +44,7 @@ class GenerativeModule(Checked, Sampling, LightningModule):
     def __init__(
         self,
         model: Model,
-        loss: Loss,
+        loss: Loss | None,
         optimizer: Callable[[Iterable], torch.optim.Optimizer],
         scheduler: Callable | None = None,
         ema_decay: Rate | None = None,
@@ -74,7 +74,8 @@ class GenerativeModule(Checked, Sampling, LightningModule):
         self.value_range = None if value_range is None else tuple(value_range)
         self.shape = None if shape is None else tuple(shape)
         self.model, self.loss, self.sampler = model, loss, sampler
-        loss.check(model)
+        if loss is not None:  # a family of several players has objectives of its own
+            loss.check(model)
         if sampler is not None:
             self.check(sampler)
         self.make_optimizer, self.make_scheduler = optimizer, scheduler

@@ -10,6 +10,7 @@ from lightning_gen.likelihood.ais import (
     floored,
     log_weights,
     partition,
+    path_class,
     temperatures,
 )
 from lightning_gen.likelihood.dequantise import bits_per_dim, dequantised
@@ -37,6 +38,7 @@ __all__ = [
     "kernel_density",
     "log_weights",
     "partition",
+    "path_class",
     "temperatures",
     "tuned_steps",
     "variational_bound",

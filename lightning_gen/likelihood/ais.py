@@ -45,6 +45,7 @@ class AnnealingPath(Requires, ABC):
     """The laws between a tractable one at beta = 0 and the model's at beta = 1, and a transition that keeps each."""
 
     role = "annealed importance sampling by"
+    tunable = False  # whether its transition has a step size
 
     log_z0: float  # nats
 
@@ -69,6 +70,23 @@ class AnnealingPath(Requires, ABC):
     def move(self, v: Tensor, parts: Any, beta: float, generator: torch.Generator) -> tuple[Tensor, Any]:
         """v' ~ T_beta(v), which is reversible with respect to p_beta, (n, ...), and `evaluate` of it."""
 
+    def settle(self, v: Tensor, steps: int, generator: torch.Generator) -> Tensor:
+        """The ends of `steps` transitions at beta = 1 from v, (n, ...)."""
+        parts = self.evaluate(v)
+        for _ in range(steps):
+            v, parts = self.move(v, parts, 1.0, generator)
+        return v
+
+    def tune(self, sizes: dict[float, float]) -> None:
+        """Take a step size for each inverse temperature, where there are step sizes."""
+
+    def describe(self) -> dict[str, Any]:
+        """How it moves, as a protocol stores it."""
+        return {"transition": "Gibbs"}
+
+    def forget(self) -> None:
+        """Count accepted proposals anew."""
+
     def acceptance(self) -> float | None:
         """The share of proposals taken so far, where there are proposals."""
         return None
@@ -91,7 +109,7 @@ class RBMPath(AnnealingPath):
     @classmethod
     def between(cls, model: RBM, mean: Tensor, variance: Tensor, transition: MALA | HMC) -> Self:
         """From biases log p / (1 - p) of the mean, p held in [0.01, 0.99]."""
-        return cls(model, torch.logit(mean.clamp(0.01, 0.99)))
+        return cls(model, torch.logit(mean.flatten().clamp(0.01, 0.99)))
 
     def start(self, n: int, generator: torch.Generator) -> Tensor:
         return bernoulli(self.base.sigmoid().expand(n, -1), generator).view(n, *self.model.shape)
@@ -126,7 +144,7 @@ class GaussianPath(AnnealingPath):
     @classmethod
     def between(cls, model: GaussianBernoulliRBM, mean: Tensor, variance: Tensor, transition: MALA | HMC) -> Self:
         """From N(mean, variance), each variance at least 1e-2 of the largest."""
-        return cls(model, mean, floored(variance))
+        return cls(model, mean.flatten(), floored(variance.flatten()))
 
     def __init__(self, model: GaussianBernoulliRBM, mean: Tensor, variance: Tensor) -> None:
         self.model, self.mean, self.variance = model, mean.to(model.W), variance.to(model.W)
@@ -198,6 +216,7 @@ class EnergyPath(AnnealingPath):
 
     needs = (SmoothEnergy,)
     supports = ("real",)
+    tunable = True
 
     def __init__(self, model: SmoothEnergy, mean: Tensor, variance: Tensor, sampler: MALA | HMC) -> None:
         self.tempered = Tempered(model, mean, variance)
@@ -208,7 +227,26 @@ class EnergyPath(AnnealingPath):
     @classmethod
     def between(cls, model: SmoothEnergy, mean: Tensor, variance: Tensor, transition: MALA | HMC) -> Self:
         """From N(mean, variance), each variance at least 1e-2 of the largest, of the data's shape (mean's)."""
-        return cls(model, mean, floored(variance), transition)
+        dtype = next((parameter.dtype for parameter in model.parameters()), mean.dtype)
+        return cls(model, mean.to(dtype), floored(variance).to(dtype), transition)
+
+    def tune(self, sizes: dict[float, float]) -> None:
+        """Take a step size for each inverse temperature between the ends; at the model itself that of the last."""
+        self.sizes = sizes | {1.0: sizes[max(sizes)]}
+
+    def describe(self) -> dict[str, Any]:
+        """The transition, and the first and last step size where these were tuned."""
+        sizes = [size for beta, size in sorted(self.sizes.items()) if beta < 1]
+        return {"transition": self.sampler.describe()} | (
+            {"step_sizes": sizes[:: len(sizes) - 1 or 1]} if sizes else {}
+        )
+
+    def settle(self, v: Tensor, steps: int, generator: torch.Generator) -> Tensor:
+        """The ends of `steps` proposals at beta = 1 from v, (n, ...), which count for no acceptance."""
+        parts, size = self.evaluate(v), self.sizes.get(1.0, self.sampler.step_size)
+        for _ in range(steps):
+            v, parts, _ = self.propose(v, parts, 1.0, size, generator)
+        return v
 
     def forget(self) -> None:
         """Count accepted proposals anew."""
@@ -292,12 +330,14 @@ def partition(path: AnnealingPath, weights: Tensor, reverse: bool = False) -> Pa
     return Partition(path.log_z0 + (-mean if reverse else mean), error, ess)
 
 
-def annealing_path(model: Energy, mean: Tensor, variance: Tensor, transition: MALA | HMC) -> AnnealingPath:
-    """The path for this model from independent units with the data's mean and variance, each (D,).
-
-    Raises TypeError, one sentence, for a model that no path is made for.
-    """
+def path_class(model: Energy) -> type[AnnealingPath]:
+    """The path that is made for this model; TypeError, one sentence, where there is none."""
     for path in (RBMPath, GaussianPath, EnergyPath):
         if fits(path, model):
-            return path.between(model, mean, variance, transition)
+            return path
     raise TypeError(why_unfit(EnergyPath, model))
+
+
+def annealing_path(model: Energy, mean: Tensor, variance: Tensor, transition: MALA | HMC) -> AnnealingPath:
+    """The path for this model from independent units with the data's mean and variance, of the data's shape."""
+    return path_class(model).between(model, mean, variance, transition)

@@ -20,7 +20,7 @@ from lightning_gen.models.energy import EnergyNetwork, SmoothEnergy, SumOfEnergi
 from lightning_gen.models.gaussian_rbm import GaussianBernoulliRBM
 from lightning_gen.models.guidance import Guided
 from lightning_gen.models.rbm import RBM, HiddenUnits
-from lightning_gen.models.requirements import Requires, capabilities, fits, why_unfit
+from lightning_gen.models.requirements import Requires, capabilities, fits, has, why_unfit
 from lightning_gen.models.score import ScoreNetwork
 from lightning_gen.models.vae import VAE
 
@@ -50,6 +50,7 @@ __all__ = [
     "Support",
     "capabilities",
     "fits",
+    "has",
     "levels",
     "why_unfit",
 ]

@@ -29,9 +29,12 @@ def capabilities(model: Model) -> set[type]:
 
 def fits(asker: type[Requires], model: Model) -> bool:
     """Whether the model has what `asker` needs, over a support that it works on."""
-    own = capabilities(model)
-    has = all(need in own if "title" in vars(need) else isinstance(model, need) for need in asker.needs)
-    return has and model.support.kind in asker.supports
+    return all(has(model, need) for need in asker.needs) and model.support.kind in asker.supports
+
+
+def has(model: Model, need: type) -> bool:
+    """Whether a model has a capability, or is of a class that has no title."""
+    return need in capabilities(model) if "title" in vars(need) else isinstance(model, need)
 
 
 def why_unfit(asker: type[Requires], model: Model) -> str | None:
@@ -41,13 +44,13 @@ def why_unfit(asker: type[Requires], model: Model) -> str | None:
     needed = " and ".join(title(need) for need in asker.needs) or "a model"
     if len(asker.supports) < 3:
         needed += f" over {' or '.join(str(Support(kind)) for kind in asker.supports)}"
-    has = sorted(title(each) for each in capabilities(model))
+    own = sorted(title(each) for each in capabilities(model))
     root = [each for each in asker.__mro__ if issubclass(each, Requires)][-2]  # Sampler, Loss, ...
-    others = sorted({other.__name__ for other in concrete(root) if fits(other, model)})
+    others = sorted({other.__name__ for other in concrete(root) if other.role == asker.role and fits(other, model)})
     remedy = f"choose {' or '.join(others)}" if others else f"no {asker.role} fits this model"
     return (
         f"{asker.role} {asker.__name__} needs {needed}, and {type(model).__name__}, over {model.support}, has "
-        f"{', '.join(has) or 'none'}: {remedy}"
+        f"{', '.join(own) or 'none'}: {remedy}"
     )
 
 

@@ -86,7 +86,9 @@ class Session:
         if self.theirs or not self.trainer.testing:
             self.folder.store(self.config)
         if self.theirs:
-            self.module.draw(self.folder.path, self.data)
+            from lightning_gen.results.drawing import draw_given
+
+            draw_given(self.folder.path, self.module.rows, self.data)
         elif not self.trainer.testing:
             size = sum(p.numel() for p in self.module.model.parameters())
             print(f"{self.folder.path}: {type(self.module).__name__} with {size:,} parameters on {self.data.name}")
@@ -110,7 +112,7 @@ class Session:
 
 def given_samples(config: Config, folder: RunFolder, data: Any) -> Any:
     """The samples in the place of a module; the config keeps what they are measured by, and no model."""
-    from lightning_gen.callbacks.given_samples import GivenSamples
+    from lightning_gen.families.given_samples import GivenSamples
 
     if data is None:  # which is said already
         return None

@@ -122,10 +122,10 @@ class Isotropic(Scored):
         return expand(0.09 * alpha / (0.09 * alpha**2 + variance), x) * x
 
 
-def ExactScoreMatching(process: Process | None = None) -> GenerativeModule:
+def exact(process: Process | None = None) -> GenerativeModule:
     """A trained module: its model is right."""
     model = Isotropic(VP() if process is None else process)
-    module = GenerativeModule(model, None, None, sampler=DDIM(2), shape=(1, 8, 8), value_range=(-1.0, 1.0))
+    module = GenerativeModule(model, None, torch.optim.SGD, sampler=DDIM(2), shape=(1, 8, 8), value_range=(-1.0, 1.0))
     module.trained_steps = 70
     return module
 
@@ -136,7 +136,7 @@ def tabulate(folder: Path, samplers: dict[str, Sampler], module: Any = None, **o
     table = SamplerTable(samplers, **{name: options.pop(name) for name in names if name in options})
     features = options.pop("features", None) or Projection()
     quality = Quality(features, n=150, kid_subsets=5, kid_subset_size=40, cache=str(folder.parent / "cache"))
-    module = ExactScoreMatching() if module is None else module
+    module = exact() if module is None else module
     trainer(folder, [table, quality], **options).test(module, datamodule=Digits(), verbose=False)
     return module
 

@@ -8,16 +8,17 @@ from PIL import Image
 from torch import nn
 
 from lightning_gen import families
-from lightning_gen.callbacks import energy_pictures as energies
-from lightning_gen.callbacks.energy_pictures import EnergyPictures, filters
+from lightning_gen.callbacks import publishing
+from lightning_gen.callbacks.energy_pictures import EnergyPictures
 from lightning_gen.data import Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import EBM, GenerativeModule
-from lightning_gen.losses import ContrastiveDivergence
+from lightning_gen.losses import ContrastiveDivergence, ExactScoreMatching
 from lightning_gen.models import SmoothEnergy
 from lightning_gen.nets import MLP, ResNetEnergy
 from lightning_gen.process import Clean
 from lightning_gen.results.drawing import grid, strip
+from lightning_gen.results.pictures.energies import filters
 from lightning_gen.samplers import MALA
 
 SGD = lambda parameters: torch.optim.SGD(parameters, lr=0.0)  # noqa: E731
@@ -178,7 +179,7 @@ def test_an_energy_without_sampler_or_slope_has_a_landscape_too(drawn):
 
 def test_pictures_come_at_the_asked_epochs_and_are_sent(drawn, monkeypatch):
     sent = []
-    monkeypatch.setattr(energies, "log_image", lambda trainer, name, path: sent.append((name, path.name)))
+    monkeypatch.setattr(publishing, "log_image", lambda trainer, name, path: sent.append((name, path.name)))
     found = drawn(machine(hidden=2), digits(), fit=True, every_n_epochs=2)
     assert sorted(found) == [f"{name}-{step:08d}.png" for name in ("filters", "reconstructions") for step in (2, 4)]
     assert sent == [
@@ -219,11 +220,14 @@ def test_what_has_neither_filters_nor_a_landscape_is_refused(module, name, drawn
 
 
 def test_machines_in_the_plane_have_a_landscape():
-    for module in (families.GaussianBernoulliRBM(SGD, (2,), 4), EBM(MLP((2,), 8, 1), None, SGD, shape=(2,))):
+    for module in (
+        families.GaussianBernoulliRBM(SGD, (2,), 4),
+        EBM(MLP((2,), 8, 1), ExactScoreMatching(), SGD, shape=(2,)),
+    ):
         EnergyPictures().setup(None, module, "test")
 
 
 @pytest.mark.parametrize("options", [{"every_n_epochs": -1}, {"n": 0}, {"points": 0}, {"weights": "both"}])
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match="callbacks.energies.*every_n_epochs"):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} is"):
         EnergyPictures(**options)

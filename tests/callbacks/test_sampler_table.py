@@ -10,7 +10,7 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 
-from lightning_gen.callbacks import RecordLogger, sampler_table
+from lightning_gen.callbacks import RecordLogger, measuring
 from lightning_gen.callbacks.sampler_table import SamplerTable, most
 from lightning_gen.data import Digits
 from lightning_gen.errors import NonFinite
@@ -33,6 +33,7 @@ from lightning_gen.samplers import (
     ProbabilityFlow,
 )
 from tests.callbacks.quality_parts import Projection, exact, tabulate, trainer
+from tests.gaussian import Gaussian, example
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXED = {
@@ -60,15 +61,15 @@ def test_a_budget_is_used_as_far_as_whole_steps_go(name, process):
     sampler = FIXED[name]
     if name == "annealed" and process.steps:
         process = VE(0.01, 3.0)
-    before = str(sampler.describe())
+    before, model = str(sampler.describe()), Gaussian(process, *example())
     for budget in (5, 16, 33, 200):
-        steps = most(sampler, process, budget)
+        steps = most(sampler, model, (2,), budget)
         if steps is None:
-            assert sampler.with_steps(1).evaluations(process) > budget
+            assert sampler.with_steps(1).evaluations(model, (1, 2)) > budget
             continue
-        assert sampler.with_steps(steps).evaluations(process) <= budget
+        assert sampler.with_steps(steps).evaluations(model, (1, 2)) <= budget
         try:
-            assert sampler.with_steps(steps + 1).evaluations(process) > budget
+            assert sampler.with_steps(steps + 1).evaluations(model, (1, 2)) > budget
         except ValueError:
             assert process.steps == 40
     assert str(sampler.describe()) == before
@@ -176,15 +177,15 @@ def test_a_guided_reading_counts_twice(tmp_path):
 
 def test_one_bar_has_its_end_at_all_steps(tmp_path, monkeypatch):
 
-    shown, make = [], sampler_table.bar
+    shown, make = [], measuring.bar
 
     def bar(*args):
         shown.append(make(*args[:4], True, False))  # drawn, so that it counts
         return shown[-1]
 
-    monkeypatch.setattr(sampler_table, "bar", bar)
+    monkeypatch.setattr(measuring, "bar", bar)
     tabulate(tmp_path / "a", {"ddim": DDIM(), "rk45": RK45()}, evaluations=[2, 5], tolerances=[0.1])
-    (only,) = shown
+    (only,) = [one for one in shown if one.desc == "samplers"]
     assert only.n == only.total == 3 * (2 + 5 + 20)
 
 
@@ -253,7 +254,7 @@ def test_where_nothing_is_finite_there_is_no_table(tmp_path):
     "options", [{"samplers": {}}, {"evaluations": []}, {"evaluations": [0]}, {"tolerances": [0.0]}, {"n": 2}]
 )
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match="callbacks.solvers"):
+    with pytest.raises(ValueError, match="SamplerTable|callbacks.solvers"):
         SamplerTable(**{"samplers": {"ddim": DDIM()}} | options)
 
 

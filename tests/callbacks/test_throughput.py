@@ -51,5 +51,5 @@ def test_images_per_second_counts_images_and_leaves_evaluation_out(tmp_path, kno
 
 
 def test_a_wrong_interval_is_named():
-    with pytest.raises(ValueError, match="throughput.every_n_steps"):
+    with pytest.raises(ValueError, match="every_n_steps is 0"):
         Throughput(0)

@@ -118,7 +118,7 @@ def test_the_chain_is_that_of_diffusers(tmp_path, schedule, prediction):
             generators = [torch.Generator().manual_seed(0) for _ in range(2)]
             output = net(x, torch.full((3,), index)).sample
             expected = scheduler.step(output, index, x, generator=generators[0]).prev_sample
-            transition = module.sampler.plan(module.model.process)[steps - 1 - index]
+            transition = module.sampler.plan(module.model, module.shape)[steps - 1 - index]
             got, _ = module.sampler.step(module.model, x, transition, None, generators[1])
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 

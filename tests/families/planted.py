@@ -5,9 +5,45 @@ from tests.planted import Plant
 PLANTS = [
     Plant(
         "EMA counts from 0",
-        "lightning_gen/families/base.py",
+        "lightning_gen/families/average.py",
         "(1 + step) / (10 + step)",
         "step / (9 + step)",
         "tests/families/test_base.py::test_the_average_follows_its_recursion_once_per_optimizer_step",
+    ),
+    Plant(
+        "average and model exchanged",
+        "lightning_gen/families/average.py",
+        "(*self.parameters, step)",
+        "(*self.parameters[::-1], step)",
+        "tests/families/test_base.py::test_the_average_follows_its_recursion_once_per_optimizer_step",
+    ),
+    Plant(
+        "the critic moves with the generator",
+        "lightning_gen/families/optimisation.py",
+        "toggle(self.players, player)",
+        "None",
+        "tests/families/test_players.py::"
+        "test_the_critic_moves_on_each_batch_and_the_generator_on_every_third_and_counts",
+    ),
+    Plant(
+        "gradients of one rank alone",
+        "lightning_gen/families/optimisation.py",
+        "average_over_ranks(player, trainer.world_size)",
+        "None",
+        "tests/families/test_players.py::test_two_ranks_take_the_step_of_the_mean_gradient",
+    ),
+    Plant(
+        "noise alike on all ranks",
+        "lightning_gen/families/base.py",
+        'generator(self.seed, "noise", *address, device',
+        'generator(self.seed, "noise", *address[:2], device',
+        "tests/families/test_base.py::test_dropout_and_noise_each_differ_between_ranks_batches_and_epochs",
+    ),
+    Plant(
+        "a block's noise drawn for the wanted rows alone",
+        "lightning_gen/families/sampling.py",
+        "noise if count == n else Rows(noise, n)",
+        "noise",
+        "tests/families/test_blocks.py::test_the_first_n_samples_are_the_same_for_any_n",
     ),
 ]

@@ -57,7 +57,7 @@ def test_a_gaussian_machines_variances_start_at_the_datas():
     fixed = GaussianBernoulliRBM(SGD, SHAPE, 4, variance=0.7)
     fixed.initialise(digits)
     torch.testing.assert_close(fixed.model.variance.detach(), torch.full((64,), 0.7))
-    with pytest.raises(ValueError, match="module.variance.*date"):
+    with pytest.raises(ValueError, match="variance.*date"):
         GaussianBernoulliRBM(SGD, SHAPE, 4, variance="date")
 
 
@@ -77,7 +77,7 @@ def test_variances_are_learned_at_a_rate_of_their_own(make):
         factor = 10 if name == "log_variance" else 1
         torch.testing.assert_close(moved[10.0][name], factor * step, rtol=1e-4, atol=1e-6)
     assert all(step.any() for step in moved[1.0].values())
-    with pytest.raises(ValueError, match="module.variance_rate.*0"):
+    with pytest.raises(ValueError, match="variance_rate.*0"):
         GaussianBernoulliRBM(SGD, SHAPE, 4, variance_rate=0)
 
 
@@ -125,11 +125,11 @@ def test_one_word_chooses_the_chain_of_a_gaussian_machine():
 
 
 def test_a_chain_that_does_not_fit_is_refused_at_once():
-    with pytest.raises(TypeError, match="gibbs"):
+    with pytest.raises(TypeError, match="choose Gibbs"):
         RBM(SGD, SHAPE, 4, sampler=Langevin(3, 0.1))
-    with pytest.raises(TypeError, match="HiddenUnits"):
+    with pytest.raises(TypeError, match="Gibbs.*EnergyNetwork"):
         EBM(MLP((2,), 8, 1), ContrastiveDivergence(Gibbs(1)), SGD)
-    with pytest.raises(ValueError, match="module.sigma.*-1"):
+    with pytest.raises(ValueError, match="sigma.*-1"):
         EBM(MLP((2,), 8, 1), ContrastiveDivergence(MALA(1)), SGD, sigma=-1.0)
 
 
@@ -155,7 +155,7 @@ def test_two_energies_are_the_product_of_their_densities():
             machine.W.zero_(), machine.mu.fill_(mu)
         machines.append(machine)
     both = SumOfEnergies(*machines)
-    assert both.why_unnormalisable() == ""
+    assert both.why_unnormalisable() is None
     generator = torch.Generator().manual_seed(0)
     x = MALA(200, 0.2)(both, torch.zeros(20000, 1, dtype=torch.float64), generator)
     z = (x.mean() - 2 / 3) / (x.std() / len(x) ** 0.5)

@@ -16,9 +16,10 @@ from torch import nn
 
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import DDPM, GenerativeModule
+from lightning_gen.losses import Loss
 from lightning_gen.nets import MLP
 from lightning_gen.runs.folder import RunFolder
-from tests.families.two_players import TwoPlayers, train
+from tests.families.two_players import Generator, TwoPlayers, train
 from tests.processes import ROOT, torchrun
 
 BATCHES = 11  # of an epoch
@@ -78,7 +79,7 @@ def test_the_critic_moves_on_each_batch_and_the_generator_on_every_third_and_cou
     assert watch.steps[1:] == [sum(due[: i + 1]) for i in range(len(due))]
     for batch, turn in enumerate(due):
         assert watch.moved("critic.", batch)
-        assert watch.moved("model.4", batch) == watch.moved("ema.4", batch) == turn
+        assert watch.moved("model.net.4", batch) == watch.moved("ema.net.4", batch) == turn
     critic, generator = ([turn for turn in module.turns if turn[0] == name] for name in ("critic", "generator"))
     assert [step for _, step, _ in critic] == list(range(len(due))), "each player is told its own count"
     assert [step for _, step, _ in generator] == list(range(6))
@@ -90,12 +91,12 @@ def test_the_average_is_the_generators_alone_and_follows_its_recursion(tmp_path)
     watch, module = Moves(), TwoPlayers(critic_steps=2, ema_decay=0.9)
     train(tmp_path, module, watch, max_steps=4)
     assert not any("critic" in key for key in module.ema.state_dict())
-    expected = watch.weights[0]["model.4.weight"]
+    expected = watch.weights[0]["model.net.4.weight"]
     for before, after in zip(watch.weights, watch.weights[1:], strict=False):
-        if not torch.equal(before["ema.4.weight"], after["ema.4.weight"]):
-            expected = 0.9 * expected + 0.1 * after["model.4.weight"]
-        torch.testing.assert_close(after["ema.4.weight"], expected, rtol=1e-5, atol=1e-6)
-    assert not torch.equal(expected, watch.weights[0]["model.4.weight"])
+        if not torch.equal(before["ema.net.4.weight"], after["ema.net.4.weight"]):
+            expected = 0.9 * expected + 0.1 * after["model.net.4.weight"]
+        torch.testing.assert_close(after["ema.net.4.weight"], expected, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(expected, watch.weights[0]["model.net.4.weight"])
 
 
 def test_both_players_losses_norms_and_rates_are_recorded_at_the_generators_steps(tmp_path):
@@ -220,7 +221,7 @@ def test_an_export_holds_the_averaged_generator_and_loads_without_the_critic(tmp
     for name, value in module.ema.state_dict().items():
         assert torch.equal(loaded.averaged.state_dict()[name], value)
         assert torch.equal(loaded.model.state_dict()[name], value)
-    for wrong in ("model.4.weight", "ema.0.bias"):
+    for wrong in ("model.net.4.weight", "ema.net.0.bias"):
         state = {key: value for key, value in folder.weights().items() if key != wrong}
         with pytest.raises(ValueError, match=f"{wrong} missing"):
             loaded.load_weights(state)
@@ -256,7 +257,7 @@ class Killed(Callback):
             raise RuntimeError("killed")
 
 
-class Scaled(nn.Module):
+class Scaled(Loss):
     """1/2 exp(-s) e^2 + s / 2 with a learned s: at rest exp(s) is the mean of e^2."""
 
     def __init__(self):
@@ -270,7 +271,7 @@ class Scaled(nn.Module):
 
 def scaled(**options):
     torch.manual_seed(0)
-    return GenerativeModule(nn.Linear(2, 2), Scaled(), partial(torch.optim.Adam, lr=1e-2), **options)
+    return GenerativeModule(Generator(nn.Linear(2, 2)), Scaled(), partial(torch.optim.Adam, lr=1e-2), **options)
 
 
 def test_a_loss_that_owns_a_parameter_is_trained_saved_and_resumed(tmp_path):
@@ -289,7 +290,7 @@ def test_a_loss_that_owns_a_parameter_is_trained_saved_and_resumed(tmp_path):
     folder = RunFolder(tmp_path / "whole")
     folder.store({"module": {"ema_decay": 0.9}})
     export.load_weights(folder.export().weights())
-    assert torch.equal(export.model.weight, module.ema.weight)
+    assert torch.equal(export.model.net.weight, module.ema.weight)
 
 
 @pytest.mark.parametrize("name", ["training_step", "configure_optimizers", "on_before_optimizer_step"])
@@ -340,7 +341,7 @@ def test_half_precision_unscales_before_clipping_and_leaves_out_what_overflows(t
     module = TwoPlayers(critic_steps=1, optimizer=partial(torch.optim.Adam, fused=fused), ema_decay=0.9)
     plugin = MixedPrecision("16-mixed", "cpu", scaler)
     train(tmp_path, module, watch, plugins=[plugin], gradient_clip_val=0.5, max_steps=60)
-    moved = [watch.moved("model.4", batch) for batch in range(60)]
+    moved = [watch.moved("model.net.4", batch) for batch in range(60)]
     assert not moved[0] and moved[-1] and scaler.get_scale() < 2.0**127
     norms = record(tmp_path, "train/gradient_norm")
     assert norms[1] == 0 and 0 < norms[60] < 1e3, "of the unscaled gradient"

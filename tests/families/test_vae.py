@@ -35,7 +35,7 @@ def test_representation_and_reconstruction_are_the_averaged_models():
 def test_a_bernoulli_likelihood_wants_zeros_and_ones(options):
     module = family()
     module._trainer = SimpleNamespace(datamodule=Digits(**options))
-    with pytest.raises(ValueError, match="digits.*module.likelihood.*gaussian"):
+    with pytest.raises(ValueError, match="digits.*data.binarise"):
         module.setup("fit")
     module._trainer = SimpleNamespace(datamodule=Digits(binarise="fixed", value_range=(0.0, 1.0)))
     module.setup("fit")
@@ -66,9 +66,9 @@ def test_training_raises_the_bound_and_learns_the_scale(objective, tmp_path):
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: family(objective="elbow"), "module.objective.*elbow.*elbo or iwae"),
-        (lambda: family(objective="iwae", beta=4.0), "module.beta.*4.0.*iwae"),
-        (lambda: family(beta=-1.0), "module.beta.*-1.0"),
+        (lambda: family(objective="elbow"), "objective.*elbow.*elbo, iwae"),
+        (lambda: family(objective="iwae", beta=4.0), "beta.*4.0.*iwae"),
+        (lambda: family(beta=-1.0), "beta.*-1.0"),
         (lambda: family(samples=0), "samples.*0"),
         (lambda: family(classes=10), "module.classes.*10.*net.classes.*None"),
     ],

@@ -20,7 +20,19 @@ from lightning_gen.data import Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import GenerativeModule
 from lightning_gen.families.players import Player
+from lightning_gen.models import Model
 from lightning_gen.runs.folder import RunFolder
+
+
+class Generator(Model):
+    """x = G(z)."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, z):
+        return self.net(z)
 
 
 class TwoPlayers(GenerativeModule):
@@ -35,7 +47,7 @@ class TwoPlayers(GenerativeModule):
         torch.manual_seed(0)
         norm, dropout = (nn.Identity(), nn.Identity()) if plain else (nn.BatchNorm1d(16), nn.Dropout(0.1))
         generator = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), norm, dropout, nn.Linear(16, 2))
-        super().__init__(generator, None, partial(optimizer, lr=1e-2), **options)
+        super().__init__(Generator(generator), None, partial(optimizer, lr=1e-2), **options)
         self.critic = nn.Sequential(nn.Linear(2, 16), nn.Softplus(), nn.Linear(16, 1))
         self.critic_steps, self.lazy, self.spoil, self.plain = critic_steps, lazy, spoil, plain
         self.schedule = partial(torch.optim.lr_scheduler.ExponentialLR, gamma=rate)

@@ -4,6 +4,20 @@ from tests.planted import Plant
 
 PLANTS = [
     Plant(
+        "AIS from the data's means for their log odds",
+        "lightning_gen/likelihood/ais.py",
+        "torch.logit(mean.clamp(0.01, 0.99))",
+        "mean",
+        "tests/likelihood/test_ais.py::test_the_path_of_a_model_starts_at_the_datas_marginals",
+    ),
+    Plant(
+        "variances without a floor",
+        "lightning_gen/likelihood/ais.py",
+        "variance.clamp(min=1e-2 * float(variance.max()))",
+        "variance",
+        "tests/likelihood/test_ais.py::test_the_path_of_a_model_starts_at_the_datas_marginals",
+    ),
+    Plant(
         "AIS base without its hidden units",
         "lightning_gen/likelihood/ais.py",
         "softplus(base).sum() + len(model.c) * math.log(2)",
@@ -13,8 +27,8 @@ PLANTS = [
     Plant(
         "AIS weights from one side of a step only",
         "lightning_gen/likelihood/ais.py",
-        "(path.energy(v, seen, old) - path.energy(v, seen, new)).double()",
-        "(path.energy(v, seen, new) - path.energy(v, seen, old)).double()",
+        "(path.energy(v, parts, old) - path.energy(v, parts, new)).double()",
+        "(path.energy(v, parts, new) - path.energy(v, parts, old)).double()",
         "tests/likelihood/test_ais.py::test_forward_and_reverse_find_the_listed_constant_of_twenty_machines",
     ),
     Plant(
@@ -30,13 +44,6 @@ PLANTS = [
         "math.log(2 * math.pi) + self.variance.double().log()",
         "math.log(2 * math.pi) - self.variance.double().log()",
         "tests/likelihood/test_ais.py::test_a_gaussian_machine_against_its_mixture",
-    ),
-    Plant(
-        "exact samples by the wrong side's weights",
-        "lightning_gen/likelihood/ais.py",
-        "h @ model.c.double() + F.softplus(",
-        "h @ model.c.double() - F.softplus(",
-        "tests/likelihood/test_ais.py::test_exact_samples_have_the_machines_law",
     ),
     Plant(
         "proposals of AIS at a temperature of their own",

@@ -9,6 +9,7 @@ from lightning_gen.likelihood import (
     EnergyPath,
     GaussianPath,
     RBMPath,
+    annealing_path,
     log_weights,
     partition,
     temperatures,
@@ -18,6 +19,8 @@ from lightning_gen.models import RBM, GaussianBernoulliRBM, SmoothEnergy
 from lightning_gen.models.rbm import states
 from lightning_gen.process import Clean
 from lightning_gen.samplers import HMC, MALA
+
+F64 = {"dtype": torch.float64}
 
 
 def generator(seed=0):
@@ -262,3 +265,16 @@ def test_log_z_is_that_of_the_mean_weight_with_its_error_and_ess():
     assert found.ess == pytest.approx(16 / 10)
     back = partition(path, torch.tensor([1.0, 3.0], dtype=torch.float64).log(), reverse=True)
     assert back.log_z == pytest.approx(path.log_z0 - math.log(2))
+
+
+def test_the_path_of_a_model_starts_at_the_datas_marginals():
+    """Of binary units at the log odds of their means, of real ones at mean and variance, which has a floor."""
+    mean, variance = torch.tensor([0.2, 0.5, 0.999], **F64), torch.tensor([1.0, 0.5, 1e-6], **F64)
+    path = annealing_path(RBM(3, 2).double(), mean, variance, MALA(1))
+    torch.testing.assert_close(path.base, torch.tensor([math.log(0.25), 0.0, math.log(99)], **F64))
+    torch.testing.assert_close(path.start(20_000, generator(0)).mean(0), mean.clamp(max=0.99), rtol=0, atol=0.02)
+    path = annealing_path(GaussianBernoulliRBM(3, 2).double(), mean, variance, MALA(1))
+    torch.testing.assert_close(path.variance, torch.tensor([1.0, 0.5, 0.01], **F64))
+    x = path.start(20_000, generator(0))
+    torch.testing.assert_close(x.mean(0), mean, rtol=0, atol=0.04)
+    torch.testing.assert_close(x.var(0), path.variance, rtol=0.06, atol=0)

@@ -4,23 +4,30 @@ from tests.planted import Plant
 
 PLANTS = [
     Plant(
+        "chains pulled down with the data",
+        "lightning_gen/losses/contrastive.py",
+        "loss = data - chains.mean()",
+        "loss = data + chains.mean()",
+        "tests/losses/test_contrastive.py::test_an_energy_network_learns_through_its_energies_and_not_through_the_chain",
+    ),
+    Plant(
         "the data's side of CD with the chains' sign",
         "lightning_gen/losses/contrastive.py",
-        "full_like(up, 1 / len(v))",
-        "full_like(up, -1 / len(v))",
+        "full_like(data, 1 / len(v))",
+        "full_like(data, -1 / len(v))",
         "tests/losses/test_contrastive.py::test_a_long_chains_gradient_is_the_likelihoods",
     ),
     Plant(
         "beta on the wrong term",
         "lightning_gen/losses/elbo.py",
-        "beta * model.kl(mean, log_variance) - nats",
-        "model.kl(mean, log_variance) - beta * nats",
+        "self.beta * model.kl(mean, log_variance) - nats",
+        "model.kl(mean, log_variance) - self.beta * nats",
         "tests/likelihood/test_importance.py::test_the_losses_are_the_bounds",
     ),
     Plant(
         "IWAE's mean inside the logarithm lost",
         "lightning_gen/losses/elbo.py",
-        "math.log(samples) - weights.logsumexp(0)",
+        "math.log(self.samples) - weights.logsumexp(0)",
         "-weights.mean(0)",
         "tests/likelihood/test_importance.py::test_the_losses_are_the_bounds",
     ),

@@ -4,6 +4,27 @@ from tests.planted import Plant
 
 PLANTS = [
     Plant(
+        "the model's scalars of the score with the wrong sign",
+        "lightning_gen/models/denoiser.py",
+        "(-noise[0] / sigma, -noise[1] / sigma)",
+        "(noise[0] / sigma, noise[1] / sigma)",
+        "tests/samplers/test_costs.py::test_every_step_and_the_whole_path_are_those_of_the_papers_formulas",
+    ),
+    Plant(
+        "a score of binary values",
+        "lightning_gen/models/requirements.py",
+        "(real or not issubclass(each, Scored))",
+        "True",
+        "tests/models/test_requirements.py::test_annealed_importance_sampling_gives_the_constant_or_is_refused",
+    ),
+    Plant(
+        "exact samples by the wrong side's weights",
+        "lightning_gen/models/rbm.py",
+        "categorical(h @ c + F.softplus(",
+        "categorical(h @ c - F.softplus(",
+        "tests/likelihood/test_ais.py::test_exact_samples_have_the_machines_law",
+    ),
+    Plant(
         "velocity's sign",
         "lightning_gen/models/denoiser.py",
         "return alpha / total, -sigma / total, torch.ones_like(t), process.network_time(t)",
@@ -40,9 +61,9 @@ PLANTS = [
     ),
     Plant(
         "score's sign",
-        "lightning_gen/models/score.py",
-        "-self.noise(x, t) / expand(",
-        "self.noise(x, t) / expand(",
+        "lightning_gen/models/base.py",
+        "return -self.noise(x, t) / expand(",
+        "return self.noise(x, t) / expand(",
         "tests/models/test_score.py::test_one_reading_gives_the_other_two",
     ),
     Plant(

@@ -30,7 +30,7 @@ def test_it_grows_at_most_linearly(spectral):
     torch.testing.assert_close(far[0], far[1], rtol=0.02, atol=1e-3)
     assert far[1].abs().max() > 1e-3
     assert net.growth == "linear"
-    assert EnergyNetwork(net, readout="scalar", confine=3.0).why_unnormalisable() == ""
+    assert EnergyNetwork(net, readout="scalar", confine=3.0).why_unnormalisable() is None
 
 
 def test_in_two_dimensions_the_confined_density_has_an_integral_and_the_bare_one_none():
@@ -89,7 +89,7 @@ def test_a_unets_output_is_bounded_and_an_mlps_is_not_known_to_be():
     x = points(5, 1, 4, 4)
     near, far = (net(scale * x, torch.zeros(5)).abs().max().detach() for scale in (1e2, 1e8))
     assert float(far) < 10 * float(near)
-    assert EnergyNetwork(net, readout="product", confine=3.0).why_unnormalisable() == ""
+    assert EnergyNetwork(net, readout="product", confine=3.0).why_unnormalisable() is None
     assert EnergyNetwork(MLP((2,), 8, 1), readout="product", confine=3.0).why_unnormalisable()
 
 

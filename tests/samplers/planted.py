@@ -34,15 +34,15 @@ PLANTS = [
     Plant(
         "clip ignored",
         "lightning_gen/samplers/diffusion.py",
-        "return x if clip is None else x.clamp(clip[0], clip[1])",
-        "return x",
+        "return clean if self.clip is None else clean.clamp(*self.clip)",
+        "return clean",
         "tests/samplers/test_diffusion.py::test_clipping_holds_the_clean_data_not_the_state",
     ),
     Plant(
         "Gibbs by probabilities for hidden units",
         "lightning_gen/samplers/gibbs.py",
-        "h = bernoulli(field.sigmoid(), generator)",
-        "h = field.sigmoid()",
+        "h = bernoulli(logits.sigmoid(), generator)",
+        "h = logits.sigmoid()",
         "tests/samplers/test_gibbs.py::test_gibbs_has_the_machines_law",
     ),
     Plant(
@@ -90,8 +90,8 @@ PLANTS = [
     Plant(
         "weights of Runge and Kutta",
         "lightning_gen/samplers/ode.py",
-        "(first + 2 * second + 2 * third + fourth) / 6",
-        "(first + second + third + fourth) / 4",
+        "alpha * h * share * factor",
+        "alpha * h * factor",
         "tests/samplers/test_ode.py::test_halving_the_step_divides_the_error_by_two_to_the_order",
     ),
     Plant(

@@ -92,7 +92,7 @@ class ModuleFeatures(FeatureExtractor):
 
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features (B, dim), and the module's output as logits where the features are those of a layer of it."""
-        x = self.seen(images)
+        x = self.normalised(images)
         if self.layer is None:
             return self.module(x).flatten(1).float(), None
         taken: list[Tensor] = []
@@ -108,7 +108,7 @@ class ModuleFeatures(FeatureExtractor):
         logits = out.float() if isinstance(out, Tensor) and out.ndim == 2 else None
         return taken[0].flatten(1).float(), logits
 
-    def seen(self, images: Tensor) -> Tensor:
+    def normalised(self, images: Tensor) -> Tensor:
         """What the network sees, float32, of uint8 images or points."""
         if images.dtype != torch.uint8:
             return images.float()

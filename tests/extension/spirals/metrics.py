@@ -1,4 +1,4 @@
-"""Features that samples are measured by: FID and the others, in polar coordinates."""
+"""Features that samples are measured by, and a metric, which importing this module registers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_gen.metrics.evaluation import Evaluation
 from lightning_gen.metrics.features.base import FeatureExtractor
+from lightning_gen.metrics.registry import Measured, metric
 
 
 class PolarFeatures(FeatureExtractor):
@@ -25,3 +27,11 @@ class PolarFeatures(FeatureExtractor):
     def identity(self) -> dict[str, Any]:
         """The name says it all."""
         return {"features": self.name}
+
+
+@metric("radius_gap", "radius gap", "lower")
+def radius_gap(evaluation: Evaluation) -> Measured:
+    """|mean radius of the samples - mean radius of the reference|, the first of the polar features."""
+    radius, real = evaluation.features[:, 0].double(), evaluation.real.features[:, 0].double()
+    error = float((radius.var() / len(radius) + real.var() / len(real)).sqrt())
+    return Measured(float((radius.mean() - real.mean()).abs()), error)
