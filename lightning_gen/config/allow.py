@@ -213,7 +213,8 @@ def _unlisted(target: str, allowed: Allowed) -> str:
 def names(module: str) -> list[str]:
     """Public classes, functions and submodules of a module, foreign imports left out."""
     place = source(module)
-    own = [name for name, found in place.names.items() if _is_own(found, place)]
+    lazy = "__getattr__" in place.names  # which imports by name what a type checker is shown
+    own = [name for name, found in place.names.items() if _is_own(found, place) and (lazy or name not in place.typing)]
     if place.path.name == "__init__.py":
         own += [path.stem for path in place.path.parent.glob("*.py")]
         own += [path.parent.name for path in place.path.parent.glob("*/__init__.py")]

@@ -29,6 +29,7 @@ class Source:
         self.module, self.path = module, path
         self.names: dict[str, ast.AST | tuple[str, str]] = {}  # a definition, a value, or (module, name) to import
         self.stars: list[str] = []
+        self.typing: set[str] = set()  # names that only a type checker sees
         self._read(ast.parse(path.read_bytes()).body)
 
     def _read(self, body: list[ast.stmt]) -> None:
@@ -65,6 +66,8 @@ class Source:
             self._read(handler.body)
         self.names.update(before)
         self._read(node.body)
+        if isinstance(node, ast.If) and terminal(node.test) == "TYPE_CHECKING":
+            self.typing |= {*self.names} - {*before}
 
     def _absolute(self, node: ast.ImportFrom) -> str:
         if not node.level:
