@@ -32,8 +32,8 @@ from lightning_gen.likelihood import RBMPath, log_weights, temperatures  # noqa:
 from lightning_gen.losses import ContrastiveDivergence  # noqa: E402
 from lightning_gen.models import RBM, EnergyNetwork  # noqa: E402
 from lightning_gen.nets import ResNetEnergy  # noqa: E402
-from lightning_gen.runs.devices import quieten  # noqa: E402
 from lightning_gen.samplers import Gibbs, Langevin  # noqa: E402
+from lightning_gen.stages.quiet import quieten  # noqa: E402
 
 VISIBLE, HIDDEN, BATCH = 784, 500, 100
 

@@ -24,7 +24,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lightning_gen.config.compose import build  # noqa: E402
+from lightning_gen.config.instantiate import build  # noqa: E402
 from lightning_gen.data import Digits  # noqa: E402
 from lightning_gen.families import DDPM  # noqa: E402
 from lightning_gen.metrics import (  # noqa: E402
@@ -37,8 +37,8 @@ from lightning_gen.metrics import (  # noqa: E402
 )
 from lightning_gen.metrics.cache import cache_folder, file_digest  # noqa: E402
 from lightning_gen.metrics.evaluation import Evaluation, Options  # noqa: E402
-from lightning_gen.runs.devices import quieten  # noqa: E402
 from lightning_gen.samplers import DDIM  # noqa: E402
+from lightning_gen.stages.quiet import quieten  # noqa: E402
 
 
 def features(n: int, d: int, seed: int) -> Tensor:

@@ -29,11 +29,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lightning_gen.callbacks.loggers.record import RecordLogger  # noqa: E402
-from lightning_gen.config.compose import build  # noqa: E402
+from lightning_gen.config.instantiate import build  # noqa: E402
 from lightning_gen.data import Digits, GenerativeData, Rings  # noqa: E402
 from lightning_gen.families import DDPM  # noqa: E402
 from lightning_gen.process import linear_betas  # noqa: E402
-from lightning_gen.runs.devices import quieten  # noqa: E402
+from lightning_gen.stages.quiet import quieten  # noqa: E402
 
 LEVELS, DECAY, CLIP = 1000, 0.9999, 1.0
 adam = partial(torch.optim.Adam, lr=1e-4, fused=True)

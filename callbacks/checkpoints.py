@@ -12,9 +12,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from lightning_gen.callbacks.measuring import measured_weights
-from lightning_gen.config.annotations import choose
 from lightning_gen.errors import Stopped
-from lightning_gen.options import Checked, Count, Natural
+from lightning_gen.options import Checked, Count, Natural, choose
 from lightning_gen.results.result import Name
 
 

@@ -7,7 +7,7 @@ __all__ = ["__version__", "load"]
 def __getattr__(name: str):
     # Lazily: a config error must not wait for torch.
     if name == "load":
-        from lightning_gen.config.compose import load
+        from lightning_gen.runs.load import load
 
         return load
     raise AttributeError(f"module lightning_gen has no attribute {name}")

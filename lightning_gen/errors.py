@@ -1,4 +1,14 @@
-"""What ends a run besides wrong input."""
+"""What ends a run: wrong input, a signal, a number that is not finite."""
+
+from collections.abc import Sequence
+
+
+class ConfigError(Exception):
+    """Everything that is wrong with what the user wrote, a sentence each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = list(faults)
 
 
 class NonFinite(RuntimeError):

@@ -215,6 +215,11 @@ def nearest(word: str, choices: Sequence[str]) -> str:
     return f"did you mean {close[0]}?" if close else ""
 
 
+def choose(word: str, choices: Sequence[str]) -> str:
+    """The nearest choice, or all of them."""
+    return nearest(word, choices) or (f"choose one of {', '.join(sorted(choices))}" if choices else "remove it")
+
+
 def shown(value: Any) -> str:
     """A plain value with its type, as "0 (int)"; of anything else its class."""
     name, text = type(value).__name__, repr(value) if type(value) in PLAIN else ""

@@ -10,9 +10,9 @@ import pytest
 
 import lightning_gen
 import run as entry
-from lightning_gen.config.compose import KEYS
+from lightning_gen.config.root import CHANGES, KEYS
 from lightning_gen.results.result import Result
-from lightning_gen.runs.folder import FREE
+from lightning_gen.stages import command
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -48,7 +48,7 @@ def test_every_command_composes_without_faults(tmp_path, monkeypatch, capsys):
         if config["stage"] == "export":
             (folder.path / "export").mkdir()
 
-    monkeypatch.setattr(entry, "job", job)
+    monkeypatch.setattr(command, "job", job)
     assert len(commands()) >= 10
     for words in commands():
         assert entry.main(words) == 0, (words, capsys.readouterr().err)
@@ -69,7 +69,7 @@ def test_the_tables_name_every_choice(group):
 
 def test_what_may_change_between_two_starts_is_what_the_code_lets_change():
     sentence = re.search(r"refused with the list of differences; only ([^.]*) may change", README)[1]
-    assert set(re.findall(r"`(\w+)`", sentence)) == set(FREE) - {"run"}
+    assert set(re.findall(r"`(\w+)`", sentence)) == set(CHANGES) - {"run"}
 
 
 def test_every_path_exists():

@@ -15,8 +15,10 @@ from PIL import EpsImagePlugin, Image
 
 import lightning_gen
 import run as entry
-from lightning_gen.config.compose import ConfigError
 from lightning_gen.config.signatures import check
+from lightning_gen.errors import ConfigError
+from lightning_gen.stages import command
+from tests.extensions import forget
 from tests.test_run import TINY
 
 SECRET = "a-secret-of-the-surroundings"
@@ -48,11 +50,15 @@ def theirs(export, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SOME_SECRET", SECRET)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(tmp_path)
+    forget("evil")
+    (tmp_path / "evil.py").write_text("open('MARK', 'w').close()\nclass Net:\n    pass\n")
     shutil.copytree(export, tmp_path / "theirs")
     (tmp_path / "theirs" / "extra.pt").write_bytes(pickle.dumps(Payload("MARK")))
     (tmp_path / "theirs" / "evil" / "data").mkdir(parents=True)
     (tmp_path / "theirs" / "evil" / "data" / "evil.yaml").write_text(f"# @package _global_\n{yaml.dump(hydra(COPY))}")
-    return tmp_path / "theirs"
+    yield tmp_path / "theirs"
+    forget("evil")
 
 
 def changed(folder, **keys):
@@ -122,6 +128,17 @@ HOSTILE = {
     "number for a key": {"net": {3: COPY}},
     "date": {"seed": datetime.date(2020, 1, 1)},
     "not a node": {"data": 5},
+    "extension": {"extensions": ["evil"], "net": {"_target_": "evil.Net"}},
+    "extension without saying so": {"net": {"_target_": "evil.Net"}},
+    "extension of no use": {"extensions": ["evil"]},
+    "extension by its module": {"extensions": ["evil.sub"], "net": {"_target_": "evil.sub.Net"}},
+    "extension of the standard library": {"extensions": ["shutil"], "net": COPY},
+    "extension of a library": {"extensions": ["torch"], "net": LOAD},
+    "extension that is no list": {"extensions": "evil", "net": {"_target_": "evil.Net"}},
+    "allow as a key": {"allow": ["evil"], "net": {"_target_": "evil.Net"}},
+    "our own command": {
+        "callbacks": {"x": {"_target_": "lightning_gen.stages.Session", "config": {}, "folder": "MARK"}}
+    },
 }
 
 
@@ -137,8 +154,8 @@ def test_a_hostile_export_is_refused_and_does_nothing(name, stage, theirs, tmp_p
     changed(theirs, **HOSTILE[name])
     before = {path for path in tmp_path.rglob("*")}
     seen = []
-    job = entry.job
-    monkeypatch.setattr(entry, "job", lambda config, folder: (seen.append(config), job(config, folder)))
+    job = command.job
+    monkeypatch.setattr(command, "job", lambda config, folder: (seen.append(config), job(config, folder)))
     code = entry.main([f"stage={stage}", "run=theirs", "n=1", "sampler.steps=1"])
     printed = "".join(capsys.readouterr())
     assert os.environ.get("MARK") is None and not (tmp_path / "MARK").exists()
@@ -155,17 +172,22 @@ def test_python_refuses_it_too(name, theirs, tmp_path):
     assert not (tmp_path / "MARK").exists()
 
 
-def test_a_run_that_starts_from_it_refuses_it(theirs, tmp_path, capsys):
-    changed(theirs, **HOSTILE["hydra callback loads a pickle"])
+BY_NAME = pytest.mark.parametrize("name", ["hydra callback loads a pickle", "extension", "extension of a library"])
+
+
+@BY_NAME
+def test_a_run_that_starts_from_it_refuses_it(name, theirs, tmp_path, capsys):
+    changed(theirs, **HOSTILE[name])
     assert entry.main([*TINY, "trainer.max_steps=1", "init=theirs", "run=mine"]) == 2
     assert "theirs/config.yaml" in capsys.readouterr().err and not (tmp_path / "mine").exists()
 
 
-def test_a_comparison_refuses_it(theirs, tmp_path, capsys):
+@BY_NAME
+def test_a_comparison_refuses_it(name, theirs, tmp_path, capsys):
     number = {"value": 1.0, "error": None, "kind": "estimate", "unit": "", "protocol": {}, "step": 1}
     (theirs / "metrics.json").write_text(json.dumps({"fid/digits/ema": number}))
     shutil.copytree(theirs, tmp_path / "other")
-    changed(theirs, **HOSTILE["hydra callback loads a pickle"])
+    changed(theirs, **HOSTILE[name])
     assert entry.main(["stage=compare", "runs=[theirs,other]", "logger=none"]) == 2
     assert "theirs/config.yaml" in capsys.readouterr().err and not (tmp_path / "outputs").exists()
 
@@ -229,13 +251,13 @@ def test_nothing_of_the_surroundings_reaches_a_config(value, where, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SOME_SECRET", SECRET)
     seen = []
-    monkeypatch.setattr(entry, "job", lambda config, folder: seen.append(config))
+    monkeypatch.setattr(command, "job", lambda config, folder: seen.append(config))
     words = ["logger.group=oc"]
     if where == "experiment":
-        monkeypatch.setattr(entry, "CONFIGS", shutil.copytree(entry.CONFIGS, tmp_path / "experiments"))
-        page = (entry.CONFIGS / "experiment" / "ddpm_digits.yaml").read_text()
+        monkeypatch.setattr(command, "CONFIGS", shutil.copytree(command.CONFIGS, tmp_path / "experiments"))
+        page = (command.CONFIGS / "experiment" / "ddpm_digits.yaml").read_text()
         page += "\nlogger: " + yaml.safe_dump({"name": value}, default_flow_style=True)
-        (entry.CONFIGS / "experiment" / "mine.yaml").write_text(page)
+        (command.CONFIGS / "experiment" / "mine.yaml").write_text(page)
         words += ["experiment=mine"]
     else:
         quoted = value.replace("\\", "\\\\")
@@ -248,7 +270,7 @@ def test_nothing_of_the_surroundings_reaches_a_config(value, where, tmp_path, mo
 
 def test_a_config_still_asks_its_other_keys(monkeypatch):
     seen = []
-    monkeypatch.setattr(entry, "job", lambda config, folder: seen.append(config))
+    monkeypatch.setattr(command, "job", lambda config, folder: seen.append(config))
     assert entry.main(["seed=7", "quality.seed=${data.seed}", "logger=none"]) == 0
     assert seen[0]["data"]["seed"] == seen[0]["quality"]["seed"] == 7
 
@@ -276,7 +298,7 @@ def test_the_persons_own_keys_are_not_taken_from_an_export(theirs, tmp_path, mon
         },
     )
     seen = []
-    monkeypatch.setattr(entry, "job", lambda config, folder: seen.append((config, folder.path)))
+    monkeypatch.setattr(command, "job", lambda config, folder: seen.append((config, folder.path)))
     for stage in ("sample", "evaluate", "export"):
         assert entry.main([f"stage={stage}", "run=theirs"]) == 0
     for config, folder in seen:
@@ -289,7 +311,9 @@ def test_the_persons_own_keys_are_not_taken_from_an_export(theirs, tmp_path, mon
     words = ("logger=tensorboard", "trainer=cpu", "trainer.devices=2", "quality.cache=mine", "data.download=true")
     assert entry.main(["stage=evaluate", "run=theirs", *words]) == 0
     config = seen[-1][0]
-    assert config["logger"] == {"_target_": "callbacks.TensorBoard"} and config["quality"]["cache"] == "mine"
+    assert (
+        config["logger"] == {"_target_": "lightning_gen.callbacks.TensorBoard"} and config["quality"]["cache"] == "mine"
+    )
     assert (config["trainer"]["accelerator"], config["trainer"]["devices"]) == ("cpu", 2)
     assert config["trainer"]["precision"] == "32-true" and config["data"]["download"] is True
 

@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -65,7 +67,7 @@ def test_the_requirements_are_what_is_imported(setup):
 
 def test_the_test_extra_is_what_the_tests_import_besides(setup):
     needed = imported("tests/**/*.py") - set(requirements(setup["options"]["install_requires"]))
-    assert set(requirements(setup["options.extras_require"]["test"])) == needed | {"ruff", "pytest-xdist"}
+    assert set(requirements(setup["options.extras_require"]["test"])) == needed | {"ruff", "pytest-xdist", "setuptools"}
 
 
 @pytest.mark.parametrize(
@@ -150,3 +152,93 @@ def test_make_installs_once(tmp_path):
     (tmp_path / ".demo").touch()
     assert make("-n", "demo", f"VENV={tmp_path}")[1].strip() == f"{tmp_path}/bin/python run.py"
     assert "-c constraints.txt" in make("-n", "-W", "setup.cfg", "demo", f"VENV={tmp_path}")[1]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """What an installation is made from, as git has it: links stay links."""
+    folder = tmp_path_factory.mktemp("sources") / "lightning-gen"
+    left_out = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.pyc")
+    for name in ("lightning_gen", "callbacks", "experiments", "tests", "docs", "benchmarks"):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=left_out)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "run.py"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def backend(call, folder, target):
+    """The file that setuptools builds by build_wheel or build_sdist."""
+    code = f"import setuptools.build_meta as b; print(b.{call}({str(target)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True, text=True)
+    return target / done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def wheel(sources, tmp_path_factory):
+    """The wheel of the source distribution."""
+    target = tmp_path_factory.mktemp("dist")
+    with tarfile.open(backend("build_sdist", sources, target)) as archive:
+        archive.extractall(target, filter="data")
+    (unpacked,) = target.glob("lightning_gen-*/")
+    return backend("build_wheel", unpacked, target)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The folder of an installation without its requirements."""
+    target = tmp_path_factory.mktemp("installed")
+    words = ["install", "-q", "--no-deps", "--no-index", "--target", str(target), str(wheel)]
+    subprocess.run([sys.executable, "-m", "pip", *words], check=True, capture_output=True)
+    return target
+
+
+def test_a_wheel_has_the_callbacks_and_the_experiments_under_our_name(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        assert {name.split("/")[0].split("-")[0] for name in names} == {"lightning_gen"}
+        for folder, pattern in (("lightning_gen", "*.py"), ("callbacks", "*.py"), ("experiments", "*.yaml")):
+            for file in (ROOT / folder).rglob(pattern):
+                name = file.relative_to(ROOT).as_posix()
+                name = name if folder == "lightning_gen" else f"lightning_gen/{name}"
+                assert archive.read(name) == file.read_bytes(), name
+
+
+TINY = ("module.steps=4", "sampler.steps=4", "net.channels=8", "net.groups=4", "trainer.max_steps=2", "quality=none")
+TINY += ("callbacks.likelihood=null", "callbacks.pictures.n=4", "callbacks.pictures.strip=2", "logger=none")
+
+
+def test_the_installed_command_works_from_any_folder_beside_a_callbacks_of_the_users(installed, tmp_path):
+    """Without the checkout; what lies in the folder that it is started from is the user's, and breaks nothing."""
+    for name in ("callbacks", "experiments", "run", "tests"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise RuntimeError('the user\\'s own {name}')\n")
+    path = os.pathsep.join([str(installed), str(tmp_path)])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+    def started(*words):
+        return subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+
+    command = str(installed / "bin" / "lightning-gen")
+    done = started(command, "experiment=ddpm_digits", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "outputs" / "ddpm_digits" / "report.html").is_file()
+    wrong = started(command, "experiment=ddpm_cifr")
+    assert wrong.returncode == 2 and "ddpm_cifar?" in wrong.stderr
+    assert "experiment: cfg_digits, ddpm_cifar" in started(command, "--help").stdout
+    loaded = started("-c", "import lightning_gen as l; l.load('outputs/ddpm_digits').sample(1); print(l.__file__)")
+    assert loaded.returncode == 0 and loaded.stdout.startswith(str(installed)), loaded.stderr
+
+
+def test_a_model_is_loaded_without_the_callbacks(installed, tmp_path):
+    """lightning_gen.load needs nets, models and families alone."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = ["experiment=ddpm_digits", *TINY, f"run={tmp_path / 'run'}"]
+    subprocess.run([sys.executable, ROOT / "run.py", *words], env=environment, check=True, capture_output=True)
+    code = (
+        f"import sys, lightning_gen; lightning_gen.load({str(tmp_path / 'run')!r})\n"
+        "assert not [name for name in sys.modules if 'callbacks' in name and not name.startswith('pytorch_lightning')"
+        " and 'lightning_gen' in name]"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)

@@ -2,15 +2,14 @@
 
 import ast
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import annotated_types
 
+from lightning_gen.config.allow import of_ours
 from lightning_gen.config.source import Source, lineage, locate, terminal
-from lightning_gen.options import ANY, CALLS, LISTS, MAPPINGS, SCALARS, Kind, narrowed, nearest
-
-OWN = ("lightning_gen",)
+from lightning_gen.options import ANY, CALLS, LISTS, MAPPINGS, SCALARS, Kind, narrowed
 
 
 def kinds(node: ast.AST | None, place: Source, depth: int = 0) -> list[Kind]:
@@ -25,6 +24,10 @@ def kinds(node: ast.AST | None, place: Source, depth: int = 0) -> list[Kind]:
         return kinds(node.left, place, depth + 1) + kinds(node.right, place, depth + 1)
     if isinstance(node, ast.Subscript):
         return _generic(terminal(node.value), node.slice, place, depth)
+    return _named(node, place, depth)
+
+
+def _named(node: ast.expr, place: Source, depth: int) -> list[Kind]:
     name = terminal(node)
     if name in SCALARS:
         return [Kind(name)]
@@ -43,7 +46,7 @@ def kinds(node: ast.AST | None, place: Source, depth: int = 0) -> list[Kind]:
     if not isinstance(found[1], ast.ClassDef):
         return kinds(found[1], found[0], depth + 1)
     protocol = any(terminal(base) == "Protocol" for base in found[1].bases)
-    return [Kind("object", None if protocol or found[0].module.split(".")[0] not in OWN else found[1])]
+    return [Kind("object", None if protocol or not of_ours(found[0].module.split(".")[0]) else found[1])]
 
 
 def _generic(head: str, index: ast.expr, place: Source, depth: int) -> list[Kind]:
@@ -51,17 +54,17 @@ def _generic(head: str, index: ast.expr, place: Source, depth: int) -> list[Kind
     if head == "Literal":
         return [Kind("literal", [ast.literal_eval(part) for part in parts])]
     if head == "Annotated":
-        bounds = [bound for part in parts[1:] if (bound := _bound(part, place)) is not None]
-        return narrowed(kinds(parts[0], place, depth + 1), bounds)
+        bounds = (_bound(part, place) for part in parts[1:])
+        return narrowed(kinds(parts[0], place, depth + 1), filter(None, bounds))
     inner = [kinds(part, place, depth + 1) for part in parts]
     if head in ("Optional", "Union"):
         return sum(inner, [Kind("None")] if head == "Optional" else [])
     if head in ("Final", "Required"):
         return inner[0]
-    if head in LISTS or head in ("tuple", "Tuple") and ast.unparse(parts[-1]) == "...":
-        return [Kind("list", inner[0])]
-    if head in ("tuple", "Tuple"):
+    if head in ("tuple", "Tuple") and ast.unparse(parts[-1]) != "...":
         return [Kind("tuple", inner)]
+    if head in LISTS | {"tuple", "Tuple"}:
+        return [Kind("list", inner[0])]
     return [Kind("dict" if head in MAPPINGS else "object" if head in CALLS else "any")]
 
 
@@ -97,11 +100,6 @@ def decide(value: Any, kind: Kind) -> bool | None:
     found = locate(str(value["_target_"]))
     if found is None or not isinstance(found[1], ast.ClassDef):
         return True  # a function returns anything
-    if kind.name == "object" and kind.of is not None and found[0].module.split(".")[0] in OWN:
+    if kind.name == "object" and kind.of is not None and of_ours(found[0].module.split(".")[0]):
         return any(base is None or base[1] is kind.of for base in lineage(*found))
     return kind.name in ("object", "list", "tuple", "dict")
-
-
-def choose(word: str, options: Sequence[str]) -> str:
-    """The nearest option, or all of them."""
-    return nearest(word, options) or (f"choose one of {', '.join(sorted(options))}" if options else "remove it")

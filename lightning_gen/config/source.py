@@ -35,18 +35,8 @@ class Source:
         for node in body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 self.names[node.name] = node
-            elif isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    if alias.name == "*":
-                        self.stars.append(self._absolute(node))
-                    else:
-                        self.names[alias.asname or alias.name] = (self._absolute(node), alias.name)
-            elif isinstance(node, ast.Import):
-                for alias in node.names:
-                    self.names[alias.asname or alias.name.split(".")[0]] = (
-                        alias.name if alias.asname else alias.name.split(".")[0],
-                        "",
-                    )
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                self._import(node)
             elif isinstance(node, ast.Assign):
                 self.names.update({target.id: node.value for target in node.targets if isinstance(target, ast.Name)})
             elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
@@ -54,13 +44,27 @@ class Source:
             elif node.__class__.__name__ == "TypeAlias":  # the type statement of Python 3.12
                 self.names[node.name.id] = node.value
             elif isinstance(node, ast.If | ast.Try | ast.With):
-                before = dict(self.names)
-                for branch in ("orelse", "finalbody"):
-                    self._read(getattr(node, branch, []))
-                for handler in getattr(node, "handlers", []):
-                    self._read(handler.body)
-                self.names.update(before)
-                self._read(node.body)
+                self._branches(node)
+
+    def _import(self, node: ast.Import | ast.ImportFrom) -> None:
+        for alias in node.names:
+            if alias.name == "*":
+                self.stars.append(self._absolute(node))
+            elif isinstance(node, ast.ImportFrom):
+                self.names[alias.asname or alias.name] = (self._absolute(node), alias.name)
+            else:
+                first = alias.name.split(".")[0]
+                self.names[alias.asname or first] = (alias.name if alias.asname else first, "")
+
+    def _branches(self, node: ast.If | ast.Try | ast.With) -> None:
+        """What the first branch binds counts; the others add what it does not bind."""
+        before = dict(self.names)
+        for branch in (getattr(node, "orelse", []), getattr(node, "finalbody", [])):
+            self._read(branch)
+        for handler in getattr(node, "handlers", []):
+            self._read(handler.body)
+        self.names.update(before)
+        self._read(node.body)
 
     def _absolute(self, node: ast.ImportFrom) -> str:
         if not node.level:
@@ -141,27 +145,36 @@ def lineage(place: Source, node: ast.ClassDef) -> Iterator[tuple[Source, ast.Cla
             yield None
 
 
+def resolution(place: Source, node: ast.ClassDef) -> list[tuple[Source, ast.ClassDef] | None]:
+    """A class and its bases in Python's order: one that several inherit comes after all of them."""
+    found = list(lineage(place, node))
+    return [each for index, each in enumerate(found) if each is None or each not in found[index + 1 :]]
+
+
 @cache
 def signature(target: str) -> tuple[Parameter, ...] | None:
     """The arguments of a class or function; None where they cannot be read (dataclasses, enums, C)."""
     place, node = locate(target) or (None, None)
     if isinstance(node, ast.FunctionDef):
         return _parameters(place, node.args, bound=False)
+    return _constructor(place, node) if isinstance(node, ast.ClassDef) else None
+
+
+def _constructor(place: Source, node: ast.ClassDef) -> tuple[Parameter, ...] | None:
+    """The arguments of __init__, with those that each hands on to its base as **options."""
     collected: tuple[Parameter, ...] = ()
     fixed: set[str] = set()
-    for found in lineage(place, node) if isinstance(node, ast.ClassDef) else [None]:
+    for found in resolution(place, node):
         if found is None or any("dataclass" in ast.unparse(decorator) for decorator in found[1].decorator_list):
             return None
-        for item in found[1].body:
-            if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-                mine = _parameters(found[0], item.args, bound=True)
-                handed = _handed_on(item)
-                names = {p.name for p in collected} | fixed
-                collected += tuple(p for p in mine if p.name not in names and (handed is None or p.kind != VAR_KEYWORD))
-                if handed is None:
-                    return collected
-                fixed |= handed
-                break
+        own = [item for item in found[1].body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
+        for init in own[:1]:
+            mine, handed = _parameters(found[0], init.args, bound=True), _handed_on(init)
+            names = {p.name for p in collected} | fixed
+            collected += tuple(p for p in mine if p.name not in names and (handed is None or p.kind != VAR_KEYWORD))
+            if handed is None:
+                return collected
+            fixed |= handed
     return collected
 
 
@@ -190,6 +203,11 @@ def _parameters(place: Source, args: ast.arguments, bound: bool) -> tuple[Parame
         Parameter(arg.arg, kind, default is None, arg.annotation, ast.unparse(default or arg) == "None", place)
         for (arg, kind), default in rows
     )
+
+
+def annotation(text: str) -> ast.expr:
+    """An annotation as source has it."""
+    return ast.parse(text, mode="eval").body
 
 
 def terminal(node: ast.expr) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 import yaml
 
 from lightning_gen.config.aliases import present, renamed
-from lightning_gen.config.annotations import choose
+from lightning_gen.config.allow import needed_faults
 from lightning_gen.config.root import KEYS, PERSONAL
+from lightning_gen.options import choose
 
 BYTES, VALUES = 2**18, 2**14  # a stored config has some 5,000 bytes and 200 values; aliases multiply the second
 # What writes by itself belongs to the keys that a stored config does not decide.
@@ -27,7 +28,12 @@ class Loader(yaml.SafeLoader):
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The root keys and their values; ValueError with every fault, before Hydra or anything else has seen them."""
+    """The root keys and their values; FileNotFoundError for no file, ValueError with every fault.
+
+    Nothing has seen them before: a config that needs an extension which the person has not allowed ends here.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist: train first (stage=fit), or name another folder by run=")
     if file.stat().st_size > BYTES:
         raise ValueError(
             f"{file} has {file.stat().st_size} bytes, a stored config at most {BYTES}: take another folder"
@@ -50,6 +56,8 @@ def read(file: Path) -> dict[str, Any]:
         faults += fault
     if faults:
         raise ValueError(f"{file}: {'; '.join(faults[:10])}")
+    if faults := needed_faults(config, str(file)):
+        raise ValueError("; ".join(faults))
     return renamed(config)
 
 
@@ -61,11 +69,7 @@ def _faults(value: Any, path: str, depth: int = 0) -> Iterator[list[str]]:
         yield []
         for key, child in value.items():
             at = f"{path}.{key}" if path else str(key)
-            # Whole numbers are the epochs of an accumulation schedule; arguments have names.
-            if type(key) not in (str, int) or (type(key) is int and "_target_" in value):
-                yield [f"{at} has the key {key!r}, expected a name: write a text"]
-            elif "${" in str(key):
-                yield [f"{at} has an interpolation for a key, and a stored config holds none: write the name"]
+            yield _key_faults(key, at, "_target_" in value)
             yield from _faults(child, at, depth + 1)
         target = value.get("_target_")
         if isinstance(target, str) and path not in ("trainer", "logger") and present(target).startswith(WRITERS):
@@ -74,12 +78,25 @@ def _faults(value: Any, path: str, depth: int = 0) -> Iterator[list[str]]:
         yield []
         for index, child in enumerate(value):
             yield from _faults(child, f"{path}[{index}]", depth + 1)
-    elif isinstance(value, str) and "${" in value:
-        yield [f"{path} is {value!r}, an interpolation, and a stored config holds none: write the value"]
-    elif not (value is None or isinstance(value, str | bool | int | float)):
-        yield [f"{path} is a {type(value).__name__}, expected text, number, list or mapping: write one of them"]
     else:
-        yield []
+        yield _leaf_faults(value, path)
+
+
+def _key_faults(key: Any, at: str, is_node: bool) -> list[str]:
+    # Whole numbers are the epochs of an accumulation schedule; arguments have names.
+    if type(key) not in (str, int) or (type(key) is int and is_node):
+        return [f"{at} has the key {key!r}, expected a name: write a text"]
+    if "${" in str(key):
+        return [f"{at} has an interpolation for a key, and a stored config holds none: write the name"]
+    return []
+
+
+def _leaf_faults(value: Any, path: str) -> list[str]:
+    if isinstance(value, str) and "${" in value:
+        return [f"{path} is {value!r}, an interpolation, and a stored config holds none: write the value"]
+    if value is None or isinstance(value, str | bool | int | float):
+        return []
+    return [f"{path} is a {type(value).__name__}, expected text, number, list or mapping: write one of them"]
 
 
 def base(stored: dict[str, Any]) -> dict[str, Any]:

@@ -19,8 +19,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--size", type=int, default=32, help="pixels of a side, of a score_sde checkpoint")
     given = parser.parse_args(argv)
 
-    from lightning_gen.config.compose import ConfigError
     from lightning_gen.convert import read_diffusers, read_score_sde, write
+    from lightning_gen.errors import ConfigError
 
     try:
         if given.source.is_dir():

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lightning_gen.config.compose import ConfigError, check
+from lightning_gen.config.faults import check
+from lightning_gen.config.root import DEFAULTS
+from lightning_gen.errors import ConfigError
 from lightning_gen.runs.folder import RunFolder
 
 
@@ -30,13 +32,8 @@ def config_of(imported: Imported) -> dict[str, Any]:
         data = {"_target_": "lightning_gen.data.CIFAR10"}
     optimizer = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 2e-4}
     return {
+        **DEFAULTS,
         "stage": "sample",
-        "run": None,
-        "seed": 0,
-        "n": 64,
-        "label": None,
-        "init": None,
-        "fresh": False,
         "data": {**data, "batch_size": 128, "seed": 0, "value_range": value_range},
         "net": imported.net,
         "module": {**imported.module, "optimizer": optimizer, "shape": shape},

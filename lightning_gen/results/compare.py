@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_gen.config.root import IDENTITY
 from lightning_gen.results.compared import Run, names, read, value_of
 from lightning_gen.results.likelihood_table import likelihood_tables
 from lightning_gen.results.page import TITLE, Picture, markdown, page
@@ -16,8 +17,6 @@ from lightning_gen.results.tables import Block, Cell, Row, Table
 from lightning_gen.runs.folder import comparison_faults, leaves
 
 COMPARISON = "comparison"
-# What names a run or starts it says nothing about what it is.
-NAMING = ("run", "stage", "fresh", "logger", "runs", "samples", "n", "label")
 
 
 def write_comparison(folder: str | Path, runs: Sequence[str | Path]) -> "Comparison":
@@ -133,7 +132,7 @@ def _sampler(value: Any) -> str:
 
 def configs(runs: Sequence[Run]) -> Table:
     """The keys in which the configs differ; a row a key."""
-    flat = [{k: v for k, v in leaves(run.config) if k.split(".")[0] not in NAMING} for run in runs]
+    flat = [{k: v for k, v in leaves(run.config) if k.split(".")[0] in IDENTITY} for run in runs]
     rows = [
         Row(None, key, ["" if value == ABSENT else str(value) for value in values])
         for key, values in differences(flat).items()

@@ -1,8 +1,6 @@
-"""What the surroundings of a run decide: how many processes there are, and what Lightning says of itself."""
+"""What the surroundings of a run decide: how many processes there are."""
 
-import logging
 import os
-import warnings
 from typing import Any
 
 
@@ -20,24 +18,9 @@ def processes(trainer: dict[str, Any]) -> dict[str, Any]:
     if started is None and (strategy != "auto" or devices != 1):
         raise ValueError(
             f"trainer.devices is {devices} and trainer.strategy {strategy}, but nothing has started a process for each "
-            "device: torchrun --nproc-per-node N run.py ..."
+            "device: torchrun --nproc-per-node N run.py ..., or -m lightning_gen in the place of run.py"
         )
     if "LOCAL_WORLD_SIZE" in os.environ:
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         return {"devices": local, "num_nodes": world // local}
     return {}
-
-
-def quieten() -> None:
-    """Leave out what Lightning says about itself; its warnings stay, but for those that this design makes untrue."""
-    import pytorch_lightning  # noqa: F401  # sets its own level when it is imported
-
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for untrue in (
-        ".*in eval mode at the start of training.*",  # the averaged model is, on purpose
-        ".*smaller than the logging interval.*",  # steps are counted over epochs
-        ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
-        ".*weights_only.*",
-        ".*Total length of `list` across ranks is zero.*",  # a paper that trains on all of train
-    ):
-        warnings.filterwarnings("ignore", untrue)

@@ -2,16 +2,14 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lightning_gen.config.root import CHANGES
 from lightning_gen.config.stored import read
-
-# What may differ between two starts of one run.
-FREE = ("stage", "run", "n", "label", "fresh", "trainer", "logger")
 
 
 class RunFolder:
@@ -28,10 +26,7 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The stored config, plain values under root keys; FileNotFoundError for none, ValueError for anything else."""
-        file = self.path / "config.yaml"
-        if not file.is_file():
-            raise FileNotFoundError(f"{file} does not exist: train first (stage=fit), or name another folder by run=")
-        return read(file)
+        return read(self.path / "config.yaml")
 
     def fresh(self) -> "RunFolder":
         """The first of <name>, <name>-2, <name>-3, ... that does not exist."""
@@ -52,7 +47,7 @@ class RunFolder:
             {key: value for key, value in leaves(found) if "." in key or value is not None}
             for found in (self.config(), config)
         )
-        keys = [key for key in {**stored, **new} if key.split(".")[0] not in FREE]
+        keys = [key for key in {**stored, **new} if key.split(".")[0] not in CHANGES]
         absent = "(absent)"
         return [
             f"{key}: {stored.get(key, absent)} -> {new.get(key, absent)}"
@@ -109,6 +104,10 @@ class RunFolder:
             return state
         return state | {key.replace("model.", "ema.", 1): value for key, value in state.items()}
 
+    def trained_steps(self) -> int:
+        """Optimizer steps of the newest checkpoint; 0 of an export, which does not say."""
+        return 0 if self.exported.is_file() else self.checkpoint()["global_step"]
+
     def export(self) -> "RunFolder":
         """Write <run>/export: the averaged weights as safetensors, and config.yaml."""
         from safetensors.torch import save_file
@@ -122,6 +121,11 @@ class RunFolder:
     def files(self) -> list[Path]:
         """What a person opens, W&B's own files left out."""
         return sorted(path for path in self.path.rglob("*") if path.is_file() and "wandb" not in path.parts)
+
+
+def list_files(files: Iterable[Path]) -> None:
+    """Say where everything lies."""
+    print("written:", *files, sep="\n  ")
 
 
 def averaged(weights: dict[str, Any]) -> dict[str, Any]:
@@ -167,17 +171,21 @@ def comparison_faults(runs: Sequence[str] | None) -> list[str]:
     if len(paths) < 2:
         return [f"runs names {len(paths) or 'no'} folder{'s' * (not paths)}, a comparison needs two: runs=[A,B]"]
     faults = []
-    for place, path in enumerate(paths):
-        if path.resolve() in [other.resolve() for other in paths[:place]]:
+    for index, path in enumerate(paths):
+        if path.resolve() in [other.resolve() for other in paths[:index]]:
             faults.append(f"runs names {path} twice: name each folder once")
         elif not path.is_dir():
             faults.append(f"runs names {path}, which is no folder: name a run, an export or an evaluation")
-        elif not RunFolder(path).metrics.is_file():
-            faults.append(f"{path} has no metrics.json: measure it first (stage=evaluate run={path})")
         else:
-            try:
-                if not read_metrics(RunFolder(path).metrics):
-                    faults.append(f"{path}/metrics.json holds no number: measure it first (stage=evaluate run={path})")
-            except ValueError as error:
-                faults.append(" ".join(str(error).split()))
+            faults += _metrics_faults(path)
     return faults
+
+
+def _metrics_faults(path: Path) -> list[str]:
+    file, measure = RunFolder(path).metrics, f"measure it first (stage=evaluate run={path})"
+    if not file.is_file():
+        return [f"{path} has no metrics.json: {measure}"]
+    try:
+        return [] if read_metrics(file) else [f"{file} holds no number: {measure}"]
+    except ValueError as error:
+        return [" ".join(str(error).split())]

@@ -13,8 +13,9 @@ import yaml
 
 import lightning_gen
 import run as entry
-from lightning_gen.config.compose import build_module, start_from
+from lightning_gen.config.instantiate import build_module
 from lightning_gen.convert.__main__ import main
+from lightning_gen.runs.load import start_from
 
 from .reference import checkpoint
 from .test_score_sde import SMALL, TINY

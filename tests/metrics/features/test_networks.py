@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lightning_gen.config.compose import build
+from lightning_gen.config.instantiate import build
 from lightning_gen.config.signatures import check
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics import ClassifierFeatures, ModuleFeatures, PixelFeatures, TimmFeatures, quantised

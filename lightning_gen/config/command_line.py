@@ -1,0 +1,265 @@
+"""What the words of a command line mean: flags, extensions, folders of configs, and overrides for Hydra."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightning_gen.config import stored
+from lightning_gen.config.allow import extension_faults
+from lightning_gen.config.root import DEFAULTS, KEYS, SAMPLES, STAGES, read_by
+from lightning_gen.options import choose
+
+SWEEP = ("-m", "--multirun")
+ALLOW, FOLDER = "--allow", ("--config-dir", "-cd")
+DEFAULT_EXPERIMENT = "ddpm_digits"
+
+
+@dataclass
+class Words:
+    """A command line taken apart.
+
+    Args:
+        folders: of configs, ours and the person's.
+        flags: Hydra's own.
+        overrides: KEY=VALUE and ~KEY.
+        allow: packages whose classes configs may build.
+        faults: what is wrong with it.
+    """
+
+    folders: list[Path]
+    flags: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    allow: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a run: completion, --help and --cfg show what Hydra has."""
+        return not {flag for flag in self.flags if flag.startswith("-")} - set(SWEEP)
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether there are several jobs."""
+        return bool(set(SWEEP) & set(self.flags))
+
+    def give(self, name: str, value: str) -> None:
+        """Take one of our own flags and its value."""
+        if not value or value.startswith("-"):
+            noun = "PACKAGE" if name == ALLOW else "FOLDER"
+            self.faults.append(f"{name} names nothing: write {name} {noun}")
+        elif name == ALLOW:
+            self.allow += [part.strip() for part in value.split(",") if part.strip()]
+        else:
+            self.folders.append(Path(value))
+
+    def look(self) -> None:
+        """Note what is wrong, and leave out what cannot be used."""
+        self.faults += [*extension_faults(self.allow), *_folder_faults(self.folders)]
+        self.allow = [package for package in self.allow if not extension_faults([package])]
+        self.folders = [folder for folder in self.folders if folder.is_dir()]
+        if self.running:
+            strays = [word for word in self.flags if not word.startswith("-")]
+            self.faults += [f"{word} is no KEY=VALUE: write one, or one of Hydra's flags (--help)" for word in strays]
+            self.flags = [word for word in self.flags if word not in strays]
+
+    def options(self) -> dict[str, list[str]]:
+        """Group -> its choices, in all folders."""
+        found: dict[str, list[str]] = {}
+        for folder in self.folders:
+            for group, names in choices(folder).items():
+                found[group] = sorted({*found.get(group, []), *names})
+        return found
+
+    def page(self, group: str, name: str) -> dict[str, Any]:
+        """What a choice's YAML says; nothing where there is none."""
+        for folder in self.folders:
+            if (file := folder / group / f"{name}.yaml").is_file():
+                return yaml.safe_load(file.read_text()) or {}
+        return {}
+
+
+@dataclass
+class Request:
+    """What Hydra is asked for.
+
+    Args:
+        primary: the primary config's name.
+        overrides: of it.
+        run: the run folder, empty where the chosen experiment names it.
+        faults: of the command line so far.
+    """
+
+    primary: str
+    overrides: list[str]
+    run: str
+    faults: list[str]
+
+
+def split(argv: Sequence[str], ours: Path) -> Words:
+    """Take a command line apart; `ours` is the folder of our experiments."""
+    words, rest = Words([ours]), list(argv)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        if name in (ALLOW, *FOLDER):
+            words.give(name, value if equals else rest.pop(0) if rest else "")
+        elif word.startswith("~") or (equals and not word.startswith("-")):
+            words.overrides.append(word)
+        else:
+            words.flags.append(word)
+    words.look()
+    return words
+
+
+def choices(folder: Path) -> dict[str, list[str]]:
+    """Group -> its choices, of a folder of configs."""
+    groups = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in groups}
+
+
+def _folder_faults(folders: Sequence[Path]) -> Iterator[str]:
+    ours, *theirs = folders
+    if len(theirs) > 1:
+        yield f"--config-dir names {len(theirs)} folders, Hydra takes one: put your configs into one"
+    for folder in theirs:
+        if not folder.is_dir():
+            yield f"--config-dir {folder} is no folder: name one that holds experiment/NAME.yaml"
+        known = choices(ours)
+        for group, names in choices(folder).items():
+            for name in sorted({*names} & {*known.get(group, [])}):
+                yield f"{folder}/{group}/{name}.yaml has the name of one of ours, which Hydra would take: rename it"
+
+
+def request(words: Words) -> Request:
+    """What Hydra is asked for, and the faults of the overrides.
+
+    A value is set whether its YAML names the key or not (the signatures know the right keys), and for the stages
+    that need a run, the run folder's config.yaml is the base (`stored.base`), in which a named group replaces its node.
+    """
+    found = _Overrides(words.options(), faults=list(words.faults))
+    for word in map(quoted, words.overrides):
+        found.add(word)
+    stage, values, groups = found.values.get("stage", "fit"), found.values, found.groups
+    found.faults += misplaced(stage, values, [*values, *groups])
+    experiment = groups.get("experiment", DEFAULT_EXPERIMENT)
+    alone = replaced(words, experiment, groups["sampler"]) if "sampler" in groups else []
+    overrides = [*found.chosen, *alone, *found.words]
+    if stage == "compare":
+        return Request("config", overrides, "outputs/compare", found.faults)
+    if stage == "evaluate" and values.get("samples"):
+        name = Path(str(values["samples"])).name.removesuffix(".npz")
+        return Request("config", overrides, f"outputs/{name}", found.faults)
+    if stage == "fit" or stage not in STAGES:
+        return Request("config", overrides, "", found.faults)
+    run = str(values.get("run") or f"outputs/{experiment}")
+    try:
+        kept = stored.base(stored.read(Path(run) / "config.yaml"))
+    except (FileNotFoundError, ValueError) as error:
+        return Request("config", [], run, [*found.faults, str(error)])
+    groups.pop("experiment", None)
+    _register(kept, groups)
+    chosen = [word for word in found.chosen if not word.startswith("experiment=")]
+    return Request("stored", [*chosen, *found.words], run, found.faults)
+
+
+def _register(kept: dict[str, Any], groups: dict[str, str]) -> None:
+    """Make the primary config `stored`: what is kept of a stored one, under the groups that the person chooses."""
+    from hydra.core.config_store import ConfigStore
+
+    chosen = {"trainer": "default", "logger": "none"} | {group: name.split(",")[0] for group, name in groups.items()}
+    node = {key: value for key, value in (DEFAULTS | kept).items() if key in KEYS and key not in groups}
+    defaults = [*({group: option} for group, option in chosen.items()), "_self_"]
+    ConfigStore.instance().store(name="stored", node={"defaults": defaults, **node})
+
+
+@dataclass
+class _Overrides:
+    """Overrides, sorted: root keys with their values, groups with their choices, and the words for Hydra."""
+
+    options: dict[str, list[str]]
+    faults: list[str]
+    values: dict[str, Any] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    chosen: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+
+    def add(self, word: str) -> None:
+        """Sort one override in."""
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+        from hydra.errors import OverrideParseException
+
+        try:
+            override = OverridesParser.create().parse_overrides([word])[0]
+        except OverrideParseException as error:
+            self.faults.append(f"{word} cannot be read: {' '.join(str(error).split())}")
+            return
+        key, root = override.key_or_group, override.key_or_group.split(".")[0]
+        sweep = override.is_sweep_override()
+        values = [str(v) for v in override.sweep_string_iterator()] if sweep else [override.value()]
+        if key.startswith("hydra"):
+            self.words.append(word)
+        elif root not in KEYS and key not in self.options:
+            self.faults.append(f"{key} is no key of the config: {choose(root, [*KEYS, 'experiment'])}")
+        elif key == "runs" and sweep:
+            listed = quoted(f"runs=[{word.partition('=')[2]}]")
+            self.faults.append(f"{word} is a sweep: write {listed}")
+            self.words.append(f"++{listed}")
+        elif key in self.options and not isinstance(values[0], dict | list):
+            self._choose(key, values, word.lstrip("+~"))
+        else:
+            self.values[key] = values[0]
+            self.words.append(word if word.startswith("~") else f"++{word.lstrip('+~')}")
+
+    def _choose(self, group: str, names: list[Any], word: str) -> None:
+        known = self.options[group]
+        wrong = [str(name) for name in names if name is not None and str(name) not in known]
+        self.faults += [f"{group}={name} does not exist: {choose(name, known)}" for name in wrong]
+        if not wrong:
+            self.groups[group] = word.split("=", 1)[1]
+            self.chosen = [other for other in self.chosen if not other.startswith(f"{group}=")] + [word]
+
+
+def quoted(word: str) -> str:
+    """runs=[a,b] with each folder in quotes: Hydra takes no = of a sweep's folder without."""
+    key, _, value = word.partition("=")
+    if key.lstrip("+") != "runs" or not (value[:1] == "[" and value[-1:] == "]") or {"'", '"'} & set(value):
+        return word
+    parts = [json.dumps(part.strip(), ensure_ascii=False) for part in value[1:-1].split(",") if part.strip()]
+    return f"{key}=[{','.join(parts)}]"
+
+
+def misplaced(stage: str, values: dict[str, Any], given: Sequence[str]) -> list[str]:
+    """A fault for each key that the stage would not read, and for what it needs and has not."""
+    named = list(dict.fromkeys(key.split(".")[0] for key in given))
+    if stage == "compare":
+        keys = read_by(stage)
+        return [f"stage=compare reads {', '.join(keys)}, not {key}: remove it" for key in named if key not in keys]
+    faults = ["runs is read by stage=compare alone: add stage=compare"] if "runs" in named else []
+    if values.get("samples") is None or stage != "evaluate":
+        return faults
+    told = f"samples={values['samples']} is measured without a model"
+    known = {*read_by(SAMPLES), "experiment", "runs"}
+    return faults + [f"{told}, {key} would do nothing: remove it" for key in named if key not in known]
+
+
+def replaced(words: Words, experiment: str, sampler: str) -> list[str]:
+    """Overrides that leave nothing of the experiment's own options for its sampler, when another one is named."""
+
+    def options(name: str) -> dict[str, Any]:
+        page = words.page("experiment", name)
+        bases = [base for base in page.get("defaults", []) if isinstance(base, str) and base != "_self_"]
+        return {key: None for base in bases for key in options(base)} | (page.get("sampler") or {})
+
+    own = words.page("sampler", sampler)
+    kept = {key: json.dumps(value) for key, value in own.items()}
+    return [f"sampler.{key}={kept[key]}" if key in own else f"~sampler.{key}" for key in options(experiment)]
+
+
+def swept(overrides: Sequence[str]) -> list[str]:
+    """The job's overrides as parts of a folder's name, without the experiment, which names it already."""
+    parts = [word.lstrip("+") for word in overrides]
+    return [part.replace("/", "_") for part in parts if not part.startswith(("experiment=", "stage=", "run="))]

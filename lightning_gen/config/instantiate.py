@@ -1,0 +1,125 @@
+"""From a config to objects: what the data know is written into it, and its nodes are built behind the allow list."""
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from lightning_gen.config import signatures
+from lightning_gen.config.source import signature
+from lightning_gen.errors import ConfigError
+
+Config = dict[str, Any]
+
+
+def refusing(call: Callable, *args: Any, **kwargs: Any) -> Any:
+    """The call's result; what it finds wrong with the user's input, before any work, becomes a ConfigError."""
+    try:
+        return call(*args, **kwargs)
+    except Exception as error:
+        # Lightning's by its name: a config is read and checked without Lightning.
+        wrong = isinstance(error, ValueError | TypeError | FileNotFoundError)
+        wrong = wrong or type(error).__name__ == "MisconfigurationException"
+        if not wrong or os.environ.get("LIGHTNING_GEN_TRACEBACK"):
+            raise
+        raise fault(error) from error
+
+
+def fault(error: Exception) -> ConfigError:
+    """An exception's message as one sentence."""
+    return ConfigError([" ".join(str(error).split())])
+
+
+class Maker:
+    """Makes one part after another: what is wrong with one must not hide what is wrong with the next."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def __call__(self, call: Callable, *args: Any, **kwargs: Any) -> Any:
+        """The call's result, or None, and its faults are kept."""
+        try:
+            return refusing(call, *args, **kwargs)
+        except ConfigError as error:
+            self.faults += error.faults
+            return None
+
+    def finish(self) -> None:
+        """Raise ConfigError with all that is wrong, if anything is."""
+        if self.faults:
+            raise ConfigError(self.faults)
+
+
+def build(node: Config, **given: Any) -> Any:
+    """The object that a node describes; `given` goes to its constructor as it is.
+
+    Raises ConfigError where the node, or one inside it, is not on the allow list or does not fit its constructor.
+    """
+    from hydra.utils import instantiate
+
+    faults = signatures.check(node, given={"": set(given)})
+    if faults:
+        raise ConfigError(faults)
+    # Partial first: Hydra copies what it is given into a config, and a network is none.
+    return instantiate({**node, "_partial_": True}, _convert_="all")(**given)
+
+
+def import_extensions(config: Config) -> None:
+    """Import the packages that a checked config needs: what they register, as metrics, is known before it is named."""
+    for package in config.get("extensions") or ():
+        import_module(package)
+
+
+def build_module(config: Config) -> Any:
+    """The family of a config in which shape and range stand already: no data set is needed."""
+    from lightning_gen.randomness import reseed
+
+    parts, make = {}, Maker()
+    for name in ("net", "sampler"):
+        reseed(config["seed"], "init")
+        if config.get(name):  # an RBM is no network
+            parts[name] = make(build, config[name])
+    make.finish()
+    return build(config["module"], **parts, seed=config["seed"])
+
+
+def complete(config: Config, data: Any) -> None:
+    """Write into the config what the data know, so that the stored one builds the network without them.
+
+    Raises ValueError where the config says something else than the data.
+    """
+    from hydra.utils import get_class
+
+    net, module = config.get("net"), config["module"]
+    shape, value_range = list(data.shape), data.value_range
+    if net and takes(net, "shape"):
+        _write(config, "net", "shape", shape, f"the samples of {data.name}")
+    _write(config, "module", "shape", shape, f"the samples of {data.name}")
+    _write(config, "module", "value_range", value_range and list(value_range), f"the values of {data.name}")
+    classes = module.get("classes")
+    if classes is not None and classes != data.classes:
+        raise ValueError(
+            f"module.classes is {classes}, {data.name} has {data.classes} classes: write {data.classes or 'null'}"
+        )
+    if net and takes(net, "classes"):
+        # One more than the data have: the last is the label for none.
+        _write(config, "net", "classes", None if classes is None else classes + 1, f"module.classes = {classes}")
+    elif classes is not None:
+        raise ValueError(
+            f"module.classes is {classes}, and {(net or module)['_target_']} takes no classes: "
+            "name a network that does, or write module.classes=null"
+        )
+    module |= get_class(module["_target_"]).fitted(module, data)
+
+
+def takes(node: Config, name: str) -> bool:
+    """Whether the constructor of a node's target has an argument of this name."""
+    parameters = signature(node["_target_"])
+    return parameters is not None and any(parameter.name == name for parameter in parameters)
+
+
+def _write(config: Config, node: str, key: str, value: Any, source: str) -> None:
+    said = config[node].get(key)
+    if said is not None and said != value:
+        raise ValueError(f"{node}.{key} is {said}, by {source} it is {value}: remove it, for it follows from them")
+    config[node][key] = value

@@ -1,0 +1,50 @@
+"""A trained module from a folder: lightning_gen.load, and the weights that a new run starts from."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_gen.config.allow import allowing
+from lightning_gen.config.faults import check
+from lightning_gen.config.instantiate import build_module, fault, import_extensions
+from lightning_gen.errors import ConfigError
+from lightning_gen.runs.folder import RunFolder, averaged
+
+
+def load(path: str | os.PathLike, allow: Sequence[str] = ()) -> Any:
+    """A trained family from a run folder, an exported folder or a checkpoint inside a run folder, in eval mode.
+
+    `allow` names the packages, besides those installed as extensions, whose classes the folder's config may build.
+    Only plain tensors are read (safetensors, or a checkpoint with weights_only=True), from local paths.
+    Raises FileNotFoundError where there is nothing to load, ConfigError where its config is wrong or not allowed.
+    """
+    folder = RunFolder.of(Path(path))
+    with allowing([allow] if isinstance(allow, str) else allow):
+        try:
+            config = folder.config()
+        except ValueError as error:
+            raise fault(error) from error
+        faults = check(config)
+        if faults:
+            raise ConfigError(faults)
+        import_extensions(config)
+        module = build_module(config)
+    module.load_weights(folder.weights(Path(path)))
+    return module.eval()
+
+
+def start_from(module: Any, path: Path) -> None:
+    """Give the module's raw and averaged models the averaged weights of a run, checkpoint or export.
+
+    Raises FileNotFoundError where there is none, ValueError where the networks differ or its config is refused.
+    """
+    other = RunFolder.of(path)
+    other.config()
+    weights = {key.split(".", 1)[1]: value for key, value in averaged(other.weights(path)).items()}
+    module.started_from = str(path)
+    for model in (module.model, module.averaged):
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"init={path} does not fit this network: {str(error).splitlines()[1].strip()}") from None

@@ -1,0 +1,59 @@
+"""The command `lightning-gen`, which is `python run.py` too; README.md says what it takes.
+
+Exit codes: 0 done, 2 wrong input or config, 75 stopped so that the same command resumes, 1 anything else.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_gen.config.compose import launch
+from lightning_gen.config.instantiate import refusing
+from lightning_gen.errors import ConfigError, NonFinite, Stopped
+from lightning_gen.runs.folder import RunFolder, comparison_faults, samples_fault
+from lightning_gen.stages.compare import compare
+from lightning_gen.stages.export import export
+from lightning_gen.stages.quiet import quieten
+from lightning_gen.stages.session import Session
+
+CONFIGS = Path(__file__).resolve().parents[1] / "experiments"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what the command line asks for, this program's own by default; the exit code."""
+    try:
+        launch(start, CONFIGS, sys.argv[1:] if argv is None else argv)
+    except ConfigError as error:
+        print(*(f"error: {fault}" for fault in error.faults), sep="\n", file=sys.stderr)
+        return 2
+    except (NonFinite, Stopped) as stop:
+        print(f"{'stopped' if isinstance(stop, Stopped) else 'error'}: {stop}", file=sys.stderr)
+        return 75 if isinstance(stop, Stopped) else 1
+    return 0
+
+
+def start(config: dict[str, Any], path: Path) -> None:
+    """Look at the folders that a config names, then do its job."""
+    faults = comparison_faults(config["runs"]) if config["stage"] == "compare" else []
+    faults += [fault for name in [config.get("samples")] if name and (fault := samples_fault(name))]
+    if faults:
+        raise ConfigError(faults)
+    job(config, RunFolder(path))
+
+
+def job(config: dict[str, Any], folder: RunFolder) -> None:
+    """One job of a sweep, or the only one: fit (then evaluate), evaluate, sample, export or compare."""
+    if config["stage"] == "compare":
+        return compare(config, folder)
+    if config["fresh"]:
+        folder = refusing(folder.fresh)
+    if config["stage"] == "export":
+        return export(folder)
+    quieten()
+    session = refusing(Session, config, folder)
+    if config["stage"] == "sample":
+        return session.sample()
+    if config["stage"] == "fit":
+        session.fit()
+    session.evaluate()

@@ -1,0 +1,19 @@
+"""What is not said on the terminal."""
+
+import logging
+import warnings
+
+
+def quieten() -> None:
+    """Leave out what Lightning says about itself; its warnings stay, but for those that this design makes untrue."""
+    import pytorch_lightning  # noqa: F401  # sets its own level when it is imported
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for untrue in (
+        ".*in eval mode at the start of training.*",  # the averaged model is, on purpose
+        ".*smaller than the logging interval.*",  # steps are counted over epochs
+        ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
+        ".*weights_only.*",
+        ".*Total length of `list` across ranks is zero.*",  # a paper that trains on all of train
+    ):
+        warnings.filterwarnings("ignore", untrue)

@@ -1,0 +1,125 @@
+"""The objects of one run, from its config, and the frame in which a stage uses them."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lightning_gen.config.instantiate import Maker, build, build_module, complete, fault, import_extensions, refusing
+from lightning_gen.runs.devices import processes
+from lightning_gen.runs.folder import RunFolder
+from lightning_gen.runs.load import start_from
+from lightning_gen.stages.evaluate import evaluate
+from lightning_gen.stages.fit import fit
+from lightning_gen.stages.loggers import build_loggers
+from lightning_gen.stages.sample import sample
+
+Config = dict[str, Any]
+
+
+class Session:
+    """The objects of one run, all made and checked before any work."""
+
+    fit, evaluate, sample = fit, evaluate, sample
+
+    def __init__(self, config: Config, folder: RunFolder) -> None:
+        self.config, self.folder, self.fitting = config, folder, config["stage"] == "fit"
+        self.theirs = bool(config.get("samples"))  # somebody else's samples in the place of a module
+        make = Maker()
+        make(import_extensions, config)
+        self.data = make(build, config["data"])
+        if self.fitting and self.data is not None:
+            make(complete, config, self.data)
+            if not make.faults and (differences := folder.differences(config)):
+                found = f"{folder.path} holds a run of another config; fresh=true starts anew beside it"
+                make.faults += [f"{found}, run=NAME elsewhere", *differences]
+        self.module = make(given_samples, config, folder, self.data) if self.theirs else make(build_module, config)
+        loggers = make(build_loggers, config, folder) or []
+        callbacks = self.callbacks(make)
+        started = make(processes, config["trainer"])
+        if self.module is not None and not self.theirs:
+            make(self.module.check_label, config.get("label"))
+        make.finish()
+        self.trainer = self.build_trainer(started, callbacks, loggers)
+        self.resuming = self.fitting and folder.last.is_file()
+        if not self.theirs:
+            self.read_weights()
+
+    def callbacks(self, make: Maker) -> list[Any]:
+        """The callbacks of the config, its quality among them."""
+        from lightning_gen.callbacks import Resume
+
+        nodes = {**(self.config.get("callbacks") or {}), "quality": self.config.get("quality")}
+        if self.theirs and nodes["quality"]:
+            nodes["quality"] = {**nodes["quality"], "_target_": "lightning_gen.callbacks.GivenQuality"}
+        return [Resume(), *(make(build, node) for node in nodes.values() if node)]
+
+    def build_trainer(self, started: Config, callbacks: list[Any], loggers: list[Any]) -> Any:
+        """Lightning's trainer; `started` are the processes that torchrun or srun started."""
+        from lightning_gen.callbacks import AtomicCheckpointIO, RecordLogger
+
+        return build(
+            {**self.config["trainer"], **started},
+            default_root_dir=str(self.folder.path),
+            callbacks=callbacks,
+            logger=[RecordLogger(self.folder.path), *loggers],
+            plugins=[AtomicCheckpointIO()],
+            inference_mode=False,
+            use_distributed_sampler=False,
+        )
+
+    def read_weights(self) -> None:
+        """Those of `init`, or of the run that is evaluated or sampled; a run that is resumed reads its own later."""
+        if self.config["init"] and not self.resuming:
+            start_from(self.module, Path(self.config["init"]))
+        elif not self.fitting:
+            refusing(self.module.load_weights, self.folder.weights())
+            self.module.trained_steps = self.folder.trained_steps()
+
+    def begin(self) -> None:
+        """Everything has been checked and set up: from here on there is a run, and its config stands."""
+        self.begun = True
+        if not self.trainer.is_global_zero:
+            return
+        if self.trainer.testing:
+            self.folder.set_metrics_aside()
+        if self.theirs or not self.trainer.testing:
+            self.folder.store(self.config)
+        if self.theirs:
+            from lightning_gen.results.drawing import draw_given
+
+            draw_given(self.folder.path, self.module.rows, self.data)
+        elif not self.trainer.testing:
+            size = sum(p.numel() for p in self.module.model.parameters())
+            print(f"{self.folder.path}: {type(self.module).__name__} with {size:,} parameters on {self.data.name}")
+
+    def start(self, call: Callable, *args: Any, **kwargs: Any) -> None:
+        """Run the trainer; what callbacks and data refuse before the first batch is the user's input too."""
+        from pytorch_lightning.callbacks import LambdaCallback
+
+        self.begun = False
+        watch = LambdaCallback(on_train_start=lambda *_: self.begin(), on_test_start=lambda *_: self.begin())
+        self.trainer.callbacks.insert(0, watch)
+        try:
+            call(*args, **kwargs)
+        except (ValueError, TypeError, FileNotFoundError) as error:
+            if self.begun or os.environ.get("LIGHTNING_GEN_TRACEBACK"):
+                raise
+            raise fault(error) from error
+        finally:
+            self.trainer.callbacks.remove(watch)
+
+
+def given_samples(config: Config, folder: RunFolder, data: Any) -> Any:
+    """The samples in the place of a module; the config keeps what they are measured by, and no model."""
+    from lightning_gen.families.given_samples import GivenSamples
+
+    if data is None:  # which is said already
+        return None
+    if folder.last.is_file() or folder.exported.is_file():
+        raise ValueError(f"{folder.path} holds a model, whose numbers are of its own samples: name another by run=")
+    if not config.get("quality"):
+        raise ValueError("samples are measured by quality, and there is none: name one, as quality=digits")
+    config |= {"net": None, "module": {}, "sampler": {}}
+    config["callbacks"] = {"progress": {"_target_": "lightning_gen.callbacks.Progress"}}
+    return GivenSamples(config["samples"], data.shape, data.name)
