@@ -149,7 +149,9 @@ class Session:
             self.folder.set_metrics_aside()
             if self.theirs:
                 self.folder.store(self.config)
-                self.module.draw(self.folder.path, self.data)
+                from lightning_gen.results.drawing import draw_given
+
+                draw_given(self.folder.path, self.module.rows, self.data)
         elif self.trainer.is_global_zero:
             self.folder.store(self.config)
             size = f"{sum(p.numel() for p in self.module.model.parameters()):,} parameters"
@@ -202,7 +204,7 @@ class Session:
 
 def given_samples(config: Config, folder: RunFolder, data: Any) -> Any:
     """The samples in the place of a module; the config keeps what they are measured by, and no model."""
-    from lightning_gen.callbacks.given_samples import GivenSamples
+    from lightning_gen.families.given_samples import GivenSamples
 
     if data is None:  # which is said already
         return None

@@ -36,7 +36,7 @@ from lightning_gen.metrics import (  # noqa: E402
     reference,
 )
 from lightning_gen.metrics.cache import cache_folder, file_digest  # noqa: E402
-from lightning_gen.metrics.numbers import Numbers, Options  # noqa: E402
+from lightning_gen.metrics.evaluation import Evaluation, Options  # noqa: E402
 from lightning_gen.runs.devices import quieten  # noqa: E402
 from lightning_gen.samplers import DDIM  # noqa: E402
 
@@ -176,8 +176,8 @@ def evaluation(n: int, gate: float) -> bool:
     train, test = (reference(data.split(name), extractor, cache_folder()) for name in ("train", "test"))
     noise = 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     metrics = yaml.safe_load((ROOT / "experiments/quality/digits.yaml").read_text())["metrics"]
-    numbers = Numbers(metrics, Options(), 0, {})
-    measuring, _ = cpu(lambda: numbers(x + noise, logits, train, (train, test)))
+    samples = Evaluation(x + noise, logits, train, (train, test), Options())
+    measuring, _ = cpu(lambda: samples.measure(metrics))
     blocks = n / block
     share = inside[0] * blocks / (drawing * blocks + looking + measuring)
     held = share >= gate

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from lightning_gen.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
     from lightning_gen.callbacks.curves import Curves
     from lightning_gen.callbacks.energy_pictures import EnergyPictures
-    from lightning_gen.callbacks.given_samples import GivenQuality, GivenSamples
+    from lightning_gen.callbacks.given_quality import GivenQuality
     from lightning_gen.callbacks.likelihood.ais import AnnealedImportance
     from lightning_gen.callbacks.likelihood.base import FlowLikelihood, Likelihood
     from lightning_gen.callbacks.likelihood.importance import ImportanceLikelihood
@@ -19,9 +19,10 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from lightning_gen.callbacks.loggers.record import RecordLogger, Resume
     from lightning_gen.callbacks.loggers.tensorboard import TensorBoard
     from lightning_gen.callbacks.loggers.wandb import Wandb
+    from lightning_gen.callbacks.measuring import Measuring
     from lightning_gen.callbacks.pictures import Pictures
     from lightning_gen.callbacks.progress import Progress
-    from lightning_gen.callbacks.publish import log_image, publish
+    from lightning_gen.callbacks.publishing import log_image, publish
     from lightning_gen.callbacks.quality import Quality
     from lightning_gen.callbacks.representations import Representations
     from lightning_gen.callbacks.sampler_table import SamplerTable
@@ -33,7 +34,7 @@ _HOME = {
     "chain_health": ("ChainHealth",),
     "curves": ("Curves",),
     "energy_pictures": ("EnergyPictures",),
-    "given_samples": ("GivenQuality", "GivenSamples"),
+    "given_quality": ("GivenQuality",),
     "likelihood.ais": ("AnnealedImportance",),
     "likelihood.base": ("FlowLikelihood", "Likelihood"),
     "likelihood.importance": ("ImportanceLikelihood",),
@@ -41,9 +42,10 @@ _HOME = {
     "loggers.record": ("RecordLogger", "Resume"),
     "loggers.tensorboard": ("TensorBoard",),
     "loggers.wandb": ("Wandb",),
+    "measuring": ("Measuring",),
     "pictures": ("Pictures",),
     "progress": ("Progress",),
-    "publish": ("log_image", "publish"),
+    "publishing": ("log_image", "publish"),
     "quality": ("Quality",),
     "representations": ("Representations",),
     "sampler_table": ("SamplerTable",),
@@ -59,10 +61,10 @@ __all__ = [
     "EnergyPictures",
     "FlowLikelihood",
     "GivenQuality",
-    "GivenSamples",
     "ImportanceLikelihood",
     "KernelDensityLikelihood",
     "Likelihood",
+    "Measuring",
     "Pictures",
     "Progress",
     "Quality",

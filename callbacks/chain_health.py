@@ -4,28 +4,27 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_gen.bar import bar
-from lightning_gen.callbacks.progress import shows
-from lightning_gen.callbacks.publish import log_image, publish, step_of
+from lightning_gen.callbacks.measuring import Measuring
+from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.losses import ContrastiveDivergence
 from lightning_gen.models import EnergyModel
 from lightning_gen.randomness import generator
-from lightning_gen.results.drawing import GAP, check_finite, grid, save_png, scatter, to_uint8
-from lightning_gen.results.result import Result
+from lightning_gen.results.drawing import check_finite, grid, scatter, to_uint8
+from lightning_gen.results.pictures.energies import histogram, side_by_side
+from lightning_gen.results.result import Name, Result
 from lightning_gen.samplers import Sampler
 
-SHOWN = 64  # images of each side of the picture
+IMAGES = 64  # of each side of the picture
 
 
-class ChainHealth(Callback):
+class ChainHealth(Measuring):
     """Energies of the last training batch, and `chains` fresh chains of the loss's sampler, run on beyond its steps.
 
     Every `every_n_steps` optimizer steps (0: only at the test stage): energy/data, energy/chains and energy/gap =
@@ -40,6 +39,9 @@ class ChainHealth(Callback):
     On learning non-convergent non-persistent short-run MCMC (Nijkamp et al., 2019), https://arxiv.org/abs/1904.09770
     """
 
+    key = "callbacks.health"
+    alone = autocast = True
+
     def __init__(
         self,
         every_n_steps: int = 500,
@@ -49,15 +51,9 @@ class ChainHealth(Callback):
         weights: Literal["ema", "raw"] = "ema",
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if every_n_steps < 0 or chains < 2 or length < 4 or long < 2 or weights not in ("ema", "raw"):
-            raise ValueError(
-                f"callbacks.health needs every_n_steps >= 0, chains >= 2, length >= 4, long >= 2, weights ema or raw, "
-                f"got {every_n_steps}, {chains}, {length}, {long}, {weights}"
-            )
+        super().__init__(weights=weights, seed=seed)
+        self.at_least(every_n_steps=(every_n_steps, 0), chains=(chains, 2), length=(length, 4), long=(long, 2))
         self.every_n_steps, self.chains, self.length, self.long = every_n_steps, chains, length, long
-        self.weights, self.seed = weights, seed
-        self.last = 0  # the step behind which no batch has ended yet, where gradients are accumulated
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what trains without chains, before any work."""
@@ -67,78 +63,54 @@ class ChainHealth(Callback):
                 f"{type(pl_module.loss).__name__}: write callbacks.health=null"
             )
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count from where the run stands, new or resumed."""
-        self.last = trainer.global_step
+    def publishes(self, module: Any) -> set[Name]:
+        """Nothing after epochs: it measures after steps."""
+        return set()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Look when every_n_steps divides the number of optimizer steps, once."""
-        step, last = trainer.global_step, self.last
-        self.last = step
-        if step != last and self.every_n_steps and step % self.every_n_steps == 0:
-            self.look(trainer, pl_module, final=False)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the fresh chains."""
-        self.look(trainer, pl_module, final=True)
-
-    @torch.inference_mode(False)
-    @torch.no_grad()
-    def look(self, trainer: Trainer, module: Any, final: bool) -> None:
-        """Record or publish the numbers, and draw, on rank 0."""
-        if not trainer.is_global_zero:
-            return
+    def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result]:
+        """The numbers of the last batch, in training, and of fresh chains; and their pictures."""
         step, sampler = step_of(trainer), module.loss.sampler
-        which = self.weights if module.ema is not None else "raw"
-        model, shown = module.weights(which), {}
-        protocol = {"chains": self.chains, "length": self.length, "long": self.long, "weights": which}
-        protocol |= {"seed": self.seed, "sampler": sampler.describe()}
-        training = model.training
-        model.eval()
-        work = self.length * self.long
+        data = trainer.datamodule if final else None
         with (
-            trainer.precision_plugin.forward_context(),
-            bar("chains", work, "transition", 0, shows(trainer), False) as progress,
+            self.model(trainer, module) as model,
+            self.bar(trainer, "chains", self.length * self.long, "transition") as progress,
         ):
-            if final and trainer.datamodule is not None:
-                x = trainer.datamodule.encode(trainer.datamodule.split("test").take(slice(0, 500))).to(module.device)
-                shown["data"] = unlabelled(module, model, len(x)).energy(x).double().cpu()
+            energies: dict[str, Tensor] = {}
+            if data is not None:
+                x = data.encode(data.split("test").take(slice(0, 500))).to(module.device)
+                energies["data"] = unlabelled(module, model, len(x)).energy(x).double().cpu()
             noise = generator(self.seed, "health", device=module.device)
             fresh = unlabelled(module, model, self.chains)
             x = sampler.start(fresh, (self.chains, *module.shape), noise).to(module.dtype)
-            energies, short, long, acceptance = run_on(
-                fresh, sampler, x, self.length, self.long, noise, progress.update
-            )
-        model.train(training)
+            path, short, long, acceptance = run_on(fresh, sampler, x, self.length, self.long, noise, progress.update)
         results = step_size(sampler)
         if not final:
-            found, shown = of_batch(module.loss.seen, step)
-            results |= found
+            batch, energies = of_batch(module.loss.seen, step)
+            results |= batch
         elif acceptance is not None:
             results["health/acceptance"] = mean(acceptance)
-        check_finite(energies.T, "energies of fresh chains", step)
+        check_finite(path.T, "energies of fresh chains", step)
         for name, x in (("short", short), ("long", long)):
             check_finite(x, f"fresh chains after a {name} run", step)
-        ends = {"short": energies[self.length - 1], "long": energies[-1]}
+        ends = {"short": path[self.length - 1], "long": path[-1]}
         results |= {f"energy/{name}": mean(values, "nats") for name, values in ends.items()}
         results["health/drift"] = mean(ends["long"] - ends["short"], "nats")
-        results |= mixing(energies[self.length :])
-        if final:
-            publish(trainer, {k: replace(r, protocol=protocol | r.protocol) for k, r in results.items()}, final=True)
-        else:
-            values = {name: result.value for name, result in results.items()}
-            errors = {f"{name}/error": result.error for name, result in results.items() if result.error is not None}
-            module.record(values | errors, step)
+        results |= mixing(path[self.length :])
         after = [f"after {n} transitions" for n in (self.length, self.length * self.long)]
-        pictures = {"energies": histogram(shown | dict(zip(after, ends.values(), strict=True)))}
+        save_picture(trainer, "energies", histogram(energies | dict(zip(after, ends.values(), strict=True))))
+        self.draw_chains(trainer, module, dict(zip(after, (short, long), strict=True)))
+        protocol = {"chains": self.chains, "length": self.length, "long": self.long}
+        protocol |= {"weights": self.measured(module), "seed": self.seed, "sampler": sampler.describe()}
+        return [replace(r, name=Name(name), protocol=protocol | r.protocol) for name, r in results.items()]
+
+    def draw_chains(self, trainer: Trainer, module: Any, chains: Mapping[str, Tensor]) -> None:
+        """Where short and long runs end, of points and of images."""
         if tuple(module.shape) == (2,):
-            clouds = [x.float().cpu().numpy() for x in (short, long)]
-            pictures["long"] = scatter(list(zip(after, clouds, strict=True)), reference=np.concatenate(clouds))
+            clouds = {name: x.float().cpu().numpy() for name, x in chains.items()}
+            save_picture(trainer, "long", scatter([*clouds.items()], reference=np.concatenate([*clouds.values()])))
         elif len(module.shape) == 3:
-            pictures["long"] = side_by_side(*(grid(to_uint8(module.decode(x[:SHOWN]))) for x in (short, long)))
-        for name, picture in pictures.items():
-            path = Path(trainer.default_root_dir) / "samples" / f"{name}-{step:08d}.png"
-            log_image(trainer, f"samples/{name}", save_png(path, picture))
+            grids = [grid(to_uint8(module.decode(x[:IMAGES]))) for x in chains.values()]
+            save_picture(trainer, "long", side_by_side(*grids))
 
 
 def unlabelled(module: Any, model: EnergyModel, n: int) -> EnergyModel:
@@ -167,7 +139,7 @@ def run_on(
         x, carry = sampler.step(model, x, transition, carry, noise)
         if isinstance(carry, tuple):
             energies.append(carry[0])
-        else:  # the carry of machines with hidden units is their field at x
+        else:  # the carry of models with hidden units is their field at x
             energies.append(model.free_energy(x, carry) if torch.is_tensor(carry) else model.energy(x))
         short = x if i == length - 1 else short
         progress()
@@ -215,27 +187,3 @@ def mean(values: Tensor, unit: str = "") -> Result:
     values = values.double()
     error = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else 0.0
     return Result(float(values.mean()), "estimate", error, unit)
-
-
-def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Two pictures of one size, uint8 (H, W, C), with a wide gap between them."""
-    gap = np.full((len(left), max(8, left.shape[1] // 20), left.shape[2]), GAP, np.uint8)
-    return np.concatenate([left, gap, right], axis=1)
-
-
-def histogram(series: Mapping[str, Tensor], bins: int = 30) -> np.ndarray:
-    """Densities of named energies, (B,) each, over the same bins -> uint8 (H, W, 3)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
-    canvas, axes = FigureCanvasAgg(figure), figure.subplots()
-    low, high = (float(end) for end in torch.cat(list(series.values())).aminmax())
-    room = max(0.02 * (high - low), 1e-6 * max(1.0, abs(high)))  # numpy refuses bins that the numbers cannot tell apart
-    edges = np.linspace(low - room, high + room, bins + 1)
-    for name, values in series.items():
-        axes.hist(values.numpy(), edges, density=True, histtype="stepfilled", alpha=0.45, label=name)
-    axes.set(xlabel="energy, nats", ylabel="density")
-    axes.legend(fontsize=8)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

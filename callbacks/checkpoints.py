@@ -11,9 +11,10 @@ from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
+from lightning_gen.callbacks.measuring import measured_weights
 from lightning_gen.config.annotations import choose
 from lightning_gen.errors import Stopped
-from lightning_gen.results.ranking import direction
+from lightning_gen.results.result import Name
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -75,7 +76,7 @@ class Checkpoints(Checkpoint):
         if mode not in ("min", "max", None):
             raise ValueError(f"callbacks.checkpoints.mode is {mode}: choose min or max")
         if mode is None and monitor is not None:
-            mode = {-1: "min", 1: "max"}.get(direction(monitor))
+            mode = {"lower": "min", "higher": "max"}.get(Name.parse(monitor).about.better)
         self.every_n_steps, self.monitor, self.mode = every_n_steps, monitor, mode
         self.keep_every_n_steps = keep_every_n_steps
         self.best: float | None = None
@@ -191,12 +192,17 @@ def published(trainer: Trainer, module: LightningModule) -> dict[str, int | None
     """Name -> after how many epochs it comes (0: only when the run ends); "" -> None where a callback does not say."""
     known: dict[str, int | None] = {}
     if getattr(trainer, "datamodule", None) is not None and len(trainer.datamodule.split("val")):
-        known[f"val/loss/{'raw' if getattr(module, 'ema', None) is None else 'ema'}"] = 1
+        known[str(Name("val/loss", None, measured_weights(module)))] = 1
     for callback in trainer.callbacks:
-        # What is neither ours nor Lightning's may publish anything.
-        silent = type(callback).__module__.split(".")[0] in ("callbacks", "pytorch_lightning")
-        names = callback.publishes(module) if hasattr(callback, "publishes") else set() if silent else None
-        known |= {"": None} if names is None else dict.fromkeys(names, callback.every_n_epochs) if names else {}
+        names = set()
+        if hasattr(callback, "publishes"):
+            names = callback.publishes(module)
+        elif type(callback).__module__.partition(".")[0] not in ("lightning_gen", "pytorch_lightning"):
+            names = None  # somebody else's may publish anything
+        if names:
+            known |= dict.fromkeys(map(str, names), callback.every_n_epochs)
+        elif names is None:
+            known[""] = None
     return known
 
 

@@ -2,7 +2,7 @@
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from lightning_gen.callbacks.publish import log_image
+from lightning_gen.callbacks.publishing import log_image
 from lightning_gen.results.curves import draw_curves
 
 

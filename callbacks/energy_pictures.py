@@ -1,6 +1,5 @@
-"""What an energy has learned, to look at: a machine's filters and reconstructions, and the landscape in the plane."""
+"""What an energy has learned, to look at: filters and reconstructions of hidden units, the landscape in the plane."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -8,27 +7,30 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_gen.bar import bar
-from lightning_gen.callbacks.epochs import AtEpochs
-from lightning_gen.callbacks.progress import shows
-from lightning_gen.callbacks.publish import log_image, step_of
+from lightning_gen.callbacks.measuring import Measuring
+from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.models import EnergyModel, HiddenUnits
-from lightning_gen.results.drawing import check_finite, grid, save_png, strip, to_uint8
+from lightning_gen.results.drawing import check_finite, strip, to_uint8
+from lightning_gen.results.pictures.energies import filters, relief
+from lightning_gen.results.result import Name
 
 SIDE = 200  # points of the plane each way
 COLUMNS = 16  # test images of a row, each above its reconstruction
 
 
-class EnergyPictures(AtEpochs):
+class EnergyPictures(Measuring):
     """At the end, and every n epochs: pictures of the energy by its averaged weights, unless they are asked raw.
 
-    Of machines with hidden units and images: samples/filters-<step>.png, the n columns of W of largest norm, each
+    Of hidden units that see images: samples/filters-<step>.png, the n columns of W of largest norm, each
     scaled such that its largest weight is black or white and 0 is grey; samples/reconstructions-<step>.png, n test
     images, each above E[v | h = p(h|v)], values outside [0, 1] cut. Of data of shape (2,):
     samples/landscape-<step>.png, the energy over the plane above its lowest, nats, with contours, and `points` data
     and samples. Rank 0 draws.
     A practical guide to training RBMs (Hinton, 2012), https://doi.org/10.1007/978-3-642-35289-8_32, section 15
     """
+
+    key = "callbacks.energies"
+    alone = autocast = True
 
     def __init__(
         self,
@@ -38,13 +40,9 @@ class EnergyPictures(AtEpochs):
         seed: int = 0,
         points: int = 500,
     ) -> None:
-        super().__init__()
-        if every_n_epochs < 0 or n < 1 or points < 1 or weights not in ("ema", "raw"):
-            raise ValueError(
-                f"callbacks.energies needs every_n_epochs >= 0, n >= 1, points >= 1, weights ema or raw, "
-                f"got {every_n_epochs}, {n}, {points}, {weights}"
-            )
-        self.every_n_epochs, self.n, self.weights, self.seed, self.points = every_n_epochs, n, weights, seed, points
+        super().__init__(n, weights=weights, seed=seed, every_n_epochs=every_n_epochs)
+        self.at_least(n=(n, 1), points=(points, 1))
+        self.points = points
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what has neither filters nor a landscape, before any work."""
@@ -55,51 +53,39 @@ class EnergyPictures(AtEpochs):
                 f"{type(model).__name__} of shape {shape} has neither: write callbacks.energies=null"
             )
 
-    def publishes(self, module: Any) -> set[str]:
+    def publishes(self, module: Any) -> set[Name]:
         """No number."""
         return set()
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
     def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
         """Write what there is to see, and send it to the loggers."""
-        if not trainer.is_global_zero:
-            return
-        which = self.weights if module.ema is not None else "raw"
-        model, shape, step = module.weights(which), tuple(module.shape), step_of(trainer)
-        training = model.training
-        model.eval()
-        with trainer.precision_plugin.forward_context():
-            if flat(model, shape):
-                pictures = {"landscape": self.landscape(trainer, module, model, which)}
+        with self.model(trainer, module) as model:
+            if flat(model, tuple(module.shape)):
+                pictures = {"landscape": self.landscape(trainer, module, model)}
             else:
-                pictures = {"filters": filters(model.W, shape, self.n, step)}
+                pictures = {"filters": filters(model.W, tuple(module.shape), self.n, step_of(trainer))}
                 pictures["reconstructions"] = self.reconstructions(trainer, module, model)
-        model.train(training)
         for name, picture in pictures.items():
-            path = Path(trainer.default_root_dir) / "samples" / f"{name}-{step:08d}.png"
-            log_image(trainer, f"samples/{name}", save_png(path, picture))
+            save_picture(trainer, name, picture)
 
     def reconstructions(self, trainer: Trainer, module: Any, model: HiddenUnits) -> np.ndarray:
-        """Rows of test images, a row of what the machine makes of them under each -> uint8 (H, W, C)."""
+        """Rows of test images, a row of what the model makes of them under each -> uint8 (H, W, C)."""
         v = test(trainer, self.n).to(module.device)
         columns = min(COLUMNS, len(v))
         v = v[: len(v) - len(v) % columns]
-        found = model.visible(model.hidden(v))
-        check_finite(found, "reconstructions", step_of(trainer))
-        pairs = [to_uint8(module.decode(x)) for x in (v, found)]
+        restored = model.visible(model.hidden(v))
+        check_finite(restored, "reconstructions", step_of(trainer))
+        pairs = [to_uint8(module.decode(x)) for x in (v, restored)]
         tiles = np.stack([images.reshape(-1, columns, *images.shape[1:]) for images in pairs], axis=1)
         return strip(tiles.reshape(-1, columns, *tiles.shape[3:]))
 
-    def landscape(self, trainer: Trainer, module: Any, model: EnergyModel, which: str) -> np.ndarray:
+    def landscape(self, trainer: Trainer, module: Any, model: EnergyModel) -> np.ndarray:
         """The energy over the plane around the data, data and samples -> uint8 (H, W, 3)."""
         step, clouds = step_of(trainer), {"data": test(trainer, self.points)}
         if module.sampler is not None:
-            with bar("landscape", module.work(self.points), "step", 0, shows(trainer), False) as shown:
-                blocks = module.blocks(self.points, self.seed, weights=which, progress=shown.update)
-                drawn = torch.cat([x for _, x in blocks])
-            check_finite(drawn, "samples", step)
-            clouds["samples"] = drawn
+            with self.drawing(trainer, module, "landscape", self.points, 64) as blocks:
+                clouds["samples"] = torch.cat([x for _, x in blocks])
+            check_finite(clouds["samples"], "samples", step)
         half = 1.25 * float(clouds["data"].abs().max())
         energies = plane_energies(module, model, half)
         check_finite(energies, "rows of the landscape", step)
@@ -122,46 +108,11 @@ def test(trainer: Trainer, n: int) -> Tensor:
     return data.encode(data.split("test").take(slice(0, n)))
 
 
-def filters(W: Tensor, shape: tuple[int, ...], n: int, step: int = 0) -> np.ndarray:
-    """The n columns of W (D, H) of largest norm, in falling order, as images about grey -> uint8 (H', W', C)."""
-    check_finite(W.T, "filters", step)
-    chosen = W.norm(dim=0).argsort(descending=True)[:n]
-    columns = W.T[chosen].float()
-    scaled = columns / columns.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-    return grid(to_uint8(0.5 + 0.5 * scaled.view(-1, *shape)))
-
-
 def plane_energies(module: Any, model: EnergyModel, half: float) -> Tensor:
     """E over [-half, half]^2, nats, (SIDE, SIDE) float64 on the CPU, row by row from below."""
     y, x = torch.meshgrid(*[torch.linspace(-half, half, SIDE)] * 2, indexing="ij")
-    found = []
-    for place in torch.stack([x.flatten(), y.flatten()], dim=1).to(module.device, module.dtype).split(4096):
-        label = None if module.classes is None else torch.full((len(place),), module.classes, device=place.device)
-        found.append((model if label is None else model.given(label)).energy(place).double().cpu())
-    return torch.cat(found).view(SIDE, SIDE)
-
-
-def relief(energies: Tensor, half: float, clouds: dict[str, np.ndarray]) -> np.ndarray:
-    """Energies (SIDE, SIDE) above their lowest as shades and contours, clouds (n, 2) as dots -> uint8 (H, W, 3).
-
-    The shades end at twice the height below which 9 of 10 data lie: walls of any height would leave the valleys flat.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    height = (energies - energies.min()).numpy()
-    places = np.clip(((clouds["data"] / half + 1) / 2 * (SIDE - 1)).round().astype(int), 0, SIDE - 1)
-    top = max(2 * float(np.quantile(height[places[:, 1], places[:, 0]], 0.9)), 1e-6)
-    figure = Figure(figsize=(7.5, 6.5), dpi=100, layout="constrained")
-    canvas, axes = FigureCanvasAgg(figure), figure.subplots()
-    box = {"extent": (-half, half, -half, half), "origin": "lower"}
-    shown = axes.imshow(height, cmap="viridis_r", clim=(0, top), **box)
-    if height.max() > 0:
-        axes.contour(height, levels=np.linspace(0, top, 11)[1:], colors="0.3", linewidths=0.5, **box)
-    for (name, points), colour in zip(clouds.items(), ("tab:orange", "tab:red"), strict=False):
-        axes.scatter(*points.T, s=6, color=colour, linewidths=0, alpha=0.8, label=name)
-    axes.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")
-    axes.legend(fontsize=8, loc="upper right")
-    figure.colorbar(shown, ax=axes, shrink=0.85, extend="max", label="energy above its lowest, nats")
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    energies = []
+    for points in torch.stack([x.flatten(), y.flatten()], dim=1).to(module.device, module.dtype).split(4096):
+        label = None if module.classes is None else torch.full((len(points),), module.classes, device=points.device)
+        energies.append((model if label is None else model.given(label)).energy(points).double().cpu())
+    return torch.cat(energies).view(SIDE, SIDE)

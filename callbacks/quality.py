@@ -8,20 +8,19 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_gen import __version__
-from lightning_gen.bar import Counted, bar
-from lightning_gen.callbacks.epochs import AtEpochs
-from lightning_gen.callbacks.neighbours import draw_neighbours
-from lightning_gen.callbacks.progress import shows
-from lightning_gen.callbacks.publish import publish, step_of
-from lightning_gen.callbacks.undisturbed import timed, undisturbed
+from lightning_gen.bar import Counted
+from lightning_gen.callbacks.measuring import Measuring, stop_together
+from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.cache import cache_folder
+from lightning_gen.metrics.evaluation import Evaluation, Options
 from lightning_gen.metrics.features.base import FeatureExtractor
-from lightning_gen.metrics.gather import gather_blocks, gather_problems
-from lightning_gen.metrics.numbers import METRICS, Metric, Numbers, Options
+from lightning_gen.metrics.gather import gather_blocks
 from lightning_gen.metrics.reference import Reference, reference
+from lightning_gen.metrics.registry import metrics as registered
 from lightning_gen.randomness import generator
-from lightning_gen.results.result import Result
+from lightning_gen.results.pictures.neighbours import nearest_neighbours
+from lightning_gen.results.result import HELD_OUT, Name, Result
 from lightning_gen.samplers import Sampler
 
 
@@ -38,7 +37,7 @@ class Drawn(NamedTuple):
     first: Tensor | None = None
 
 
-class Quality(AtEpochs):
+class Quality(Measuring):
     """Numbers of exactly `n` samples, as `fid/<features>/<weights>`, from features that are computed once an image.
 
     fid, fid_inf (FID without the bias of n), kid, is (also as sharpness * diversity), precision, recall, density,
@@ -61,11 +60,13 @@ class Quality(AtEpochs):
     or ~/.cache.
     """
 
+    key = "quality"
+
     def __init__(
         self,
         features: FeatureExtractor,
         n: int = 1500,
-        metrics: Sequence[Metric] = ("fid", "kid", "is"),
+        metrics: Sequence[str] = ("fid", "kid", "is"),
         reference: Literal["train", "test"] = "train",
         weights: Literal["ema", "raw"] = "ema",
         block: int = 64,
@@ -83,38 +84,29 @@ class Quality(AtEpochs):
         held_out: bool = True,
         cache: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(n, None, weights, seed, every_n_epochs)
         if not isinstance(features, FeatureExtractor):
             raise TypeError(f"quality.features needs a feature extractor, got {type(features).__name__}")
-        if isinstance(metrics, str) or not metrics or set(metrics) - set(METRICS):
-            raise ValueError(f"quality.metrics needs a list of some of {', '.join(METRICS)}, got {metrics!r}")
-        if reference not in ("train", "test") or weights not in ("ema", "raw"):
-            raise ValueError(f"quality needs reference train or test, weights ema or raw, got {reference}, {weights}")
+        if isinstance(metrics, str) or not metrics or set(metrics) - set(registered()):
+            raise ValueError(f"quality.metrics needs a list of some of {', '.join(registered())}, got {metrics!r}")
+        self.one_of(reference=(reference, ("train", "test")), kid_pairs=(kid_pairs, ("subsets", "all")))
         if held_out and reference == "test":
             raise ValueError("quality.held_out needs reference train, got test: write quality.held_out=false")
-        if kid_pairs not in ("subsets", "all") or not 0 < alpha < 1:
-            raise ValueError(f"quality needs kid_pairs subsets or all, 0 < alpha < 1, got {kid_pairs}, {alpha}")
+        if not 0 < alpha < 1:
+            raise ValueError(f"quality.alpha is {alpha}: give a share above 0 and below 1")
+        self.at_least(kid_subsets=(kid_subsets, 1), kid_subset_size=(kid_subset_size, 3), resamples=(resamples, 2))
+        self.at_least(neighbours=(neighbours, 1), density_neighbours=(density_neighbours, 1))
+        self.at_least(block=(block, 1), batch=(batch, 1))
         self.options = Options(
             kid_subsets, kid_subset_size, kid_pairs, neighbours, density_neighbours, at_most, alpha, resamples
         )
         self.least = self.options.least(metrics)
-        for key, value, least in (
-            ("n", n, self.least),
-            ("block", block, 1),
-            ("every_n_epochs", every_n_epochs, 0),
-            ("kid_subsets", kid_subsets, 1),
-            ("kid_subset_size", kid_subset_size, 3),
-            ("batch", batch, 1),
-            ("neighbours", neighbours, 1),
-            ("density_neighbours", density_neighbours, 1),
-            ("at_most", at_most, self.least),
-            ("resamples", resamples, 2),
-        ):
-            if value < least:
-                raise ValueError(f"quality.{key} needs {least} or more with {', '.join(metrics)}, got {value}")
-        self.features, self.n, self.metrics = features, n, tuple(metrics)
-        self.reference, self.weights, self.block, self.every_n_epochs = reference, weights, block, every_n_epochs
-        self.batch, self.seed, self.held_out, self.folder = batch, seed, held_out, cache_folder(cache)
+        for name, value in (("n", n), ("at_most", at_most)):
+            if value < self.least:
+                raise ValueError(f"quality.{name} is {value}: {', '.join(metrics)} need {self.least} or more")
+        self.features, self.metrics = features, tuple(metrics)
+        self.reference, self.block = reference, block
+        self.batch, self.held_out, self.folder = batch, held_out, cache_folder(cache)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what cannot be measured, and make the features ready, before any work."""
@@ -122,12 +114,13 @@ class Quality(AtEpochs):
         if data is None:
             raise ValueError("quality needs a data module to compare with: pass datamodule to the trainer")
         self.features.check(data)
-        if "is" in self.metrics and self.features.classes is None:
-            raise ValueError(f"quality.metrics has is, but {self.features.name} has no logits: leave it out")
+        for name in self.metrics:
+            if registered()[name].needs == "logits" and self.features.classes is None:
+                raise ValueError(f"quality.metrics has {name}, but {self.features.name} has no logits: leave it out")
         needed = [(self.reference, "choose another quality.reference")]
         needed += [("test", "write quality.held_out=false")] if self.held_out else []
-        if self.memorised:
-            needed += [("train", "leave out memorised"), ("test", "leave out memorised")]
+        for name in self.memory:
+            needed += [("train", f"leave out {name}"), ("test", f"leave out {name}")]
         for name, remedy in needed:
             if len(data.split(name)) < self.least:
                 raise ValueError(
@@ -137,17 +130,14 @@ class Quality(AtEpochs):
         if stage == "test" or (stage == "fit" and self.every_n_epochs):
             self.features.prepare(data, trainer.global_rank, trainer.strategy.broadcast)
 
-    @torch.no_grad()
-    def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
-        """Draw, extract, gather; rank 0 computes, all ranks publish the same numbers."""
+    def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result] | None:
+        """Draw, extract, gather; rank 0 computes."""
         self.features.prepare(trainer.datamodule, trainer.global_rank, trainer.strategy.broadcast)
         self.features.to(module.device)
-        with undisturbed(module):
-            drawn = self.drawn(trainer, module)
-            results = self._results(trainer, module, drawn, final) if trainer.is_global_zero else None
-            results = trainer.strategy.broadcast(results)
+        drawn = self.drawn(trainer, module)
+        results = self.results(trainer, module, drawn, final) if trainer.is_global_zero else None
         self.features.to("cpu")
-        publish(trainer, results, final)
+        return results
 
     def drawn(
         self, trainer: Trainer, module: Any, sampler: Sampler | None = None, progress: Callable | None = None
@@ -156,9 +146,7 @@ class Quality(AtEpochs):
         rank, world = trainer.global_rank, trainer.world_size
         counts, seconds = [], []
         rows, first, problem = self._rows(trainer, module, sampler, progress, counts, seconds)
-        problem = gather_problems(problem, world)
-        if problem is not None:
-            raise NonFinite(problem)
+        stop_together(trainer, problem)
         features, logits = (None if x is None else gather_blocks(x, self.n, self.block, rank, world) for x in rows)
 
         def total(*values: float) -> list[float]:
@@ -175,46 +163,36 @@ class Quality(AtEpochs):
     ) -> tuple[tuple[Tensor, Tensor | None], Tensor | None, str | None]:
         """Features and logits of this rank's blocks in their order, its first images, and what was not finite."""
         rank, extractor, first = trainer.global_rank, self.features, None
-        rows = [torch.empty(0, extractor.dim, dtype=torch.float32, device=module.device)]
+        features = [torch.empty(0, extractor.dim, dtype=torch.float32, device=module.device)]
         logits = [torch.empty(0, extractor.classes or 0, dtype=torch.float32, device=module.device)]
-        place = f"at step {step_of(trainer)}, rank {rank}: the model has diverged"
-        share = {"size": self.block, "rank": rank, "world": trainer.world_size}
-        what, work = f"{self.n} samples for {', '.join(self.metrics)}", module.work(self.n, sampler, **share)
-        with (
-            trainer.precision_plugin.forward_context(),
-            bar(what, work, "step", 0, progress is None and shows(trainer), False) as shown,
-        ):
-            share |= {"progress": progress or shown.update, "counts": counts}
-            blocks = module.blocks(self.n, self.seed, sampler, weights=self.measured(module), **share)
-            for start, x in timed(blocks, module.device, seconds):
+        where = f"at step {step_of(trainer)}, rank {rank}: the model has diverged"
+        what = f"{self.n} samples for {', '.join(self.metrics)}"
+        with self.drawing(trainer, module, what, self.n, self.block, sampler, progress, counts, seconds) as blocks:
+            for start, x in blocks:
                 # Cast to uint8, NaN would become an image, and the metric a number.
                 if not torch.isfinite(x).all():
-                    return (rows[0], None), None, f"samples of block {start // self.block} are not finite {place}"
+                    return (features[0], None), None, f"samples of block {start // self.block} are not finite {where}"
+                images = self._quantised(module, x)
                 try:
-                    seen = self._seen(module, x)
-                    found = extractor(seen)
+                    extracted = extractor(images)
                 except NonFinite as error:
-                    return (rows[0], None), None, f"{error}, block {start // self.block} {place}"
-                first = seen if first is None else first
-                rows.append(found[0])
-                logits.append(found[1])
-        return (torch.cat(rows), None if extractor.classes is None else torch.cat(logits)), first, None
+                    return (features[0], None), None, f"{error}, block {start // self.block} {where}"
+                first = images if first is None else first
+                features.append(extracted[0])
+                logits.append(extracted[1])
+        return (torch.cat(features), None if extractor.classes is None else torch.cat(logits)), first, None
 
-    def _seen(self, module: Any, x: Tensor) -> Tensor:
+    def _quantised(self, module: Any, x: Tensor) -> Tensor:
         """Samples as the extractor takes them: uint8 images, or points as they are."""
         images = module.decode(x.float())
         if len(module.shape) != 3:
             return images
         return images.clamp(0, 1).mul(255).round().to(torch.uint8)
 
-    def measured(self, module: Any) -> Literal["ema", "raw"]:
-        """Which weights are measured."""
-        return self.weights if module.ema is not None else "raw"
-
-    def publishes(self, module: Any) -> set[str]:
+    def publishes(self, module: Any) -> set[Name]:
         """The names of its numbers during training; those of held-out data and of fewer samples come at the end."""
-        heads = [*self.metrics, *(("sharpness", "diversity") if "is" in self.metrics else ())]
-        return {f"{head}/{self.features.name}/{self.measured(module)}" for head in heads}
+        quantities = [quantity for name in self.metrics for quantity in registered()[name].gives]
+        return {Name(quantity, self.features.name, self.measured(module)) for quantity in quantities}
 
     def protocol(self, data: Any, module: Any, sampler: Sampler | None = None) -> dict[str, Any]:
         """What fixes the numbers of this sampler's samples, but for their n."""
@@ -243,53 +221,55 @@ class Quality(AtEpochs):
             "lightning_gen": __version__,
         }
 
-    def _results(self, trainer: Trainer, module: Any, drawn: Drawn, final: bool) -> dict[str, Result]:
-        """Every number by its name."""
-        data, label, logits = trainer.datamodule, self.measured(module), drawn.logits
-        real = self.real(data, self.reference, module)
+    def results(self, trainer: Trainer, module: Any, drawn: Drawn, final: bool) -> list[Result]:
+        """Every number, by rank 0."""
+        data, label = trainer.datamodule, self.measured(module)
+        real = self.real(trainer, self.reference)
         protocol = {"evaluations": drawn.evaluations, **self.protocol(data, module)}
-        memory = tuple(self.real(data, name, module) for name in ("train", "test")) if self.memorised else None
-        results = self.numbers(label, drawn.features, logits, real, protocol, memory)
+        memory = (self.real(trainer, "train"), self.real(trainer, "test")) if self.memory else None
+        samples = Evaluation(drawn.features, drawn.logits, real, memory, self.options, self.seed)
+        results = self.numbers(label, samples, protocol)
         if memory and drawn.first is not None and len(module.shape) == 3:
             features = drawn.features[: len(drawn.first)]
-            draw_neighbours(trainer, drawn.first, features, data.split("train"), memory[0])
+            picture = nearest_neighbours(drawn.first, features, data.split("train"), memory[0])
+            save_picture(trainer, "neighbours", picture)
         if final and self.held_out:
-            results |= self.perfect(data, module, real)
+            results += self.held_out_numbers(trainer, real)
             m = min(self.n, len(data.split("test")))
             if m < self.n:
-                logits = None if logits is None else logits[:m]
-                results |= self.numbers(f"{label}-n{m}", drawn.features[:m], logits, real, protocol)
+                logits = None if drawn.logits is None else drawn.logits[:m]
+                first = Evaluation(drawn.features[:m], logits, real, None, self.options, self.seed)
+                results += self.numbers(label, first, protocol, m)
         return results
 
-    def perfect(self, data: Any, module: Any, real: Reference) -> dict[str, Result]:
+    def held_out_numbers(self, trainer: Trainer, real: Reference) -> list[Result]:
         """The numbers of n real images of the test split, of all where they are fewer: <metric>/<features>/held-out."""
-        test = self.real(data, "test", module)
+        data, device = trainer.datamodule, trainer.lightning_module.device
+        test = self.real(trainer, "test")
         choice = torch.randperm(len(test.features), generator=generator(self.seed, "subset", "held-out"))[: self.n]
-        chosen = [None if x is None else x[choice].to(module.device) for x in (test.features, test.logits)]
-        shown = {"images": "test", "images_fingerprint": data.split("test").fingerprint()}
-        return self.numbers("held-out", *chosen, real, {**self._against(data), **shown})
+        features, logits = (None if x is None else x[choice].to(device) for x in (test.features, test.logits))
+        own = {"images": "test", "images_fingerprint": data.split("test").fingerprint()}
+        samples = Evaluation(features, logits, real, None, self.options, self.seed)
+        return self.numbers(HELD_OUT, samples, {**self._against(data), **own})
 
     @property
-    def memorised(self) -> bool:
-        """Whether samples are held against the training images."""
-        return "memorised" in self.metrics
+    def memory(self) -> list[str]:
+        """The metrics that hold samples against the training images."""
+        return [name for name in self.metrics if registered()[name].needs == "memory"]
 
-    def real(self, data: Any, name: str, module: Any) -> Reference:
+    def real(self, trainer: Trainer, name: str) -> Reference:
         """A whole split's features, from the cache or extracted now."""
-        split = data.split(name)
-        with bar(f"features of the {name} split", len(split), "image", leave=False) as shown:
-            return reference(Counted(split, shown.update), self.features, self.folder, self.batch, module.device)
+        split, device = trainer.datamodule.split(name), trainer.lightning_module.device
+        with self.bar(trainer, f"features of the {name} split", len(split), "image") as progress:
+            return reference(Counted(split, progress.update), self.features, self.folder, self.batch, device)
 
-    def numbers(
-        self,
-        label: str,
-        features: Tensor,
-        logits: Tensor | None,
-        real: Reference,
-        protocol: dict[str, Any],
-        memory: tuple[Reference, Reference] | None = None,
-    ) -> dict[str, Result]:
-        """The metrics of one set of features against the reference: <metric>/<features>/<label>."""
-        numbers = Numbers(self.metrics, self.options, self.seed, {"n": len(features), **protocol})
-        found = numbers(features, logits, real, memory)
-        return {f"{name}/{self.features.name}/{label}": result for name, result in found.items()}
+    def numbers(self, label: str, samples: Evaluation, protocol: dict[str, Any], n: int | None = None) -> list[Result]:
+        """The metrics of one set of features against the reference: <metric>/<features>/<label>, -n<n> where given."""
+        results, count = [], len(samples.features)
+        for quantity, measured in samples.measure(self.metrics).items():
+            own = {"n": count, **protocol, **measured.protocol}
+            own |= {"flags": list(measured.flags)} if measured.flags else {}
+            name = Name(quantity, self.features.name, label, n=n)
+            observed = dict(measured.observed)
+            results.append(Result(measured.value, "estimate", measured.error, "", own, observed, name))
+        return results

@@ -8,12 +8,10 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_gen.bar import bar
-from lightning_gen.callbacks.epochs import AtEpochs
-from lightning_gen.callbacks.publish import publish, step_of
-from lightning_gen.callbacks.undisturbed import undisturbed
+from lightning_gen.callbacks.measuring import Measuring, stop_together
+from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import NonFinite
-from lightning_gen.metrics.gather import gather_problems
+from lightning_gen.metrics.registry import quantity_of
 from lightning_gen.randomness import address, generator
 from lightning_gen.representations import (
     beta_vae,
@@ -28,13 +26,13 @@ from lightning_gen.representations import (
 )
 from lightning_gen.representations.disentanglement import ACTIVE, BATCH, BINS, draw
 from lightning_gen.representations.encoders import Representation, representation_of
-from lightning_gen.results.result import Result
+from lightning_gen.results.result import Name, Result
 
 Metric = Literal["clustering", "probe", "reconstruction", "disentanglement"]
 METRICS = ("clustering", "probe", "reconstruction", "disentanglement")
 
 
-class Representations(AtEpochs):
+class Representations(Measuring):
     """<metric>/<representation>/<weights>: homogeneity, completeness, v_measure and probe_accuracy where the data have
     labels; mse, psnr and ssim where codes lead back to images; beta_vae_score, factor_vae_score, mig, sap, modularity
     and dci_* where the data know their factors.
@@ -44,6 +42,9 @@ class Representations(AtEpochs):
     disentanglement is of all combinations of factors, by `train` and `evaluate` draws: the study's 10,000 and 5,000,
     at which DCI's trees take minutes.
     """
+
+    key = "callbacks.representations"
+    splits = ("val", "test")
 
     def __init__(
         self,
@@ -59,42 +60,39 @@ class Representations(AtEpochs):
         seed: int = 0,
         every_n_epochs: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(n, split, weights, seed, every_n_epochs)
         if metrics is not None and (isinstance(metrics, str) or not metrics or set(metrics) - set(METRICS)):
             raise ValueError(f"callbacks.representations.metrics needs some of {', '.join(METRICS)}, got {metrics!r}")
-        if split not in ("val", "test") or weights not in ("ema", "raw"):
-            raise ValueError(
-                f"callbacks.representations needs split val or test, weights ema or raw, got {split}, {weights}"
-            )
-        least = {"n": (n, 2), "n_train": (n_train, 2), "batch": (batch, 1), "train": (train, 2)}
-        for key, (value, bound) in {**least, "evaluate": (evaluate, 2), "every_n_epochs": (every_n_epochs, 0)}.items():
-            if value is not None and value < bound:
-                raise ValueError(f"callbacks.representations.{key} needs {bound} or more, got {value}")
-        self.representation, self.metrics, self.n, self.n_train = representation, metrics, n, n_train
-        self.split, self.weights, self.batch, self.seed = split, weights, batch, seed
-        self.train, self.evaluate, self.every_n_epochs = train, evaluate, every_n_epochs
+        self.at_least(n=(n, 2), n_train=(n_train, 2), batch=(batch, 1), train=(train, 2), evaluate=(evaluate, 2))
+        self.representation, self.metrics, self.n_train = representation, metrics, n_train
+        self.batch, self.train, self.evaluate = batch, train, evaluate
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the representation and what can be measured of it, before any work."""
+        """Choose the representation and what can be measured of it, before any work."""
         data = trainer.datamodule
         self.chosen = representation_of(pl_module.model) if self.representation is None else self.representation
         self.chosen.check(pl_module.model)
-        wanting = {
-            "clustering": None if data.classes else f"{data.name} has no labels",
-            "probe": None if data.classes else f"{data.name} has no labels",
-            "reconstruction": self.no_way_back(pl_module),
-            "disentanglement": None if hasattr(data, "factor_sizes") else f"{data.name} knows no factors: data=shapes",
-        }
+        missing = self.missing(pl_module, data)
         for name in self.metrics or ():
-            if wanting[name]:
-                raise ValueError(f"callbacks.representations.metrics has {name}, but {wanting[name]}: leave it out")
-        self.measurable = [name for name in self.metrics or METRICS if not wanting[name]]
+            if missing[name]:
+                raise ValueError(f"callbacks.representations.metrics has {name}, but {missing[name]}: leave it out")
+        self.measurable = [name for name in self.metrics or METRICS if not missing[name]]
         if not self.measurable:
             raise ValueError(
-                f"callbacks.representations can measure nothing: {'; '.join(filter(None, wanting.values()))}"
+                f"callbacks.representations can measure nothing: {'; '.join(filter(None, missing.values()))}"
             )
         if len(data.split(self.split)) < 2:
             raise ValueError(f"callbacks.representations needs 2 samples or more in the {self.split} split")
+
+    def missing(self, module: Any, data: Any) -> dict[str, str | None]:
+        """Why each metric cannot be measured; None where it can be."""
+        unlabelled = None if data.classes else f"{data.name} has no labels"
+        return {
+            "clustering": unlabelled,
+            "probe": unlabelled,
+            "reconstruction": self.no_way_back(module),
+            "disentanglement": None if hasattr(data, "factor_sizes") else f"{data.name} knows no factors: data=shapes",
+        }
 
     def no_way_back(self, module: Any) -> str | None:
         """Why there is no reconstruction, if there is none."""
@@ -102,24 +100,15 @@ class Representations(AtEpochs):
             return f"{self.chosen.name} codes lead back to no image"
         return None if len(module.shape) == 3 and module.value_range is not None else "there are no images"
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
-    def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
+    def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result] | None:
         """Encode on all ranks, measure on rank 0."""
-        data, model = trainer.datamodule, module.weights(self.measured(module))
-        with undisturbed(module):
-            model.eval()
-            n = len(data.split(self.split)) if self.n is None else min(self.n, len(data.split(self.split)))
-            codes, others = self.encoded(trainer, module, model, self.split, n)
+        data = trainer.datamodule
+        with self.model(trainer, module) as model:
+            n = self.samples_of(data)[1]
+            codes, images = self.encoded(trainer, module, model, self.split, n)
             count = min(self.n_train, len(data.split("train"))) if "probe" in self.measurable else 0
             train = self.encoded(trainer, module, model, "train", count)[0] if count else None
-            results = self.results(trainer, module, model, codes, others, train) if trainer.is_global_zero else None
-            results = trainer.strategy.broadcast(results)
-        publish(trainer, results, final)
-
-    def measured(self, module: Any) -> Literal["ema", "raw"]:
-        """Which weights are measured."""
-        return self.weights if module.ema is not None else "raw"
+            return self.results(trainer, module, model, codes, images, train) if trainer.is_global_zero else None
 
     def rows(self, data: Any, name: str, count: int) -> Tensor:
         """Which samples of a split, (count,): all in order, or some at random."""
@@ -130,39 +119,31 @@ class Representations(AtEpochs):
 
     def encoded(self, trainer: Trainer, module: Any, model: Any, name: str, count: int) -> tuple[Tensor, Tensor | None]:
         """Codes (count, L) of a split on every rank, and reconstructed images or None; float32, on the CPU."""
-        data, device = trainer.datamodule, module.device
+        data, device, rank = trainer.datamodule, module.device, trainer.global_rank
         back = name == self.split and "reconstruction" in self.measurable
-        rows, blocks = self.rows(data, name, count), range(0, count, self.batch)
-        mine = blocks[trainer.global_rank :: trainer.world_size]
-        found: dict[int, tuple[Tensor, Tensor | None]] = {}
-        with bar(f"{self.chosen.name} codes", len(mine), "batch", 0, trainer.is_global_zero, False) as shown:
-            for start in mine:
+        rows = self.rows(data, name, count)
+        starts = range(0, count, self.batch)[rank :: trainer.world_size]
+        blocks: dict[int, tuple[Tensor, Tensor | None]] = {}
+        with self.bar(trainer, f"{self.chosen.name} codes", len(starts), "batch") as progress:
+            for start in starts:
                 x = data.encode(data.split(name).take(rows[start : start + self.batch])).to(device)
                 noise = generator(self.seed, "representation", name, start, device=device)
                 codes = self.chosen.encode(model, x, noise)
-                others = self.chosen.reconstruct(model, codes, module.shape) if back else None
-                images = None if others is None else module.decode(others.float())
-                found[start] = (codes.float().cpu(), None if images is None else images.cpu())
-                shown.update()
-        fine = all(torch.isfinite(part).all() for parts in found.values() for part in parts if part is not None)
-        problem = None if fine else f"{self.chosen.name} codes are not finite on rank {trainer.global_rank}"
-        problem = gather_problems(problem, trainer.world_size)
-        if problem is not None:
-            raise NonFinite(f"{problem} at step {step_of(trainer)}: the model has diverged")
-        if trainer.world_size > 1:
-            parts: list[Any] = [None] * trainer.world_size
-            torch.distributed.all_gather_object(parts, found)
-            found = {start: value for part in parts for start, value in part.items()}
-        ordered = [found[start] for start in sorted(found)]
+                images = module.decode(self.chosen.reconstruct(model, codes, module.shape).float()) if back else None
+                blocks[start] = (codes.float().cpu(), None if images is None else images.cpu())
+                progress.update()
+        finite = all(torch.isfinite(part).all() for pair in blocks.values() for part in pair if part is not None)
+        problem = f"{self.chosen.name} codes are not finite on rank {rank} at step {step_of(trainer)}: "
+        stop_together(trainer, None if finite else problem + "the model has diverged")
+        ordered = [block for _, block in sorted(gathered(blocks, trainer.world_size).items())]
         images = torch.cat([image for _, image in ordered]) if back else None
         return torch.cat([codes for codes, _ in ordered]), images
 
     def results(
-        self, trainer: Trainer, module: Any, model: Any, codes: Tensor, others: Tensor | None, train: Tensor | None
-    ) -> dict[str, Result]:
-        """Every number by its name."""
-        data, which = trainer.datamodule, self.measured(module)
-        split, place = data.split(self.split), f"{self.chosen.name}/{which}"
+        self, trainer: Trainer, module: Any, model: Any, codes: Tensor, images: Tensor | None, train: Tensor | None
+    ) -> list[Result]:
+        """Every number."""
+        data, split = trainer.datamodule, trainer.datamodule.split(self.split)
         rows = self.rows(data, self.split, len(codes))
         protocol = {
             **self.chosen.describe(),
@@ -170,13 +151,14 @@ class Representations(AtEpochs):
             "data": split.fingerprint(),
             "n": len(codes),
             "dimensions": codes.shape[1],
-            "weights": which,
+            "weights": self.measured(module),
             "seed": self.seed,
         }
-        found: dict[str, Result] = {}
+        results: list[Result] = []
 
-        def add(name: str, value: float, error: float | None = None, unit: str = "", **more: Any) -> None:
-            found[f"{name}/{place}"] = Result(float(value), "estimate", error, unit, {**protocol, **more})
+        def add(quantity: str, value: float, error: float | None = None, unit: str = "", **more: Any) -> None:
+            name = Name(quantity, self.chosen.name, self.measured(module))
+            results.append(Result(float(value), "estimate", error, unit, {**protocol, **more}, name=name))
 
         labels = None if data.classes is None else split.labels(rows).numpy()
         if "clustering" in self.measurable:
@@ -187,18 +169,18 @@ class Representations(AtEpochs):
             known = data.split("train").labels(self.rows(data, "train", len(train))).numpy()
             probe = linear_probe(train.numpy(), known, codes.numpy(), labels)
             add("probe_accuracy", probe.accuracy, probe.error, n_train=len(train), converged=probe.converged)
-        if others is not None:
-            images = module.decode(data.encode(split.take(rows)).float())
-            near = closeness(images.clamp(0, 1), others.clamp(0, 1))
+        if images is not None:
+            original = module.decode(data.encode(split.take(rows)).float())
+            near = closeness(original.clamp(0, 1), images.clamp(0, 1))
             for name, values in near._asdict().items():
                 if values is not None:
                     error = float(values.std()) / len(values) ** 0.5
-                    add(name, values.mean(), error, "dB" if name == "psnr" else "", clamped="to [0, 1]")
+                    add(name, values.mean(), error, quantity_of(name).unit, clamped="to [0, 1]")
         if "disentanglement" in self.measurable:
-            self.disentangled(data, GridCodes(self, data, module, model), add)
-        return found
+            self.disentangled(trainer, data, GridCodes(self, data, module, model), add)
+        return results
 
-    def disentangled(self, data: Any, codes: "GridCodes", add: Callable) -> None:
+    def disentangled(self, trainer: Trainer, data: Any, codes: "GridCodes", add: Callable) -> None:
         """All six measures, on the whole grid of factors."""
         sizes, names = data.factor_sizes, ", ".join(data.factor_names)
         shared = {"factors": names, "draws_train": self.train, "draws_evaluate": self.evaluate, "split": "all"}
@@ -210,25 +192,34 @@ class Representations(AtEpochs):
         def binomial(share: float) -> float:
             return (share * (1 - share) / self.evaluate) ** 0.5
 
-        with bar("disentanglement", 6, "measure", 0, True, False) as shown:
+        with self.bar(trainer, "disentanglement", 6, "measure") as progress:
             options = {"batch": BATCH, "train": self.train, "evaluate": self.evaluate}
             score = beta_vae(codes, sizes, random("beta_vae"), **options)
             add("beta_vae_score", score, binomial(score), **shared, batch=BATCH)
-            shown.update()
+            progress.update()
             score, active = factor_vae(codes, sizes, random("factor_vae"), **options)
             more = {"active_codes": active, "active_above": ACTIVE, "batch": BATCH}
             add("factor_vae_score", score, binomial(score), **shared, **more)
-            shown.update()
+            progress.update()
             factors, tests = draw(sizes, self.train, random("train")), draw(sizes, self.evaluate, random("test"))
             z, z_test = codes(factors), codes(tests)
             for name, measure in (("mig", mig), ("modularity", modularity)):
                 add(name, measure(z, factors), **shared, bins=BINS)
-                shown.update()
+                progress.update()
             add("sap", sap(z, factors, z_test, tests), **shared)
-            shown.update()
+            progress.update()
             for name, value in dci(z, factors, z_test, tests)._asdict().items():
                 add(f"dci_{name}", value, **shared)
-            shown.update()
+            progress.update()
+
+
+def gathered(blocks: dict[int, Any], world: int) -> dict[int, Any]:
+    """The blocks of all ranks."""
+    if world == 1:
+        return blocks
+    parts: list[Any] = [None] * world
+    torch.distributed.all_gather_object(parts, blocks)
+    return {start: block for part in parts for start, block in part.items()}
 
 
 class GridCodes:

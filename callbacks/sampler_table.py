@@ -4,23 +4,24 @@ import copy
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 
-from lightning_gen.bar import bar
-from lightning_gen.callbacks.progress import shows
-from lightning_gen.callbacks.publish import log_image, step_of
+from lightning_gen.callbacks.measuring import Measuring
+from lightning_gen.callbacks.publishing import log_image, step_of
 from lightning_gen.callbacks.quality import Quality
-from lightning_gen.callbacks.undisturbed import undisturbed
 from lightning_gen.errors import NonFinite
+from lightning_gen.metrics.evaluation import Evaluation
 from lightning_gen.metrics.reference import Reference
 from lightning_gen.process import Process
 from lightning_gen.results.drawing import save_png
-from lightning_gen.results.result import Result
-from lightning_gen.results.sampler_table import SAMPLERS, markdown, picture
+from lightning_gen.results.pictures.samplers import samplers_picture
+from lightning_gen.results.result import Name, Result
+from lightning_gen.results.sampler_table import SAMPLERS, markdown
 from lightning_gen.results.store import plain, write_atomically
 from lightning_gen.samplers import Sampler
 
@@ -29,11 +30,11 @@ class Point(NamedTuple):
     """A sampler as one row runs it, by its name and what it was asked to keep within."""
 
     name: str
-    place: str
+    budget: str
     sampler: Sampler
 
 
-class SamplerTable(Callback):
+class SamplerTable(Measuring):
     """samplers.json, samplers.md and samplers.png in the run folder, at the test stage, for one trained model.
 
     Each of `samplers` draws n samples with the most steps that call the network at most N times, for each N of
@@ -46,6 +47,8 @@ class SamplerTable(Callback):
     n: null is quality.n, or the number of held-out samples where they are fewer, so that both have the same bias.
     """
 
+    key = "callbacks.solvers"
+
     def __init__(
         self,
         samplers: dict[str, Sampler],
@@ -54,16 +57,15 @@ class SamplerTable(Callback):
         n: int | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(n, seed=seed)
         if not samplers or not evaluations or min(evaluations) < 1 or any(not x > 0 for x in tolerances):
             raise ValueError(
                 f"callbacks.solvers needs samplers, evaluations >= 1 and tolerances > 0, got {list(samplers)}, "
                 f"{list(evaluations)}, {list(tolerances)}"
             )
-        if n is not None and n < 3:
-            raise ValueError(f"callbacks.solvers.n is {n}: give at least 3, or null for as many as held-out images")
+        self.at_least(n=(n, 3))
         self.samplers, self.evaluations = dict(samplers), sorted(set(evaluations))
-        self.tolerances, self.n, self.seed = sorted(set(tolerances), reverse=True), n, seed
+        self.tolerances = sorted(set(tolerances), reverse=True)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a run without Quality, and a model that no sampler fits, before any work."""
@@ -71,7 +73,7 @@ class SamplerTable(Callback):
             raise ValueError("callbacks.solvers measures by the run's quality, and there is none: name quality=digits")
         points, left_out = self.points(pl_module)
         if not points:
-            raise ValueError(f"none of callbacks.solvers.samplers fits this model: {told(left_out)}")
+            raise ValueError(f"none of callbacks.solvers.samplers fits this model: {reasons(left_out)}")
 
     def quality(self, trainer: Trainer) -> Quality:
         """The run's Quality, set to measure FID and KID of our n samples."""
@@ -81,64 +83,79 @@ class SamplerTable(Callback):
         mine.n, mine.metrics, mine.seed = max(mine.n, 3), ("fid", "kid"), self.seed
         return mine
 
-    @torch.no_grad()
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw what is missing, and write the files anew after each row."""
-        module, data, quality = pl_module, trainer.datamodule, self.quality(trainer)
+    def publishes(self, module: Any) -> set[Name]:
+        """No number: its rows stand in files of their own."""
+        return set()
+
+    def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
+        """Draw the rows that the files lack, and write the files anew after each."""
+        data, quality = trainer.datamodule, self.quality(trainer)
         quality.features.prepare(data, trainer.global_rank, trainer.strategy.broadcast)
         quality.features.to(module.device)
         points, left_out = self.points(module)
-        keys = [json.dumps(self.key(trainer, module, quality, point.sampler), sort_keys=True) for point in points]
+        keys = [json.dumps(self.row_key(trainer, module, quality, point.sampler), sort_keys=True) for point in points]
         folder, first = Path(trainer.default_root_dir), trainer.is_global_zero
-        known = trainer.strategy.broadcast(self.known(folder) if first else None)
-        missing = {key: point.sampler for point, key in zip(points, keys, strict=True) if key not in known}
-        share = {"size": quality.block, "rank": trainer.global_rank, "world": trainer.world_size}
-        work = sum(module.work(quality.n, sampler, **share) for sampler in missing.values())
+        rows = trainer.strategy.broadcast(self.known(folder) if first else None)
         content = {"budgets": self.evaluations, "rows": [], "left_out": left_out, "held_out": {}}
-        with undisturbed(module), bar("samplers", work, "step", 0, shows(trainer), False) as shown:
-            real = quality.real(data, quality.reference, module) if first else None
+        work = self.work(trainer, module, quality, points, keys, rows)
+        with self.bar(trainer, "samplers", work) as progress:
+            real = quality.real(trainer, quality.reference) if first else None
             if first and quality.held_out:
-                content["held_out"] = short(quality.perfect(data, module, real))
+                content["held_out"] = stored(quality.held_out_numbers(trainer, real))
             for point, key in zip(points, keys, strict=True):
                 try:
-                    if key not in known:
-                        known[key] = self.row(trainer, module, quality, point.sampler, real, shown.update)
-                    content["rows"].append({"sampler": point.name, "protocol": json.loads(key), **known[key]})
+                    if key not in rows:
+                        rows[key] = self.row(trainer, module, quality, point.sampler, real, progress.update)
+                    content["rows"].append({"sampler": point.name, "protocol": json.loads(key), **rows[key]})
                 except NonFinite as error:
-                    left_out[f"{point.name}, {point.place}"] = str(error)
+                    left_out[f"{point.name}, {point.budget}"] = str(error)
                 if first and content["rows"]:
                     write(folder, content)
         quality.features.to("cpu")
         if not content["rows"]:
-            raise NonFinite(f"no sampler's samples are finite: {told(left_out)}")
+            raise NonFinite(f"no sampler's samples are finite: {reasons(left_out)}")
         if first:
             log_image(trainer, SAMPLERS, folder / f"{SAMPLERS}.png")
 
+    def work(
+        self, trainer: Trainer, module: Any, quality: Quality, points: list[Point], keys: list[str], rows: Any
+    ) -> int:
+        """Steps of the samplers whose rows are missing."""
+        missing = {key: point.sampler for point, key in zip(points, keys, strict=True) if key not in rows}
+        share = {"size": quality.block, "rank": trainer.global_rank, "world": trainer.world_size}
+        return sum(module.work(quality.n, sampler, **share) for sampler in missing.values())
+
     def points(self, module: Any) -> tuple[list[Point], dict[str, str]]:
         """Every sampler at every budget, and the reasons why others are left out."""
-        points, left_out, process = [], {}, module.model.process
-        guided = module.classes is not None and module.guidance not in (0, 1)  # two calls of the network a reading
+        points, left_out = [], {}
         for name, sampler in self.samplers.items():
             try:
                 sampler.check(module.model)  # a plan may divide by what is refused here
-                if hasattr(sampler, "rtol"):
-                    module.check(sampler)
-                    found = [(f"tolerance {x:g}", changed(sampler, rtol=x, atol=x)) for x in self.tolerances]
-                else:
-                    steps = {goal: most(sampler, process, goal // (1 + guided)) for goal in self.evaluations}
-                    # a process of few steps reaches several budgets with the same
-                    steps = {k: goal for goal, k in reversed(steps.items()) if k is not None}
-                    module.check(with_steps(sampler, max(steps, default=1)))
-                    found = [(f"{goal} evaluations", with_steps(sampler, k)) for k, goal in reversed(steps.items())]
+                settings = self.by_tolerance(module, sampler) if hasattr(sampler, "rtol") else None
+                settings = self.by_steps(module, sampler) if settings is None else settings
             except (TypeError, ValueError) as error:
                 left_out[name] = " ".join(str(error).split())
                 continue
-            if not found:
+            if not settings:
                 left_out[name] = f"takes more than {self.evaluations[-1]} evaluations"
-            points += [Point(name, *point) for point in found]
+            points += [Point(name, *setting) for setting in settings]
         return points, left_out
 
-    def key(self, trainer: Trainer, module: Any, quality: Quality, sampler: Sampler) -> dict[str, Any]:
+    def by_tolerance(self, module: Any, sampler: Sampler) -> list[tuple[str, Sampler]]:
+        """A sampler that chooses its own steps, at each tolerance."""
+        module.check(sampler)
+        return [(f"tolerance {x:g}", changed(sampler, rtol=x, atol=x)) for x in self.tolerances]
+
+    def by_steps(self, module: Any, sampler: Sampler) -> list[tuple[str, Sampler]]:
+        """A sampler with the most steps that each budget buys."""
+        guided = module.classes is not None and module.guidance not in (0, 1)  # two calls of the network a reading
+        steps = {goal: most(sampler, module.model.process, goal // (1 + guided)) for goal in self.evaluations}
+        # a process of few steps reaches several budgets with the same
+        steps = {k: goal for goal, k in reversed(steps.items()) if k is not None}
+        module.check(with_steps(sampler, max(steps, default=1)))
+        return [(f"{goal} evaluations", with_steps(sampler, k)) for k, goal in reversed(steps.items())]
+
+    def row_key(self, trainer: Trainer, module: Any, quality: Quality, sampler: Sampler) -> dict[str, Any]:
         """What makes a row what it is, as JSON holds it."""
         own = {"step": step_of(trainer), "n": quality.n}
         own |= {"options": quality.options._asdict()}
@@ -152,20 +169,17 @@ class SamplerTable(Callback):
         if real is None:
             return {}
         planned = sampler.evaluations(module.model.process) is not None
-        place = {
-            "machine": machine(module.device),
-            "ranks": trainer.world_size,
-            "n": quality.n,
-            "block": quality.block,
-        }
+        how = {"machine": machine(module.device), "ranks": trainer.world_size, "n": quality.n, "block": quality.block}
         protocol = {**quality.protocol(trainer.datamodule, module, sampler), "evaluations": drawn.evaluations}
-        numbers = quality.numbers("samples", drawn.features, None, real, protocol)
-        found = {
-            "evaluations": Result(drawn.evaluations, "exact" if planned else "estimate", None, "calls a sample"),
-            **{name.split("/")[0]: result for name, result in numbers.items()},
-            "seconds": Result(drawn.seconds, "estimate", drawn.spread, "s per 1,000", place),
-        }
-        return {name: plain(result.as_dict()) for name, result in found.items()}
+        kind = "exact" if planned else "estimate"
+        samples = Evaluation(drawn.features, None, real, None, quality.options, quality.seed)
+        return stored(
+            [
+                Result(drawn.evaluations, kind, None, "calls a sample", name=Name("evaluations")),
+                *quality.numbers("samples", samples, protocol),
+                Result(drawn.seconds, "estimate", drawn.spread, "s per 1,000", how, name=Name("seconds")),
+            ]
+        )
 
     def known(self, folder: Path) -> dict[str, Any]:
         """The rows that an earlier call has drawn, by their protocol."""
@@ -180,21 +194,21 @@ class SamplerTable(Callback):
         }
 
 
-def told(left_out: Mapping[str, str]) -> str:
+def reasons(left_out: Mapping[str, str]) -> str:
     """Who is left out and why."""
     return "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
 
 
-def short(results: Mapping[str, Result]) -> dict[str, Any]:
-    """Results by the metric's name alone, as JSON holds them."""
-    return {name.split("/")[0]: plain(result.as_dict()) for name, result in results.items()}
+def stored(results: list[Result]) -> dict[str, Any]:
+    """Results by their quantity alone, as JSON holds them."""
+    return {result.name.quantity: plain(replace(result, name=None).as_dict()) for result in results}
 
 
 def write(folder: Path, content: Mapping[str, Any]) -> None:
     """The three files."""
     write_atomically(folder / f"{SAMPLERS}.json", (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     write_atomically(folder / f"{SAMPLERS}.md", markdown(content).encode())
-    save_png(folder / f"{SAMPLERS}.png", picture(content))
+    save_png(folder / f"{SAMPLERS}.png", samplers_picture(content))
 
 
 def machine(device: torch.device) -> str:

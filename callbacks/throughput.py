@@ -6,7 +6,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
-from lightning_gen.callbacks.publish import step_of
+from lightning_gen.callbacks.publishing import step_of
 
 SHARES = ("data", "step", "logging", "evaluation")
 
@@ -68,11 +68,11 @@ class Throughput(Callback):
         """Say on rank 0 where the time went, without the first interval, which warms up and compiles."""
         self._watch.enter("logging")
         self._turn(trainer)
-        told = self._total if self._total.images else self._whole
-        if trainer.is_global_zero and told.images:
-            found = told.summary()
-            shares = ", ".join(f"{name} {found[name]:.0%}" for name in SHARES)
-            print(f"{found['images_per_s']:,.0f} images/s over {trainer.global_step - self._first:,} steps: {shares}")
+        watch = self._total if self._total.images else self._whole
+        if trainer.is_global_zero and watch.images:
+            summary = watch.summary()
+            shares = ", ".join(f"{name} {summary[name]:.0%}" for name in SHARES)
+            print(f"{summary['images_per_s']:,.0f} images/s over {trainer.global_step - self._first:,} steps: {shares}")
 
     def _turn(self, trainer: Trainer) -> None:
         """Close an interval and begin the next."""

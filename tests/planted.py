@@ -59,7 +59,7 @@ def pytest(tests: Iterable[str], plant: Plant | None = None) -> tuple[int, str]:
         for name in COPIED:
             source, target = ROOT / name, Path(folder, name)
             if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, target)
         if plant is not None:

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 import run as entry
-from lightning_gen.callbacks import GivenSamples
+from lightning_gen.families.given_samples import GivenSamples
 from tests.processes import ROOT, two
 from tests.results.compare_parts import QUALITY
 from tests.test_run import TINY
@@ -232,7 +232,7 @@ def test_a_trained_runs_numbers_are_not_overwritten(own, capsys):
 
 def test_there_is_a_bar_with_rate_and_end(own, tmp_path, monkeypatch, capsys):
     for name in ("TERMINAL", "FILE"):  # else a bar that is over at once is not worth a line
-        monkeypatch.setattr(f"callbacks.progress.{name}", 0.0)
+        monkeypatch.setattr(f"lightning_gen.bar.{name}", 0.0)
     words = ["stage=evaluate", f"samples={own[1]}", f"run={tmp_path / 'out'}", f"quality.cache={tmp_path}", *FAST]
     assert entry.main(words) == 0
     told = capsys.readouterr().err

@@ -7,9 +7,8 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_gen.bar import bar
-from lightning_gen.callbacks.epochs import AtEpochs
-from lightning_gen.callbacks.publish import publish
+from lightning_gen.callbacks.measuring import Measuring
+from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.families.rbm import floored, means
 from lightning_gen.likelihood import (
@@ -28,13 +27,13 @@ from lightning_gen.likelihood import (
 )
 from lightning_gen.models import RBM, EnergyModel, GaussianBernoulliRBM, HiddenUnits
 from lightning_gen.randomness import generator
-from lightning_gen.results.result import Result
+from lightning_gen.results.result import Name, Result
 from lightning_gen.samplers import HMC, MALA, Gibbs
 
 BLOCK = 50  # chains that share a generator; ranks take blocks in turn
 
 
-class AnnealedImportance(AtEpochs):
+class AnnealedImportance(Measuring):
     """ais/log_z/<side> and ais/log_likelihood/<side>, nats, of `n` samples of a split (null = all), by `chains` chains.
 
     forward starts at independent units with the data's marginals: in expectation log Z is bounded from below and so the
@@ -46,6 +45,8 @@ class AnnealedImportance(AtEpochs):
     The error has both parts: the weights' and the standard error over samples.
     Salakhutdinov & Murray (2008), https://doi.org/10.1145/1390156.1390266
     """
+
+    key = "callbacks.likelihood"
 
     def __init__(
         self,
@@ -61,19 +62,10 @@ class AnnealedImportance(AtEpochs):
         seed: int = 0,
         every_n_epochs: int = 0,
     ) -> None:
-        super().__init__()
-        if chains < 2 or burn < 1 or (n is not None and n < 2) or every_n_epochs < 0:
-            raise ValueError(
-                f"callbacks.likelihood needs chains >= 2, burn >= 1, n >= 2 or null, every_n_epochs >= 0, "
-                f"got {chains}, {burn}, {n}, {every_n_epochs}"
-            )
-        if split not in ("train", "val", "test") or weights not in ("ema", "raw"):
-            raise ValueError(
-                f"callbacks.likelihood needs split train, val or test and weights ema or raw, got {split}, {weights}"
-            )
+        super().__init__(n, split, weights, seed, every_n_epochs)
+        self.at_least(chains=(chains, 2), burn=(burn, 1), n=(n, 2))
         self.betas, self.schedule = temperatures(schedule), schedule
-        self.chains, self.reverse, self.burn, self.n, self.split = chains, reverse, burn, n, split
-        self.weights, self.seed, self.every_n_epochs = weights, seed, every_n_epochs
+        self.chains, self.reverse, self.burn = chains, reverse, burn
         self.transition, self.tune = MALA(1, 1e-2) if transition is None else transition, tune
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -98,49 +90,45 @@ class AnnealedImportance(AtEpochs):
                     "callbacks.likelihood=null"
                 )
 
-    def publishes(self, module: Any) -> set[str]:
+    def publishes(self, module: Any) -> set[Name]:
         """log Z and likelihoods, by each side and exactly."""
-        which = self.weights if module.ema is not None else "raw"
+        which = self.measured(module)
         model = module.weights(which)
-        tails = [("ais", f"forward/{which}"), *([("ais", f"reverse/{which}")] if self.reverse else [])]
-        tails += [("exact", which)] if model.enumerable else []
+        ways = [("ais", side) for side in self.sides] + ([("exact", None)] if model.enumerable else [])
         spread = not isinstance(model, RBM) and module.value_range is not None
-        names = ("log_z", "log_likelihood", *(["bits_per_dim"] if spread else []))
-        return {f"{head}/{name}/{tail}" for head, tail in tails for name in names}
+        quantities = ("log_z", "log_likelihood", *(["bits_per_dim"] if spread else []))
+        return {Name(f"{method}/{name}", None, which, side) for method, side in ways for name in quantities}
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
-    def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
-        """Publish log Z and the log-likelihood by each side, and exactly where that can be."""
-        which = self.weights if module.ema is not None else "raw"
-        model, data = module.weights(which), trainer.datamodule
-        training = model.training
-        model.eval()
-        nats, protocol = self.unnormalised(module, model, data, which)
-        found: dict[str, tuple[Partition, str, dict]] = {}
-        if model.enumerable:
-            exact = Partition(float(model.log_partition()), 0.0, math.inf)
-            found["exact"] = exact, "exact", {}
-        path = self.path(model, data, module)
-        if self.tune and isinstance(path, EnergyPath) and len(self.betas) > 2:
-            path.sizes = self.tuned(trainer, path)
-        sides = ("forward", "reverse") if self.reverse else ("forward",)
-        for side in sides:
-            weights, how = self.side(trainer, model, data, path, side == "reverse")
-            if not torch.isfinite(weights).all():
-                raise NonFinite(f"AIS weights ({side}) are not finite at step {trainer.global_step}: E is not finite")
-            sure = side == "forward" or model.enumerable
-            kind = ("lower bound" if side == "forward" else "upper bound") if sure else "estimate"
-            found[f"ais/{side}"] = partition(path, weights, side == "reverse"), kind, how
-        model.train(training)
-        publish(trainer, self.results(module, nats, found, protocol, which), final)
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """From which ends the path is taken."""
+        return ("forward", "reverse") if self.reverse else ("forward",)
 
-    def unnormalised(self, module: Any, model: EnergyModel, data: Any, which: str) -> tuple[Tensor, dict[str, Any]]:
+    def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result]:
+        """log Z and the log-likelihood by each side, and exactly where that can be."""
+        data = trainer.datamodule
+        with self.model(trainer, module) as model:
+            nats, protocol = self.unnormalised(module, model, data)
+            results = []
+            if model.enumerable:
+                exact = Partition(float(model.log_partition()), 0.0, math.inf)
+                results += self.results(module, nats, "exact", None, exact, "exact", protocol)
+            path = self.path(model, data, module)
+            if self.tune and isinstance(path, EnergyPath) and len(self.betas) > 2:
+                path.sizes = self.tuned(trainer, path)
+            for side in self.sides:
+                weights, how = self.side(trainer, model, data, path, side)
+                if not torch.isfinite(weights).all():
+                    raise NonFinite(f"AIS weights ({side}) are not finite at step {step_of(trainer)}: E is not finite")
+                kind = {"forward": "lower bound", "reverse": "upper bound"}[side]
+                kind = kind if side == "forward" or model.enumerable else "estimate"
+                z = partition(path, weights, side == "reverse")
+                results += self.results(module, nats, "ais", side, z, kind, protocol | how)
+        return results
+
+    def unnormalised(self, module: Any, model: EnergyModel, data: Any) -> tuple[Tensor, dict[str, Any]]:
         """-E(x) of every measured sample, float64 on the CPU, and what the protocol says of them."""
-        split = data.split(self.split)
-        n = len(split) if self.n is None else min(self.n, len(split))
-        if n < 2:
-            raise ValueError(f"callbacks.likelihood.split {self.split} has {n} samples: choose another split")
+        split, n = self.samples_of(data)
         discrete, parts = isinstance(model, RBM), []
         spread = not discrete and module.value_range is not None
         for start in range(0, n, 500):
@@ -153,7 +141,7 @@ class AnnealedImportance(AtEpochs):
             "split": self.split,
             "data": split.fingerprint(),
             "n": n,
-            "weights": which,
+            "weights": self.measured(module),
             "seed": self.seed,
             "binarisation": getattr(data, "binarise", None) or "none",
             "dequantisation": "uniform" if spread else "none",
@@ -173,14 +161,14 @@ class AnnealedImportance(AtEpochs):
 
     def tuned(self, trainer: Trainer, path: EnergyPath) -> dict[float, float]:
         """Step sizes by a pilot run of one block of chains, rank 0's on every rank."""
-        place = generator(self.seed, "ais", "pilot", device=trainer.lightning_module.device)
-        with bar("AIS step sizes", len(self.betas) - 2 + SETTLE, "move", 0, trainer.is_global_zero, False) as shown:
-            found = tuned_steps(path, self.betas, BLOCK, place, shown.update)
-        return trainer.strategy.broadcast(found)
+        noise = generator(self.seed, "ais", "pilot", device=trainer.lightning_module.device)
+        with self.bar(trainer, "AIS step sizes", len(self.betas) - 2 + SETTLE, "move") as progress:
+            sizes = tuned_steps(path, self.betas, BLOCK, noise, progress.update)
+        return trainer.strategy.broadcast(sizes)
 
-    def side(self, trainer: Trainer, model: EnergyModel, data: Any, path: Any, reverse: bool) -> tuple[Tensor, dict]:
-        """log w of all chains, and how they were made."""
-        device, side = trainer.lightning_module.device, "reverse" if reverse else "forward"
+    def side(self, trainer: Trainer, model: EnergyModel, data: Any, path: Any, side: str) -> tuple[Tensor, dict]:
+        """log w of all chains from one end, and how they were made."""
+        device, exact, reverse = trainer.lightning_module.device, model.enumerable, side == "reverse"
         weights = torch.zeros(self.chains, dtype=torch.float64, device=device)
         blocks = range(trainer.global_rank, -(-self.chains // BLOCK), trainer.world_size)
         how = {"transition": "Gibbs" if isinstance(model, HiddenUnits) else self.transition.describe()}
@@ -188,66 +176,62 @@ class AnnealedImportance(AtEpochs):
             path.forget()
             if path.sizes:
                 how["step_sizes"] = [size for _, size in sorted(path.sizes.items())][:: len(path.sizes) - 1 or 1]
-        exact = model.enumerable
         if reverse:
             how["started"] = "exact samples" if exact else f"after {self.burn} steps from training data"
-        work = len(blocks) * (len(self.betas) - 1)
-        with bar(f"AIS {side}", work, "temperature", 0, trainer.is_global_zero, False) as shown:
+        with self.bar(trainer, f"AIS {side}", len(blocks) * (len(self.betas) - 1), "temperature") as progress:
             for block in blocks:
-                place = generator(self.seed, "ais", side, block, device=device)
-                n = min(BLOCK, self.chains - block * BLOCK)
+                noise = generator(self.seed, "ais", side, block, device=device)
+                first, n = block * BLOCK, min(BLOCK, self.chains - block * BLOCK)
                 if not reverse:
-                    v = path.start(n, place)
+                    v = path.start(n, noise)
                 elif exact:
-                    v = exact_samples(model, n, place)
+                    v = exact_samples(model, n, noise)
                 else:
-                    v = self.burned(model, path, data, block * BLOCK, n, place)
-                log_w = log_weights(path, self.betas, v, place, reverse, shown.update)
-                weights[block * BLOCK : block * BLOCK + n] = log_w
+                    v = self.burned(model, path, data, first, n, noise)
+                weights[first : first + n] = log_weights(path, self.betas, v, noise, reverse, progress.update)
         if path.acceptance() is not None:
             how["acceptance"] = path.acceptance()
         return trainer.strategy.reduce(weights, reduce_op="sum").cpu(), how
 
-    def burned(self, model: EnergyModel, path: Any, data: Any, first: int, n: int, place: torch.Generator) -> Tensor:
-        """Ends of `burn` transitions from training data, (n, ...); where sizes were found, of the last one."""
+    def burned(self, model: EnergyModel, path: Any, data: Any, first: int, n: int, noise: torch.Generator) -> Tensor:
+        """Ends of `burn` transitions from training data, (n, ...); where sizes were tuned, of the last one."""
         split = data.split("train")
         rows = torch.arange(first, first + n) % len(split)
-        v = data.encode(split.take(rows)).to(place.device)
+        v = data.encode(split.take(rows)).to(noise.device)
         sampler, carry = Gibbs(1) if isinstance(model, HiddenUnits) else self.transition, None
         transition = sampler.plan(model.process)[-1]
         if isinstance(path, EnergyPath):
             transition = sampler.proposal(path.sizes.get(self.betas[-2], sampler.step_size))
         for _ in range(self.burn):
-            v, carry = sampler.step(model, v, transition, carry, place)
+            v, carry = sampler.step(model, v, transition, carry, noise)
         return v
 
-    def results(self, module: Any, nats: Tensor, found: dict, protocol: dict, which: str) -> dict[str, Result]:
-        """log Z and mean log-likelihood of each way, typed."""
+    def results(
+        self, module: Any, nats: Tensor, method: str, side: str | None, z: Partition, kind: str, protocol: dict
+    ) -> list[Result]:
+        """log Z of one way and the mean log-likelihood of samples with unnormalised `nats`, (n,)."""
         opposite = {"lower bound": "upper bound", "upper bound": "lower bound"}
-        results, n = {}, len(nats)
-        for name, (z, kind, how) in found.items():
-            head, *side = name.split("/")
-            tail = "/".join([*side, which])
-            more = {**protocol, **how}
-            if kind != "exact":
-                more |= {
-                    "chains": self.chains,
-                    "temperatures": len(self.betas) - 1,
-                    "schedule": str(self.schedule),
-                    "ess": z.ess,
-                    "bounds": "in expectation over the chains" if kind != "estimate" else "nothing",
-                }
-            results[f"{head}/log_z/{tail}"] = Result(z.log_z, kind, z.error or None, "nats", more)
-            values = nats - z.log_z
-            error = math.hypot(float(values.std()) / n**0.5, z.error)
-            turned = opposite.get(kind, kind)
-            results[f"{head}/log_likelihood/{tail}"] = Result(float(values.mean()), turned, error, "nats", more)
-            if protocol["dequantisation"] == "uniform":
-                d = math.prod(module.shape)
-                bits = bits_per_dim(values, d, module.value_range)
-                # Jensen's bound is from above, and so is the two together only where log Z is.
-                bits_kind = "upper bound" if kind == "upper bound" else "estimate"
-                results[f"{head}/bits_per_dim/{tail}"] = Result(
-                    float(bits.mean()), bits_kind, error / d / math.log(2), "bits/dim", {**more, "levels": 256}
-                )
+        if kind != "exact":
+            protocol = protocol | {
+                "chains": self.chains,
+                "temperatures": len(self.betas) - 1,
+                "schedule": str(self.schedule),
+                "ess": z.ess,
+                "bounds": "in expectation over the chains" if kind != "estimate" else "nothing",
+            }
+
+        def result(quantity: str, value: Any, kind: str, error: float | None, unit: str, **more: Any) -> Result:
+            name = Name(f"{method}/{quantity}", None, self.measured(module), side)
+            return Result(float(value), kind, error, unit, {**protocol, **more}, name=name)
+
+        values = nats - z.log_z
+        error = math.hypot(float(values.std()) / len(nats) ** 0.5, z.error)
+        results = [result("log_z", z.log_z, kind, z.error or None, "nats")]
+        results.append(result("log_likelihood", values.mean(), opposite.get(kind, kind), error, "nats"))
+        if protocol["dequantisation"] == "uniform":
+            d = math.prod(module.shape)
+            bits = bits_per_dim(values, d, module.value_range).mean()
+            # Jensen's bound is from above, and so is the two together only where log Z is.
+            kind = "upper bound" if kind == "upper bound" else "estimate"
+            results.append(result("bits_per_dim", bits, kind, error / d / math.log(2), "bits/dim", levels=256))
         return results

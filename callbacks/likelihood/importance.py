@@ -8,16 +8,16 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_gen.callbacks.likelihood.base import Scored
+from lightning_gen.callbacks.likelihood.base import PerSample
 from lightning_gen.likelihood import bits_per_dim, bounds, dequantised
 from lightning_gen.likelihood.importance import log_weights, portions
 from lightning_gen.models import VAE
-from lightning_gen.results.result import Result
+from lightning_gen.results.result import Name, Result
 
 TOGETHER = 10_000  # latent vectors decoded at once
 
 
-class ImportanceLikelihood(Scored):
+class ImportanceLikelihood(PerSample):
     """iwae/log_likelihood by `samples` weights an image, and elbo/log_likelihood, nats, of `n` samples of a split.
 
     Both are lower bounds in expectation, the first the tighter one. The protocol has the effective sample size of the
@@ -30,7 +30,6 @@ class ImportanceLikelihood(Scored):
     what = "importance weights"
     purpose = "importance"
     columns = 3
-    autocast = False
 
     def __init__(
         self,
@@ -42,9 +41,8 @@ class ImportanceLikelihood(Scored):
         seed: int = 0,
         every_n_epochs: int = 0,
     ) -> None:
-        self.keep(n, split, weights, batch, seed, every_n_epochs)
-        if samples < 1:
-            raise ValueError(f"callbacks.likelihood.samples is {samples}: give at least 1")
+        super().__init__(n, split, weights, batch, seed, every_n_epochs)
+        self.at_least(samples=(samples, 1))
         self.samples = samples
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -57,6 +55,11 @@ class ImportanceLikelihood(Scored):
         if pl_module.value_range is None and len(pl_module.shape) == 3:
             raise ValueError("callbacks.likelihood dequantises images in data.value_range, got null: write the range")
         self.binarise = getattr(trainer.datamodule, "binarise", None)
+
+    def publishes(self, module: Any) -> set[Name]:
+        """Both bounds, in nats, and of images in bits/dim."""
+        quantities = ("log_likelihood", *(["bits_per_dim"] if module.value_range is not None else []))
+        return {Name(f"{head}/{name}", None, self.measured(module)) for head in ("iwae", "elbo") for name in quantities}
 
     def spread(self, module: Any) -> bool:
         """Whether x is dequantised."""
@@ -71,13 +74,12 @@ class ImportanceLikelihood(Scored):
         if self.spread(module):
             x = dequantised(x, module.value_range, noise)
         together = TOGETHER // self.batch * len(x) if self.batch <= TOGETHER else len(x)
-        found = bounds(log_weights(model, x, self.samples, noise, together, progress))
-        return torch.stack([found.iwae, found.elbo, found.ess], dim=1)
+        bound = bounds(log_weights(model, x, self.samples, noise, together, progress))
+        return torch.stack([bound.iwae, bound.elbo, bound.ess], dim=1)
 
-    def results(self, module: Any, rows: Tensor, n: int, fingerprint: str) -> dict[str, Result]:
+    def results(self, module: Any, rows: Tensor, n: int, fingerprint: str) -> list[Result]:
         """Nats, and bits/dim of images."""
-        measured, d = self.measured(module), math.prod(module.shape)
-        spread = self.spread(module)
+        d, spread = math.prod(module.shape), self.spread(module)
         protocol = {
             **self.protocol(module, n, fingerprint),
             "samples": self.samples,
@@ -88,17 +90,15 @@ class ImportanceLikelihood(Scored):
             "dequantisation": "uniform" if spread else "none",
             "bounds": "in expectation over the draws",
         }
-        found = {}
-        for column, name in enumerate(("iwae", "elbo")):
+        results = []
+        for column, method in enumerate(("iwae", "elbo")):
             nats = rows[:, column]
-            error = nats.std().item() / n**0.5
-            found[f"{name}/log_likelihood/{measured}"] = Result(
-                nats.mean().item(), "lower bound", error, "nats", protocol
-            )
+            value, error = nats.mean().item(), nats.std().item() / n**0.5
+            name = Name(f"{method}/log_likelihood", None, self.measured(module))
+            results.append(Result(value, "lower bound", error, "nats", protocol, name=name))
             if module.value_range is not None:
                 bits = bits_per_dim(nats, d, module.value_range) if spread else -nats / d / math.log(2)
-                levels = {**protocol, "levels": 256 if spread else 2}
-                found[f"{name}/bits_per_dim/{measured}"] = Result(
-                    bits.mean().item(), "upper bound", error / d / math.log(2), "bits/dim", levels
-                )
-        return found
+                levels, error = {**protocol, "levels": 256 if spread else 2}, error / d / math.log(2)
+                name = Name(f"{method}/bits_per_dim", None, self.measured(module))
+                results.append(Result(bits.mean().item(), "upper bound", error, "bits/dim", levels, name=name))
+        return results

@@ -7,19 +7,16 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_gen.bar import bar
-from lightning_gen.callbacks.epochs import AtEpochs
-from lightning_gen.callbacks.publish import publish, step_of
-from lightning_gen.callbacks.undisturbed import undisturbed
-from lightning_gen.errors import NonFinite
+from lightning_gen.callbacks.measuring import Measuring, stop_together
+from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.likelihood import bits_per_dim, dequantised, kernel_density
 from lightning_gen.likelihood.kde import WARNING
-from lightning_gen.metrics.gather import gather_blocks, gather_problems
+from lightning_gen.metrics.gather import gather_blocks
 from lightning_gen.randomness import generator
-from lightning_gen.results.result import Result
+from lightning_gen.results.result import HELD_OUT, Name, Result
 
 
-class KernelDensityLikelihood(AtEpochs):
+class KernelDensityLikelihood(Measuring):
     """kde/log_likelihood, nats, of `points` samples of a split under a Gaussian about each of `n` of the model's.
 
     Of kind KDE, never to be ranked with bounds: read its warning in the protocol. `…/held-out` is the same with n
@@ -27,6 +24,9 @@ class KernelDensityLikelihood(AtEpochs):
     dequantised, over the bins of 256 levels, of 2 where they are binarised; kde/bits_per_dim stands beside the nats of
     model space. n (n + points) d operations a bandwidth: 10,000 samples of 784 pixels take hours.
     """
+
+    key = "callbacks.kde"
+    splits = ("val", "test")
 
     def __init__(
         self,
@@ -39,16 +39,9 @@ class KernelDensityLikelihood(AtEpochs):
         seed: int = 0,
         every_n_epochs: int = 0,
     ) -> None:
-        super().__init__()
-        if not 2 <= folds <= n or points < 2 or block < 1 or every_n_epochs < 0:
-            raise ValueError(
-                "callbacks.kde needs 2 <= folds <= n, points >= 2, block >= 1, every_n_epochs >= 0, "
-                f"got {folds}, {n}, {points}, {block}, {every_n_epochs}"
-            )
-        if split not in ("val", "test") or weights not in ("ema", "raw"):
-            raise ValueError(f"callbacks.kde needs split val or test, weights ema or raw, got {split}, {weights}")
-        self.n, self.points, self.split, self.weights, self.folds = n, points, split, weights, folds
-        self.block, self.seed, self.every_n_epochs = block, seed, every_n_epochs
+        super().__init__(n, split, weights, seed, every_n_epochs)
+        self.at_least(folds=(folds, 2), n=(n, folds), points=(points, 2), block=(block, 1))
+        self.points, self.folds, self.block = points, folds, block
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what cannot be drawn or compared, before any work."""
@@ -61,46 +54,20 @@ class KernelDensityLikelihood(AtEpochs):
             if len(data.split(name)) < least:
                 raise ValueError(f"callbacks.kde needs {least} samples or more in the {name} split of {data.name}")
 
-    @torch.no_grad()
-    def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
-        """Draw on all ranks, estimate on rank 0."""
-        with undisturbed(module):
-            samples = self.drawn(trainer, module)
-        results = self.results(trainer, module, samples, final) if trainer.is_global_zero else None
-        publish(trainer, trainer.strategy.broadcast(results), final)
+    def publishes(self, module: Any) -> set[Name]:
+        """Nats, and of images bits/dim."""
+        quantities = ("log_likelihood", *(["bits_per_dim"] if module.value_range is not None else []))
+        return {Name(f"kde/{quantity}", None, self.measured(module)) for quantity in quantities}
 
-    def measured(self, module: Any) -> Literal["ema", "raw"]:
-        """Which weights are measured."""
-        return self.weights if module.ema is not None else "raw"
-
-    def drawn(self, trainer: Trainer, module: Any) -> Tensor:
-        """n samples in model space, (n, d), on every rank; NonFinite on all where one has one that is not finite."""
-        rank, world = trainer.global_rank, trainer.world_size
-        share = {"size": self.block, "rank": rank, "world": world}
-        rows = [torch.empty(0, math.prod(module.shape), device=module.device)]
-        work, shown = module.work(self.n, **share), trainer.is_global_zero
-        with (
-            trainer.precision_plugin.forward_context(),
-            bar(f"{self.n} samples for a KDE", work, "step", 0, shown, False) as progress,
-        ):
-            share["progress"] = progress.update
-            blocks = module.blocks(self.n, self.seed, weights=self.measured(module), **share)
-            rows += [x.float().flatten(1) for _, x in blocks]
-        mine = torch.cat(rows)
-        fine = bool(torch.isfinite(mine).all())
-        problem = None if fine else f"samples are not finite at step {step_of(trainer)}, rank {rank}: it has diverged"
-        problem = gather_problems(problem, world)
-        if problem is not None:
-            raise NonFinite(problem)
-        return gather_blocks(mine, self.n, self.block, rank, world).cpu()
-
-    def results(self, trainer: Trainer, module: Any, samples: Tensor, final: bool) -> dict[str, Result]:
-        """The model's, and finally that of training data."""
-        data, measured = trainer.datamodule, self.measured(module)
+    def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result] | None:
+        """Draw on all ranks, estimate on rank 0: the model's, and finally that of training data."""
+        samples, data = self.drawn(trainer, module), trainer.datamodule
+        if not trainer.is_global_zero:
+            return None
         levels = None if module.value_range is None else 2 if getattr(data, "binarise", None) else 256
         split = data.split(self.split)
         count = min(self.points, len(split))
-        x = self.seen(data, self.split, count, module, levels)
+        x = self.rows(data, self.split, count, module, levels)
         protocol = {
             "warning": WARNING,
             "split": self.split,
@@ -111,36 +78,49 @@ class KernelDensityLikelihood(AtEpochs):
             "binarisation": getattr(data, "binarise", None) or "none",
             "dequantisation": "none" if levels is None else "uniform",
         }
-        about = {"sampler": module.sampler.describe(), "weights": measured, "block": self.block}
-        found = self.numbers(measured, samples, x, module, levels, {**protocol, "samples": self.n, **about})
+        which = self.measured(module)
+        own = {"samples": self.n, "sampler": module.sampler.describe(), "weights": which, "block": self.block}
+        results = self.estimates(which, samples, x, module, levels, {**protocol, **own})
         if final:
             n = min(self.n, len(data.split("train")))
-            real = self.seen(data, "train", n, module, None)
-            shown = {**protocol, "samples": n, "sampler": "training data"}
-            found |= self.numbers("held-out", real, x, module, levels, shown)
-        return found
+            real = self.rows(data, "train", n, module, None)
+            own = {"samples": n, "sampler": "training data"}
+            results += self.estimates(HELD_OUT, real, x, module, levels, {**protocol, **own})
+        return results
 
-    def seen(self, data: Any, name: str, count: int, module: Any, levels: int | None) -> Tensor:
+    def drawn(self, trainer: Trainer, module: Any) -> Tensor:
+        """n samples in model space, (n, d), on every rank; NonFinite on all where one has one that is not finite."""
+        rank, world = trainer.global_rank, trainer.world_size
+        rows = [torch.empty(0, math.prod(module.shape), device=module.device)]
+        with self.drawing(trainer, module, f"{self.n} samples for a KDE", self.n, self.block) as blocks:
+            rows += [x.float().flatten(1) for _, x in blocks]
+        own = torch.cat(rows)
+        finite = bool(torch.isfinite(own).all())
+        problem = f"samples are not finite at step {step_of(trainer)}, rank {rank}: the model has diverged"
+        stop_together(trainer, None if finite else problem)
+        return gather_blocks(own, self.n, self.block, rank, world).cpu()
+
+    def rows(self, data: Any, name: str, count: int, module: Any, levels: int | None) -> Tensor:
         """`count` random samples of a split in model space, (count, d), dequantised if there are levels."""
         split = data.split(name)
-        rows = torch.randperm(len(split), generator=generator(self.seed, "subset", "kde", name))[:count]
-        x = data.encode(split.take(rows)).float()
+        chosen = torch.randperm(len(split), generator=generator(self.seed, "subset", "kde", name))[:count]
+        x = data.encode(split.take(chosen)).float()
         if levels is not None:
             x = dequantised(x, module.value_range, generator(self.seed, "dequantise", "kde", name), levels)
         return x.flatten(1)
 
-    def numbers(
+    def estimates(
         self, label: str, samples: Tensor, x: Tensor, module: Any, levels: int | None, protocol: dict[str, Any]
-    ) -> dict[str, Result]:
-        """Nats, and bits/dim of images."""
+    ) -> list[Result]:
+        """Nats, and bits/dim of images, by samples (n, d) of points x (m, d)."""
         d = math.prod(module.shape)
         density = kernel_density(samples.numpy(), x.numpy(), self.folds, self.seed)
         protocol = {**protocol, "bandwidth": density.bandwidth, "bandwidths_tried": density.tried, "dimensions": d}
         nats = torch.from_numpy(density.nats)
-        error = float(nats.std()) / len(nats) ** 0.5
-        found = {f"kde/log_likelihood/{label}": Result(float(nats.mean()), "KDE", error, "nats", protocol)}
+        error, name = float(nats.std()) / len(nats) ** 0.5, Name("kde/log_likelihood", None, label)
+        results = [Result(float(nats.mean()), "KDE", error, "nats", protocol, name=name)]
         if levels is not None:
-            bits = float(bits_per_dim(nats, d, module.value_range, levels).mean())
-            per_dim = Result(bits, "KDE", error / d / math.log(2), "bits/dim", {**protocol, "levels": levels})
-            found[f"kde/bits_per_dim/{label}"] = per_dim
-        return found
+            bits, name = bits_per_dim(nats, d, module.value_range, levels), Name("kde/bits_per_dim", None, label)
+            protocol, error = {**protocol, "levels": levels}, error / d / math.log(2)
+            results.append(Result(float(bits.mean()), "KDE", error, "bits/dim", protocol, name=name))
+        return results

@@ -14,7 +14,7 @@ from lightning_gen.config import signatures
 from lightning_gen.config.aliases import renamed
 from lightning_gen.config.annotations import choose
 from lightning_gen.config.root import KEYS, NODES, STAGES, misplaced, quoted, replaced, swept
-from lightning_gen.runs.folder import RunFolder, averaged, no_samples, unreadable
+from lightning_gen.runs.folder import RunFolder, averaged, comparison_faults, samples_fault
 
 Config = dict[str, Any]
 
@@ -179,9 +179,9 @@ def check(config: Config) -> list[str]:
         faults.append(
             f"samples={config['samples']} has no model, and is for stage=evaluate: stage is {config['stage']}"
         )
-    elif config.get("samples") and (wrong := no_samples(config["samples"])):
+    elif config.get("samples") and (wrong := samples_fault(config["samples"])):
         faults.append(wrong)
-    return faults or (unreadable(config["runs"]) if config.get("stage") == "compare" else [])
+    return faults or (comparison_faults(config["runs"]) if config.get("stage") == "compare" else [])
 
 
 def refusing(call: Callable, *args: Any, **kwargs: Any) -> Any:

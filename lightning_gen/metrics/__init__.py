@@ -1,14 +1,14 @@
 """What samples look like beside real data: numbers from float64 sums, on features that are named and fixed."""
 
-from lightning_gen.metrics.bootstrap import frechet_bootstrap, frechet_error, inception_bootstrap
 from lightning_gen.metrics.distances import nearest
 from lightning_gen.metrics.extrapolation import Extrapolated, frechet_infinity
 from lightning_gen.metrics.features.base import FeatureExtractor, PixelFeatures, quantised
 from lightning_gen.metrics.features.classifier import ClassifierFeatures
 from lightning_gen.metrics.features.inception import InceptionFeatures
 from lightning_gen.metrics.features.networks import ModuleFeatures, TimmFeatures
+from lightning_gen.metrics.fid import frechet_bootstrap, frechet_error
 from lightning_gen.metrics.frechet import FrechetStatistics, frechet_distance, frechet_of_features, moments
-from lightning_gen.metrics.inception_score import InceptionScore, inception_score
+from lightning_gen.metrics.inception_score import InceptionScore, inception_bootstrap, inception_score
 from lightning_gen.metrics.kernel import (
     KernelDistance,
     kernel_distance,

@@ -31,14 +31,14 @@ def tie(x: Tensor, y: Tensor) -> float:
 
 def nearest(x: Tensor, y: Tensor, k: int = 1, same: bool = False) -> tuple[Tensor, Tensor]:
     """Squared distances and indices, (n, k), of the k nearest of y, nearest first; `same`: y is x, itself left out."""
-    squares, places = [], []
+    squares, indices = [], []
     for start, found in squared_distances(x, y):
         if same:
             found.diagonal(start).fill_(torch.inf)
         values, index = found.topk(k, dim=1, largest=False)
         squares.append(values)
-        places.append(index)
-    return torch.cat(squares), torch.cat(places)
+        indices.append(index)
+    return torch.cat(squares), torch.cat(indices)
 
 
 def check_features(least: int, what: str, **sets: Tensor) -> None:

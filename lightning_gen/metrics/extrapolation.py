@@ -5,8 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_gen.metrics.bootstrap import frechet_influence
+from lightning_gen.metrics.evaluation import Evaluation
+from lightning_gen.metrics.fid import frechet_influence
 from lightning_gen.metrics.frechet import frechet_of_features
+from lightning_gen.metrics.registry import Measured, metric
 
 
 class Extrapolated(NamedTuple):
@@ -45,3 +47,18 @@ def frechet_infinity(
     rest = (values - line @ (fit @ values)).square().sum() / (points - 2)
     drawn = frechet_influence(features, mean, cov).square().mean() * share.square().sum()
     return Extrapolated(intercept, float((drawn + rest * fit[0].square().sum()).sqrt()), slope, tuple(sizes))
+
+
+@metric("fid_inf", "FID∞", "lower", least=20)
+def fid_inf(given: Evaluation) -> Measured:
+    """The Frechet distance at infinitely many samples."""
+    features, real = given.features, given.real
+    limit = frechet_infinity(features, real.mean, real.cov, given.draw("fid_inf"))
+    flags = [*given.scarce()]
+    if limit.sizes[0] <= features.shape[1] < len(features):
+        flags.append(f"not linear in 1/N: subsets from {limit.sizes[0]} images in {features.shape[1]} dimensions")
+    if limit.value < 0:
+        flags.append("below 0, which the distance cannot be: no difference is seen")
+    protocol = {"bias": "the reference's own at its n", "error_by": "delta method and the fit's residuals"}
+    protocol |= {"subset_sizes": [limit.sizes[0], limit.sizes[-1]], "subsets": len(limit.sizes)}
+    return Measured(limit.value, limit.error, tuple(flags), protocol, {"bias_of_n_images": limit.slope / len(features)})

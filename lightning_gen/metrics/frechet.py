@@ -1,4 +1,4 @@
-"""The Frechet distance of two Gaussians, and the float64 moments that it takes."""
+"""The Frechet distance of two Gaussians (FID), and the float64 moments that it takes."""
 
 from collections.abc import Callable
 from typing import Any

@@ -11,18 +11,18 @@ def gather_blocks(rows: Tensor, n: int, size: int, rank: int, world: int) -> Ten
     One all-gather; a rank without blocks brings (0, d).
     """
     blocks = torch.arange(n).split(size)
-    places = [torch.cat([torch.empty(0, dtype=torch.int64), *blocks[r::world]]) for r in range(world)]
-    if len(rows) != len(places[rank]):
-        raise ValueError(f"rank {rank} of {world} should bring {len(places[rank])} of {n} rows, it brings {len(rows)}")
+    indices = [torch.cat([torch.empty(0, dtype=torch.int64), *blocks[r::world]]) for r in range(world)]
+    if len(rows) != len(indices[rank]):
+        raise ValueError(f"rank {rank} of {world} should bring {len(indices[rank])} of {n} rows, it brings {len(rows)}")
     if world == 1:
         return rows
-    longest = max(map(len, places))
+    longest = max(map(len, indices))
     padded = torch.cat([rows, rows.new_zeros(longest - len(rows), rows.shape[1])])
     gathered = [torch.empty_like(padded) for _ in range(world)]
     dist.all_gather(gathered, padded)
     whole = rows.new_empty(n, rows.shape[1])
-    for place, part in zip(places, gathered, strict=True):
-        whole[place.to(whole.device)] = part[: len(place)]
+    for index, part in zip(indices, gathered, strict=True):
+        whole[index.to(whole.device)] = part[: len(index)]
     return whole
 
 

@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 
 from lightning_gen.errors import NonFinite
+from lightning_gen.metrics.evaluation import Evaluation
+from lightning_gen.metrics.registry import Measured, Quantity, metric
+
+SPLITS = 10
+PARTS = (Quantity("sharpness", "sharpness", "higher"), Quantity("diversity", "diversity", "higher"))
 
 
 class InceptionScore(NamedTuple):
@@ -47,3 +52,43 @@ def _factors(log_c: Tensor) -> tuple[Tensor, Tensor]:
     # entr is -c log c with its limit 0 at c = 0: a class that nobody holds adds nothing
     c = log_c.exp()
     return -torch.special.entr(c).sum(1).mean(), torch.special.entr(c.mean(0)).sum()
+
+
+class ScoreErrors(NamedTuple):
+    """Standard errors of the Inception Score and its two factors."""
+
+    value: float
+    sharpness: float
+    diversity: float
+
+
+def inception_bootstrap(logits: Tensor, generator: torch.Generator, resamples: int = 50) -> ScoreErrors:
+    """Standard deviations over bootstraps of logits (n, K), each scored as a whole."""
+    n = len(logits)
+    counts = torch.stack(
+        [torch.bincount(torch.randint(n, (n,), generator=generator), minlength=n) for _ in range(resamples)]
+    )
+    weights = counts.double().to(logits.device) / n
+    sharp, middle = 0.0, 0.0
+    for rows, share in zip(logits.detach().split(4096), weights.split(4096, 1), strict=True):
+        c = rows.double().softmax(1)
+        sharp = sharp - share @ torch.special.entr(c).sum(1)
+        middle = middle + share @ c
+    diverse = torch.special.entr(middle).sum(1)
+    return ScoreErrors(*(float(x.exp().std()) for x in (sharp + diverse, sharp, diverse)))
+
+
+@metric("is", "IS", "higher", least=SPLITS, needs="logits", parts=PARTS)
+def score_and_factors(given: Evaluation) -> dict[str, Measured]:
+    """The Inception Score and its two factors."""
+    logits, resamples = given.logits, given.options.resamples
+    score = inception_score(logits, given.draw("is"), SPLITS)
+    errors = inception_bootstrap(logits, given.draw("is", "bootstrap"), resamples)
+    per_split, method = len(logits) // SPLITS, {"error_by": f"bootstrap, {resamples} resamples"}
+    few = per_split < logits.shape[1]
+    flags = (f"{per_split} images a split for {logits.shape[1]} classes",) if few else ()
+    protocol = {"splits": SPLITS, "bias": "downwards at small n", **method}
+    measured = {"is": Measured(score.value, errors.value, flags, protocol, {"std_over_splits": score.std})}
+    for name, bias in (("sharpness", "none of first order"), ("diversity", "downwards at small n")):
+        measured[name] = Measured(getattr(score, name), getattr(errors, name), (), {"bias": bias, **method})
+    return measured

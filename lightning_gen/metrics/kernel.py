@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from lightning_gen.errors import NonFinite
+from lightning_gen.metrics.evaluation import Evaluation
+from lightning_gen.metrics.registry import Measured, metric
 
 ENTRIES = 2**22  # of the kernel's matrix that are made at once: 32 MiB in float64
 
@@ -109,3 +111,20 @@ def _sums(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rows.append(k.sum(1))
         columns += k.sum(0)
     return torch.cat(a), torch.cat(b), torch.cat(rows), columns
+
+
+@metric("kid", "KID", "lower", least=3)
+def kid(given: Evaluation) -> Measured:
+    """The kernel distance of the samples' features to the reference's."""
+    x, y, options = given.features, given.real.features.to(given.features.device), given.options
+    protocol = {"bias": "none", "error_by": "jackknife"}
+    if options.kid_pairs == "all":
+        distance = kernel_distance_all(x, y)
+        return Measured(distance.value, distance.error, (), {**protocol, "kid_pairs": "all"})
+    asked = options.kid_subset_size
+    distance, flags = kernel_distance(x, y, given.draw("kid"), options.kid_subsets, asked), ()
+    protocol |= {"kid_subsets": distance.subsets, "kid_subset_size": distance.size}
+    if distance.size < asked:
+        protocol["kid_subset_size_asked"] = asked
+        flags = (f"KID's subsets hold {distance.size} images, {asked} were asked for",)
+    return Measured(distance.value, distance.error, flags, protocol, {"std_over_subsets": distance.std})

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from lightning_gen.metrics.distances import check_features, nearest, squared_distances, tie
+from lightning_gen.metrics.evaluation import Evaluation, Options
+from lightning_gen.metrics.registry import Measured, metric
 
 HALVES = 20  # of the samples, for the errors
 
@@ -78,3 +80,31 @@ def _radii(samples: Tensor, k: int, chosen: Tensor) -> Tensor:
         place = (half[index].cumsum(1) < k).sum(1).clamp_max(squares.shape[1] - 1)
         rows.append(squares.gather(1, place[:, None])[:, 0].where(half, -torch.inf))
     return torch.stack(rows)
+
+
+def _fewest(options: Options) -> int:
+    return max(options.neighbours, options.density_neighbours) + 1
+
+
+@metric("coverage", "coverage", "higher", _fewest)
+@metric("density", "density", "higher", _fewest)
+@metric("recall", "recall", "higher", _fewest)
+@metric("precision", "precision", "higher", _fewest)
+def precision_recall_density_coverage(given: Evaluation) -> dict[str, Measured]:
+    """All four, of equal numbers of images."""
+    features, real, options = given.features, given.real.features, given.options
+    m = min(len(features), len(real), options.at_most)
+    choice = torch.randperm(len(real), generator=given.draw("manifold"))[:m]
+    k, k_density = options.neighbours, options.density_neighbours
+    values = manifold(features[:m], real[choice].to(features.device), k, k_density)
+    shared = {"images_each": m, "error_by": f"jackknife, {HALVES} halves"}
+    own = {
+        "precision": {"bias": "upwards at small n", "neighbours": k},
+        "recall": {"bias": "upwards at small n", "neighbours": k},
+        "density": {"bias": "none where both laws are equal", "neighbours": k_density},
+        "coverage": {"bias": "depends on n: compare equal images_each", "neighbours": k_density},
+    }
+    return {
+        name: Measured(getattr(values, name), error, (), {**protocol, **shared})
+        for (name, protocol), error in zip(own.items(), values.errors, strict=True)
+    }

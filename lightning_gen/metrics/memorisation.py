@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from lightning_gen.metrics.distances import check_features, nearest
+from lightning_gen.metrics.evaluation import Evaluation
+from lightning_gen.metrics.registry import Measured, metric
 
 
 class Memorised(NamedTuple):
@@ -63,3 +65,17 @@ def memorised_distances(
         nearer,
         (0.5 - nearer) / spread,
     )
+
+
+@metric("memorised", "memorised", "lower", least=2, needs="memory")
+def memorised_share(given: Evaluation) -> Measured:
+    """The share of samples that are nearer to a training image than nearly all held-out images are."""
+    features, alpha, at_most = given.features, given.options.alpha, given.options.at_most
+    train, held_out = (reference.features.to(features.device) for reference in given.memory)
+    m = min(len(held_out), at_most)
+    near = memorised(features[:at_most], train, held_out[:m], given.draw("memorised"), alpha)
+    flags = (f"{m} held-out images for a quantile of {alpha}",) if m * alpha < 1 else ()
+    protocol = {"alpha": alpha, "expected": alpha, "n_train": len(train), "n_held_out": m}
+    protocol |= {"images": min(len(features), at_most), "error_by": "bootstrap, 200 resamples", "bias": "none"}
+    observed = {"threshold": near.threshold, "nearer_than_held_out": near.nearer, "c_t": near.c_t}
+    return Measured(near.share, near.error, flags, protocol, observed)

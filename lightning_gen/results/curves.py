@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from lightning_gen.results.result import HELD_OUT, Name, error_of, is_error
 from lightning_gen.results.store import METRICS, RECORD, read_record, write_atomically
+from lightning_gen.results.tables import COLOURS
 from lightning_gen.runs.folder import read_metrics
 
 CURVES = "curves.png"
@@ -19,11 +21,7 @@ UNITS = {
     "speed/images_per_s": "images/s",
     "speed/share": "share of wall time",
 }
-SHARES = ("data", "step", "logging", "evaluation")
-COLOURS = (
-    *("#2563a8", "#d1632f", "#2f8f5b", "#8c4fa8", "#a88a1d", "#3a9fb0"),
-    *("#b03a5b", "#6b6b6b", "#e58fb5", "#17324f", "#7a4a21", "#93c24a"),
-)
+SHARES = ("speed/data", "speed/step", "speed/logging", "speed/evaluation")
 Series = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -36,7 +34,7 @@ def draw_curves(folder: str | Path) -> Path | None:
     if not lines:
         return None
     known = read_metrics(folder / METRICS) if (folder / METRICS).exists() else {}
-    units = UNITS | {_panel(name): entry["unit"] for name, entry in known.items() if entry.get("unit")}
+    units = UNITS | {panel_of(name): entry["unit"] for name, entry in known.items() if entry.get("unit")}
     return write_atomically(folder / CURVES, _figure(series(lines), units))
 
 
@@ -60,14 +58,12 @@ def smooth(values: np.ndarray, span: float) -> np.ndarray:
     return out
 
 
-def _panel(name: str) -> str:
+def panel_of(text: str) -> str:
     """Which curves stand in one panel: those of one quantity, whatever the split or the weights."""
-    first, _, rest = name.partition("/")
-    if rest.split("/")[0] == "loss":
+    name = Name.parse(text)
+    if name.quantity in ("train/loss", "val/loss"):
         return "train/loss"
-    if first == "speed" and rest in SHARES:
-        return "speed/share"
-    return name.rpartition("/")[0] if first not in ("train", "speed") and name.count("/") > 1 else name
+    return "speed/share" if name.quantity in SHARES else name.subject
 
 
 def _figure(curves: Series, units: dict[str, str]) -> bytes:
@@ -76,8 +72,8 @@ def _figure(curves: Series, units: dict[str, str]) -> bytes:
 
     panels: dict[str, list[str]] = defaultdict(list)
     for name in curves:
-        if not name.endswith("/error"):
-            panels[_panel(name)].append(name)
+        if not is_error(name):
+            panels[panel_of(name)].append(name)
     # a single number is for the table, where there are curves to draw
     moving = {p: names for p, names in panels.items() if any(len(set(curves[name][0])) > 1 for name in names)}
     panels = moving or panels
@@ -86,9 +82,14 @@ def _figure(curves: Series, units: dict[str, str]) -> bytes:
     rows = -(-len(order) // columns)
     figure = Figure(figsize=(1.2 + 4.4 * columns, 3.3 * rows), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    for place, panel in enumerate(order):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        _draw_panel(axes, panel, {name: curves[name] for name in sorted(panels[panel])}, curves)
+    for number, panel in enumerate(order, 1):
+        axes = figure.add_subplot(rows, columns, number)
+        named = sorted(panels[panel])
+        for i, name in enumerate(named):
+            _draw_curve(axes, panel, name, curves, COLOURS[i % len(COLOURS)])
+        _frame(axes, panel, np.concatenate([curves[name][1] for name in named]))
+        if len(named) > 1 or panel == "train/loss":
+            axes.legend(fontsize=8, frameon=False)
         axes.set_ylabel(units.get(panel) or panel.split("/")[0])
         axes.set_title(panel if panel != "train/loss" else "loss", loc="left", fontsize=10, fontweight="bold")
     buffer = io.BytesIO()
@@ -96,28 +97,42 @@ def _figure(curves: Series, units: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_panel(axes: Any, panel: str, named: Series, curves: Series) -> None:
-    every = np.concatenate([values[np.isfinite(values)] for _, values in named.values()])
-    for place, (name, (steps, values)) in enumerate(named.items()):
-        colour = COLOURS[place % len(COLOURS)]
-        label = name.removeprefix(panel + "/") if panel != "train/loss" else name.replace("/loss", "")
-        if name.startswith("speed/"):
-            label = name.removeprefix("speed/")
-        if name.endswith("/held-out"):
-            # a single number, the best that a model could reach: a level, not a curve
-            axes.axhline(values[-1], color="#555555", linestyle="--", linewidth=1.2, label="held-out data")
-        elif len(values) > 30 and name.startswith("train/"):
-            axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
-            axes.plot(steps, smooth(values, len(values) / 40), color=colour, linewidth=1.8, label=label)
-        else:
-            axes.plot(steps, values, color=colour, linewidth=1.6, marker="o", markersize=4 if len(values) < 30 else 0,
-                      label=label)  # fmt: skip
-        if f"{name}/error" in curves and not name.endswith("/held-out"):
-            at, error = curves[f"{name}/error"]
-            there = np.isin(steps, at)
-            axes.errorbar(steps[there], values[there], error[np.isin(at, steps)], fmt="none", ecolor=colour, capsize=3)
-    positive = len(every) > 0 and every.min() > 0
-    if positive and panel != "speed/share" and np.quantile(every, 0.99) > 10 * np.quantile(every, 0.01):
+def _label(panel: str, name: str) -> str:
+    """A curve in the legend: what tells it from the others of its panel."""
+    if panel == "train/loss":
+        return name.replace("/loss", "")
+    return name.removeprefix("speed/") if panel.startswith("speed/") else name.removeprefix(panel + "/")
+
+
+def _draw_curve(axes: Any, panel: str, name: str, curves: Series, colour: str) -> None:
+    """One number over the steps, with its errors; a long training curve smoothed; real data as a level."""
+    (steps, values), label, parts = curves[name], _label(panel, name), Name.parse(name)
+    if parts.weights == HELD_OUT:
+        # a single number, the best that a model could reach: a level, not a curve
+        axes.axhline(values[-1], color="#555555", linestyle="--", linewidth=1.2, label="held-out data")
+        return
+    if len(values) > 30 and parts.group == "train":
+        axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
+        axes.plot(steps, smooth(values, len(values) / 40), color=colour, linewidth=1.8, label=label)
+    else:
+        size = 4 if len(values) < 30 else 0
+        axes.plot(steps, values, color=colour, linewidth=1.6, marker="o", markersize=size, label=label)
+    draw_errors(axes, curves, name, colour, 3)
+
+
+def draw_errors(axes: Any, curves: Series, name: str, colour: str, cap: float) -> None:
+    """The errors of a curve, where they are recorded."""
+    if error_of(name) in curves:
+        (steps, values), (at, error) = curves[name], curves[error_of(name)]
+        known = np.isin(steps, at)
+        axes.errorbar(steps[known], values[known], error[np.isin(at, steps)], fmt="none", ecolor=colour, capsize=cap)
+
+
+def _frame(axes: Any, panel: str, values: np.ndarray) -> None:
+    """Scales, ticks and grid for these values."""
+    values = values[np.isfinite(values)]
+    positive = len(values) > 0 and values.min() > 0
+    if positive and panel != "speed/share" and np.quantile(values, 0.99) > 10 * np.quantile(values, 0.01):
         axes.set_yscale("log")
     if panel.startswith("speed/"):
         axes.set_ylim(0, 1 if panel == "speed/share" else None)
@@ -127,8 +142,6 @@ def _draw_panel(axes: Any, panel: str, named: Series, curves: Series) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
-    if len(named) > 1 or panel == "train/loss":
-        axes.legend(fontsize=8, frameon=False)
 
 
 def _whole_steps() -> Any:

@@ -71,15 +71,15 @@ def strip(frames: np.ndarray, scale: int | None = None, gap: int | None = None) 
 def spaced(frames: Iterable[Any], count: int) -> list[Any]:
     """About evenly spaced elements of a sequence of unknown length, the first and the last among them; holds few."""
     kept: list[Any] = []
-    stride, last, place = 1, None, -1
-    for place, last in enumerate(frames):
-        if place % stride == 0:
+    stride, last, index = 1, None, -1
+    for index, last in enumerate(frames):
+        if index % stride == 0:
             kept.append(last)
         if len(kept) > 4 * count:
             kept, stride = kept[::2], 2 * stride
-    if place < 0:
+    if index < 0:
         raise ValueError("a trajectory has at least one frame, got none")
-    if place % stride:
+    if index % stride:
         kept.append(last)
     chosen = np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)
     return [kept[i] for i in chosen]
@@ -100,8 +100,8 @@ def scatter(
     reference = panels[-1][1] if reference is None else reference
     middle = (reference.max(0) + reference.min(0)) / 2
     half = 0.6 * max(float((reference.max(0) - reference.min(0)).max()), 1e-6)
-    for place, (name, points) in enumerate(panels):
-        axes = figure.add_subplot(rows, columns, place + 1)
+    for index, (name, points) in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, index + 1)
         axes.scatter(points[:, 0], points[:, 1], s=max(0.5, min(12.0, 6000 / len(points))), linewidths=0, alpha=0.6)
         axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
         axes.set_title(name, fontsize=9)
@@ -113,6 +113,15 @@ def scatter(
 def beside(samples: np.ndarray, data: np.ndarray | None) -> np.ndarray:
     """Sampled points (N, 2), and those of the data where there are some -> uint8 (H, W, 3)."""
     return scatter([("samples", samples)] + ([] if data is None else [("data", data)]))
+
+
+def cloud_strip(frames: Sequence[tuple[int, np.ndarray]], data: np.ndarray | None) -> np.ndarray:
+    """Numbered point clouds (N, 2) of a trajectory, then the data where there are some -> uint8 (H, W, 3)."""
+    length, last = frames[-1]
+    panels = [(f"{number / max(length, 1):.0%}", x) for number, x in frames]
+    panels[0], panels[-1] = ("start", panels[0][1]), ("samples", last)
+    panels += [] if data is None else [("data", data[: len(last)])]
+    return scatter(panels, columns=min(6, len(panels)), reference=last)
 
 
 def save_png(path: Path, picture: np.ndarray) -> Path:
@@ -161,3 +170,11 @@ def to_pil(picture: np.ndarray) -> "Image":
     from PIL import Image
 
     return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
+
+
+def draw_given(folder: Path, rows: Tensor, data: Any) -> Path:
+    """samples/grid-given.png: the first of somebody else's images (N, C, H, W), or points (N, 2) beside the data's."""
+    path = folder / "samples" / "grid-given.png"
+    if rows.ndim == 4:
+        return save_png(path, grid(rows[:64].permute(0, 2, 3, 1).numpy()))
+    return save_png(path, beside(rows[:2000].numpy(), data.split("train").points(slice(0, 2000)).numpy()))

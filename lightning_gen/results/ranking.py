@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lightning_gen.results.result import HELD_OUT, Name, name_of
+
 # What a comparison is about, what chance decides, what came out beside the number: none of it makes numbers unlike.
 SUBJECT = ("sampler", "evaluations", "guidance", "weights", "step", "images", "images_fingerprint", "source", "given")
 CHANCE = ("seed", "block")
@@ -27,34 +29,16 @@ NOTED = ("torch", "versions", "precision", "device", "lightning_gen")
 ROUNDINGS = ("round(255 clamp(x, 0, 1))", "8 bits, as given")
 # Of likelihoods everything else says how a number was found, not of what: it is named, and what must agree is this.
 LIKELIHOOD = ("data", "split", "n", "binarisation", "dequantisation", "levels", "space", "conditional", "of")
-LOWER = ("fid", "fid_inf", "kid", "relative_error", "mse", "memorised", "-log p", "nll", "bits_per_dim", "loss")
-HIGHER = (
-    "is",
-    "sharpness",
-    "diversity",
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-    "psnr",
-    "ssim",
-    "log_likelihood",
-)
-HIGHER += ("homogeneity", "completeness", "v_measure", "probe_accuracy", "mig", "sap", "modularity")
-HIGHER += ("beta_vae_score", "factor_vae_score", "dci_disentanglement", "dci_completeness", "dci_informativeness")
-LIKELIHOODS = ("log_likelihood", "nll", "bits_per_dim")
-HELD_OUT = "held-out"
-LABELS = ("ema", "raw", "samples")  # which weights, or somebody else's
 ABSENT = "(not said)"
+LOG_P = "-log p"  # as every likelihood is compared
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One number of one run: `quantity` is its name without the weights, `label` the weights (ema, raw, held-out)."""
+    """One number of one run."""
 
     run: int
-    quantity: str
-    label: str
+    name: Name
     value: float
     error: float | None
     kind: str
@@ -62,21 +46,15 @@ class Entry:
     protocol: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def head(self) -> str:
-        """The metric's own word: fid of fid/digits."""
-        return self.quantity.split("/")[0]
-
-    @property
     def n(self) -> int:
         """How many samples it was measured on, 0 if it does not say."""
-        found = next((self.protocol[key] for key in ("n", "N") if key in self.protocol), 0)
-        return found if isinstance(found, int) else 0
+        n = count(self.protocol)
+        return n if isinstance(n, int) else 0
 
     @property
-    def weights(self) -> str:
-        """The label without its number of samples: ema of ema-n360."""
-        head, _, tail = self.label.rpartition("-n")
-        return head if head and tail.isdigit() else self.label
+    def real(self) -> bool:
+        """Whether it is of real data, in the place of samples."""
+        return self.name.weights == HELD_OUT
 
 
 @dataclass(frozen=True)
@@ -95,20 +73,28 @@ class Verdict:
 
 def entries(run: int, metrics: Mapping[str, Mapping[str, Any]]) -> list[Entry]:
     """The numbers of a metrics.json."""
-    found = []
-    for name, entry in metrics.items():
-        quantity, _, label = name.rpartition("/")
-        if label.partition("-n")[0] not in LABELS and label != HELD_OUT:
-            quantity, label = name, ""
-        protocol = dict(entry.get("protocol") or {})
-        kind, unit = entry.get("kind") or "estimate", entry.get("unit") or ""
-        found.append(Entry(run, quantity, label, entry["value"], entry["error"], kind, unit, protocol))
-    return found
+    return [
+        Entry(
+            run,
+            name_of(text, entry),
+            entry["value"],
+            entry["error"],
+            entry.get("kind") or "estimate",
+            entry.get("unit") or "",
+            dict(entry.get("protocol") or {}),
+        )
+        for text, entry in metrics.items()
+    ]
+
+
+def count(protocol: Mapping[str, Any]) -> Any:
+    """How many samples a number was measured on, 0 if its protocol does not say."""
+    return next((protocol[key] for key in ("n", "N") if key in protocol), 0)
 
 
 def protocol(entry: Entry) -> dict[str, Any]:
     """What must agree between numbers that are ranked together: kind, unit, and how they were measured."""
-    if entry.quantity == "-log p":
+    if entry.name.quantity == LOG_P:
         kept = {key: entry.protocol.get(key, ABSENT) for key in LIKELIHOOD}
     else:
         ignored = (*SUBJECT, *CHANCE, *OUTCOME, *NOTED)
@@ -121,45 +107,39 @@ def protocol(entry: Entry) -> dict[str, Any]:
 def differences(protocols: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Key -> the value of each protocol, for the keys in which they are not all equal."""
     protocols = list(protocols)
-    keys = dict.fromkeys(key for found in protocols for key in found)
-    columns = {key: [found.get(key, ABSENT) for found in protocols] for key in keys}
+    keys = dict.fromkeys(key for protocol in protocols for key in protocol)
+    columns = {key: [protocol.get(key, ABSENT) for protocol in protocols] for key in keys}
     return {key: values for key, values in columns.items() if len({_key(value) for value in values}) > 1}
 
 
-def classes(found: Iterable[Entry]) -> list[list[Entry]]:
+def classes(numbers: Iterable[Entry]) -> list[list[Entry]]:
     """Numbers of one quantity, parted by what must agree; in order of appearance."""
     parts: dict[str, list[Entry]] = {}
-    for entry in found:
+    for entry in numbers:
         parts.setdefault(_key(protocol(entry)), []).append(entry)
     return list(parts.values())
 
 
-def direction(name: str) -> int:
-    """-1 where less of a number of that name is better, 1 where more is, 0 where nobody says."""
-    words = name.split("/")
-    return -1 if set(words) & set(LOWER) else 1 if set(words) & set(HIGHER) else 0
-
-
 def is_likelihood(entry: Entry) -> bool:
     """Whether it is a likelihood of data, in nats or bits/dim; a partition function or a part of a bound is none."""
-    return entry.unit in ("nats", "bits/dim") and bool(set(entry.quantity.split("/")) & set(LIKELIHOODS))
+    return entry.unit in ("nats", "bits/dim") and entry.name.about.likelihood
 
 
-def judged(found: Iterable[Entry]) -> dict[Entry, Verdict]:
+def verdicts(numbers: Iterable[Entry]) -> dict[Entry, Verdict]:
     """The verdict on each number of one quantity; real data are a level beside them and take no part."""
-    found = list(found)
-    verdicts = {entry: Verdict(why="real data") for entry in found}
-    parts = classes([entry for entry in found if entry.label != HELD_OUT])
-    for place, part in enumerate(parts):
-        group = _letter(place) if len(parts) > 1 else ""
+    numbers = list(numbers)
+    said = {entry: Verdict(why="real data") for entry in numbers}
+    parts = classes([entry for entry in numbers if not entry.real])
+    for index, part in enumerate(parts):
+        group = _letter(index) if len(parts) > 1 else ""
         for entry, verdict in zip(part, _ranked(part, len(parts) > 1), strict=True):
-            verdicts[entry] = replace(verdict, group=group)
-    return verdicts
+            said[entry] = replace(verdict, group=group)
+    return said
 
 
 def worse_by(entry: Entry, other: Entry) -> float | None:
     """By how many combined standard errors `entry` is worse than `other`; None where an error is not known."""
-    gap = direction(entry.quantity) * (other.value - entry.value)
+    gap = entry.name.about.sign * (other.value - entry.value)
     errors = [_error(entry), _error(other)]
     if None in errors:
         return None
@@ -170,24 +150,27 @@ def worse_by(entry: Entry, other: Entry) -> float | None:
 def _ranked(part: list[Entry], several: bool) -> list[Verdict]:
     if len(part) == 1:
         return [Verdict(why="no other number has its protocol" if several else "no other run has it")]
-    if not direction(part[0].quantity):
+    if not part[0].name.about.sign:
         return [Verdict(why="neither more nor less of it is better")] * len(part)
     finite = [entry for entry in part if math.isfinite(entry.value)]
     if not finite:
         return [Verdict(why="not finite")] * len(part)
-    best = max(finite, key=lambda entry: direction(entry.quantity) * entry.value)
+    best = max(finite, key=lambda entry: entry.name.about.sign * entry.value)
     away = [worse_by(entry, best) for entry in part]
-    others = [gap for entry, gap in zip(part, away, strict=True) if entry is not best]
-    tied = any(gap is not None and gap <= 2 for gap in others)
-    verdicts = []
-    for entry, gap in zip(part, away, strict=True):
-        if not math.isfinite(entry.value):
-            verdicts.append(Verdict(why="not finite"))
-        elif entry is best:
-            verdicts.append(Verdict("tie" if tied else "leads" if None in others else "best"))
-        else:
-            verdicts.append(Verdict("tie" if gap is not None and gap <= 2 else ""))
-    return verdicts
+    gaps = [gap for entry, gap in zip(part, away, strict=True) if entry is not best]
+    first = Verdict("tie" if any(map(_close, gaps)) else "leads" if None in gaps else "best")
+    return [first if entry is best else _behind(entry, gap) for entry, gap in zip(part, away, strict=True)]
+
+
+def _behind(entry: Entry, gap: float | None) -> Verdict:
+    """The verdict on one that is not the best, so many combined errors behind it."""
+    if not math.isfinite(entry.value):
+        return Verdict(why="not finite")
+    return Verdict("tie" if _close(gap) else "")
+
+
+def _close(gap: float | None) -> bool:
+    return gap is not None and gap <= 2
 
 
 def _error(entry: Entry) -> float | None:
@@ -200,6 +183,6 @@ def _key(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
 
-def _letter(place: int) -> str:
+def _letter(index: int) -> str:
     """a to z, then a1 to z1, ..."""
-    return "abcdefghijklmnopqrstuvwxyz"[place % 26] + (str(place // 26) if place >= 26 else "")
+    return "abcdefghijklmnopqrstuvwxyz"[index % 26] + (str(index // 26) if index >= 26 else "")

@@ -1,21 +1,22 @@
 """report.html: one self-contained page, made from the run folder alone; and the terminal's closing table."""
 
 import base64
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from lightning_gen.results.curves import CURVES, series
-from lightning_gen.results.sampler_table import SAMPLERS, html, number
-from lightning_gen.results.store import METRICS, RECORD, read_record, write_atomically
+from lightning_gen.results.ranking import count
+from lightning_gen.results.result import Name, is_error, name_of
+from lightning_gen.results.sampler_table import SAMPLERS
+from lightning_gen.results.sampler_table import html as samplers_html
+from lightning_gen.results.store import METRICS, RECORD, newest_picture, read_record, write_atomically
+from lightning_gen.results.tables import Block, Cell, Row, Table, html, number, text
 from lightning_gen.runs.folder import read_metrics
 
 REPORT = "report.html"
-HELD_OUT = "held-out"
-Row = tuple[str, str, str, str, str, str, str, Mapping[str, Any]]
-HEAD = ("metric", "value", "held-out data", "unit", "kind", "N", "flags")
+COLUMNS = ["value", "held-out data", "unit", "kind", "N", "flags"]
 
 STYLE = """
 :root { color-scheme: light dark;
@@ -31,6 +32,7 @@ p.about { color: var(--soft); margin: .2rem 0 0; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 500; font-size: .85rem; } td.number { white-space: nowrap; }
+td.best, td.least { font-weight: 700; }
 td details { font-size: .85rem; }
 figure { margin: 0; } figcaption { color: var(--soft); font-size: .85rem; margin-top: .3rem; }
 img { max-width: 100%; height: auto; display: block; border-radius: 4px; background: #ffffff; }
@@ -55,118 +57,90 @@ def write_report(folder: str | Path) -> Path:
         raise FileNotFoundError(f"{folder} is not a run folder; give the folder that `run=` named")
     metrics = read_metrics(folder / METRICS) if (folder / METRICS).exists() else {}
     lines = read_record(folder / RECORD) if (folder / RECORD).exists() else []
-    grid, strip = _newest(folder, "grid"), _newest(folder, "strip")
-    film = _newest(folder, "trajectory", "gif")
+
+    def newest(kind: str, caption: str, style: str = "", ending: str = "png") -> str:
+        return _figure(newest_picture(folder, kind, ending), caption, style)
+
+    samples = _side_by_side(
+        newest("grid", "Samples"),
+        newest("strip", "Left to right: noise to sample"),
+        newest("neighbours", "Left a sample, then the training images nearest to it"),
+    )
+    budgets = _figure(folder / f"{SAMPLERS}.png", "FID and KID over network evaluations a sample", "wide")
     parts = [
         f"<h1>{escape(folder.resolve().name)}</h1>",
         f'<p class="about">{escape(_summary(lines) or "Nothing is recorded yet.")}</p>',
-        _section("Metrics", _table(metrics)),
-        _section(
-            "Samples",
-            _side_by_side(
-                _figure(grid, "Samples"),
-                _figure(strip, "Left to right: noise to sample"),
-                _figure(_newest(folder, "neighbours"), "Left a sample, then the training images nearest to it"),
-            ),
-        ),
-        _section(
-            "Score field", _figure(_newest(folder, "field"), "True and learned score, and their difference", "wide")
-        ),
-        _section(
-            "Samplers",
-            _figure(folder / f"{SAMPLERS}.png", "FID and KID over network evaluations a sample", "wide") + html(folder),
-        ),
-        _section("From noise to samples", _side_by_side(_figure(film, "The sampler at work"))),
-        _section("Curves", _figure(folder / CURVES, "Losses and metrics over optimizer steps", "wide")),
-        _section("Last values", _last(lines)),
-        _section("Config", _text(folder / "config.yaml")),
-        _section("Files", _files(folder)),
+        section("Metrics", html(metrics_table(metrics), stacked=True) if metrics else ""),
+        section("Samples", samples),
+        section("Score field", newest("field", "True and learned score, and their difference", "wide")),
+        section("Samplers", budgets + samplers_html(folder)),
+        section("From noise to samples", _side_by_side(newest("trajectory", "The sampler at work", ending="gif"))),
+        section("Curves", _figure(folder / CURVES, "Losses and metrics over optimizer steps", "wide")),
+        section("Last values", _last(lines)),
+        section("Config", _text(folder / "config.yaml")),
+        section("Files", _files(folder)),
     ]
-    page = (
+    return write_atomically(folder / REPORT, document(folder.resolve().name, parts, STYLE).encode())
+
+
+def document(title: str, parts: Sequence[str], style: str) -> str:
+    """A whole page of these parts: whatever a name or a config holds, it loads and runs nothing."""
+    return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        # whatever a name or a config holds, the page loads and runs nothing
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'\">\n"
-        f"<title>{escape(folder.resolve().name)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
         + "\n".join(part for part in parts if part)
         + "\n</body>\n</html>\n"
     )
-    return write_atomically(folder / REPORT, page.encode())
 
 
 def closing_table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """metrics.json as a plain text table: value and error, the same for held-out data, unit, kind, N, flags."""
-    if not metrics:
-        return "no metrics"
-    body = [row[:7] for row in _rows(metrics)]
-    keep = [i for i in range(7) if any(row[i] for row in body)]
-    table = [[row[i] for i in keep] for row in (HEAD, *body)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(keep))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    return text(metrics_table(metrics)) if metrics else "no metrics"
+
+
+def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A row per metric; beside it the held-out data's, where they are as many samples: another N has another bias."""
+    held_out = {key: _held_out(key, name_of(key, entry), metrics) for key, entry in metrics.items()}
+    rows = [
+        _metric_row(key, metrics[key], metrics.get(held_out[key]))
+        for key in sorted(metrics)
+        if key not in held_out.values()
+    ]
+    return Table("Metrics", "", COLUMNS, [Block("", rows)], head="metric")
+
+
+def _held_out(key: str, name: Name, metrics: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The key of the same number of as many real data, None where there is none."""
+    held = str(name.held_out)
+    alike = held != key and held in metrics and _count(metrics[held]) == _count(metrics[key])
+    return held if alike else None
+
+
+def _metric_row(key: str, entry: Mapping[str, Any], held: Mapping[str, Any] | None) -> Row:
+    n, flags = _count(entry), _flags(entry)
+    flags += [f"held-out data: {flag}" for flag in _flags(held or {}) if flag not in flags]
+    cells = [
+        Cell(entry["value"], entry.get("error")),
+        None if held is None else Cell(held["value"], held.get("error")),
+        entry.get("unit") or "",
+        entry.get("kind") or "",
+        f"{n:,}" if isinstance(n, int) else str(n),
+        "; ".join(flags),
+    ]
+    return Row(None, key, cells, details={**(entry.get("protocol") or {}), **(entry.get("observed") or {})})
 
 
 def _count(entry: Mapping[str, Any]) -> Any:
     """How many samples a number was measured on, "" if it does not say."""
-    protocol = entry.get("protocol") or {}
-    return next((protocol[key] for key in ("n", "N") if key in protocol), "")
+    return count(entry.get("protocol") or {}) or ""
 
 
-def _flags(entry: Mapping[str, Any] | None) -> list[str]:
+def _flags(entry: Mapping[str, Any]) -> list[str]:
     """What a number's protocol says is doubtful about it."""
-    return list(((entry or {}).get("protocol") or {}).get("flags", ()))
-
-
-def _rows(metrics: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """A row per metric; beside it the held-out data's, where they are as many samples: another N has another bias."""
-    partner = {}
-    for name, entry in metrics.items():
-        held = f"{name.rpartition('/')[0]}/{HELD_OUT}"
-        if name != held and held in metrics and _count(metrics[held]) == _count(entry):
-            partner[name] = held
-    rows = []
-    for name, entry in sorted(metrics.items()):
-        if name in partner.values():
-            continue
-        held = metrics.get(partner.get(name))
-        protocol = entry.get("protocol") or {}
-        count = _count(entry)
-        rows.append(
-            (
-                name,
-                number(entry["value"], entry.get("error")),
-                "" if held is None else number(held["value"], held.get("error")),
-                entry.get("unit") or "",
-                entry.get("kind") or "",
-                f"{count:,}" if isinstance(count, int) else str(count),
-                "; ".join([*(own := _flags(entry)), *(f"held-out data: {x}" for x in _flags(held) if x not in own)]),
-                {**protocol, **(entry.get("observed") or {})},
-            )
-        )
-    return rows
-
-
-def _table(metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    if not metrics:
-        return ""
-    head = "".join(f"<th>{escape(title)}</th>" for title in (*HEAD, "protocol"))
-    body = []
-    for name, *cells, protocol in _rows(metrics):
-        row = f"<td>{escape(name)}</td>"
-        for title, cell in zip(HEAD[1:], cells, strict=True):
-            kind = ' class="number"' if title in ("value", "held-out data", "N") else ""
-            row += f'<td{kind} data-head="{escape(title)}">{escape(cell)}</td>' if cell else "<td></td>"
-        told = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(_short(v))}</dd>" for k, v in protocol.items())
-        row += f"<td><details><summary>how</summary><dl>{told}</dl></details></td>" if told else "<td></td>"
-        body.append(f"<tr>{row}</tr>")
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return list((entry.get("protocol") or {}).get("flags", ()))
 
 
 def _summary(lines: list[dict[str, Any]]) -> str:
@@ -191,16 +165,9 @@ def _last(lines: list[dict[str, Any]]) -> str:
     rows = "".join(
         f"<dt>{escape(name)}</dt><dd>{escape(number(float(values[-1])))} at step {int(steps[-1]):,}</dd>"
         for name, (steps, values) in sorted(series(lines).items())
-        if not name.endswith("/error")
+        if not is_error(name)
     )
     return f"<details><summary>{len(lines):,} recorded values</summary><dl>{rows}</dl></details>"
-
-
-def _newest(folder: Path, kind: str, ending: str = "png") -> Path | None:
-    """The picture of the most steps; where none is named by its step, the one written last."""
-    found = list((folder / "samples").glob(f"{kind}-*.{ending}"))
-    numbered = [path for path in found if re.fullmatch(rf"{kind}-\d+", path.stem)]
-    return max(numbered, default=None) or max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _side_by_side(*figures: str) -> str:
@@ -211,9 +178,9 @@ def _figure(path: Path | None, caption: str, kind: str = "") -> str:
     if path is None or not path.exists():
         return ""
     data = base64.b64encode(path.read_bytes()).decode()
-    told = escape(f"{caption} ({path.name})")
+    words = escape(f"{caption} ({path.name})")
     image = f'<img alt="{escape(caption)}" src="data:image/{path.suffix[1:]};base64,{data}">'
-    return f'<figure><div class="{kind}">{image}</div><figcaption>{told}</figcaption></figure>'
+    return f'<figure><div class="{kind}">{image}</div><figcaption>{words}</figcaption></figure>'
 
 
 def _text(path: Path) -> str:
@@ -229,5 +196,6 @@ def _files(folder: Path) -> str:
     return f"<details><summary>{len(own):,} files</summary><dl>{rows}</dl></details>" if own else ""
 
 
-def _section(title: str, content: str) -> str:
+def section(title: str, content: str) -> str:
+    """A part of a page under a heading; nothing where there is nothing."""
     return f"<section><h2>{escape(title)}</h2>\n{content}</section>" if content else ""

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,6 @@ import numpy as np
 import torch
 
 RECORD = "record.jsonl"
-
-
 METRICS = "metrics.json"
 
 
@@ -71,3 +70,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
+
+
+def newest_picture(folder: Path, kind: str, ending: str = "png") -> Path | None:
+    """The file samples/<kind>-<step> of the most steps; where none is named by its step, the one written last."""
+    files = list((folder / "samples").glob(f"{kind}-*.{ending}"))
+    numbered = [path for path in files if re.fullmatch(rf"{kind}-\d+", path.stem)]
+    return max(numbered, default=None) or max(files, key=lambda path: path.stat().st_mtime, default=None)

@@ -153,7 +153,7 @@ def read_metrics(path: str | Path) -> dict[str, dict[str, Any]]:
     return metrics
 
 
-def no_samples(path: str | Path) -> str:
+def samples_fault(path: str | Path) -> str:
     """What is wrong with a path that should be a folder of images or an .npz file; empty where it is one of them."""
     path = Path(path)
     if path.is_dir() or (path.suffix == ".npz" and path.is_file()):
@@ -161,7 +161,7 @@ def no_samples(path: str | Path) -> str:
     return f"samples names {path}, which is no folder of images and no .npz file: name one"
 
 
-def unreadable(runs: Sequence[str] | None) -> list[str]:
+def comparison_faults(runs: Sequence[str] | None) -> list[str]:
     """A fault for each folder that cannot be compared, before any work."""
     paths = [Path(run) for run in runs or ()]
     if len(paths) < 2:

@@ -27,11 +27,17 @@ class Known(LightningModule):
         x = torch.rand(n, *self.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
         return x * torch.nan if self.spoil else x
 
-    def work(self, n: int, size: int = 64) -> int:
+    def work(self, n: int, sampler: Any = None, size: int = 64, **_: Any) -> int:
         return -(-n // size) * self.length
 
     def blocks(
-        self, n: int, seed: int, weights: str = "ema", progress: Callable[[], Any] | None = None
+        self,
+        n: int,
+        seed: int,
+        sampler: Any = None,
+        weights: str = "ema",
+        progress: Callable[[], Any] | None = None,
+        **_: Any,
     ) -> Iterator[tuple[int, Tensor]]:
         self.asked.append(weights)
         x = self.target(n, seed)

@@ -22,6 +22,7 @@ from lightning_gen.losses import ContrastiveDivergence
 from lightning_gen.models import EnergyModel
 from lightning_gen.nets import MLP
 from lightning_gen.process import Clean
+from lightning_gen.results.pictures.energies import histogram
 from lightning_gen.results.store import read_record
 from lightning_gen.runs.folder import read_metrics
 from lightning_gen.samplers import MALA, Gibbs, Langevin, Sampler, Transition
@@ -229,7 +230,7 @@ def test_training_is_the_same_with_and_without_it(which, make_trainer, tmp_path)
 
 def test_it_looks_once_a_step_where_gradients_are_accumulated(make_trainer, monkeypatch):
     looks = []
-    monkeypatch.setattr(ChainHealth, "look", lambda self, trainer, *_, **__: looks.append(trainer.global_step))
+    monkeypatch.setattr(ChainHealth, "measure", lambda self, trainer, *_, **__: looks.append(trainer.global_step))
     for every, expected in ((1, [1, 2, 3, 4]), (3, [3]), (0, [])):
         looks.clear()
         trainer = make_trainer(ChainHealth(every_n_steps=every), max_epochs=2, accumulate_grad_batches=2)
@@ -284,7 +285,7 @@ def test_histograms_are_of_the_named_energies_and_points_are_scattered(tested, t
 
 def test_energies_that_floats_cannot_part_have_a_histogram():
     tiny = torch.full((5,), 1e9, dtype=torch.float64)
-    assert health.histogram({"all": tiny, "alike": tiny + 1e-6}).shape == (450, 800, 3)
+    assert histogram({"all": tiny, "alike": tiny + 1e-6}).shape == (450, 800, 3)
 
 
 def test_what_has_no_chains_is_refused_before_any_work(make_trainer):
@@ -297,5 +298,5 @@ def test_what_has_no_chains_is_refused_before_any_work(make_trainer):
     "options", [{"every_n_steps": -1}, {"chains": 1}, {"length": 3}, {"long": 1}, {"weights": "both"}]
 )
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match="callbacks.health needs every_n_steps >= 0"):
+    with pytest.raises(ValueError, match=f"callbacks.health.{next(iter(options))} is"):
         ChainHealth(**options)

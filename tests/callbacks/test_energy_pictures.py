@@ -8,8 +8,8 @@ from PIL import Image
 from torch import nn
 
 from lightning_gen import families
-from lightning_gen.callbacks import energy_pictures as energies
-from lightning_gen.callbacks.energy_pictures import EnergyPictures, filters
+from lightning_gen.callbacks import publishing
+from lightning_gen.callbacks.energy_pictures import EnergyPictures
 from lightning_gen.data import Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import EBM, GenerativeModule
@@ -18,6 +18,7 @@ from lightning_gen.models import EnergyModel
 from lightning_gen.nets import MLP, ResNetEnergy
 from lightning_gen.process import Clean
 from lightning_gen.results.drawing import grid, strip
+from lightning_gen.results.pictures.energies import filters
 from lightning_gen.samplers import MALA
 
 SGD = lambda parameters: torch.optim.SGD(parameters, lr=0.0)  # noqa: E731
@@ -178,7 +179,7 @@ def test_an_energy_without_sampler_or_slope_has_a_landscape_too(drawn):
 
 def test_pictures_come_at_the_asked_epochs_and_are_sent(drawn, monkeypatch):
     sent = []
-    monkeypatch.setattr(energies, "log_image", lambda trainer, name, path: sent.append((name, path.name)))
+    monkeypatch.setattr(publishing, "log_image", lambda trainer, name, path: sent.append((name, path.name)))
     found = drawn(machine(hidden=2), digits(), fit=True, every_n_epochs=2)
     assert sorted(found) == [f"{name}-{step:08d}.png" for name in ("filters", "reconstructions") for step in (2, 4)]
     assert sent == [
@@ -225,5 +226,5 @@ def test_machines_in_the_plane_have_a_landscape():
 
 @pytest.mark.parametrize("options", [{"every_n_epochs": -1}, {"n": 0}, {"points": 0}, {"weights": "both"}])
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match="callbacks.energies needs every_n_epochs >= 0"):
+    with pytest.raises(ValueError, match=f"callbacks.energies.{next(iter(options))} is"):
         EnergyPictures(**options)

@@ -9,8 +9,7 @@ import torch
 import run as entry
 from lightning_gen.callbacks import Likelihood, Quality
 from lightning_gen.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, published
-from lightning_gen.callbacks.publish import publish
-from lightning_gen.results.result import Result
+from lightning_gen.results.result import Name, Result
 from tests.callbacks.quality_parts import Projection
 from tests.families.test_base import digits_module, fit
 from tests.test_run import TINY
@@ -25,7 +24,7 @@ class Said(Quality):
 
     def measure(self, trainer, module, final):
         self.steps.append(trainer.global_step)
-        publish(trainer, {self.number: Result(self.values[len(self.steps) - 1], "estimate")}, final)
+        return [Result(self.values[len(self.steps) - 1], "estimate", name=Name.parse(self.number))]
 
 
 def best(folder):
@@ -109,7 +108,7 @@ class Gap(Said):
     """Publishes what nobody knows to be good or bad."""
 
     def publishes(self, module):
-        return {self.number}
+        return {Name.parse(self.number)}
 
 
 def test_a_number_without_a_direction_needs_one(tmp_path):

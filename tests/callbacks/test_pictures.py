@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_gen.callbacks import Pictures, RecordLogger, pictures
+from lightning_gen.callbacks import Pictures, RecordLogger
 from lightning_gen.data import Rings
 from lightning_gen.errors import NonFinite
+from lightning_gen.results import drawing
 from lightning_gen.results.drawing import grid, strip, to_uint8
 
 
@@ -43,9 +44,9 @@ def test_points_are_drawn_and_kept_as_points(tmp_path, known, rows, make_trainer
 def test_a_long_chain_of_points_is_shown_at_even_times_beside_the_data(known, make_trainer, monkeypatch):
     """From the start to the samples, and as many points of the data: no place of the last row is empty."""
     module, seen = known((2,), length=500), []
-    draw = pictures.scatter
+    draw = drawing.scatter
     monkeypatch.setattr(
-        pictures, "scatter", lambda panels, **options: (seen.append((panels, options)), draw(panels, **options))[1]
+        drawing, "scatter", lambda panels, **options: (seen.append((panels, options)), draw(panels, **options))[1]
     )
     make_trainer(Pictures(points=50, strip=1)).test(module, datamodule=Rings(n=64, test_size=8), verbose=False)
     panels, options = seen[-1]

@@ -141,7 +141,7 @@ def test_seconds_are_those_of_drawing_alone(tmp_path, digits, monkeypatch):
     """By a clock that drawing block b moves by b + 1 seconds, and features by 100."""
     clock = [0.0]
     draw, extract = Noisy.draw, Projection.extract
-    monkeypatch.setattr("callbacks.undisturbed.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("lightning_gen.callbacks.measuring.time.perf_counter", lambda: clock[0])
     monkeypatch.setattr(Noisy, "draw", lambda s, b, n: (clock.__setitem__(0, clock[0] + b + 1), draw(s, b, n))[1])
     monkeypatch.setattr(Projection, "extract", lambda s, x: (clock.__setitem__(0, clock[0] + 100), extract(s, x))[1])
     quality = Quality(Projection(), n=150, kid_subsets=2, cache=str(tmp_path))
@@ -177,7 +177,7 @@ def test_global_generator_and_mode_are_left_alone(tmp_path, digits):
     module.eval()
     module.ema.train()
     before = torch.get_rng_state()
-    quality.measure(runner, module, final=False)
+    quality.run(runner, module, final=False)
     assert torch.equal(before, torch.get_rng_state())
     assert not module.training and module.ema.training
 
@@ -246,15 +246,15 @@ def test_points_are_measured_as_they_are(tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"n": 1, "metrics": ["fid"]}, "quality.n needs 2 or more"),
-        ({"n": 9}, "quality.n needs 10 or more with fid, kid, is"),
-        ({"block": 0}, "quality.block needs 1"),
-        ({"metrics": ["fid", "psnr"]}, "some of fid, fid_inf, kid, is"),
-        ({"metrics": "fid"}, "some of fid, fid_inf, kid, is"),
-        ({"metrics": []}, "some of fid, fid_inf, kid, is"),
+        ({"n": 1, "metrics": ["fid"]}, "quality.n is 1: fid need 2"),
+        ({"n": 9}, "quality.n is 9: fid, kid, is need 10"),
+        ({"block": 0}, "quality.block is 0"),
+        ({"metrics": ["fid", "psnr"]}, "quality.metrics needs a list of some of .*fid_inf"),
+        ({"metrics": "fid"}, "quality.metrics needs a list of some of .*fid_inf"),
+        ({"metrics": []}, "quality.metrics needs a list of some of .*fid_inf"),
         ({"reference": "test"}, "quality.held_out=false"),
-        ({"weights": "best"}, "weights ema or raw"),
-        ({"kid_subset_size": 2}, "kid_subset_size needs 3"),
+        ({"weights": "best"}, "quality.weights is best"),
+        ({"kid_subset_size": 2}, "kid_subset_size is 2"),
     ],
 )
 def test_impossible_settings_are_one_sentence(options, sentence):

@@ -12,11 +12,12 @@ import torch.multiprocessing as mp
 from lightning_gen.callbacks.quality import Quality
 from lightning_gen.data import Digits
 from lightning_gen.errors import NonFinite
-from lightning_gen.metrics.numbers import METRICS
+from lightning_gen.metrics.registry import metrics
 from tests.callbacks.quality_parts import Noisy, Projection, trainer
 from tests.processes import free_port, place
 
 WORLDS = (1, 2, 4)
+METRICS = tuple(metrics())
 CASES = {"whole": (192, METRICS), "uneven": (150, METRICS), "one block": (50, METRICS), "two": (2, ("fid",))}
 
 
@@ -35,8 +36,8 @@ def _rank(rank: int, world: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)  # a forked process has none of its parent's threads
     os.environ.update(place(rank, world, port))
     options = {"devices": world, "strategy": "ddp"}
-    for name, (n, metrics) in CASES.items():
-        quality = Watched(Projection(), n, metrics, kid_subsets=5, kid_subset_size=40, cache=str(folder / "cache"))
+    for name, (n, chosen) in CASES.items():
+        quality = Watched(Projection(), n, chosen, kid_subsets=5, kid_subset_size=40, cache=str(folder / "cache"))
         trainer(folder / name, quality, **options).test(Noisy(), datamodule=Digits(), verbose=False)
     quality = Quality(Projection(), n=150, cache=str(folder / "cache"))
     try:
@@ -86,5 +87,5 @@ def test_two_images_are_computed_and_flagged(folders):
 
 
 def test_one_image_is_refused_before_any_process_waits():
-    with pytest.raises(ValueError, match="quality.n needs 2 or more with fid, got 1"):
+    with pytest.raises(ValueError, match="quality.n is 1: fid need 2"):
         Quality(Projection(), n=1, metrics=["fid"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 
-from lightning_gen.callbacks import RecordLogger, sampler_table
+from lightning_gen.callbacks import RecordLogger, measuring
 from lightning_gen.callbacks.sampler_table import SamplerTable, most, with_steps
 from lightning_gen.data import Digits
 from lightning_gen.errors import NonFinite
@@ -176,15 +176,15 @@ def test_a_guided_reading_counts_twice(tmp_path):
 
 def test_one_bar_has_its_end_at_all_steps(tmp_path, monkeypatch):
 
-    shown, make = [], sampler_table.bar
+    shown, make = [], measuring.bar
 
     def bar(*args):
         shown.append(make(*args[:4], True, False))  # drawn, so that it counts
         return shown[-1]
 
-    monkeypatch.setattr(sampler_table, "bar", bar)
+    monkeypatch.setattr(measuring, "bar", bar)
     tabulate(tmp_path / "a", {"ddim": DDIM(), "rk45": RK45()}, evaluations=[2, 5], tolerances=[0.1])
-    (only,) = shown
+    (only,) = [one for one in shown if one.desc == "samplers"]
     assert only.n == only.total == 3 * (2 + 5 + 20)
 
 

@@ -6,12 +6,14 @@ import torch
 from matplotlib.axes import Axes
 from PIL import Image
 
+from lightning_gen.callbacks import score_field
 from lightning_gen.callbacks.loggers.record import RecordLogger
-from lightning_gen.callbacks.score_field import ScoreField, law, plane, ratio
+from lightning_gen.callbacks.score_field import ScoreField, law, ratio
 from lightning_gen.data import Checkerboard, Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.models import ScoreModel
 from lightning_gen.process import VE, VP, Clean
+from lightning_gen.results.pictures.fields import plane
 from lightning_gen.results.store import read_record
 from lightning_gen.runs.folder import read_metrics
 
@@ -60,7 +62,8 @@ def run(tmp_path, known, make_trainer):
 @pytest.fixture
 def undrawn(monkeypatch):
     """A picture of nothing, where only the figure matters."""
-    monkeypatch.setattr(ScoreField, "picture", lambda *_: np.zeros((4, 4, 3), np.uint8))
+    monkeypatch.setattr(ScoreField, "field", lambda *_: None)
+    monkeypatch.setattr(score_field, "score_fields", lambda *_: np.zeros((4, 4, 3), np.uint8))
 
 
 def rings() -> Rings:
@@ -188,5 +191,5 @@ def test_what_has_no_score_is_refused_before_any_work(data, model, t, words, run
     "options", [{"t": -0.1}, {"t": [0.5, 2]}, {"t": []}, {"t": [0.5, 0.5]}, {"n": 1}, {"grid": 1}, {"weights": "both"}]
 )
 def test_options_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match="callbacks.field needs t in"):
+    with pytest.raises(ValueError, match=f"callbacks.field.{next(iter(options))} is"):
         ScoreField(**options)

@@ -8,12 +8,12 @@ WORKER = """
 import sys
 from pytorch_lightning import Callback, Trainer
 from lightning_gen.callbacks import Curves, Pictures, RecordLogger, Resume, Throughput, Wandb, publish
-from lightning_gen.results.result import Result
+from lightning_gen.results.result import Name, Result
 from tests.callbacks.conftest import Known, loader
 
 class Measure(Callback):
     def on_test_epoch_end(self, trainer, module):
-        publish(trainer, {"n": Result(float(trainer.world_size), "exact")}, final=True)
+        publish(trainer, [Result(float(trainer.world_size), "exact", name=Name("n"))], final=True)
 
 folder = sys.argv[1]
 trainer = Trainer(

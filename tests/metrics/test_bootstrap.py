@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lightning_gen.metrics import (
-    bootstrap,
+    fid,
     frechet_bootstrap,
     frechet_distance,
     frechet_error,
@@ -15,7 +15,7 @@ from lightning_gen.metrics import (
     inception_score,
     moments,
 )
-from lightning_gen.metrics.bootstrap import frechet_influence
+from lightning_gen.metrics.fid import frechet_influence
 
 
 def _draw(seed: int = 0) -> torch.Generator:
@@ -45,7 +45,7 @@ def test_frechets_bootstrap_is_the_spread_over_fresh_samples(near, limits):
 
 
 def test_the_delta_method_takes_over_in_many_dimensions(monkeypatch):
-    monkeypatch.setattr(bootstrap, "SMALL", D - 1)
+    monkeypatch.setattr(fid, "SMALL", D - 1)
     x = _samples(300, 1)
     assert frechet_bootstrap(x, MEAN, COV, _draw()) == (frechet_error(x, MEAN, COV), "delta method")
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from lightning_gen.results.compare import write_comparison
-from lightning_gen.results.page import names
+from lightning_gen.results.compared import names
 from lightning_gen.results.result import Result
 from tests.results.compare_parts import bits, fid, folder
 from tests.results.test_report import Reader
@@ -124,9 +124,9 @@ def test_the_grids_are_the_runs_samples_at_one_scale(written):
 def test_losses_of_two_families_do_not_share_a_panel(runs):
     from lightning_gen.results.compare import Comparison
 
-    (curves,) = [picture for picture in Comparison(runs).pictures if picture.place == "curves"]
+    (curves,) = [picture for picture in Comparison(runs).pictures if picture.section == "curves"]
     assert "scales of their own" in curves.caption
-    alike = [picture for picture in Comparison(runs[:2]).pictures if picture.place == "curves"]
+    alike = [picture for picture in Comparison(runs[:2]).pictures if picture.section == "curves"]
     assert "scales of their own" not in alike[0].caption
     # a panel more is a wider picture
     assert Image.open(io.BytesIO(curves.data)).width > Image.open(io.BytesIO(alike[0].data)).width
@@ -139,10 +139,10 @@ def test_samplers_under_two_protocols_are_two_pictures(runs):
     for row in content["rows"]:
         row["protocol"] = dict(row.get("protocol") or {}) | {"n": 77}
     (runs[1] / "samplers.json").write_text(json.dumps(content))
-    shown = [picture for picture in Comparison(runs).pictures if picture.place == "samplers"]
+    shown = [picture for picture in Comparison(runs).pictures if picture.section == "samplers"]
     assert len(shown) == 2 and "N 77" in shown[1].caption and "not ranked" in shown[1].caption
     (runs[1] / "samplers.json").write_text(json.dumps(samplers("ddim")))
-    assert len([picture for picture in Comparison(runs).pictures if picture.place == "samplers"]) == 1
+    assert len([picture for picture in Comparison(runs).pictures if picture.section == "samplers"]) == 1
 
 
 def test_the_configs_differences_are_told(written):

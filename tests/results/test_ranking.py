@@ -7,24 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_gen.results.compare import read
-from lightning_gen.results.likelihood_table import likelihood
-from lightning_gen.results.ranking import Entry, classes, entries, judged, protocol
-from lightning_gen.results.result import Result
-from lightning_gen.results.tables import quality
+from lightning_gen.results.compared import read
+from lightning_gen.results.likelihood_table import likelihood_tables
+from lightning_gen.results.quality_table import quality_tables
+from lightning_gen.results.ranking import Entry, classes, entries, protocol, verdicts
+from lightning_gen.results.result import Name, Result
 from tests.results.compare_parts import NATS, QUALITY, bits, fid, folder
 
 
 def many(values, errors, quantity="fid/digits"):
     """Numbers of one protocol."""
     pairs = zip(values, errors, strict=True)
-    return [Entry(i, quantity, "ema", v, e, "estimate", "", QUALITY) for i, (v, e) in enumerate(pairs)]
+    return [Entry(i, Name.parse(f"{quantity}/ema"), v, e, "estimate", "", QUALITY) for i, (v, e) in enumerate(pairs)]
 
 
 def marks(found):
     """The marks, in order."""
-    verdicts = judged(found)
-    return [verdicts[entry].mark for entry in found]
+    ranked = verdicts(found)
+    return [ranked[entry].mark for entry in found]
 
 
 @pytest.mark.parametrize(("quantity", "sign"), [("fid/digits", 1), ("is/digits", -1)])
@@ -58,7 +58,7 @@ def test_without_an_error_nobody_wins():
 
 
 def test_an_exact_number_has_no_error():
-    pair = [Entry(i, "-log p", "raw", v, None, "exact", "nats", {}) for i, v in enumerate((80.0, 81.0))]
+    pair = [Entry(i, Name("-log p", None, "raw"), v, None, "exact", "nats", {}) for i, v in enumerate((80.0, 81.0))]
     assert marks(pair) == ["best", ""]
 
 
@@ -66,14 +66,14 @@ def test_what_is_not_finite_or_without_a_direction_is_not_ranked():
     assert marks(many([math.nan, 1.0, 3.0], [0.1, 0.1, 0.1])) == ["", "best", ""]
     assert marks(many([math.nan, math.nan], [0.1, 0.1])) == ["", ""]
     found = many([1.0, 3.0], [0.1, 0.1], "vlb/decoder")
-    assert {judged(found)[entry].why for entry in found} == {"neither more nor less of it is better"}
+    assert {verdicts(found)[entry].why for entry in found} == {"neither more nor less of it is better"}
 
 
 def test_real_data_win_nothing():
     found = many([5.0, 4.0], [0.1, 0.1])
-    real = Entry(0, "fid/digits", "held-out", 0.1, 0.01, "estimate", "", QUALITY)
-    verdicts = judged([real, *found])
-    assert [verdicts[entry].mark for entry in (real, *found)] == ["", "", "best"]
+    real = Entry(0, Name("fid", "digits", "held-out"), 0.1, 0.01, "estimate", "", QUALITY)
+    ranked = verdicts([real, *found])
+    assert [ranked[entry].mark for entry in (real, *found)] == ["", "", "best"]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_real_data_win_nothing():
 )
 def test_what_is_compared_or_came_by_chance_makes_no_class(key):
     found = many([1.0, 3.0], [0.1, 0.1])
-    other = Entry(1, "fid/digits", "ema", 3.0, 0.1, "estimate", "", QUALITY | {key: "another"})
+    other = Entry(1, Name("fid", "digits", "ema"), 3.0, 0.1, "estimate", "", QUALITY | {key: "another"})
     assert marks([found[0], other]) == ["best", ""]
 
 
@@ -107,27 +107,27 @@ def test_any_other_key_parts_numbers_and_is_named(tmp_path, key):
     runs = [read(place, path.name, path) for place, path in enumerate((a, b))]
     numbers = [run.entries[0] for run in runs]
     assert marks(numbers) == ["", ""] and len(classes(numbers)) == 2
-    (table,) = quality(runs)
+    (table,) = quality_tables(runs)
     told = " ".join(table.notes)
     assert "ot ranked" in told
     assert ("N = 399" if key == "n" else key.replace("_", " ")) in told
 
 
 def test_another_kind_or_unit_is_another_class():
-    a = Entry(0, "-log p", "ema", 1.0, 0.1, "exact", "nats", {})
+    a = Entry(0, Name("-log p", None, "ema"), 1.0, 0.1, "exact", "nats", {})
     for other in (
-        Entry(1, "-log p", "ema", 9.0, 0.1, "KDE", "nats", {}),
-        Entry(1, "-log p", "ema", 9.0, 0.1, "exact", "bits/dim", {}),
+        Entry(1, Name("-log p", None, "ema"), 9.0, 0.1, "KDE", "nats", {}),
+        Entry(1, Name("-log p", None, "ema"), 9.0, 0.1, "exact", "bits/dim", {}),
     ):
         assert marks([a, other]) == ["", ""]
 
 
 def test_a_name_is_quantity_and_weights():
     found = entries(3, {name: fid(1.0).as_dict() for name in ("fid/digits/ema-n360", "ais/log_z/forward/raw", "gap")})
-    assert [(e.quantity, e.label, e.weights) for e in found] == [
+    assert [(e.name.subject, e.name.label, e.name.weights) for e in found] == [
         ("fid/digits", "ema-n360", "ema"),
         ("ais/log_z/forward", "raw", "raw"),
-        ("gap", "", ""),
+        ("gap", "", None),
     ]
     assert all(e.run == 3 and "kind" in protocol(e) for e in found)
 
@@ -135,13 +135,13 @@ def test_a_name_is_quantity_and_weights():
 def table(tmp_path: Path, *runs):
     """The one table of likelihoods of runs given as (results, options), and its rows by (run, label)."""
     paths = [folder(tmp_path / str(i), results, **options) for i, (results, options) in enumerate(runs)]
-    (found,) = likelihood([read(i, path.name, path) for i, path in enumerate(paths)])
+    (found,) = likelihood_tables([read(i, path.name, path) for i, path in enumerate(paths)])
     return found, {(row.run, row.label): row for block in found.blocks for row in block.rows}
 
 
 def mark(row):
     """What is said of a row."""
-    return next(cell.verdict.mark for cell in row.cells if hasattr(cell, "verdict"))
+    return next(cell.verdict.mark for cell in row.cells if getattr(cell, "entry", None))
 
 
 def test_an_elbo_is_ranked_with_a_variational_bound_and_not_with_forward_ais(tmp_path):
@@ -157,6 +157,7 @@ def test_an_elbo_is_ranked_with_a_variational_bound_and_not_with_forward_ais(tmp
     vlb, elbo, ais = rows[0, "ema by vlb"], rows[1, "raw by elbo"], rows[2, "raw by ais/forward"]
     assert (vlb.cells[2], elbo.cells[2], ais.cells[2]) == ("upper bound", "upper bound", "lower bound")
     assert (mark(vlb), mark(elbo), mark(ais)) == ("", "best", "")
+    assert elbo.cells[0].value == pytest.approx(2 * NATS) and ais.cells[0].value == pytest.approx(NATS)
     assert len(found.blocks) == 2 and "kind" in found.notes[0]
 
 
@@ -167,8 +168,8 @@ def test_nats_and_bits_are_one_number(tmp_path):
     both["vlb/bits_per_dim/ema"] = bits(3.0, error=0.01)
     found, rows = table(tmp_path, (both, {}))
     assert len(rows) == 2
-    assert rows[0, "ema by ode"].cells[0] == f"{2 * NATS:.2f} ± {0.01 * NATS:.2f}"
-    assert rows[0, "ema by vlb"].cells[0] == f"{3 * NATS:.2f} ± {0.01 * NATS:.2f}"
+    assert rows[0, "ema by ode"].cells[0].text == f"{2 * NATS:.2f} ± {0.01 * NATS:.2f}"
+    assert rows[0, "ema by vlb"].cells[0].text == f"{3 * NATS:.2f} ± {0.01 * NATS:.2f}"
     assert rows[0, "ema by ode"].cells[2] == "estimate, of an upper bound (Jensen)"
 
 
@@ -239,8 +240,8 @@ def test_a_density_of_dequantised_values_stands_apart_from_the_images_bits(tmp_p
 def test_every_pair_of_two_classes_is_unranked(tmp_path):
     """However good one class is, the best of the other is the best of its own."""
     found = [
-        Entry(i, "fid/digits", "ema", value, 0.01, "estimate", "", QUALITY | {"n": n})
+        Entry(i, Name("fid", "digits", "ema"), value, 0.01, "estimate", "", QUALITY | {"n": n})
         for i, (value, n) in enumerate(itertools.product((1.0, 2.0), (100, 200)))
     ]
     assert marks(found) == ["best", "best", "", ""]
-    assert [judged(found)[entry].group for entry in found] == ["a", "b", "a", "b"]
+    assert [verdicts(found)[entry].group for entry in found] == ["a", "b", "a", "b"]

@@ -6,7 +6,8 @@ import re
 import pytest
 from matplotlib.axes import Axes
 
-from lightning_gen.results.sampler_table import html, markdown, picture, tables
+from lightning_gen.results.pictures.samplers import samplers_picture
+from lightning_gen.results.sampler_table import html, markdown, tables
 
 
 def content() -> dict:
@@ -26,16 +27,21 @@ def content() -> dict:
 
 
 def test_a_cell_is_the_best_that_its_budget_buys_and_the_best_of_a_column_is_marked():
-    (title, head, fid), (_, _, kid), (_, _, seconds) = tables(content())
-    assert (title, head) == ("FID", ["sampler", "10", "20", "40"])
-    assert fid == [
-        [("a<b>", False), ("5.00 ± 0.11", True), ("3.00 ± 0.11", True), ("", False)],
-        [("rk45", False), ("", False), ("3.50 ± 0.11 (18)", False), ("2.00 ± 0.11", True)],
+    fid, kid, seconds = tables(content())
+    assert (fid.title, fid.head, fid.columns) == ("FID", "sampler", ["10", "20", "40"])
+    assert [(row.label, row.texts()) for row in fid.rows()] == [
+        ("a<b>", ["5.00 ± 0.11", "3.00 ± 0.11", ""]),
+        ("rk45", ["", "3.50 ± 0.11 (18)", "2.00 ± 0.11"]),
     ]
-    assert [[best for _, best in row[1:]] for row in kid] == [[True, True, False], [False, False, True]]
-    assert [[best for _, best in row[1:]] for row in seconds] == [[True, False, False], [False, True, True]]
+
+    def least(table):
+        return [[cell is not None and cell.verdict.mark == "least" for cell in row.cells] for row in table.rows()]
+
+    assert least(fid) == [[True, True, False], [False, False, True]]
+    assert least(kid) == [[True, True, False], [False, False, True]]
+    assert least(seconds) == [[True, False, False], [False, True, True]]
     text = markdown(content())
-    assert "| a<b> | **5.00 ± 0.11** | **3.00 ± 0.11** |  |" in text
+    assert "| a\\<b\\> | **5.00 ± 0.11** | **3.00 ± 0.11** |  |" in text
     assert "- mala is left out: needs & wants" in text and "an abacus" in text and "N = 90" in text
 
 
@@ -43,7 +49,8 @@ def test_the_page_has_the_same_cells_escaped(tmp_path):
     assert html(tmp_path) == ""
     (tmp_path / "samplers.json").write_text(json.dumps(content()))
     page = html(tmp_path)
-    assert "<b>5.00 ± 0.11</b>" in page and "a&lt;b&gt;" in page and "needs &amp; wants" in page and "a<b>" not in page
+    assert re.search(r'<td class="number least"[^>]*>5.00 ± 0.11</td>', page)
+    assert "a&lt;b&gt;" in page and "needs &amp; wants" in page and "a<b>" not in page
     assert len(re.findall("<tr>", page)) == 3 * 3
 
 
@@ -55,5 +62,5 @@ def test_real_data_are_a_line_where_their_bias_is_the_samples_own(n, lines, monk
     whole = json.loads(json.dumps(content()))
     for result in whole["held_out"].values():
         result["protocol"]["n"] = n
-    picture(whole)
+    samplers_picture(whole)
     assert drawn == [(5.0, f"real data, N = {n}"), (0.5, f"real data, N = {n}")][-lines:]

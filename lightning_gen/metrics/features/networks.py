@@ -39,15 +39,9 @@ class ModuleFeatures(FeatureExtractor):
         std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(module, nn.Module):
-            raise TypeError(f"features.module needs a network, got {type(module).__name__}: name its class in _target_")
-        if not name or "/" in name:
-            raise ValueError(f"features.name needs a word without /, got {name!r}: metrics will be called fid/<name>")
+        self._check_module(module, name, layer)
         if (weights is None) != (sha256 is None):
             raise ValueError("features.weights and features.sha256 go together: give both (see sha256sum FILE) or none")
-        if layer is not None and layer not in dict(module.named_modules()):
-            known = ", ".join(part for part, _ in module.named_children())
-            raise ValueError(f"features.layer is {layer!r}, which {name} does not have: choose among {known}, or below")
         for key, value in (("resize", resize), ("channels", channels)):
             if value is not None and value < 1:
                 raise ValueError(f"features.{key} needs 1 or more, or null, got {value}")
@@ -60,6 +54,16 @@ class ModuleFeatures(FeatureExtractor):
         self.resize = "none" if resize is None else f"bilinear, antialiased, {resize}x{resize}"
         self.module = module.requires_grad_(False).eval()
         self._checked = self._ready = False
+
+    @staticmethod
+    def _check_module(module: nn.Module, name: str, layer: str | None) -> None:
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"features.module needs a network, got {type(module).__name__}: name its class in _target_")
+        if not name or "/" in name:
+            raise ValueError(f"features.name needs a word without /, got {name!r}: metrics will be called fid/<name>")
+        if layer is not None and layer not in dict(module.named_modules()):
+            known = ", ".join(part for part, _ in module.named_children())
+            raise ValueError(f"features.layer is {layer!r}, which {name} does not have: choose among {known}, or below")
 
     def check(self, data: Any) -> None:
         """The file is there and is the right one; a pass of two black images tells how many features there are."""
@@ -96,7 +100,7 @@ class ModuleFeatures(FeatureExtractor):
 
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features (B, dim), and the module's output as logits where the features are those of a layer of it."""
-        x = self.seen(images)
+        x = self.normalised(images)
         if self.layer is None:
             return self.module(x).flatten(1).float(), None
         taken: list[Tensor] = []
@@ -112,7 +116,7 @@ class ModuleFeatures(FeatureExtractor):
         logits = out.float() if isinstance(out, Tensor) and out.ndim == 2 else None
         return taken[0].flatten(1).float(), logits
 
-    def seen(self, images: Tensor) -> Tensor:
+    def normalised(self, images: Tensor) -> Tensor:
         """What the network sees, float32, of uint8 images or points."""
         if images.dtype != torch.uint8:
             return images.float()

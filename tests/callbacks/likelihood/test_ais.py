@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from lightning_gen.callbacks import AnnealedImportance
-from lightning_gen.callbacks.likelihood import ais
+from lightning_gen.callbacks import AnnealedImportance, measuring
 from lightning_gen.data import Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import EBM, RBM, GaussianBernoulliRBM, ScoreMatching
@@ -27,7 +26,7 @@ class Alone:
     def __init__(self, data, module, rank=0, world=1):
         self.datamodule, self.lightning_module, self.global_rank, self.world_size = data, module, rank, world
         self.is_global_zero, self.global_step, self.current_epoch = rank == 0, 7, 0
-        self.strategy, self.parts = self, []
+        self.strategy, self.parts, self.progress_bar_callback = self, [], None
 
     def reduce(self, values, reduce_op):
         self.parts.append(values)
@@ -40,7 +39,9 @@ class Alone:
 @pytest.fixture
 def published(monkeypatch):
     seen = {}
-    monkeypatch.setattr(ais, "publish", lambda trainer, results, final: seen.update(results))
+    monkeypatch.setattr(
+        measuring, "publish", lambda trainer, results, final: seen.update({str(each.name): each for each in results})
+    )
     return seen
 
 
@@ -192,7 +193,7 @@ def test_a_cold_transition_is_refused():
 
 @pytest.mark.parametrize("wrong", [{"chains": 1}, {"burn": 0}, {"n": 1}, {"split": "all"}, {"weights": "best"}])
 def test_wrong_options_are_refused(wrong):
-    with pytest.raises(ValueError, match="callbacks.likelihood needs"):
+    with pytest.raises(ValueError, match=f"callbacks.likelihood.{next(iter(wrong))} is"):
         AnnealedImportance(**wrong)
 
 

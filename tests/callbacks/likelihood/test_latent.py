@@ -224,12 +224,12 @@ def test_measuring_moves_nothing(grey, make_trainer):
     trainer = SimpleNamespace(
         datamodule=grey, global_rank=0, world_size=1, is_global_zero=True, global_step=3, current_epoch=0, loggers=[]
     )
-    trainer.callback_metrics, trainer.lightning_module = {}, made
+    trainer.callback_metrics, trainer.lightning_module, trainer.progress_bar_callback = {}, made, None
     trainer.strategy = SimpleNamespace(broadcast=lambda x: x, reduce=lambda x, reduce_op: x)
     trainer.precision_plugin = SimpleNamespace(forward_context=torch.no_grad)
     for callback in measures():
         callback.setup(trainer, made, "test")
-        callback.measure(trainer, made, final=False)
+        callback.run(trainer, made, final=False)
     assert torch.equal(torch.get_rng_state(), state) and made.model.training
     assert "kde/log_likelihood/held-out" not in trainer.callback_metrics
     assert {"kde/log_likelihood/ema", "iwae/bits_per_dim/ema", "v_measure/posterior/ema"} <= set(
@@ -284,12 +284,12 @@ def test_what_cannot_be_measured_is_refused(grey, binary):
     [
         (lambda: ImportanceLikelihood(samples=0), "callbacks.likelihood.samples is 0"),
         (lambda: ImportanceLikelihood(n=1), "callbacks.likelihood.n is 1"),
-        (lambda: KernelDensityLikelihood(n=3), "2 <= folds <= n"),
-        (lambda: KernelDensityLikelihood(split="train"), "split val or test"),
+        (lambda: KernelDensityLikelihood(n=3), "callbacks.kde.n is 3: give 5"),
+        (lambda: KernelDensityLikelihood(split="train"), "callbacks.kde.split is train: choose val or test"),
         (lambda: Representations(metrics=["colour"]), "needs some of clustering, probe"),
         (lambda: Representations(metrics="probe"), "needs some of clustering, probe"),
-        (lambda: Representations(n_train=1), "callbacks.representations.n_train needs 2 or more, got 1"),
-        (lambda: Representations(split="train"), "split val or test"),
+        (lambda: Representations(n_train=1), "callbacks.representations.n_train is 1: give 2"),
+        (lambda: Representations(split="train"), "callbacks.representations.split is train: choose val or test"),
     ],
 )
 def test_wrong_options_are_refused(call, sentence):

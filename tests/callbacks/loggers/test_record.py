@@ -13,8 +13,8 @@ from pytorch_lightning import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_gen.callbacks.loggers.record import RecordLogger, Resume
-from lightning_gen.callbacks.publish import log_image, publish
-from lightning_gen.results.result import Result
+from lightning_gen.callbacks.publishing import log_image, publish
+from lightning_gen.results.result import Name, Result
 from lightning_gen.results.store import read_record, write_atomically
 from lightning_gen.runs.folder import read_metrics
 
@@ -119,14 +119,20 @@ class Measure(Callback):
     """Publishes once per validation and once per test."""
 
     def on_validation_epoch_end(self, trainer, module):
-        publish(trainer, {"fid/x/ema": Result(float(trainer.global_step), "estimate", 0.5)}, final=False)
+        publish(
+            trainer, [Result(float(trainer.global_step), "estimate", 0.5, name=Name("fid", "x", "ema"))], final=False
+        )
         log_image(trainer, "picture", np.zeros((2, 2, 3), np.uint8))
 
     def on_validation_end(self, trainer, module):
         self.monitored = float(trainer.callback_metrics["fid/x/ema"])
 
     def on_test_epoch_end(self, trainer, module):
-        publish(trainer, {"nll/ema": Result(float("inf"), "upper bound", None, "bits/dim", {"n": 8})}, final=True)
+        publish(
+            trainer,
+            [Result(float("inf"), "upper bound", None, "bits/dim", {"n": 8}, name=Name("nll", None, "ema"))],
+            final=True,
+        )
 
 
 class Taker(RecordLogger):

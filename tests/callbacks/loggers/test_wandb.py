@@ -52,7 +52,7 @@ def stand_in(monkeypatch, init) -> None:
     module.Settings = type("Settings", (), {"model_fields": {}})
     module.Image = lambda picture: picture
     monkeypatch.setitem(sys.modules, "wandb", module)
-    monkeypatch.setattr("callbacks.wandb.find_spec", lambda name: True)
+    monkeypatch.setattr("lightning_gen.callbacks.loggers.wandb.find_spec", lambda name: True)
 
 
 def test_offline_pictures_are_the_pixels_at_the_losses_step(tmp_path, known, rows, make_trainer, monkeypatch):
@@ -148,7 +148,7 @@ def test_an_interrupt_is_no_failure_of_wandb(tmp_path, monkeypatch):
 
 
 def test_no_package_and_no_wish_are_no_failure(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("callbacks.wandb.find_spec", lambda name: None)
+    monkeypatch.setattr("lightning_gen.callbacks.loggers.wandb.find_spec", lambda name: None)
     Wandb(folder=str(tmp_path)).log_metrics({"loss": 1.0}, 0)
     assert "not installed" in capsys.readouterr().err
     Wandb(folder=str(tmp_path / "b"), mode="disabled").log_metrics({"loss": 1.0}, 0)

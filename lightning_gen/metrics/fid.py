@@ -1,13 +1,22 @@
-"""Standard errors of FID and IS over draws of the samples, the reference held fixed."""
-
-from typing import NamedTuple
+"""FID of samples, with its standard error over draws of them, the reference held fixed."""
 
 import torch
 from torch import Tensor
 
+from lightning_gen.metrics.evaluation import Evaluation
 from lightning_gen.metrics.frechet import frechet_of_features
+from lightning_gen.metrics.registry import Measured, metric
 
 SMALL = 256  # dimensions up to which FID is measured again on resampled images: beyond, a resample costs seconds
+
+
+@metric("fid", "FID", "lower", least=2)
+def frechet_to_reference(given: Evaluation) -> Measured:
+    """The Frechet distance of the samples' features to the reference's."""
+    features, real, resamples = given.features, given.real, given.options.resamples
+    error, method = frechet_bootstrap(features, real.mean, real.cov, given.draw("fid", "bootstrap"), resamples)
+    value, protocol = frechet_of_features(features, real.mean, real.cov), {"bias": "upwards at small n"}
+    return Measured(value, error, given.scarce(), {**protocol, "error_by": method})
 
 
 def frechet_bootstrap(
@@ -52,29 +61,5 @@ def frechet_influence(features: Tensor, mean: Tensor, cov: Tensor) -> Tensor:
     inverse = torch.where(values > 1e-10 * values[-1], values.clamp(min=1e-300).rsqrt(), 0.0)
     turn = root @ vectors * inverse.sqrt()
     shift = 2 * (middle - mean)
-    found = [d @ shift + d.square().sum(1) - (d @ turn).square().sum(1) for d in parts]
-    return torch.cat(found) - torch.cat(found).mean()
-
-
-class ScoreErrors(NamedTuple):
-    """Standard errors of the Inception Score and its two factors."""
-
-    value: float
-    sharpness: float
-    diversity: float
-
-
-def inception_bootstrap(logits: Tensor, generator: torch.Generator, resamples: int = 50) -> ScoreErrors:
-    """Standard deviations over bootstraps of logits (n, K), each scored as a whole."""
-    n = len(logits)
-    counts = torch.stack(
-        [torch.bincount(torch.randint(n, (n,), generator=generator), minlength=n) for _ in range(resamples)]
-    )
-    weights = counts.double().to(logits.device) / n
-    sharp, middle = 0.0, 0.0
-    for rows, share in zip(logits.detach().split(4096), weights.split(4096, 1), strict=True):
-        c = rows.double().softmax(1)
-        sharp = sharp - share @ torch.special.entr(c).sum(1)
-        middle = middle + share @ c
-    diverse = torch.special.entr(middle).sum(1)
-    return ScoreErrors(*(float(x.exp().std()) for x in (sharp + diverse, sharp, diverse)))
+    influence = [d @ shift + d.square().sum(1) - (d @ turn).square().sum(1) for d in parts]
+    return torch.cat(influence) - torch.cat(influence).mean()

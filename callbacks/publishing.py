@@ -1,7 +1,7 @@
 """The one way in which callbacks publish numbers and pictures."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +9,8 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from lightning_gen.results.drawing import to_pil
-from lightning_gen.results.result import Result
+from lightning_gen.results.drawing import save_png, to_pil
+from lightning_gen.results.result import Result, error_of
 from lightning_gen.results.store import METRICS, plain, write_atomically
 from lightning_gen.runs.folder import read_metrics
 
@@ -20,11 +20,11 @@ def step_of(trainer: Trainer) -> int:
     return int(trainer.global_step or getattr(trainer.lightning_module, "trained_steps", 0))
 
 
-def publish(trainer: Trainer, results: Mapping[str, Result], final: bool) -> None:
+def publish(trainer: Trainer, results: Iterable[Result], final: bool) -> None:
     """Log each value, and its error as <name>/error, to loggers and callback_metrics; when final, to metrics.json."""
-    step = step_of(trainer)
+    step, results = step_of(trainer), {str(result.name): result for result in results}
     values = {name: float(result.value) for name, result in results.items()}
-    errors = {f"{name}/error": float(r.error) for name, r in results.items() if r.error is not None}
+    errors = {error_of(name): float(r.error) for name, r in results.items() if r.error is not None}
     for name, value in values.items():
         trainer.callback_metrics[name] = torch.tensor(value)
     for logger in trainer.loggers:
@@ -57,3 +57,10 @@ def log_image(trainer: Trainer, name: str, picture: str | Path | np.ndarray) -> 
             logger.experiment.add_image(name, pixels, step_of(trainer), dataformats="HWC")
         else:
             logger.log_image(name, [image], step=step_of(trainer))
+
+
+def save_picture(trainer: Trainer, name: str, picture: np.ndarray) -> Path:
+    """Write uint8 (H, W, C) to samples/<name>-<step>.png in the run folder, and send it to the loggers."""
+    path = Path(trainer.default_root_dir) / "samples" / f"{name}-{step_of(trainer):08d}.png"
+    log_image(trainer, f"samples/{name}", save_png(path, picture))
+    return path

@@ -1,0 +1,207 @@
+"""What callbacks that measure share: when, of which weights, by which seed, how, and what becomes of the numbers."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+from tqdm import tqdm
+
+from lightning_gen.bar import bar
+from lightning_gen.callbacks.progress import shows
+from lightning_gen.callbacks.publishing import publish
+from lightning_gen.errors import NonFinite
+from lightning_gen.metrics.gather import gather_problems
+from lightning_gen.results.result import Name, Result
+
+Weights = Literal["ema", "raw"]
+
+
+class Measuring(Callback, ABC):
+    """Measures after each `every_n_epochs`-th epoch, each `every_n_steps`-th optimizer step, and at the test stage.
+
+    Of the averaged weights, or of the raw ones where these are asked for or no average is kept. Training is afterwards
+    what it was: modes, global generators. A new one writes `measure`, which returns the numbers, and `publishes`.
+
+    Args:
+        n: samples of the split, None for all of it
+        split: whose samples
+        weights: ema or raw
+        seed: of every draw
+        every_n_epochs: epochs between two measurements in training, 0 for none
+    """
+
+    key = ""  # in the config, for messages
+    splits: Sequence[str] = ("train", "val", "test")
+    alone = False  # rank 0 measures without the others, which neither wait nor publish
+    autocast = False  # the model is called in the trainer's precision, not in that of its weights
+    every_n_steps = 0
+    _step = 0  # the last optimizer step, behind which no batch has ended where gradients are accumulated
+
+    def __init__(
+        self,
+        n: int | None = None,
+        split: str | None = None,
+        weights: str = "ema",
+        seed: int = 0,
+        every_n_epochs: int = 0,
+    ) -> None:
+        super().__init__()
+        self.n, self.split, self.weights, self.seed, self.every_n_epochs = n, split, weights, seed, every_n_epochs
+        self.at_least(every_n_epochs=(every_n_epochs, 0))
+        self.one_of(weights=(weights, ("ema", "raw")))
+        if split is not None:
+            self.one_of(split=(split, self.splits))
+
+    @abstractmethod
+    def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result] | None:
+        """The numbers, each with its name, on rank 0 at least; final: by the full protocol."""
+
+    def publishes(self, module: Any) -> set[Name] | None:
+        """The names of the numbers that it publishes after epochs; None where it does not say."""
+        return None
+
+    @torch.inference_mode(False)  # a trainer of one's own tests in inference mode, where nothing has a derivative in x
+    @torch.no_grad()
+    def run(self, trainer: Trainer, module: Any, final: bool) -> None:
+        """Measure, and publish on all ranks what rank 0 has found."""
+        if self.alone and not trainer.is_global_zero:
+            return
+        with undisturbed(module):
+            results = self.measure(trainer, module, final)
+        if not self.alone:
+            results = trainer.strategy.broadcast(results)
+        if results:
+            publish(trainer, results, final)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from where the run stands, new or resumed."""
+        self._step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Measure when every_n_steps divides the number of optimizer steps, once."""
+        step, last = trainer.global_step, self._step
+        self._step = step
+        if step != last and self.every_n_steps and step % self.every_n_steps == 0:
+            self.run(trainer, pl_module, final=False)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure when every_n_epochs divides the number of epochs done."""
+        due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        if due and trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self.run(trainer, pl_module, final=False)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure by the full protocol."""
+        self.run(trainer, pl_module, final=True)
+
+    def measured(self, module: Any) -> Weights:
+        """Which weights are measured."""
+        return measured_weights(module, self.weights)
+
+    @contextmanager
+    def model(self, trainer: Trainer, module: Any) -> Iterator[Any]:
+        """The model with the measured weights in evaluation mode, and the precision in which it is to be called."""
+        model = module.weights(self.measured(module))
+        with _modes(model), trainer.precision_plugin.forward_context() if self.autocast else nullcontext():
+            yield model.eval()
+
+    @contextmanager
+    def drawing(
+        self,
+        trainer: Trainer,
+        module: Any,
+        what: str,
+        n: int,
+        size: int,
+        sampler: Any = None,
+        progress: Callable | None = None,
+        counts: list[int] | None = None,
+        seconds: list[float] | None = None,
+    ) -> Iterator[Iterator[tuple[int, Tensor]]]:
+        """This rank's blocks of n samples, (start, x), in the trainer's precision.
+
+        `progress` is called at each step of the sampler, or there is a bar; `counts` grows by the network calls of a
+        block, `seconds` by the time that it took.
+        """
+        rank, world = (0, 1) if self.alone else (trainer.global_rank, trainer.world_size)
+        share = {"size": size, "rank": rank, "world": world}
+        work = module.work(n, sampler, **share)
+        with (
+            trainer.precision_plugin.forward_context(),
+            self.bar(trainer, what, work, visible=progress is None) as own,
+        ):
+            share |= {"progress": progress or own.update} | ({} if counts is None else {"counts": counts})
+            blocks = module.blocks(n, self.seed, sampler, weights=self.measured(module), **share)
+            yield blocks if seconds is None else timed(blocks, module.device, seconds)
+
+    def bar(self, trainer: Trainer, what: str, total: int, unit: str = "step", visible: bool = True) -> tqdm:
+        """A progress bar, where the run shows any."""
+        return bar(what, total, unit, 0, visible and shows(trainer), False)
+
+    def samples_of(self, data: Any) -> tuple[Any, int]:
+        """The split, and how many of its samples are measured."""
+        split = data.split(self.split)
+        n = len(split) if self.n is None else min(self.n, len(split))
+        if n < 2:
+            raise ValueError(f"{self.key}.split {self.split} has {n} samples: choose another split")
+        return split, n
+
+    def at_least(self, **options: tuple[float | None, float]) -> None:
+        """Refuse an option that is below its bound."""
+        for name, (value, bound) in options.items():
+            if value is not None and value < bound:
+                raise ValueError(f"{self.key}.{name} is {value}: give {bound} or more")
+
+    def one_of(self, **options: tuple[str, Collection[str]]) -> None:
+        """Refuse an option that is none of its choices."""
+        for name, (value, choices) in options.items():
+            if value not in choices:
+                raise ValueError(f"{self.key}.{name} is {value}: choose {' or '.join(choices)}")
+
+
+def measured_weights(module: Any, asked: str = "ema") -> Weights:
+    """Which weights are measured: those that are asked for, raw where the module keeps no average."""
+    return asked if getattr(module, "ema", None) is not None else "raw"
+
+
+def stop_together(trainer: Trainer, problem: str | None) -> None:
+    """Raise NonFinite on all ranks where one has a problem, so that none waits for one that has stopped."""
+    problem = gather_problems(problem, trainer.world_size)
+    if problem is not None:
+        raise NonFinite(problem)
+
+
+def timed(blocks: Iterator[Any], device: torch.device, seconds: list[float]) -> Iterator[Any]:
+    """The same blocks; `seconds` grows by what each took, until its work on the device is done."""
+    while True:
+        begun = time.perf_counter()
+        block = next(blocks, None)
+        if block is None:
+            return
+        if device.type != "cpu":
+            torch.accelerator.synchronize()
+        seconds.append(time.perf_counter() - begun)
+        yield block
+
+
+@contextmanager
+def undisturbed(module: torch.nn.Module) -> Iterator[None]:
+    """Training mode and global generators are afterwards what they were: measuring does not move training."""
+    devices = [module.device] if module.device.type == "cuda" else []
+    with _modes(module), torch.random.fork_rng(devices=devices):
+        yield
+
+
+@contextmanager
+def _modes(module: torch.nn.Module) -> Iterator[None]:
+    modes = {part: part.training for part in module.modules()}
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

@@ -1,0 +1,68 @@
+"""Filters of hidden units, histograms of energies, and the energy over the plane."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_gen.results.drawing import GAP, check_finite, grid, to_uint8
+
+
+def filters(W: Tensor, shape: tuple[int, ...], n: int, step: int = 0) -> np.ndarray:
+    """The n columns of W (D, H) of largest norm, in falling order, as images about grey -> uint8 (H', W', C)."""
+    check_finite(W.T, "filters", step)
+    chosen = W.norm(dim=0).argsort(descending=True)[:n]
+    columns = W.T[chosen].float()
+    scaled = columns / columns.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    return grid(to_uint8(0.5 + 0.5 * scaled.view(-1, *shape)))
+
+
+def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Two pictures of one size, uint8 (H, W, C), with a wide gap between them."""
+    gap = np.full((len(left), max(8, left.shape[1] // 20), left.shape[2]), GAP, np.uint8)
+    return np.concatenate([left, gap, right], axis=1)
+
+
+def histogram(series: Mapping[str, Tensor], bins: int = 30) -> np.ndarray:
+    """Densities of named energies, (B,) each, over the same bins -> uint8 (H, W, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
+    canvas, axes = FigureCanvasAgg(figure), figure.subplots()
+    low, high = (float(end) for end in torch.cat(list(series.values())).aminmax())
+    room = max(0.02 * (high - low), 1e-6 * max(1.0, abs(high)))  # numpy refuses bins that the numbers cannot tell apart
+    edges = np.linspace(low - room, high + room, bins + 1)
+    for name, values in series.items():
+        axes.hist(values.numpy(), edges, density=True, histtype="stepfilled", alpha=0.45, label=name)
+    axes.set(xlabel="energy, nats", ylabel="density")
+    axes.legend(fontsize=8)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def relief(energies: Tensor, half: float, clouds: dict[str, np.ndarray]) -> np.ndarray:
+    """Energies (n, n) above their lowest as shades and contours, clouds (n, 2) as dots -> uint8 (H, W, 3).
+
+    The shades end at twice the height below which 9 of 10 data lie: walls of any height would leave the valleys flat.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    height = (energies - energies.min()).numpy()
+    points = np.clip(((clouds["data"] / half + 1) / 2 * (len(energies) - 1)).round().astype(int), 0, len(energies) - 1)
+    top = max(2 * float(np.quantile(height[points[:, 1], points[:, 0]], 0.9)), 1e-6)
+    figure = Figure(figsize=(7.5, 6.5), dpi=100, layout="constrained")
+    canvas, axes = FigureCanvasAgg(figure), figure.subplots()
+    box = {"extent": (-half, half, -half, half), "origin": "lower"}
+    image = axes.imshow(height, cmap="viridis_r", clim=(0, top), **box)
+    if height.max() > 0:
+        axes.contour(height, levels=np.linspace(0, top, 11)[1:], colors="0.3", linewidths=0.5, **box)
+    for (name, points), colour in zip(clouds.items(), ("tab:orange", "tab:red"), strict=False):
+        axes.scatter(*points.T, s=6, color=colour, linewidths=0, alpha=0.8, label=name)
+    axes.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")
+    axes.legend(fontsize=8, loc="upper right")
+    figure.colorbar(image, ax=axes, shrink=0.85, extend="max", label="energy above its lowest, nats")
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
