@@ -1,16 +1,14 @@
 """What sample metrics are computed from, and all of them at once."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from lightning_gen.metrics.reference import Reference
 from lightning_gen.metrics.registry import Measured, Metric, metrics
 from lightning_gen.randomness import generator
-
-if TYPE_CHECKING:
-    from lightning_gen.metrics.reference import Reference
 
 
 class Options(NamedTuple):
@@ -36,8 +34,8 @@ class Evaluation(NamedTuple):
 
     features: Tensor
     logits: Tensor | None
-    real: "Reference"
-    memory: tuple["Reference", "Reference"] | None = None
+    real: Reference
+    memory: tuple[Reference, Reference] | None = None
     options: Options = Options()
     seed: int = 0
 

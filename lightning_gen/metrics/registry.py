@@ -5,10 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from lightning_gen.metrics.evaluation import Evaluation
+from typing import Any, Literal
 
 Better = Literal["higher", "lower"] | None
 
@@ -60,7 +57,7 @@ class Metric:
     quantity: Quantity
     least: Callable[[Any], int]
     needs: Literal["features", "logits", "memory"]
-    function: Callable[["Evaluation"], Measured | dict[str, Measured]]
+    function: Callable[[Any], Measured | dict[str, Measured]]
     gives: tuple[str, ...]
 
 

@@ -5,21 +5,21 @@ from tests.planted import Plant
 PLANTS = [
     Plant(
         "influence without the mean's 2",
-        "lightning_gen/metrics/bootstrap.py",
+        "lightning_gen/metrics/fid.py",
         "shift = 2 * (middle - mean)",
         "shift = middle - mean",
         "tests/metrics/test_bootstrap.py::test_influence_is_the_derivative_in_a_samples_weight",
     ),
     Plant(
         "a bootstrap of fewer samples",
-        "lightning_gen/metrics/bootstrap.py",
+        "lightning_gen/metrics/fid.py",
         "torch.randint(len(x), (len(x),)",
         "torch.randint(len(x), (len(x) // 3,)",
         "tests/metrics/test_bootstrap.py::test_frechets_bootstrap_is_the_spread_over_fresh_samples",
     ),
     Plant(
         "diversity's sign among the resamples",
-        "lightning_gen/metrics/bootstrap.py",
+        "lightning_gen/metrics/inception_score.py",
         "(sharp + diverse, sharp, diverse)",
         "(sharp - diverse, sharp, diverse)",
         "tests/metrics/test_bootstrap.py::test_inception_scores_bootstrap_is_the_spread_over_fresh_logits",

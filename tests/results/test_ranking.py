@@ -157,6 +157,7 @@ def test_an_elbo_is_ranked_with_a_variational_bound_and_not_with_forward_ais(tmp
     vlb, elbo, ais = rows[0, "ema by vlb"], rows[1, "raw by elbo"], rows[2, "raw by ais/forward"]
     assert (vlb.cells[2], elbo.cells[2], ais.cells[2]) == ("upper bound", "upper bound", "lower bound")
     assert (mark(vlb), mark(elbo), mark(ais)) == ("", "best", "")
+    assert elbo.cells[0].value == pytest.approx(2 * NATS) and ais.cells[0].value == pytest.approx(NATS)
     assert len(found.blocks) == 2 and "kind" in found.notes[0]
 
 
