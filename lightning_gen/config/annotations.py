@@ -8,7 +8,7 @@ from typing import Any
 import annotated_types
 
 from lightning_gen.config.source import Source, lineage, locate, terminal
-from lightning_gen.options import ANY, CALLS, LISTS, MAPPINGS, SCALARS, Kind, narrowed, nearest
+from lightning_gen.options import ANY, CALLS, LISTS, MAPPINGS, SCALARS, Kind, narrowed, suggestion
 
 OWN = ("lightning_gen",)
 
@@ -104,4 +104,4 @@ def decide(value: Any, kind: Kind) -> bool | None:
 
 def choose(word: str, options: Sequence[str]) -> str:
     """The nearest option, or all of them."""
-    return nearest(word, options) or (f"choose one of {', '.join(sorted(options))}" if options else "remove it")
+    return suggestion(word, options) or (f"choose one of {', '.join(sorted(options))}" if options else "remove it")

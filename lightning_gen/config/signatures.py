@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning_gen.config.annotations import OWN, choose, decide, kinds
 from lightning_gen.config.source import locate, signature, source, split
-from lightning_gen.options import ANY, Kind, fits, nearest, remedy, shown, words
+from lightning_gen.options import ANY, Kind, fits, remedy, suggestion, value_and_type, words
 
 # What a config may build. `name.*` stands for every public class and function that the top package of `name` defines
 # below it. Anything else is refused: a target is a call, and torch.load or shutil.copyfile would run from a config.
@@ -135,7 +135,9 @@ def _node(node: Mapping, path: str, given: set[str], allowed: Any) -> Iterator[s
             alternatives = kinds(known[key].annotation, known[key].source) if known[key].annotation else [ANY]
             alternatives = alternatives + [Kind("None")] * known[key].nullable
             if not fits(value, alternatives, decide):
-                found = shown(value) if not isinstance(value, Mapping) else f"a {value.get('_target_', 'mapping')}"
+                found = (
+                    value_and_type(value) if not isinstance(value, Mapping) else f"a {value.get('_target_', 'mapping')}"
+                )
                 advice = remedy(value, alternatives, "name {} in _target_")
                 yield f"{at}{key} is {found}, {target} expects {words(alternatives)}: {advice}"
         elif not free or key.startswith("_"):
@@ -164,6 +166,6 @@ def _target(target: Any, allowed: Any) -> str:
             return ""
     exact = [] if callable(allowed) else [entry for entry in allowed if not entry.endswith(".*")]
     same = [entry for entry in exact if entry.split(".")[-1] == target.split(".")[-1]]
-    hint = f"did you mean {same[0]}?" if same else nearest(target, exact)
+    hint = f"did you mean {same[0]}?" if same else suggestion(target, exact)
     listed = "the allow list (lightning_gen.config.signatures.ALLOWED)"
     return f"which is not on {listed}: {hint or 'choose a name of that list'}"
