@@ -14,7 +14,7 @@ from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.registry import quantity_of
 from lightning_gen.options import Count, Natural
-from lightning_gen.randomness import address, generator
+from lightning_gen.randomness import derived_seed, generator
 from lightning_gen.representations import (
     beta_vae,
     closeness,
@@ -188,7 +188,7 @@ class Representations(Measuring):
         shared |= {"data": codes.fingerprint, "n": self.train}
 
         def random(purpose: str) -> np.random.Generator:
-            return np.random.default_rng(address(self.seed, "factors", purpose))
+            return np.random.default_rng(derived_seed(self.seed, "factors", purpose))
 
         def binomial(share: float) -> float:
             return (share * (1 - share) / self.evaluate) ** 0.5

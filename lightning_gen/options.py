@@ -1,6 +1,6 @@
-"""Options checked by their annotation: the ranges, the mixin that checks a constructor's arguments, and the words.
+"""Options checked by their annotation: range types, the mixin that checks a constructor's arguments, the messages.
 
-A config is checked with the same alternatives and the same words from source files, before anything is imported.
+Configs are checked by the same rules, with the same messages, from source files and so before anything is imported.
 """
 
 import difflib
@@ -19,7 +19,7 @@ from annotated_types import Ge, GroupedMetadata, Gt, Interval, Le, Lt, MaxLen, M
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
 Finite = Annotated[float, Gt(-math.inf), Lt(math.inf)]
-Positive = Annotated[float, Gt(0), Lt(math.inf)]  # where infinity is meant too: Annotated[float, Gt(0)]
+Positive = Annotated[float, Gt(0), Lt(math.inf)]  # where infinity is allowed: Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0), Lt(math.inf)]
 UnitInterval = Annotated[float, Interval(ge=0, le=1)]
 OpenUnitInterval = Annotated[float, Interval(gt=0, lt=1)]
@@ -49,7 +49,7 @@ class Kind(NamedTuple):
 
     Args:
         name: int, float, bool, str, None, literal, list, tuple, dict, object or any.
-        of: the values of a literal, the alternatives of a list's elements, those of each place of a tuple, a class.
+        of: a literal's values, a class, the alternatives of a list's elements or of each element of a tuple.
         ranges: (comparison, bound) of a number, or of a list's length.
     """
 
@@ -62,7 +62,7 @@ ANY = Kind("any")
 
 
 def narrowed(kinds: Sequence[Kind], metadata: Iterable[Any]) -> list[Kind]:
-    """The alternatives within the ranges that an `Annotated` gives; metadata of other meaning is passed over."""
+    """The alternatives within the ranges of an `Annotated`; metadata other than ranges are ignored."""
     flat = [part for item in metadata for part in (item if isinstance(item, GroupedMetadata) else [item])]
 
     def ranges(symbols: dict[type, str]) -> tuple:
@@ -74,7 +74,7 @@ def narrowed(kinds: Sequence[Kind], metadata: Iterable[Any]) -> list[Kind]:
 
 
 def kinds_of(annotation: Any, names: Mapping[str, Any] | None = None) -> list[Kind]:
-    """The alternatives of an annotation at run time; a text is read with `names`, and is anything if it cannot be."""
+    """The alternatives of an annotation; a text is evaluated with `names`, and allows any value if it fails."""
     if isinstance(annotation, typing.ForwardRef):
         annotation = annotation.__forward_arg__
     if isinstance(annotation, str):
@@ -103,24 +103,24 @@ def kinds_of(annotation: Any, names: Mapping[str, Any] | None = None) -> list[Ki
         return [Kind("list", kinds_of(parts[0], names) if parts else [ANY]), *any_source]
     if not isinstance(annotation, type) or annotation in (object, Any):
         return [ANY]
-    return [Kind("object", annotation if _tells_instances(annotation) else None)]
+    return [Kind("object", annotation if _supports_isinstance(annotation) else None)]
 
 
-def _tells_instances(annotation: type) -> bool:
-    """Whether isinstance can be asked: not of a protocol that is only for type checkers."""
+def _supports_isinstance(annotation: type) -> bool:
+    """Whether isinstance works with the class: not with a protocol that is only for type checkers."""
     return getattr(annotation, "_is_runtime_protocol", True) or not getattr(annotation, "_is_protocol", False)
 
 
 def is_instance(value: Any, kind: Kind) -> bool | None:
-    """Whether an object is of the kind's class; None where the kind says nothing of classes."""
+    """Whether the value is an instance of the kind's class; None for a kind without one."""
     if kind.name != "object":
         return None
-    # Without a class, of a callable or a protocol, whatever a config cannot write as a plain value.
+    # A callable or a protocol has no class here: anything but a plain value of a config is allowed.
     return type(value) not in PLAIN and (kind.of is None or isinstance(value, kind.of))
 
 
 def fits(value: Any, kinds: Sequence[Kind], decide: Callable[[Any, Kind], bool | None] = is_instance) -> bool:
-    """Whether one of the alternatives allows the value; `decide` answers for objects, None where it does not know."""
+    """Whether one of the alternatives allows the value; `decide` judges objects, and returns None for other kinds."""
     return any(_fits(value, kind, decide) for kind in kinds)
 
 
@@ -136,30 +136,30 @@ def _fits(value: Any, kind: Kind, decide: Callable) -> bool:
     if name == "literal":
         return any(type(v) is type(value) and v == value for v in of)
     if name == "tuple":
-        several = isinstance(value, (list, tuple)) and len(value) == len(of)
-        return several and all(fits(v, k, decide) for v, k in zip(value, of, strict=True))
+        same_length = isinstance(value, (list, tuple)) and len(value) == len(of)
+        return same_length and all(fits(v, k, decide) for v, k in zip(value, of, strict=True))
     if name == "list":
         if not isinstance(value, SEVERAL) or isinstance(value, (str, bytes)):
             return False
-        long = all(COMPARE[symbol](len(value), bound) for symbol, bound in ranges)
-        return long and (of == [ANY] or all(fits(v, of, decide) for v in value))
+        length_fits = all(COMPARE[symbol](len(value), bound) for symbol, bound in ranges)
+        return length_fits and (of == [ANY] or all(fits(v, of, decide) for v in value))
     return isinstance(value, TYPES[name])
 
 
 def words(kinds: Sequence[Kind]) -> str:
-    """The alternatives in words, as "int >= 1 or null"; classes are named only where nothing simpler is allowed."""
+    """The alternatives in words, such as "int >= 1 or null"; classes only where nothing simpler is allowed."""
     values = [value for kind in kinds if kind.name == "literal" for value in kind.of]
     rest = [kind for kind in kinds if kind.name not in ("literal", "None")]
     simple = [kind for kind in rest if kind.name != "object"]
-    several = dict.fromkeys(_word(kind) for kind in (simple or ([] if values else rest)))
-    listed = ["one of " + ", ".join(dict.fromkeys(map(str, values)))] if values else []
-    return " or ".join([*listed, *several] + ["null"] * any(kind.name == "None" for kind in kinds))
+    others = dict.fromkeys(_word(kind) for kind in (simple or ([] if values else rest)))
+    choices = ["one of " + ", ".join(dict.fromkeys(map(str, values)))] if values else []
+    return " or ".join([*choices, *others] + ["null"] * any(kind.name == "None" for kind in kinds))
 
 
 def _word(kind: Kind) -> str:
     name, of, ranges = kind
     if name in SCALARS:
-        return within(SCALARS[name], ranges)
+        return with_bounds(SCALARS[name], ranges)
     if name == "object":
         return f"a {class_name(of)}"
     if name == "tuple":
@@ -173,8 +173,8 @@ def _word(kind: Kind) -> str:
     return {"dict": "a mapping", "any": "anything"}[name]
 
 
-def within(noun: str, ranges: Sequence[tuple[str, float]]) -> str:
-    """A noun and the bounds of its numbers: "int >= 1", "finite float > 0", "float in [0, 1)"."""
+def with_bounds(noun: str, ranges: Sequence[tuple[str, float]]) -> str:
+    """A noun followed by the bounds of its values: "int >= 1", "finite float > 0", "float in [0, 1)"."""
     if any(abs(bound) == math.inf for _, bound in ranges):
         noun = noun.replace("float", "finite float").replace("number", "finite number")
     bounds = [(symbol, bound) for symbol, bound in ranges if abs(bound) != math.inf]
@@ -188,46 +188,46 @@ def within(noun: str, ranges: Sequence[tuple[str, float]]) -> str:
 
 
 def class_name(of: Any) -> str:
-    """Name of a class, or of its definition in a source file; of None, of whatever is no plain value."""
+    """Name of a class, imported or parsed from source; "class or function" for None, which allows any object."""
     return "class or function" if of is None else getattr(of, "__name__", None) or of.name
 
 
-def remedy(value: Any, kinds: Sequence[Kind], name_it: str = "pass {}") -> str:
-    """What to write instead; `name_it` says how an object is given."""
+def remedy(value: Any, kinds: Sequence[Kind], object_remedy: str = "pass {}") -> str:
+    """The remedy that ends a message, "write 1"; `object_remedy` is the one for an object, {} its class."""
     allowed = {kind.name: kind for kind in reversed(kinds)}
     choices = [str(v) for kind in kinds if kind.name == "literal" for v in kind.of]
     if "None" in allowed and str(value).lower() in ("none", "nil", "~"):
         return "write null"
     if choices:
-        return nearest(str(value), choices) or f"write {choices[0]}"
+        return suggestion(str(value), choices) or f"write {choices[0]}"
     first = next(allowed[name] for name in WRITE if name in allowed)
     if first.name == "object":
         objects = dict.fromkeys(class_name(kind.of) for kind in kinds if kind.name == "object")
-        return name_it.format(f"a {' or '.join(objects)}")
+        return object_remedy.format(f"a {' or '.join(objects)}")
     if first.name == "list":
         return f"write {_word(first) if isinstance(value, SEVERAL) else WRITE['list']}"
-    return f"write {within(WRITE[first.name], first.ranges)}"
+    return f"write {with_bounds(WRITE[first.name], first.ranges)}"
 
 
-def nearest(word: str, choices: Sequence[str]) -> str:
-    """A question after the choice that looks most like the word, "" if none does."""
+def suggestion(word: str, choices: Sequence[str]) -> str:
+    """The question "did you mean X?" with the choice X most similar to the word; "" if none is similar."""
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else ""
 
 
 def choose(word: str, choices: Sequence[str]) -> str:
     """The nearest choice, or all of them."""
-    return nearest(word, choices) or (f"choose one of {', '.join(sorted(choices))}" if choices else "remove it")
+    return suggestion(word, choices) or (f"choose one of {', '.join(sorted(choices))}" if choices else "remove it")
 
 
-def shown(value: Any) -> str:
-    """A plain value with its type, as "0 (int)"; of anything else its class."""
+def value_and_type(value: Any) -> str:
+    """A plain value with its type, such as "0 (int)"; the class of any other object."""
     name, text = type(value).__name__, repr(value) if type(value) in PLAIN else ""
     return f"{text if len(text) <= 200 else f'{text[:200]}...'} ({name})" if text else f"a {name}"
 
 
 def _plain(kinds: Sequence[Kind]) -> list[Kind]:
-    """The alternatives without ranges and choices: a value that does not fit these has the wrong type."""
+    """The alternatives without ranges and choices: a value that does not fit them has the wrong type."""
     plain = [Kind(type(value).__name__) for kind in kinds if kind.name == "literal" for value in kind.of]
     for kind in kinds:
         of = [_plain(part) for part in kind.of] if kind.name == "tuple" else kind.of
@@ -236,9 +236,9 @@ def _plain(kinds: Sequence[Kind]) -> list[Kind]:
 
 
 class Checked:
-    """Compares each argument of a constructor with its annotation: ValueError or TypeError with one sentence.
+    """Base of classes whose constructor arguments are compared with their annotations: ValueError or TypeError.
 
-    What a class hands on to its base as **options is checked there. Put `@checked` above `@dataclass` or a function.
+    Arguments that a class passes to its base as **options are checked there. For functions and dataclasses: `@checked`.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -248,7 +248,7 @@ class Checked:
 
 
 def checked(target: Any) -> Any:
-    """The function, or the class with its constructor, that compares its arguments with their annotations."""
+    """Decorator: the function or class, whose arguments are now compared with their annotations."""
     if not isinstance(target, type):
         return _checking(target, bound=False)
     target.__init__ = _checking(target.__init__, bound=True)
@@ -258,7 +258,7 @@ def checked(target: Any) -> Any:
 def _checking(function: Callable, bound: bool) -> Callable:
     @functools.cache
     def rules() -> tuple[list[str], dict[str, list[Kind]]]:
-        """Names of the positional arguments, and what each may be; at the first call, when its module is complete."""
+        """Positional names and the alternatives of each argument; at the first call, when the module is complete."""
         names, table = [], {}
         for name, parameter in inspect.signature(function).parameters.items():
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -278,7 +278,7 @@ def _checking(function: Callable, bound: bool) -> Callable:
                 owner = type(args[0]).__name__ if bound else function.__name__
                 refusal = ValueError if fits(value, _plain(table[name])) else TypeError
                 expected = f"{words(table[name])}: {remedy(value, table[name])}"
-                raise refusal(f"{owner}.{name} is {shown(value)}, expected {expected}")
+                raise refusal(f"{owner}.{name} is {value_and_type(value)}, expected {expected}")
         return function(*args, **options)
 
     return call

@@ -1,4 +1,4 @@
-"""How data is noised: p(x_t | x_0) = N(alpha_t x_0, sigma_t^2 I), t in [0, 1], t = 0 the least noise.
+"""Noising processes: p(x_t | x_0) = N(alpha_t x_0, sigma_t^2 I), t in [0, 1], with the least noise at t = 0.
 
 Every process is the solution of dx = f_t x dt + g_t dw, with f = d log alpha / dt and
 g^2 = d sigma^2 / dt - 2 f sigma^2 (Song et al., 2021, https://arxiv.org/abs/2011.13456).
@@ -22,22 +22,22 @@ def expand(coefficient: Tensor, x: Tensor) -> Tensor:
 
 
 def double(t: Tensor) -> Tensor:
-    """t in float64 where the device has it: coefficients cancel, and sigma is small."""
+    """t in float64, or float32 on MPS, the shape of t: differences such as 1 - alpha^2 lose digits at small sigma."""
     return t.float() if t.device.type == "mps" else t.double()
 
 
 def instant(t: float, x: Tensor) -> Tensor:
-    """The time t for each sample of x, (B,), made on its device without a copy from the host."""
+    """The time t repeated for each sample of x, (B,), created on its device without a copy from the host."""
     return torch.full((len(x),), t, device=x.device, dtype=torch.float32 if x.device.type == "mps" else torch.float64)
 
 
 class Process(Checked, nn.Module, ABC):
-    """The law of x_t given x_0, and what follows from it. Holds no parameter and no device buffer."""
+    """The distribution of x_t given x_0, its SDE and its times; it holds no parameter and no device buffer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.steps: int | None = None  # the T of a discrete process
-        self.levels: int | None = None  # the L of a continuous one that was trained at L times only
+        self.levels: int | None = None  # the L of a continuous process that was trained at L times only
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
@@ -65,19 +65,19 @@ class Process(Checked, nn.Module, ABC):
         return drift.detach(), diffusion.detach()
 
     def time(self, snr: Tensor) -> Tensor:
-        """t at which alpha^2 / sigma^2 = snr, float64. Raises ValueError for a ratio that the process never has."""
+        """t at which alpha^2 / sigma^2 = snr, float64, the shape of snr; ValueError for a ratio that does not occur."""
         snr = torch.as_tensor(snr, dtype=torch.float64)
         largest, smallest = self.snr(torch.zeros_like(snr)), self.snr(torch.ones_like(snr))
-        # A ratio that came from a time of ours may lie outside by rounding alone.
+        # A ratio computed from a time in [0, 1] may lie outside by rounding alone.
         if (snr > largest * (1 + 1e-9)).any() or (snr < smallest * (1 - 1e-9)).any():
             raise ValueError(
-                f"{type(self).__name__} has alpha^2/sigma^2 in [{smallest.min():.3g}, {largest.max():.3g}], "
-                f"got {snr.min():.3g} to {snr.max():.3g}: choose times or noise levels inside"
+                f"alpha^2/sigma^2 is {snr.min():.3g} to {snr.max():.3g}, expected within [{smallest.min():.3g}, "
+                f"{largest.max():.3g}] of {type(self).__name__}: choose times or noise levels inside"
             )
         return self.invert(snr)
 
     def invert(self, snr: Tensor) -> Tensor:
-        """`time` without its check, and so without asking the device: by bisection, the ratio falls in t."""
+        """t at which alpha^2 / sigma^2 = snr, unchecked and without a host sync: bisection, as the ratio falls."""
         low, high = torch.zeros_like(snr), torch.ones_like(snr)
         for _ in range(80):
             middle = (low + high) / 2
@@ -90,12 +90,12 @@ class Process(Checked, nn.Module, ABC):
         return self.alpha(t).square() / self.variance(t)
 
     def network_time(self, t: Tensor) -> Tensor:
-        """What the network is told about t, the shape of t: 0 to 999."""
+        """The time as the network receives it, the shape of t: 0 to 999."""
         return 999 * t
 
     @property
     def prior_sigma(self) -> float:
-        """Standard deviation of the law N(0, sigma^2 I) from which reverse diffusions start."""
+        """Standard deviation of the prior N(0, sigma^2 I) from which reverse diffusions start."""
         return float(self.sigma(torch.ones((), dtype=torch.float64)))
 
 
@@ -107,7 +107,7 @@ def derivative(y: Tensor, t: Tensor) -> Tensor:
 
 
 class Clean(Process):
-    """No noise: alpha = 1, sigma = 0. The process of models of the data's own density."""
+    """No noise: alpha = 1, sigma = 0; the process of models of the density of the data themselves."""
 
     def alpha(self, t: Tensor) -> Tensor:
         """1, the shape of t."""
@@ -122,6 +122,10 @@ class VP(Process):
     """Variance preserving: dx = -beta/2 x dt + sqrt(beta) dw, beta linear in t, alpha^2 + sigma^2 = 1.
 
     Score SDE (Song et al., 2021, eq. 32 and appendix B), https://arxiv.org/abs/2011.13456
+
+    Args:
+        beta_min: beta at t = 0, > 0.
+        beta_max: beta at t = 1, at least beta_min.
     """
 
     def __init__(self, beta_min: Positive = 0.1, beta_max: Positive = 20.0) -> None:
@@ -164,9 +168,13 @@ class SubVP(VP):
 class VE(Process):
     """Variance exploding: alpha = 1, sigma_t = sigma_min (sigma_max / sigma_min)^t.
 
-    `start` says what sigma(0) is: sigma_min (NCSN and the code of Song et al.), or zero, where the variance is
-    sigma_t^2 - sigma_min^2, the SDE's own. `levels`: how many sigma_t the model was trained on, t = 0 to 1 evenly, if
-    not on all. Score SDE (Song et al., 2021, eq. 31), https://arxiv.org/abs/2011.13456
+    Score SDE (Song et al., 2021, eq. 31), https://arxiv.org/abs/2011.13456
+
+    Args:
+        sigma_min: the smallest sigma, in units of the data, > 0.
+        sigma_max: the largest sigma, at t = 1, at least sigma_min.
+        start: sigma(0): `sigma_min` (NCSN and the code of Song et al.) or `zero` (the SDE: sigma_min^2 is subtracted).
+        levels: number of times, even from 0 to 1, that the model was trained on; null for all t.
     """
 
     def __init__(
@@ -186,13 +194,13 @@ class VE(Process):
         return torch.ones_like(t)
 
     def variance(self, t: Tensor) -> Tensor:
-        """sigma_t^2, less sigma_min^2 if it starts at zero, the shape of t."""
+        """sigma_t^2, less sigma_min^2 where start is zero, the shape of t."""
         exponent = 2 * t * math.log(self.sigma_max / self.sigma_min)
         growth = exponent.exp() if self.start == "sigma_min" else exponent.expm1()
         return self.sigma_min**2 * growth
 
     def invert(self, snr: Tensor) -> Tensor:
-        """In closed form; outside [0, 1] where the level lies outside: EDM draws its levels without bounds."""
+        """t in closed form, the shape of snr; outside of [0, 1] for unbounded noise levels, as EDM draws them."""
         growth = 1 / (snr * self.sigma_min**2) + (self.start == "zero")
         return growth.log() / (2 * math.log(self.sigma_max / self.sigma_min))
 
@@ -200,8 +208,11 @@ class VE(Process):
 class DiscreteVP(Process):
     """The Markov chain of DDPM: alpha_k^2 = prod_{i<=k} (1 - beta_i) on the grid t = k / T, k = 1..T; alpha_0 = 1.
 
-    Between grid points log alpha is linear in t, so the SDE has steps in its coefficients. The network's index is
-    T t - 1 = 0..T-1. DDPM (Ho et al., 2020, eq. 2 and 4), https://arxiv.org/abs/2006.11239
+    Between grid points log alpha is linear in t, so the coefficients of the SDE are piecewise constant. The network's
+    time is T t - 1 = 0..T-1. DDPM (Ho et al., 2020, eq. 2 and 4), https://arxiv.org/abs/2006.11239
+
+    Args:
+        betas: beta_1..beta_T, the variances of the T steps, each in (0, 1).
     """
 
     def __init__(self, betas: Annotated[Sequence[OpenUnitInterval], MinLen(1)]) -> None:
@@ -214,10 +225,10 @@ class DiscreteVP(Process):
 
     def log_alpha(self, t: Tensor) -> Tensor:
         """log alpha_t, linear between grid points, the shape of t."""
-        place = (t.device, t.dtype)
-        if place not in self.copies:
-            self.copies[place] = self.table.to(device=t.device, dtype=t.dtype)
-        table, position = self.copies[place], snap(self.steps * t)
+        key = (t.device, t.dtype)
+        if key not in self.copies:
+            self.copies[key] = self.table.to(device=t.device, dtype=t.dtype)
+        table, position = self.copies[key], snap(self.steps * t)
         left = position.detach().floor().clamp(0, self.steps - 1).long()
         return torch.lerp(table[left], table[left + 1], position - left)
 
@@ -240,7 +251,7 @@ class DiscreteVP(Process):
 
 
 def snap(position: Tensor) -> Tensor:
-    """Grid positions freed of rounding: single precision has T (k / T) off k by 6e-5, which a network would see."""
+    """Grid positions without rounding errors, like position: T (k / T) in float32 is off k by up to 6e-5."""
     nearest = position.detach().round()
     rounding = 4 * torch.finfo(position.dtype).eps * nearest.abs().clamp(min=1)
     close = (position.detach() - nearest).abs() < rounding
@@ -251,7 +262,10 @@ def snap(position: Tensor) -> Tensor:
 def linear_betas(
     steps: Count = 1000, beta_min: OpenUnitInterval = 1e-4, beta_max: OpenUnitInterval = 0.02
 ) -> list[float]:
-    """beta_1..beta_T, linear (Ho et al., 2020, section 4)."""
+    """beta_1..beta_T, linear from beta_min to beta_max.
+
+    DDPM (Ho et al., 2020, section 4), https://arxiv.org/abs/2006.11239
+    """
     return torch.linspace(beta_min, beta_max, steps, dtype=torch.float64).tolist()
 
 
@@ -262,7 +276,7 @@ def cosine_betas(steps: Count = 1000, offset: NonNegative = 0.008, largest: Open
     Improved DDPM (Nichol & Dhariwal, 2021, eq. 17), https://arxiv.org/abs/2102.09672
     """
 
-    def level(k: int) -> float:
+    def alpha_squared(k: int) -> float:
         return math.cos((k / steps + offset) / (1 + offset) * math.pi / 2) ** 2
 
-    return [min(1 - level(k) / level(k - 1), largest) for k in range(1, steps + 1)]
+    return [min(1 - alpha_squared(k) / alpha_squared(k - 1), largest) for k in range(1, steps + 1)]

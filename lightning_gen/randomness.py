@@ -1,6 +1,6 @@
-"""Addressed randomness: every draw is a function of (seed, purpose, address), never of what was drawn before.
+"""Addressed randomness: every draw is a function of (seed, purpose, address), independent of earlier draws.
 
-So a resumed run repeats an uninterrupted one, evaluation never moves training, and any number of ranks draws the
+So a resumed run repeats an uninterrupted one, evaluation does not change training, and any number of ranks draws the
 same images. Purposes in use: order, flip, train, val, sample, dequantise, subset, split, init.
 """
 
@@ -13,21 +13,21 @@ import torch
 from torch import Tensor
 
 
-def address(seed: int, purpose: str, *place: int | str) -> int:
-    """63-bit seed of a place: SHA-256 of its name, so that neighbouring places are unrelated."""
-    name = "/".join(str(part) for part in (int(seed), purpose, *place))
+def derived_seed(seed: int, purpose: str, *address: int | str) -> int:
+    """63-bit seed of an address: SHA-256 of its text, so that neighbouring addresses are unrelated."""
+    name = "/".join(str(part) for part in (int(seed), purpose, *address))
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 
-def generator(seed: int, purpose: str, *place: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator on `device` that depends on nothing but its arguments."""
-    return torch.Generator(device=device).manual_seed(address(seed, purpose, *place))
+def generator(seed: int, purpose: str, *address: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator on `device` whose state depends on the arguments alone."""
+    return torch.Generator(device=device).manual_seed(derived_seed(seed, purpose, *address))
 
 
-def reseed(seed: int, purpose: str, *place: int | str) -> None:
-    """Set the global generators of the CPU and of the devices in use, from which dropout draws."""
-    # torch.manual_seed also queues a seed for devices that were never started, with the text of the whole stack: 1 ms.
-    number = address(seed, purpose, *place)
+def reseed(seed: int, purpose: str, *address: int | str) -> None:
+    """Seed the global generators of the CPU and of the devices in use, from which dropout draws."""
+    # torch.manual_seed takes 1 ms more: for each device not yet initialised it queues a seed with the whole call stack.
+    number = derived_seed(seed, purpose, *address)
     torch.default_generator.manual_seed(number)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(number)
@@ -37,9 +37,13 @@ def reseed(seed: int, purpose: str, *place: int | str) -> None:
 
 @dataclass(frozen=True)
 class Rows:
-    """The generator of a block of `count` samples of which fewer are computed: whole blocks are drawn and cut.
+    """The random numbers of a block of samples of which only the first are computed: drawn for all, then cut.
 
     So the first n samples are the same for any n.
+
+    Args:
+        generator: the generator of the block.
+        count: number of samples in the whole block, >= 1.
     """
 
     generator: torch.Generator
@@ -47,7 +51,7 @@ class Rows:
 
     @property
     def device(self) -> torch.device:
-        """The generator's."""
+        """The device of the generator."""
         return self.generator.device
 
 
@@ -55,12 +59,12 @@ Source = torch.Generator | Rows | None
 
 
 def normal(shape: Sequence[int], source: Source, device: torch.device | None = None, dtype: torch.dtype | None = None):
-    """z ~ N(0, I), `shape` = (B, ...), on `device`, by default the generator's."""
+    """z ~ N(0, I), `shape` = (B, ...), on `device`, by default that of the source."""
     return _drawn(torch.randn, shape, source, device, dtype)
 
 
 def uniform(shape: Sequence[int], source: Source, device: torch.device | None = None, dtype: torch.dtype | None = None):
-    """u uniform on [0, 1), `shape` = (B, ...), on `device`, by default the generator's."""
+    """u uniform on [0, 1), `shape` = (B, ...), on `device`, by default that of the source."""
     return _drawn(torch.rand, shape, source, device, dtype)
 
 
@@ -74,9 +78,10 @@ def _drawn(draw: Callable[..., Tensor], shape: Sequence[int], source: Source, de
 
 
 def bernoulli(probability: Tensor, generator: torch.Generator | None) -> Tensor:
-    """0 or 1 of each probability; `rand < p` takes less than half of torch.bernoulli's time on a CPU.
+    """0 or 1 with P(1) = probability, elementwise and in its dtype.
 
-    There float32's 24 bits are taken from either half of 64 random ones: torch.rand's law in two thirds of its time.
+    `rand < p` takes less than half of torch.bernoulli's time on a CPU. There each half of 64 random bits gives the 24
+    bits of a float32: the distribution of torch.rand in two thirds of its time.
     """
     if probability.device.type != "cpu" or probability.dtype != torch.float32:
         draw = torch.rand(probability.shape, generator=generator, device=probability.device, dtype=probability.dtype)

@@ -14,7 +14,7 @@ from typing import Any
 
 from lightning_gen.config.source import Source, locate, source, split
 from lightning_gen.errors import ConfigError
-from lightning_gen.options import choose, nearest
+from lightning_gen.options import choose, suggestion
 
 OURS = "lightning_gen"
 GROUP = "lightning_gen.extensions"
@@ -206,7 +206,7 @@ def _unlisted(target: str, allowed: Allowed) -> str:
     elif top not in (target, OURS, *granted()) and not extension_faults([top]):
         hint = f"if {top} is yours, or you trust it, add --allow {top}"
     else:
-        hint = nearest(target, exact)
+        hint = suggestion(target, exact)
     return f"which is not on the allow list ({__name__}.ALLOWED): {hint or 'choose a name of that list'}"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from lightning_gen.config.allow import Allowed, allow_list, target_fault
 from lightning_gen.config.annotations import decide, kinds
 from lightning_gen.config.source import VAR_KEYWORD, Parameter, signature
-from lightning_gen.options import ANY, Kind, choose, fits, remedy, shown, words
+from lightning_gen.options import ANY, Kind, choose, fits, remedy, value_and_type, words
 
 SPECIAL = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")  # Hydra's own keys
 CONVERT = ("none", "partial", "object", "all")
@@ -87,5 +87,5 @@ def _value(value: Any, at: str, owner: str, parameter: Parameter) -> Iterator[st
     alternatives = kinds(parameter.annotation, parameter.source) if parameter.annotation else [ANY]
     alternatives = alternatives + [Kind("None")] * parameter.nullable
     if not fits(value, alternatives, decide):
-        found = shown(value) if not isinstance(value, Mapping) else f"a {value.get('_target_', 'mapping')}"
+        found = value_and_type(value) if not isinstance(value, Mapping) else f"a {value.get('_target_', 'mapping')}"
         yield f"{at} is {found}, {owner} expects {words(alternatives)}: {remedy(value, alternatives, NAME_IT)}"

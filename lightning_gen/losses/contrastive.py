@@ -178,7 +178,7 @@ class RBMContrastiveDivergence(ContrastiveDivergence):
         if not self.training:
             return value
         if model.centred:
-            model.move_offsets(v, logits.sigmoid())
+            model.update_offsets(v, logits.sigmoid())
         weight = torch.cat([torch.full_like(data, 1 / len(v)), torch.full_like(chains, -1 / len(reached))])
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
 

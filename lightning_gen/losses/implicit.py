@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_gen.losses.base import Loss
 from lightning_gen.models import Scored
-from lightning_gen.models.energy import twice
+from lightning_gen.models.energy import twice_differentiable
 from lightning_gen.options import Count, UnitInterval
 from lightning_gen.process import instant
 
@@ -96,7 +96,7 @@ class SlicedScoreMatching(Loss):
 
 def attached(model: Scored, x: Tensor, t: Tensor) -> Tensor:
     """s(x, t) with a graph to x that can be differentiated twice, also where the score does not depend on x."""
-    with twice():
+    with twice_differentiable():
         return model.score(x, t) + 0 * x
 
 

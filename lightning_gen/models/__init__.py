@@ -1,4 +1,4 @@
-"""The mathematics of a model: plain modules, each with the capabilities that say what can be asked of it."""
+"""Models: torch modules whose capabilities say which mathematical operations they offer."""
 
 from lightning_gen.models.base import (
     BINARY,

@@ -1,4 +1,4 @@
-"""Models and their capabilities: small classes that say what can be asked of a model.
+"""Models and their capabilities: small base classes, each a mathematical operation that a model offers.
 
 A sampler, a loss or an estimator names the capabilities that it needs (lightning_gen.models.requirements).
 """
@@ -20,7 +20,12 @@ from lightning_gen.randomness import bernoulli, normal
 
 @dataclass(frozen=True)
 class Support:
-    """The set that x lies in: real numbers, binary values 0 and 1, or levels, the whole numbers 0..K - 1."""
+    """The set that x lies in: real numbers, binary values 0 and 1, or levels, the whole numbers 0..K - 1.
+
+    Args:
+        kind: real, binary or levels.
+        levels: the number of values K; null where there are infinitely many, or K is unknown.
+    """
 
     kind: Literal["real", "binary", "levels"]
     levels: int | None = None
@@ -40,7 +45,7 @@ def levels(count: int) -> Support:
 
 
 class Model(Checked, nn.Module):
-    """A density over x, (B, ...), or what draws from one; capabilities are its base classes with a `title`."""
+    """A density over x, (B, ...), or a generator of samples; its capabilities are its base classes with a `title`."""
 
     support: Support = REAL
     evaluations = 1  # calls of the network for one reading
@@ -50,23 +55,32 @@ class Model(Checked, nn.Module):
         self.label: Tensor | None = None
 
     def with_label(self, label: Tensor) -> Self:
-        """This model with labels (B,) bound to it; weights are shared. Losses and samplers know no labels."""
+        """A copy with labels (B,) bound to it and shared weights, so that losses and samplers handle no labels."""
         bound = copy.copy(self)
         bound.label = label
         return bound
 
     def networks(self) -> list[nn.Module]:
-        """The networks inside, which may be compiled, or know labels."""
+        """The networks of the model, for compilation and for the number of their classes."""
         return []
 
     def call(self, net: nn.Module, x: Tensor, t: Tensor) -> Tensor:
-        """net(x, t), or net(x, t, label) when a label is bound; t, (B,) or (), is spread to (B,)."""
+        """net(x, t), or net(x, t, label) where a label is bound; t, (B,) or (), is expanded to (B,)."""
         t = t if t.ndim else t.expand(len(x))
         return net(x, t) if self.label is None else net(x, t, self.label)
 
 
 class Reading(NamedTuple):
-    """What an output F = net(c_in x, c_noise) says at one time, as host scalars: each quantity is a x + b F."""
+    """Scalars on the host that turn an output F = net(c_in x, c_noise) at one time into quantities a x + b F.
+
+    Args:
+        t: time, in [0, 1].
+        c_in: factor of x in the network's input.
+        c_noise: the network's time.
+        denoise: (a, b) of E[x_0 | x_t].
+        noise: (a, b) of E[noise | x_t].
+        score: (a, b) of the score.
+    """
 
     t: float
     c_in: float
@@ -79,9 +93,12 @@ class Reading(NamedTuple):
 class Scored(Model, ABC):
     """grad log p_t(x), with p_t the density of x_t = alpha_t x_0 + sigma_t noise, x real.
 
-    A subclass defines one of score, noise, denoise; each default below reads the next, so the other two follow:
+    A subclass defines one of score, noise, denoise; the other two follow from it by the defaults below:
     score = -noise / sigma, noise = (x - alpha denoise) / sigma, denoise = (x + sigma^2 score) / alpha.
-    Tweedie's formula (Robbins, 1956; Efron, 2011).
+    Tweedie's formula (Robbins, 1956; Efron, 2011), https://doi.org/10.1198/jasa.2011.tm11181
+
+    Args:
+        process: the noising process, with alpha and sigma.
     """
 
     title = "a score"
@@ -105,7 +122,7 @@ class Scored(Model, ABC):
         return (x + expand(variance, x) * self.score(x, t)) / expand(alpha, x)
 
     def readings(self, times: Sequence[float]) -> list[Reading]:
-        """The scalars of `output` at each time, made in float64 on the host: what a sampler's plan holds."""
+        """The scalars of `output` at each time, computed in float64 on the host, for the plan of a sampler."""
         t = torch.as_tensor(times, dtype=torch.float64)
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         one, none = torch.ones_like(t), torch.zeros_like(t)
@@ -124,8 +141,9 @@ class Scored(Model, ABC):
 
     @classmethod
     def defined(cls) -> str:
-        """Which of score, noise, denoise the subclass defines itself."""
-        return next(name for name in ("score", "noise", "denoise") if cls.__dict__.get(name) or _inherits(cls, name))
+        """The first of score, noise, denoise that the subclass overrides."""
+        own = [vars(each) for each in cls.__mro__[: cls.__mro__.index(Scored)]]
+        return next(name for name in ("score", "noise", "denoise") if any(name in each for each in own))
 
     def network_input(self, x: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
         """c_in x, (B, ...), and c_noise, (B,), not below single precision: bfloat16 would merge neighbouring times."""
@@ -134,7 +152,7 @@ class Scored(Model, ABC):
         return (x if reading.c_in == 1 else reading.c_in * x), t
 
     def prior(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Where a reverse diffusion starts: N(0, prior_sigma^2 I), (B, ...), on the generator's device."""
+        """x ~ N(0, prior_sigma^2 I), the start of a reverse diffusion, (B, ...), on the generator's device."""
         return self.process.prior_sigma * normal(shape, generator)
 
     def log_prior(self, x: Tensor) -> Tensor:
@@ -144,12 +162,8 @@ class Scored(Model, ABC):
         return -0.5 * squares - x[0].numel() * math.log(sigma * math.sqrt(2 * math.pi))
 
     def why_no_prior(self) -> str | None:
-        """Why `prior` is no law to start from; None: it is one."""
+        """Why there is no prior to start from; None where there is one."""
         return None if self.process.prior_sigma > 0 else "a model of data without noise has none"
-
-
-def _inherits(cls: type, name: str) -> bool:
-    return getattr(cls, name) is not getattr(Scored, name)
 
 
 def host_readings(t: Tensor, c_in: Tensor, c_noise: Tensor, *rows: tuple[Tensor, Tensor]) -> list[Reading]:
@@ -162,7 +176,7 @@ def host_readings(t: Tensor, c_in: Tensor, c_noise: Tensor, *rows: tuple[Tensor,
 
 
 def combine(*terms: tuple[float, Tensor]) -> Tensor:
-    """sum_i c_i x_i, like each x_i, by at most an operation a term; terms of factor 0 are left out."""
+    """sum_i c_i x_i of terms (c_i, x_i), like each x_i, in at most one operation a term; zero factors are skipped."""
     (factor, x), *others = [term for term in terms if term[0] != 0] or terms[:1]
     total = x if factor == 1 and others else factor * x
     for factor, x in others:
@@ -183,24 +197,24 @@ class Energy(Model, ABC):
         """E(x), nats, (B,)."""
 
     def log_z(self) -> Tensor | None:
-        """log Z, nats, (), where it can be computed exactly; None: it cannot."""
+        """log Z, nats, (), exactly; None where it cannot be computed."""
         return None
 
     def why_unnormalisable(self) -> str | None:
-        """Why exp(-E) may not be integrable, so that no likelihood exists; None: it is, for any weights."""
-        return "nothing is known of its growth"
+        """Why exp(-E) may not be integrable, so that no likelihood exists; None where it is, for any weights."""
+        return "nothing is known about the growth of its energy"
 
     def noise_level(self) -> float:
-        """Deviation of the Gaussian noise in the data whose density this is: 0 for clean data."""
+        """Standard deviation of the Gaussian noise in the data whose density this is; 0 for clean data."""
         return 0.0
 
     def tractable(self) -> bool:
-        """Whether log Z is known and samples can be drawn exactly."""
+        """Whether log Z can be computed and samples can be drawn exactly."""
         return False
 
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """x ~ p exactly, `shape` = (B, ...); ValueError where that cannot be."""
-        raise ValueError(f"{type(self).__name__} has no exact samples: draw by a sampler")
+        """x ~ p exactly, `shape` = (B, ...); ValueError where that is not possible."""
+        raise ValueError(f"{type(self).__name__} has no exact samples: use a sampler")
 
 
 class Normalised(Energy):
@@ -252,10 +266,10 @@ class Conditionals(Model, ABC):
 
     @abstractmethod
     def prior(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Where chains start that know no data, `shape` = (B, ...)."""
+        """Start of chains that do not start from data, `shape` = (B, ...)."""
 
     def why_no_prior(self) -> None:
-        """None: there is one."""
+        """None: `prior` is a distribution to start from."""
         return None
 
     def hidden(self, v: Tensor) -> Tensor:
@@ -275,7 +289,7 @@ class GaussianConditionals(Conditionals):
 
 
 class LatentVariables(Model, ABC):
-    """Latent variables z, (B, L), that x is drawn from: p(x) = int p(x|z) p(z) dz."""
+    """Latent variables z, (B, L), from which x is generated: p(x) = int p(x|z) p(z) dz."""
 
     title = "latent variables with a decoder"
     latent: int  # L

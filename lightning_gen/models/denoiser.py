@@ -1,4 +1,4 @@
-"""Denoisers: what the network F predicts is a row of four coefficients, not a case of its own."""
+"""Denoisers: each parametrization of the network F is four coefficients (c_skip, c_out, c_in, c_noise)."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -47,10 +47,10 @@ def edm(process: Process, t: Tensor, sigma_data: float = 0.5) -> Coefficients:
 
 
 def ve(process: Process, t: Tensor) -> Coefficients:
-    """F = -noise of x / alpha, told ln(sigma / alpha): score = F / sigma where alpha = 1, as the published VE networks.
+    """F = -noise of x / alpha at the network time ln(sigma / alpha): score = F / sigma for alpha = 1.
 
-    Score SDE (Song et al., 2021, appendix H), https://arxiv.org/abs/2011.13456; EDM (Karras et al., 2022, table 1) has
-    ln(sigma / 2) for the same networks: its data are in [-1, 1], theirs in [0, 1].
+    The published VE networks: Score SDE (Song et al., 2021, appendix H), https://arxiv.org/abs/2011.13456, with data in
+    [0, 1]. EDM (Karras et al., 2022, table 1) has ln(sigma / 2) for them, since its data are in [-1, 1].
     """
     alpha = process.alpha(t)
     level = process.sigma(t) / alpha
@@ -70,6 +70,11 @@ class Denoiser(Scored):
     """D(x, t) = c_skip x + c_out F(c_in x, c_noise) = E[x_0 | x_t = x]; noise and score follow by Tweedie's formula.
 
     EDM (Karras et al., 2022, eq. 7), https://arxiv.org/abs/2206.00364
+
+    Args:
+        net: the network F(x, time) or F(x, time, label), like x.
+        process: a noising process with noise.
+        parametrization: the quantity that F predicts, or a function of (process, t) that returns the coefficients.
     """
 
     def __init__(
@@ -81,8 +86,8 @@ class Denoiser(Scored):
         super().__init__(process)
         if not process.prior_sigma > 0:
             raise ValueError(
-                f"a denoiser needs a process with noise, got {type(process).__name__}: use ScoreNetwork, or VP, VE, "
-                "DiscreteVP"
+                f"Denoiser.process is {type(process).__name__}, expected a process with noise: choose VP, VE or "
+                "DiscreteVP, or the model ScoreNetwork"
             )
         self.net = net
         self.coefficients = PARAMETRIZATIONS.get(parametrization, parametrization)
@@ -97,7 +102,7 @@ class Denoiser(Scored):
         return expand(c_skip, x) * x + expand(c_out, x) * self.network(x, c_in, c_noise)
 
     def noise(self, x: Tensor, t: Tensor) -> Tensor:
-        """E[noise | x_t = x], (B, ...), with the coefficients of x combined before they are rounded."""
+        """E[noise | x_t = x], (B, ...); the coefficients of x are combined in double precision."""
         t = double(t)
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         c_skip, c_out, c_in, c_noise = self.coefficients(self.process, t)
@@ -105,7 +110,7 @@ class Denoiser(Scored):
         return expand((1 - alpha * c_skip) / sigma, x) * x - expand(alpha * c_out / sigma, x) * output
 
     def readings(self, times: Sequence[float]) -> list[Reading]:
-        """c_in and c_noise, and what F = net(c_in x, c_noise) says of clean data, noise and score, at each time."""
+        """At each time c_in, c_noise and the factors (a, b) of denoise, noise and score, each a x + b F."""
         t = torch.as_tensor(times, dtype=torch.float64)
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         c_skip, c_out, c_in, c_noise = self.coefficients(self.process, t)

@@ -1,4 +1,4 @@
-"""Energies: p(x) = exp(-E(x)) / Z. The score is -grad E, and this file is the one owner of that sign."""
+"""Differentiable energies: p(x) = exp(-E(x)) / Z, with the score -grad E."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
@@ -13,8 +13,8 @@ from lightning_gen.options import Positive
 from lightning_gen.process import Clean, Process, expand
 
 
-def twice() -> AbstractContextManager:
-    """Attention by plain products inside: PyTorch's fused kernels cannot be differentiated twice."""
+def twice_differentiable() -> AbstractContextManager:
+    """Context with attention by plain matrix products: PyTorch's fused kernels cannot be differentiated twice."""
     return sdpa_kernel(SDPBackend.MATH)
 
 
@@ -24,9 +24,9 @@ class SmoothEnergy(Energy, Scored):
     title = "an energy with a score"
 
     def score(self, x: Tensor, t: Tensor) -> Tensor:
-        """-grad E(x), (B, ...): in grad mode part of the graph, so that a loss trains weights; else plain values."""
+        """-grad E(x), (B, ...): part of the graph in grad mode, for losses that train on it; else detached."""
         graph = torch.is_grad_enabled()
-        with torch.enable_grad(), twice() if graph else nullcontext():
+        with torch.enable_grad(), twice_differentiable() if graph else nullcontext():
             x = x if graph and x.requires_grad else x.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.energy(x).sum(), x, create_graph=graph)
         return -gradient
@@ -36,11 +36,11 @@ class SmoothEnergy(Energy, Scored):
         return float(self.process.sigma(torch.zeros((), dtype=torch.float64)))
 
     def noise(self, x: Tensor, t: Tensor) -> Tensor:
-        """-sigma score, (B, ...): through denoise the digits of a small sigma would be lost."""
+        """-sigma score, (B, ...): by way of denoise a small sigma would lose digits."""
         return -expand(self.process.sigma(t), x) * self.score(x, t)
 
     def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """E(x), (B,), and -grad E(x), (B, ...), of one pass, as plain values."""
+        """E(x), (B,), and -grad E(x), (B, ...), from one pass, without a graph."""
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             energy = self.energy(x)
@@ -49,7 +49,7 @@ class SmoothEnergy(Energy, Scored):
 
 
 def product(x: Tensor, f: Tensor) -> Tensor:
-    """E = x^T f, (B,): normalisable only where f is bounded away from growing against x."""
+    """E = x^T f, (B,)."""
     return (x * f).flatten(1).sum(1)
 
 
@@ -64,7 +64,7 @@ def norm(x: Tensor, f: Tensor) -> Tensor:
 
 
 def scalar(x: Tensor, f: Tensor) -> Tensor:
-    """E = f, (B,), of a network that gives one number a sample."""
+    """E = f, (B,), of a network with one number for each sample."""
     return f
 
 
@@ -72,13 +72,17 @@ READOUTS = {"product": product, "reconstruction": reconstruction, "norm": norm, 
 
 
 class EnergyNetwork(SmoothEnergy):
-    """E(x) = readout(x, f(x)) + 1/2 ||x||^2 / confine^2 of a network f that gives something like x, or a scalar.
+    """E(x) = readout(x, f(x)) + 1/2 ||x||^2 / confine^2 of a network f whose output is like x, or a scalar.
 
-    `confine`, where it is given, makes exp(-E) integrable for every readout that is bounded below, and for a network
-    that cannot outgrow it: `why_unnormalisable` says so. With `constant` a number is learned that is added to E, for
-    losses that learn log Z with it.
     Learning Energy-Based Models in High-Dimensional Spaces with Multi-scale Denoising Score Matching
     (Li et al., 2019), https://arxiv.org/abs/1910.07762; Salimans & Ho (2021), https://openreview.net/forum?id=9AS-TF2jRNb
+
+    Args:
+        net: the network f(x, time), like x, or (B,) for the readout scalar.
+        process: the process whose noise at t = 0 the data have; null for clean data.
+        readout: E is x^T f (product), 1/2 ||x - f||^2 (reconstruction), 1/2 ||f||^2 (norm) or f (scalar).
+        confine: standard deviation of a Gaussian factor that makes exp(-E) integrable, > 0; null for none.
+        constant: whether to learn a number that is added to E, for losses that estimate log Z.
     """
 
     def __init__(
@@ -101,43 +105,46 @@ class EnergyNetwork(SmoothEnergy):
         """E(x), nats, (B,)."""
         f = self.call(self.net, x, torch.zeros((), device=x.device, dtype=x.dtype))
         if (f.ndim == 1) != (self.readout == "scalar"):
-            name = type(self.net).__name__
+            output, choice = ("one number a sample", "scalar") if f.ndim == 1 else ("a tensor like x", "reconstruction")
             raise ValueError(
-                f"readout is {self.readout}, and {name} gives {'one number' if f.ndim == 1 else 'something like x'}: "
-                f"choose {'scalar' if f.ndim == 1 else 'product, reconstruction or norm'}"
+                f"EnergyNetwork.readout is {self.readout}, and {type(self.net).__name__} returns {output}: "
+                f"choose {choice}"
             )
         energy = READOUTS[self.readout](x, f)
         energy = energy if self.confine is None else energy + norm(x, x / self.confine)
         return energy if self.constant is None else energy + self.constant
 
     def why_unnormalisable(self) -> str | None:
-        """Why exp(-E) may not be integrable; None: it is, for any weights."""
+        """Why exp(-E) may not be integrable; None where it is, for any weights."""
         if self.confine is None:
-            return "it has no confining term: give module.confine a length"
+            return "module.confine is null, so it has no confining term: set a length"
         growth = declared(self.net, "growth")  # "bounded": |f| < C; "linear": |f| < C (1 + |x|)
         if self.readout in ("reconstruction", "norm") or growth == "bounded":
             return None
         if self.readout == "scalar" and growth == "linear":
             return None
         return (
-            f"{type(self.net).__name__} by the readout {self.readout} may outgrow its confining term: "
+            f"{type(self.net).__name__} with the readout {self.readout} may outgrow the confining term: "
             "choose the readout reconstruction or norm"
         )
 
 
 class SumOfEnergies(SmoothEnergy):
-    """E(x) = sum_k E_k(x): the product of the densities, where all of them hold at once; over the parts' one support.
+    """E(x) = sum_k E_k(x): the normalised product of the densities.
 
     Compositional visual generation with energy-based models (Du, Li & Mordatch, 2020), https://arxiv.org/abs/2004.06030
+
+    Args:
+        parts: at least 2 energies over the same support.
     """
 
     def __init__(self, *parts: Energy) -> None:
         super().__init__(Clean())
         if len(parts) < 2:
-            raise ValueError(f"SumOfEnergies needs at least 2 energies, got {len(parts)}")
+            raise ValueError(f"SumOfEnergies has {len(parts)} parts, expected at least 2 energies: add parts")
         if len({part.support for part in parts}) > 1:
             supports = ", ".join(f"{type(part).__name__} over {part.support}" for part in parts)
-            raise ValueError(f"SumOfEnergies needs parts over one support, got {supports}")
+            raise ValueError(f"SumOfEnergies has parts {supports}, expected one support: choose parts over the same")
         self.support = parts[0].support
         self.parts = nn.ModuleList(parts)
 
@@ -146,5 +153,5 @@ class SumOfEnergies(SmoothEnergy):
         return sum(part.energy(x) for part in self.parts)
 
     def why_unnormalisable(self) -> str | None:
-        """Why exp(-E) may not be integrable; None: it is."""
+        """The first reason why a part may not be integrable; None where all are."""
         return next((why for part in self.parts if (why := part.why_unnormalisable())), None)

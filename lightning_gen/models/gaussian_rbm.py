@@ -20,6 +20,13 @@ class GaussianBernoulliRBM(HiddenUnits, GaussianConditionals, SmoothEnergy):
     p(v|h) = N(mu + W h, diag sigma^2), p(h_j=1|v) = sigmoid(c + WT (v / sigma^2))_j. Not the form of Krizhevsky (2009)
     with (v / sigma)T W h, whose W is this one's divided by sigma: see `hinton`.
     Gaussian-Bernoulli RBMs without tears (Liao et al., 2022), https://arxiv.org/abs/2210.10318
+
+    Args:
+        shape: shape of v, (C, H, W), or the number of visible units.
+        hidden: number of hidden units, >= 1.
+        std: standard deviation of the initial weights, > 0.
+        variance: initial sigma^2 of each visible unit, > 0.
+        learn_variance: whether the sigma^2 are trained.
     """
 
     names = ("W", "c", "mu", "log_variance")
@@ -44,7 +51,7 @@ class GaussianBernoulliRBM(HiddenUnits, GaussianConditionals, SmoothEnergy):
         return self.log_variance.exp()
 
     def hinton(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """W', b, c, sigma of the equal RBM E = 1/2 ||(v - b) / sigma||^2 - (v / sigma)T W' h - cT h.
+        """W', b, c, sigma of the same RBM in the form E = 1/2 ||(v - b) / sigma||^2 - (v / sigma)T W' h - cT h.
 
         A practical guide to training RBMs (Hinton, 2012), https://doi.org/10.1007/978-3-642-35289-8_32, section 13.2
         """
@@ -53,7 +60,7 @@ class GaussianBernoulliRBM(HiddenUnits, GaussianConditionals, SmoothEnergy):
 
     @torch.no_grad()
     def set_hinton(self, W: Tensor, b: Tensor, c: Tensor, sigma: Tensor) -> None:
-        """Become the RBM that `hinton` would give these numbers for."""
+        """Set the parameters from those that `hinton` returns."""
         self.W.copy_(sigma[:, None] * W)
         self.mu.copy_(b)
         self.c.copy_(c)
@@ -80,20 +87,20 @@ class GaussianBernoulliRBM(HiddenUnits, GaussianConditionals, SmoothEnergy):
 
     def sample_visible(self, h: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """v ~ N(mu + W h, diag sigma^2), (B, *shape)."""
-        return self.visible(h) + self.spread(h, generator)
+        return self.visible(h) + self.visible_noise(h, generator)
 
-    def spread(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
-        """sigma z, z ~ N(0, I), (B, *shape) for `like` (B, ...)."""
+    def visible_noise(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """sigma z, z ~ N(0, I), (B, *shape), of the batch size, device and dtype of `like`."""
         z = torch.randn(len(like), len(self.mu), generator=generator, device=like.device, dtype=like.dtype)
         return (z * (0.5 * self.log_variance).exp()).view(-1, *self.shape)
 
     def prior(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """N(mu, diag sigma^2), the law without its hidden units, (B, *shape)."""
+        """v ~ N(mu, diag sigma^2), as if W = 0, (B, *shape)."""
         like = torch.empty(shape[0], 0, device=self.W.device if generator is None else generator.device)
-        return self.mu.detach().view(self.shape) + self.spread(like.to(self.W.dtype), generator).detach()
+        return self.mu.detach().view(self.shape) + self.visible_noise(like.to(self.W.dtype), generator).detach()
 
     def why_no_prior(self) -> None:
-        """None: it has one of its own."""
+        """None: `prior` is a distribution to start from."""
         return None
 
     def score(self, x: Tensor, t: Tensor) -> Tensor:
@@ -102,13 +109,13 @@ class GaussianBernoulliRBM(HiddenUnits, GaussianConditionals, SmoothEnergy):
 
     @torch.no_grad()
     def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """E(x), (B,), and -grad E(x), (B, ...), with one product each way."""
+        """E(x), (B,), and -grad E(x), (B, ...), by two matrix products."""
         logits = self.logits(x)
         return self.free_energy(x, logits), (self.visible(logits.sigmoid()) - x) / self.variance.view(self.shape)
 
     @torch.no_grad()
     def gradient(self, v: Tensor, logits: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """By W, c, mu and log_variance, weighted and summed.
+        """sum_i weight_i dE(v_i) / d theta for W, c, mu and log_variance, by name.
 
         dE/dmu = (mu - v) / sigma^2; dE/dlog_variance = (v . W p(h|v) - 1/2 (v - mu)^2) / sigma^2.
         """
@@ -116,14 +123,14 @@ class GaussianBernoulliRBM(HiddenUnits, GaussianConditionals, SmoothEnergy):
         w, _, c = self.statistics(rows / variance, logits.sigmoid(), weight)
         gradients = {"W": w, "c": c, "mu": (self.mu * weight.sum() - weight @ rows) / variance}
         if self.log_variance.requires_grad:
-            # sum_i weight_i v_i . (W p_i) row by row of W is -W . dE/dW: no further product with the batch.
+            # sum_i weight_i v_i . (W p_i), row by row of W, is -W . dE/dW: no further product with the batch is needed.
             gradients["log_variance"] = -(self.W * w).sum(1) - 0.5 * (weight @ (rows - self.mu).square()) / variance
         return gradients
 
     def mixture(self) -> tuple[Tensor, Tensor, Tensor]:
         """p(v) = sum_h w_h N(m_h, diag sigma^2): log w_h + log Z (2^H,), m_h (2^H, D), sigma^2 (D,), in float64.
 
-        The first is each h's share of Z. ValueError above 20 hidden units.
+        ValueError above 20 hidden units.
         """
         W, mu, variance = self.W.double(), self.mu.double(), self.variance.double()
         h = states(len(self.c), W.device)
@@ -138,8 +145,8 @@ class GaussianBernoulliRBM(HiddenUnits, GaussianConditionals, SmoothEnergy):
 
     @torch.no_grad()
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Independent exact samples v, (n, *shape), through the listed hidden states; ValueError above 20 units."""
+        """Independent exact samples v, (n, *shape), by enumeration of the hidden states; ValueError above 20 units."""
         n = shape[0]
         logits, means, _ = self.mixture()
         v = means[categorical(logits, n, generator)].to(self.W.dtype)
-        return v.view(n, *self.shape) + self.spread(v, generator)
+        return v.view(n, *self.shape) + self.visible_noise(v, generator)

@@ -14,28 +14,37 @@ from lightning_gen.models.base import BINARY, Conditionals, Energy
 from lightning_gen.options import Count, Positive
 from lightning_gen.randomness import bernoulli
 
-ENUMERABLE = 20  # units of one side whose states are summed over one by one
+ENUMERABLE = 20  # the most units whose 2^units states are enumerated
 
 
 def categorical(logits: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
-    """n independent indices, (n,), of probabilities softmax(logits), logits (K,)."""
+    """n independent indices, (n,), with probabilities softmax(logits), logits (K,)."""
     return torch.multinomial(logits.softmax(0), n, replacement=True, generator=generator)
 
 
 def states(units: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64) -> Tensor:
     """All 2^units binary vectors, (2^units, units); ValueError above 20 units."""
     if units > ENUMERABLE:
-        raise ValueError(f"{units} units have too many states to list: at most {ENUMERABLE}")
+        raise ValueError(
+            f"the RBM has {units} units on a side, expected at most {ENUMERABLE} to enumerate the states: "
+            "estimate log Z by annealed importance sampling, or draw by a sampler"
+        )
     number = torch.arange(2**units, device=device)
     return (number[:, None] >> torch.arange(units, device=device) & 1).to(dtype)
 
 
 class HiddenUnits(Energy, Conditionals):
-    """What both RBMs share: binary hidden units h given v, and E(v) = free energy with h summed out.
+    """Base of the RBMs: binary hidden units h, and the free energy E(v) = -log sum_h exp(-E(v, h)).
 
-    Parameters are W (D, H), c (H,) and those of the visible side. Where `centred`, the gradient is the one of an RBM
-    whose units are counted from their offsets, of which running means are kept: the model itself does not change.
+    Parameters are W (D, H), c (H,) and those of the visible units.
     How to center deep Boltzmann machines (Melchior et al., 2016), https://jmlr.org/papers/v17/14-237.html
+
+    Args:
+        shape: shape of v, (C, H, W), or the number of visible units D.
+        hidden: number of hidden units H, >= 1.
+        std: standard deviation of the initial weights, > 0.
+        centred: whether the gradient is that of an RBM in v - offset_v and h - offset_h; the density is the same.
+        shift: share of each batch in the running means of v and h that are the offsets, in (0, 1].
     """
 
     names: tuple[str, ...]  # of the parameters
@@ -51,7 +60,7 @@ class HiddenUnits(Energy, Conditionals):
         Conditionals.__init__(self)
         self.shape = (shape,) if isinstance(shape, int) else tuple(shape)
         visible, self.centred, self.shift = math.prod(self.shape), centred, shift
-        # Columns lie in one piece: its gradient is the faster product that way round.
+        # Stored column by column: the product of its gradient is faster in this layout.
         self.W = nn.Parameter((std * torch.randn(visible, hidden)).T.contiguous().T)
         self.c = nn.Parameter(torch.zeros(hidden))
         if centred:
@@ -60,25 +69,25 @@ class HiddenUnits(Energy, Conditionals):
 
     @abstractmethod
     def free_energy(self, v: Tensor, logits: Tensor) -> Tensor:
-        """E(v), nats, (B,), where the hidden units' logits are known already."""
+        """E(v), nats, (B,), from v and the logits of its hidden units, (B, H)."""
 
     @abstractmethod
     def gradient(self, v: Tensor, logits: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """sum_i weight_i dE(v_i) / d theta by the name of each parameter, no graph needed; weight is (B,).
+        """sum_i weight_i dE(v_i) / d theta for each parameter by name, in closed form; weight is (B,).
 
-        A centred RBM's only where the weights add up to 0, as data against model do.
+        With centring the weights have to add up to 0, as those of data against model samples do.
         """
 
     @abstractmethod
     def exact_log_z(self) -> Tensor:
-        """log Z, nats, (), summing over the states of one side; ValueError above 20 units."""
+        """log Z, nats, (), as a sum over the states of one side; ValueError above 20 units."""
 
     def tractable(self) -> bool:
-        """Whether the states of one side are few enough to be listed: at most 20 units."""
+        """Whether the hidden states can be enumerated: at most 20 units."""
         return len(self.c) <= ENUMERABLE
 
     def log_z(self) -> Tensor | None:
-        """log Z, nats, (), where one side has at most 20 units; else None."""
+        """log Z, nats, (), where it is tractable; else None."""
         return self.exact_log_z() if self.tractable() else None
 
     def energy(self, x: Tensor) -> Tensor:
@@ -86,17 +95,17 @@ class HiddenUnits(Energy, Conditionals):
         return self.free_energy(x, self.logits(x))
 
     def why_unnormalisable(self) -> None:
-        """None: there are finitely many states, or a Gaussian for each of finitely many."""
+        """None: Z is a sum over finitely many states or Gaussians."""
         return None
 
     @torch.no_grad()
-    def move_offsets(self, v: Tensor, hidden: Tensor) -> None:
-        """Let the offsets follow the data's means, v (B, *shape) and p(h|v) (B, H)."""
+    def update_offsets(self, v: Tensor, hidden: Tensor) -> None:
+        """Update the offsets, running means of v (B, *shape) and of p(h|v) (B, H)."""
         self.offset_v.lerp_(v.flatten(1).mean(0), self.shift)
         self.offset_h.lerp_(hidden.mean(0), self.shift)
 
     def statistics(self, rows: Tensor, hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """-sum weight (r hT, r, h), counted from the offsets where the RBM is centred; r (B, D)."""
+        """-sum weight (r hT, r, h), relative to the offsets with centring; r (B, D), h (B, H), weight (B,)."""
         weighted = hidden * -weight[:, None]
         w, b, c = (weighted.T @ rows).T, -weight @ rows, weighted.sum(0)
         if self.centred:
@@ -111,6 +120,13 @@ class RBM(HiddenUnits):
 
     E(v) = -bT v - sum_j softplus(c + WT v)_j.
     Smolensky (1986); Training products of experts (Hinton, 2002), https://doi.org/10.1162/089976602760128018
+
+    Args:
+        shape: shape of v, (C, H, W), or the number of visible units.
+        hidden: number of hidden units, >= 1.
+        std: standard deviation of the initial weights, > 0.
+        centred: whether gradients are centred by running means of v and h (Melchior et al., 2016).
+        shift: share of each batch in these running means, in (0, 1].
     """
 
     support = BINARY
@@ -128,7 +144,7 @@ class RBM(HiddenUnits):
         self.b = nn.Parameter(torch.zeros(math.prod(self.shape)))
 
     def tractable(self) -> bool:
-        """Whether the states of the smaller side are few enough to be listed."""
+        """Whether the states of the smaller side can be enumerated: at most 20 units."""
         return min(len(self.b), len(self.c)) <= ENUMERABLE
 
     def logits(self, v: Tensor) -> Tensor:
@@ -153,26 +169,26 @@ class RBM(HiddenUnits):
         return bernoulli(self.visible(h), generator)
 
     def prior(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Fair coins, (B, *shape): where chains begin that know no data."""
+        """Independent values with p(v=1) = 1/2, (B, *shape): the start of chains that do not start from data."""
         device = self.W.device if generator is None else generator.device
         return bernoulli(torch.full(shape, 0.5, device=device, dtype=self.W.dtype), generator)
 
     @torch.no_grad()
     def gradient(self, v: Tensor, logits: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """dE/dW = -v p(h|v)T, dE/db = -v, dE/dc = -p(h|v), weighted and summed."""
+        """sum_i weight_i times dE/dW = -v p(h|v)T, dE/db = -v, dE/dc = -p(h|v), by name."""
         return dict(zip(self.names, self.statistics(v.flatten(1), logits.sigmoid(), weight), strict=True))
 
     def exact_log_z(self) -> Tensor:
-        """log Z, nats, (), summing over the states of the smaller side; ValueError above 20 units."""
+        """log Z, nats, (), as a sum over the states of the smaller side; ValueError above 20 units."""
         W, b, c = self.W.double(), self.b.double(), self.c.double()
         if len(b) < len(c):
             W, b, c = W.T, c, b
-        parts = [states_ @ c + F.softplus(b + states_ @ W.T).sum(1) for states_ in states(len(c), W.device).split(4096)]
+        parts = [h @ c + F.softplus(b + h @ W.T).sum(1) for h in states(len(c), W.device).split(4096)]
         return torch.logsumexp(torch.cat(parts), 0)
 
     @torch.no_grad()
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Independent exact v, (n, *shape), by the states of the smaller side; ValueError above 20 units."""
+        """Independent exact samples v, (n, *shape), by enumeration of the smaller side; ValueError above 20 units."""
         n = shape[0]
         W, b, c = self.W.double(), self.b.double(), self.c.double()
         if len(c) <= len(b):

@@ -1,4 +1,4 @@
-"""Networks that are the score themselves."""
+"""Models whose network is the score."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,15 @@ from lightning_gen.process import Clean, Process, expand
 
 
 class ScoreNetwork(Scored):
-    """A network that is the score itself: s(x) = net(x, t), of clean data or of noised."""
+    """A network whose output is the score: s_t(x) = net(x, time), for clean or noised data.
+
+    Generative modeling by estimating gradients of the data distribution (Song & Ermon, 2019),
+    https://arxiv.org/abs/1907.05600
+
+    Args:
+        net: the network (x, time), or (x, time, label), like x.
+        process: the noising process; null for clean data.
+    """
 
     def __init__(self, net: nn.Module, process: Process | None = None) -> None:
         super().__init__(Clean() if process is None else process)
@@ -23,7 +31,7 @@ class ScoreNetwork(Scored):
         return self.call(self.net, x, self.process.network_time(t).to(x.dtype))
 
     def noise(self, x: Tensor, t: Tensor) -> Tensor:
-        """-sigma score, (B, ...): through denoise the digits of a small sigma would be lost."""
+        """-sigma score, (B, ...): by way of denoise a small sigma would lose digits."""
         return -expand(self.process.sigma(t), x) * self.score(x, t)
 
     def output(self, x: Tensor, reading: Reading) -> Tensor:

@@ -18,11 +18,15 @@ LOG_2PI = math.log(2 * math.pi)
 class VAE(Encoded):
     """p(x) = int p(x|z) N(z; 0, I) dz, with q(z|x) = N(mu(x), diag sigma^2(x)) in place of the posterior.
 
-    p(x|z) is Bernoulli, each value 0 or 1 with the decoder's logits, or N(decoder(z), s^2 I) with one scale s, learned.
-    net: encode x -> mu and log sigma^2, (B, 2 latent); decode z -> logits or means, (B, *shape).
-    Auto-encoding variational Bayes (Kingma & Welling, 2014), https://arxiv.org/abs/1312.6114, appendix C; one s for all
-    values as in sigma-VAE (Rybkin et al., 2021), https://arxiv.org/abs/2006.13202: of a pixel that is always black an s
-    of its own would fall to zero.
+    p(x|z) is Bernoulli with the decoder's logits, or N(decoder(z), s^2 I). One s serves all values, as in sigma-VAE
+    (Rybkin et al., 2021), https://arxiv.org/abs/2006.13202, since the s of a constant pixel would go to zero.
+    Auto-encoding variational Bayes (Kingma & Welling, 2014, appendix C), https://arxiv.org/abs/1312.6114
+
+    Args:
+        net: encodes x to mu and log sigma^2, (B, 2 latent), and decodes z to logits or means, (B, *shape).
+        likelihood: p(x|z): bernoulli for x in {0, 1}, or gaussian for real x.
+        scale: initial s of the Gaussian, in units of x, > 0.
+        learn_scale: whether s is trained.
     """
 
     def __init__(
@@ -39,7 +43,7 @@ class VAE(Encoded):
             self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learn_scale)
 
     def networks(self) -> list[nn.Module]:
-        """The one network, of both halves."""
+        """The one network, encoder and decoder."""
         return [self.net]
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +80,7 @@ class VAE(Encoded):
         return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
 
     def sample_posterior(self, mean: Tensor, log_variance: Tensor, generator: torch.Generator | None) -> Tensor:
-        """z = mu + sigma noise, like mu: the reparametrisation through which the encoder learns."""
+        """z = mu + sigma noise, like mu: the reparametrisation, differentiable in mu and sigma."""
         noise = normal(mean.shape, generator, mean.device, mean.dtype)
         return mean + (0.5 * log_variance).exp() * noise
 

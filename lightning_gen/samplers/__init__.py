@@ -1,4 +1,4 @@
-"""Samplers: values that turn a model into samples, one transition at a time."""
+"""Samplers: they draw samples of a model, one transition at a time."""
 
 from lightning_gen.samplers.adaptive import RK45
 from lightning_gen.samplers.base import Denoising, ReverseDiffusion, Sampler, Stepwise, StepwiseDiffusion, Transition

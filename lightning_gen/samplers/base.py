@@ -1,4 +1,4 @@
-"""Samplers are values: they hold options, no model and no state. A sampler is a chain of transitions t -> s."""
+"""The base of samplers: each holds options alone, no model and no state, and plans a chain of transitions t -> s."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -19,41 +19,50 @@ from lightning_gen.samplers.grids import grid
 
 @dataclass(frozen=True)
 class Transition:
-    """From time t to time s (s < t descends, s = t stays), with host scalars: the sampler's own, and the model's."""
+    """One step from time t to time s, with its scalars on the host.
+
+    Args:
+        t: time before the step, in [0, 1].
+        s: time after it, s < t in a reverse diffusion, s = t in a Markov chain.
+        coefficients: the scalars of the sampler.
+        evaluations: number of model evaluations in this step.
+        times: the times of these evaluations; empty for t alone.
+        readings: the scalars of the model at these times.
+    """
 
     t: float
     s: float
     coefficients: tuple[float, ...] = ()
-    evaluations: int = 1  # calls of the model that this step makes
-    times: tuple[float, ...] = ()  # at which it makes them; empty: at t
-    readings: tuple[Reading, ...] = ()  # the model's scalars at these times
+    evaluations: int = 1
+    times: tuple[float, ...] = ()
+    readings: tuple[Reading, ...] = ()
 
 
 class Denoising(Transition):
-    """The last step: x becomes E[x_0 | x_t = x] (Tweedie), which is without noise."""
+    """A last step to E[x_0 | x_t = x], which is free of noise, by Tweedie's formula."""
 
 
 def with_readings(model: Scored, transitions: Sequence[Transition]) -> list[Transition]:
-    """The transitions, each with the model's scalars at the times where it calls the model."""
-    several = [transition.times or (transition.t,) for transition in transitions]
-    unique = list(dict.fromkeys(t for times in several for t in times))
+    """The transitions, each with the model's scalars at the times of its evaluations."""
+    times_of_each = [transition.times or (transition.t,) for transition in transitions]
+    unique = list(dict.fromkeys(t for times in times_of_each for t in times))
     readings = dict(zip(unique, model.readings(unique), strict=True))
     return [
         replace(transition, readings=tuple(readings[t] for t in times))
-        for transition, times in zip(transitions, several, strict=True)
+        for transition, times in zip(transitions, times_of_each, strict=True)
     ]
 
 
 class Sampler(Checked, Requires, ABC):
-    """One loop for all: a start, then step after step along `plan`, made once in float64 on the host."""
+    """A sampler: a start, then the transitions of a plan, which is computed once in float64 on the host."""
 
     role = "sampler"
-    adaptive = False  # whether it chooses its steps by tolerances rtol and atol
-    clip: Sequence[float] | None = None  # bounds that x_0 is held in
-    temperature: float = 1.0  # of the density that its chains keep
-    step_size: float | None = None  # of its proposals
-    carries_logits = False  # whether its carry are the hidden units' logits at x
-    by_row = False  # whether a sample depends on its own noise alone, all drawn by the functions of `randomness`
+    adaptive = False  # whether tolerances rtol and atol choose its steps
+    clip: Sequence[float] | None = None  # [low, high] to which x_0 is clipped
+    temperature: float = 1.0  # T of the invariant density p^(1/T)
+    step_size: float | None = None  # of a proposal
+    carries_logits = False  # whether its carry is the hidden units' logits at x
+    by_row = False  # whether each sample depends on its own noise alone, drawn by `randomness`
 
     @abstractmethod
     def plan(self, model: Model, shape: tuple[int, ...]) -> Sequence[Transition]:
@@ -61,14 +70,14 @@ class Sampler(Checked, Requires, ABC):
 
     @abstractmethod
     def trajectory(self, model: Model, x: Tensor, generator: Source = None) -> Generator[Tensor, None, int]:
-        """x itself, then x after each transition of `plan`, (B, ...); the return value counts the model's calls."""
+        """x itself, then x after each transition of `plan`, (B, ...); returns the number of model evaluations."""
 
     def start(self, model: Model, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Where the chain begins, `shape` = (B, ...): the model's prior, unless the sampler says otherwise."""
+        """The start of the chain, `shape` = (B, ...): by default a draw of the model's prior."""
         return model.prior(shape, generator)
 
     def evaluations(self, model: Model, shape: tuple[int, ...]) -> int | None:
-        """How often a trajectory calls the model; None where that depends on the samples (adaptive solvers)."""
+        """Number of model evaluations of a trajectory; None where it depends on the samples (adaptive solvers)."""
         return sum(transition.evaluations for transition in self.plan(model, shape))
 
     def __call__(self, model: Model, x: Tensor, generator: Source = None) -> Tensor:
@@ -82,7 +91,7 @@ class Sampler(Checked, Requires, ABC):
         return self(model, self.start(model, shape, generator), generator)
 
     def with_options(self, **options: Any) -> Self:
-        """A copy with other values of some options."""
+        """A copy with some options replaced."""
         other = copy.copy(self)
         vars(other).update(options)
         return other
@@ -92,7 +101,7 @@ class Sampler(Checked, Requires, ABC):
         return self.with_options(steps=steps)
 
     def describe(self) -> dict[str, Any]:
-        """Name and options: what a protocol stores."""
+        """Name and options, for the protocol of a result."""
         return {"name": type(self).__name__, **vars(self)}
 
 
@@ -103,10 +112,10 @@ class Stepwise(Sampler):
     def step(
         self, model: Model, x: Tensor, transition: Transition, carry: Any, generator: Source
     ) -> tuple[Tensor, Any]:
-        """x at t -> x at s, (B, ...), and what the next step needs to know."""
+        """x at s from x at t, (B, ...), and the carry for the next step."""
 
     def trajectory(self, model: Model, x: Tensor, generator: Source = None) -> Generator[Tensor, None, int]:
-        """x itself, then x after each transition of `plan`, (B, ...); the return value counts the model's calls."""
+        """x itself, then x after each transition of `plan`, (B, ...); returns the number of model evaluations."""
         self.check(model)
         carry, evaluations = None, 0
         yield x
@@ -121,7 +130,7 @@ class Stepwise(Sampler):
 
 
 class ReverseDiffusion(Sampler):
-    """A sampler that descends from t = 1 to the noise-free end of a process whose noise grows."""
+    """A sampler from t = 1 down to data without noise, for a process whose noise grows with t."""
 
     needs = (Scored,)
     supports = ("real",)
@@ -131,28 +140,28 @@ class ReverseDiffusion(Sampler):
     t_end: float | None = None
 
     def check(self, model: Scored) -> None:
-        """Refuse a model without a score, and a process without noise or of one level: TypeError."""
+        """TypeError for a model without a score, and for a process without noise or with one noise level."""
         super().check(model)
-        ends = model.process.sigma(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
-        if not ends[0] < ends[1]:
-            kind = "Clean" if ends[1] == 0 else f"the one level sigma = {ends[1]:.4g}"
+        least, most = model.process.sigma(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+        if not least < most:
+            kind = "Clean" if most == 0 else f"the one level sigma = {most:.4g}"
             raise TypeError(
-                f"sampler {type(self).__name__} needs a process with noise that grows, got {kind}: "
+                f"sampler {type(self).__name__} needs a process whose noise grows with t, got {kind}: "
                 "choose a Markov chain sampler"
             )
 
     def times(self, process: Process) -> list[float]:
-        """The grid: times with noise, and 0.0 for the noise-free end."""
+        """The times with noise, falling from 1, and then 0.0 for data without noise."""
         return grid(process, self.steps, self.spacing, self.t_end)
 
     def moments(self, process: Process) -> list[tuple[float, float, tuple[float, ...]]]:
-        """t, s and (alpha_t, sigma_t, alpha_s, sigma_s, a, b^2) for each step, host scalars; the last has sigma_s = 0.
+        """t, s and (alpha_t, sigma_t, alpha_s, sigma_s, a, b^2) of each step; the last has sigma_s = 0.
 
-        a = alpha_t / alpha_s and b^2 = sigma_t^2 - a^2 sigma_s^2 are factor and variance of x_t given x_s.
+        x_t given x_s is N(a x_s, b^2 I), with a = alpha_t / alpha_s and b^2 = sigma_t^2 - a^2 sigma_s^2.
         """
         times = torch.tensor(self.times(process), dtype=torch.float64)
         alpha, variance = process.alpha(times), process.variance(times)
-        alpha[-1], variance[-1] = 1.0, 0.0  # of a VE, sigma(0) is sigma_min: the end is x_0 all the same
+        alpha[-1], variance[-1] = 1.0, 0.0  # a VE has sigma(0) = sigma_min, but the last step ends at x_0
         rows = []
         for i in range(len(times) - 1):
             ratio = alpha[i] / alpha[i + 1]
@@ -163,19 +172,19 @@ class ReverseDiffusion(Sampler):
 
 
 class StepwiseDiffusion(ReverseDiffusion, Stepwise):
-    """A reverse diffusion that evaluates the model at times known beforehand: `plan` holds the model's scalars too."""
+    """A reverse diffusion whose evaluation times are known in advance, so that `plan` has the model's scalars too."""
 
     @abstractmethod
     def transitions(self, process: Process) -> list[Transition]:
-        """The transitions with the sampler's own coefficients alone."""
+        """The transitions with the coefficients of the sampler, without the scalars of the model."""
 
     def plan(self, model: Scored, shape: tuple[int, ...]) -> list[Transition]:
-        """The transitions, each with the model's scalars at the times that it evaluates."""
+        """The transitions, each with the model's scalars at the times of its evaluations."""
         return with_readings(model, self.transitions(model.process))
 
 
 def reading_of(quantity: str, model: Scored, x: Tensor, reading: Reading) -> Tensor:
-    """denoise, noise or score of x, (B, ...), at the time of a reading."""
+    """The `quantity` (denoise, noise or score) of x, (B, ...), at the time of a reading."""
     a, b = getattr(reading, quantity)
     return combine((a, x), (b, model.output(x, reading)))
 

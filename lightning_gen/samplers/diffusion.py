@@ -21,15 +21,21 @@ from lightning_gen.samplers.grids import Spacing
 
 
 class Posterior(StepwiseDiffusion):
-    """What samplers that go by x_0 share: its clipping, an option of Ho et al., never part of a likelihood."""
+    """Base of samplers whose steps mix x_t and E[x_0 | x_t], with the clipping of Ho et al. (2020).
+
+    Args:
+        clip: [low, high] to which E[x_0 | x_t] is clipped, in units of the data; null for none.
+    """
 
     def __init__(self, clip: Sequence[float] | None) -> None:
         if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
-            raise ValueError(f"sampler.clip is {clip}: give [low, high] of the data's range, or null")
+            raise ValueError(
+                f"sampler.clip is {clip}, expected [low, high] with low < high: give the data's range, or null"
+            )
         self.clip = None if clip is None else tuple(clip)
 
     def clean(self, model: Scored, x: Tensor, transition: Transition) -> Tensor:
-        """E[x_0 | x_t = x], clipped if asked, (B, ...)."""
+        """E[x_0 | x_t = x], clipped to `clip`, (B, ...)."""
         clean = reading_of("denoise", model, x, transition.readings[0])
         return clean if self.clip is None else clean.clamp(*self.clip)
 
@@ -38,7 +44,7 @@ class Posterior(StepwiseDiffusion):
     ) -> tuple[Tensor, None]:
         """One draw of x_s given x_t, (B, ...)."""
         keep, pull, noise = transition.coefficients
-        if self.clip is None:  # E[x_0 | x_t] is a x + b F: the factors of x add up on the host
+        if self.clip is None:  # E[x_0 | x_t] = a x + b F: the factors of x are added on the host
             (a, b), output = transition.readings[0].denoise, model.output(x, transition.readings[0])
             terms = [(keep + pull * a, x), (pull * b, output)]
         else:
@@ -47,10 +53,17 @@ class Posterior(StepwiseDiffusion):
 
 
 class Ancestral(Posterior):
-    """x_s ~ N(posterior mean at the model's x_0, variance), without noise in the last step.
+    """x_s ~ N(posterior mean at the model's E[x_0 | x_t], variance), without noise in the last step.
 
-    variance `small` is the posterior's own b^2 sigma_s^2 / sigma_t^2 (exact for one data point), `large` is b^2 = beta
-    (exact for data N(0, I)). DDPM (Ho et al., 2020, section 3.2, algorithm 2), https://arxiv.org/abs/2006.11239
+    DDPM (Ho et al., 2020, section 3.2, algorithm 2), https://arxiv.org/abs/2006.11239
+
+    Args:
+        variance: `small` is the posterior's b^2 sigma_s^2 / sigma_t^2 (exact for one data point), `large` is b^2, the
+            beta of a single step (exact for data N(0, I)).
+        steps: number of steps, a rising list of k in 1..T, or null for all T of a discrete process.
+        clip: [low, high] to which E[x_0 | x_t] is clipped, in units of the data; null for none.
+        spacing: spacing of the times, see `grid`.
+        t_end: last time with noise of a continuous process, in [0, 1); null for the default of `grid`.
     """
 
     def __init__(
@@ -65,7 +78,7 @@ class Ancestral(Posterior):
         self.variance, self.steps, self.spacing, self.t_end = variance, steps, spacing, t_end
 
     def transitions(self, process: Process) -> list[Transition]:
-        """Each step's factors of x_t, x_0 and fresh noise."""
+        """The transitions, with the factors of x_t, x_0 and new noise."""
         plan = []
         for t, s, (_, sigma_t, alpha_s, sigma_s, ratio, fresh) in self.moments(process):
             variance = fresh * sigma_s**2 / sigma_t**2 if self.variance == "small" else fresh
@@ -77,9 +90,15 @@ class Ancestral(Posterior):
 class DDIM(Posterior):
     """x_s = alpha_s x_0 + sqrt(sigma_s^2 - c^2) noise(x_t) + c z, c^2 = eta^2 b^2 sigma_s^2 / sigma_t^2.
 
-    eta = 0 is deterministic, eta = 1 the ancestral step with small variance. A clipped x_0 gives its own noise,
-    (x_t - alpha_t x_0) / sigma_t, so that both statements hold with clipping too.
+    With clipping, noise(x_t) = (x_t - alpha_t x_0) / sigma_t of the clipped x_0, so that the limits of eta hold too.
     DDIM (Song et al., 2021, eq. 12 and 16), https://arxiv.org/abs/2010.02502
+
+    Args:
+        steps: number of steps, a rising list of k in 1..T, or null for all T of a discrete process.
+        eta: 0 is deterministic, 1 the ancestral step with small variance, in [0, 1].
+        clip: [low, high] to which E[x_0 | x_t] is clipped, in units of the data; null for none.
+        spacing: spacing of the times, see `grid`.
+        t_end: last time with noise of a continuous process, in [0, 1); null for the default of `grid`.
     """
 
     def __init__(
@@ -94,7 +113,7 @@ class DDIM(Posterior):
         self.steps, self.eta, self.spacing, self.t_end = steps, float(eta), spacing, t_end
 
     def transitions(self, process: Process) -> list[Transition]:
-        """Each step's factors of x_t, x_0 and fresh noise, noise(x_t) written by x_t and x_0."""
+        """The transitions, with the factors of x_t, x_0 and new noise; noise(x_t) is written by x_t and x_0."""
         plan = []
         for t, s, (alpha_t, sigma_t, alpha_s, sigma_s, _, fresh) in self.moments(process):
             noise = self.eta * math.sqrt(fresh) * sigma_s / sigma_t

@@ -1,4 +1,4 @@
-"""Block Gibbs sampling of models with hidden units, and Gibbs-Langevin, its relative for real visible units."""
+"""Block Gibbs sampling of models with hidden units, and Gibbs-Langevin for Gaussian visible units."""
 
 from typing import Any
 
@@ -15,9 +15,12 @@ from lightning_gen.samplers.mcmc import MarkovChain, Start
 class Gibbs(Stepwise):
     """h ~ p(h|v), then v ~ p(v|h), `steps` times: p(v, h) is left exactly invariant.
 
-    With `mean` the last sweep gives E[v|h] in place of a draw: what pictures of an RBM show, no sample of it. Chains
-    start at the model's prior: p(v=1) = 1/2, or N(mu, sigma^2). The carry are the hidden units' logits at v.
+    The carry is the hidden units' logits at v, (B, H).
     Training products of experts (Hinton, 2002), https://doi.org/10.1162/089976602760128018
+
+    Args:
+        steps: number of sweeps, >= 1.
+        mean: whether the last sweep gives E[v|h], as pictures of RBMs do, in place of a sample of v.
     """
 
     needs = (Conditionals,)
@@ -27,14 +30,14 @@ class Gibbs(Stepwise):
         self.steps, self.mean = steps, mean
 
     def plan(self, model: Conditionals, shape: tuple[int, ...]) -> list[Transition]:
-        """Sweeps that all look alike, but for a last one by the mean."""
+        """Sweeps with coefficient 1, and with `mean` a last one with coefficient 0."""
         draw, mean = Transition(0.0, 0.0, (1.0,)), Transition(0.0, 0.0, (0.0,))
         return [draw] * (self.steps - self.mean) + [mean] * self.mean
 
     def step(
         self, model: Conditionals, x: Tensor, transition: Transition, carry: Any, generator: Source
     ) -> tuple[Tensor, Tensor]:
-        """One sweep, (B, ...), and the hidden units' logits where it ends, (B, H)."""
+        """v after one sweep, (B, ...), and the hidden units' logits at it, (B, H)."""
         logits = model.logits(x) if carry is None else carry
         h = bernoulli(logits.sigmoid(), generator)
         x = model.sample_visible(h, generator) if transition.coefficients[0] else model.visible(h)
@@ -42,13 +45,21 @@ class Gibbs(Stepwise):
 
 
 class GibbsLangevin(MarkovChain):
-    """h ~ p(h|v), then `inner` Langevin steps of size eta towards p(v|h) = N(m, sigma^2): a warm start that mixes.
+    """h ~ p(h|v), then `inner` Langevin steps of size eta from v towards p(v|h) = N(m, sigma^2).
 
-    v <- v + (eta / sigma^2)(m - v) + sqrt(2 eta) z is an autoregression, so `inner` steps are one Gaussian draw, by
-    which they are made here: mean m + r^inner (v - m) with r = 1 - eta / sigma^2, and the variance
-    2 eta (1 - r^(2 inner)) / (1 - r^2). As inner grows at small eta this becomes Gibbs; at finite eta the variance of
-    v given h comes out as sigma^2 / (1 - eta / (2 sigma^2)), as with any unadjusted Langevin. `relative` gives eta in
-    units of each sigma^2. Liao et al. (2022), algorithm 2 without its Metropolis step, https://arxiv.org/abs/2210.10318
+    v <- v + (eta / sigma^2)(m - v) + sqrt(2 eta) z is an autoregression, so `inner` steps are one Gaussian draw: mean
+    m + r^inner (v - m) with r = 1 - eta / sigma^2, variance 2 eta (1 - r^(2 inner)) / (1 - r^2). For many inner steps
+    at small eta it is Gibbs; at finite eta the variance of v given h tends to sigma^2 / (1 - eta / (2 sigma^2)).
+    Liao et al. (2022), algorithm 2 without its Metropolis step, https://arxiv.org/abs/2210.10318
+
+    Args:
+        steps: number of sweeps, >= 1.
+        inner: Langevin steps in a sweep, >= 1.
+        step_size: eta, in units of sigma^2 and below 2 where relative is true, else in squared units of the data.
+        relative: whether step_size is in units of each visible unit's sigma^2.
+        mean: whether the last sweep gives E[v|h] in place of a sample of v.
+        start: distribution of the start: normal, uniform or the model's prior.
+        spread: scale of a normal or uniform start, in units of the data, > 0.
     """
 
     needs = (GaussianConditionals,)
@@ -67,7 +78,7 @@ class GibbsLangevin(MarkovChain):
     ) -> None:
         if relative and not step_size < 2:
             raise ValueError(
-                f"GibbsLangevin.step_size is {step_size} sigma^2, expected below 2, where it diverges: lower it"
+                f"GibbsLangevin.step_size is {step_size} sigma^2, expected below 2, or the chain diverges: lower it"
             )
         super().__init__(start, spread)
         self.steps, self.inner, self.step_size, self.relative, self.mean = steps, inner, step_size, relative, mean
@@ -82,7 +93,7 @@ class GibbsLangevin(MarkovChain):
         carry: Any,
         generator: Source,
     ) -> tuple[Tensor, Tensor]:
-        """One sweep, (B, ...), and the hidden units' logits where it ends, (B, H)."""
+        """v after one sweep, (B, ...), and the hidden units' logits at it, (B, H)."""
         logits = model.logits(x) if carry is None else carry
         mean = model.visible(bernoulli(logits.sigmoid(), generator))
         if transition.coefficients[0]:

@@ -1,4 +1,4 @@
-"""Where a reverse diffusion stops on its way from t = 1: times with noise, falling, and then the noise-free end."""
+"""The times of a reverse diffusion: falling from t = 1 while there is noise, and then 0 for data without noise."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -20,32 +20,41 @@ def grid(
     t_end: float | None = None,
     rho: float = RHO,
 ) -> list[float]:
-    """`steps` times from 1 down, float64, and 0.0 for the noise-free end. A discrete process is entered at k / T.
+    """`steps` times falling from 1, and 0.0 for data without noise; those of a discrete process are k / T.
 
-    steps: None = all T; a number; or an explicit list of k in 1..T. `trailing` is uniform in t from t = 1, to t_end if
-    it is given; `leading` has k = 1, 1 + c, 1 + 2 c, ... with c = T // steps (DDIM's paper), and so starts below t = 1;
-    `log_snr` is uniform in log(alpha / sigma), `karras` in (sigma / alpha)^(1 / rho) (Karras et al., 2022, eq. 5), both
-    from t = 1 to t_end, by default 0 where sigma(0) > 0, else 1e-3.
+    Args:
+        process: the noising process.
+        steps: number of times with noise; a rising list of k in 1..T; or null for all T of a discrete process.
+        spacing: `trailing` is uniform in t from t = 1; `leading` has k = 1, 1 + c, 1 + 2 c, ... with c = T // steps
+            (DDIM's paper), and so starts below t = 1; `log_snr` is uniform in log(alpha / sigma), `karras` in
+            (sigma / alpha)^(1 / rho) (EDM, Karras et al., 2022, eq. 5).
+        t_end: last time with noise of a continuous process, in [0, 1); null for 0 where sigma(0) > 0, else for 1e-3
+            (`log_snr`, `karras`) or 1 / steps (`trailing`).
+        rho: exponent of `karras`, > 0.
     """
     total = process.steps
     if t_end is not None and (total is not None or not 0 <= t_end < 1):
-        raise ValueError(f"t_end is {t_end}: give 0 <= t_end < 1 for a continuous process, null for a discrete one")
+        expected = "0 <= t_end < 1" if total is None else "null for a discrete process"
+        raise ValueError(f"t_end is {t_end}, expected {expected}: write null, for the default")
     if t_end is not None and float(process.variance(torch.tensor(t_end, dtype=torch.float64))) == 0:
         raise ValueError(f"t_end is {t_end}, where {type(process).__name__} has no noise: give 0 < t_end < 1, or null")
     if steps is None and total is None:
         raise ValueError(f"steps is null, and {type(process).__name__} is continuous: give a number of steps")
     if isinstance(steps, Sequence):
         if total is None or any(b <= a for a, b in zip(steps, steps[1:], strict=False)):
-            raise ValueError(f"a list of steps needs a discrete process and rising k, got {list(steps)}")
+            raise ValueError(
+                f"steps is {list(steps)}, expected rising k for a discrete process: give a number of steps"
+            )
         if steps[0] < 1 or steps[-1] > total:
-            raise ValueError(f"steps need 1 <= k <= {total}, got {steps[0]} to {steps[-1]}")
+            raise ValueError(f"steps are {steps[0]} to {steps[-1]}, expected 1 <= k <= {total}: give others")
         return [k / total for k in reversed(steps)] + [0.0]
     steps = total if steps is None else steps
     if steps < 1 or (total is not None and steps > total):
-        raise ValueError(f"steps needs 1 <= steps <= {total or 'any'}, got {steps}")
+        expected = "steps >= 1" if total is None else f"1 <= steps <= {total}"
+        raise ValueError(f"steps is {steps}, expected {expected}: give another number")
     if spacing == "leading":
         if total is None:
-            raise ValueError(f"spacing leading needs a discrete process, got {type(process).__name__}: use trailing")
+            raise ValueError(f"spacing leading needs a discrete process, got {type(process).__name__}: choose trailing")
         return [(1 + k * (total // steps)) / total for k in reversed(range(steps))] + [0.0]
     if spacing in ("karras", "log_snr"):
         return _by_level(process, steps, spacing, t_end, rho) + [0.0]
@@ -63,7 +72,7 @@ def level(process: Process, t: Tensor) -> Tensor:
 
 
 def _by_level(process: Process, steps: int, spacing: str, t_end: float | None, rho: float) -> list[float]:
-    """Times whose noise levels are spaced by a rule, the first at t = 1."""
+    """Times from t = 1 whose noise levels sigma / alpha follow the spacing."""
     zero = torch.zeros((), dtype=torch.float64)
     if t_end is None:
         t_end = 0.0 if float(process.variance(zero)) > 0 else 1 / process.steps if process.steps else T_END
@@ -76,8 +85,8 @@ def _by_level(process: Process, steps: int, spacing: str, t_end: float | None, r
     times = process.time(levels.square().reciprocal())
     if process.steps is None:
         return [1.0, *times[1:-1].tolist(), t_end] if steps > 1 else [1.0]
-    # Rounded to the grid, small levels would fall on one time: each stays below the one before and leaves room below.
-    places = (times * process.steps).round().long().tolist()
+    # Rounded to the grid small levels would share one time, so each k is kept above the next, and k = 1 is the least.
+    ks = (times * process.steps).round().long().tolist()
     for i in reversed(range(steps)):
-        places[i] = max(places[i], (places[i + 1] if i + 1 < steps else 0) + 1)
-    return [min(k, process.steps - i) / process.steps for i, k in enumerate(places)]
+        ks[i] = max(ks[i], (ks[i + 1] if i + 1 < steps else 0) + 1)
+    return [min(k, process.steps - i) / process.steps for i, k in enumerate(ks)]

@@ -12,10 +12,13 @@ from lightning_gen.samplers.base import Stepwise, Transition
 
 
 class Latent(Stepwise):
-    """z ~ N(0, I), then x ~ p(x|z); with `mean` E[x|z] in its place: what pictures of VAEs show, no sample of them.
+    """z ~ N(0, I), then x ~ p(x|z).
 
-    `steps` above 1 show the way on which z comes: E[x|k z / (steps - 1)], k = 0, 1, ...; the samples stay the same.
     Auto-encoding variational Bayes (Kingma & Welling, 2014), https://arxiv.org/abs/1312.6114
+
+    Args:
+        steps: points of the trajectory, >= 1: before x come E[x | k z / (steps - 1)], k = 0, 1, ...; x is the same.
+        mean: whether to return E[x|z], as pictures of VAEs do, in place of a sample of x.
     """
 
     needs = (LatentVariables,)
@@ -24,21 +27,21 @@ class Latent(Stepwise):
         self.steps, self.mean = steps, mean
 
     def plan(self, model: LatentVariables, shape: tuple[int, ...]) -> list[Transition]:
-        """By coefficients: the share of z, and whether x is drawn."""
-        shares = [k / (self.steps - 1) for k in range(self.steps - 1)]
-        way = [Transition(0.0, 0.0, (share, 0.0)) for share in shares]
-        return [*way, Transition(0.0, 0.0, (1.0, float(not self.mean)))]
+        """Transitions with coefficients (factor of z, whether x is drawn)."""
+        factors = [k / (self.steps - 1) for k in range(self.steps - 1)]
+        means = [Transition(0.0, 0.0, (factor, 0.0)) for factor in factors]
+        return [*means, Transition(0.0, 0.0, (1.0, float(not self.mean)))]
 
     def start(self, model: LatentVariables, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """Zeros, (B, ...): nothing is drawn yet."""
+        """Zeros, (B, ...): z is drawn in the first step."""
         return torch.zeros(shape, device=None if generator is None else generator.device)
 
     def step(
         self, model: LatentVariables, x: Tensor, transition: Transition, carry: Any, generator: Source
     ) -> tuple[Tensor, Tensor]:
-        """x of a share of z, (B, ...), and z, (B, latent), drawn at the first step."""
-        share, drawn = transition.coefficients
+        """x given z or E[x | factor z], (B, ...), and z, (B, latent), drawn in the first step."""
+        factor, drawn = transition.coefficients
         z = carry
         if z is None:
             z = torch.randn(len(x), model.latent, generator=generator, device=x.device, dtype=x.dtype)
-        return model.sample_visible(z, generator) if drawn else model.visible(share * z), z
+        return model.sample_visible(z, generator) if drawn else model.visible(factor * z), z

@@ -1,7 +1,7 @@
-"""Markov chains that stay at their density: Langevin, its Metropolis-adjusted form, and annealed Langevin.
+"""Markov chain Monte Carlo: Langevin, its Metropolis-adjusted form, and annealed Langevin.
 
 The overdamped Langevin diffusion dx = s dt + sqrt(2) dw leaves p invariant; a step of size eta is
-x + eta s(x) + sqrt(2 eta) z. Its own stationary law is biased: on N(0, 1) the variance is 1 / (1 - eta / 2).
+x + eta s(x) + sqrt(2 eta) z. Its stationary distribution is biased: for N(0, 1) its variance is 1 / (1 - eta / 2).
 """
 
 import math
@@ -22,16 +22,18 @@ Start = Literal["normal", "uniform", "prior"]
 
 
 class MarkovChain(Stepwise):
-    """What the chains share: where they start.
+    """Base of the chains: the distribution of their start.
 
-    normal: N(0, spread^2 I); uniform: on [-spread, spread]; prior: the model's.
+    Args:
+        start: normal, N(0, spread^2 I); uniform on [-spread, spread]; or prior, the model's.
+        spread: scale of a normal or uniform start, in units of the data, > 0.
     """
 
     def __init__(self, start: Start, spread: Positive) -> None:
         self.start_law, self.spread = start, float(spread)
 
     def start(self, model: Model, shape: tuple[int, ...], generator: Source = None) -> Tensor:
-        """x at the beginning of the chains, `shape` = (B, ...)."""
+        """A draw of the start, `shape` = (B, ...)."""
         if self.start_law == "prior":
             return model.prior(shape, generator)
         if self.start_law == "normal":
@@ -39,7 +41,7 @@ class MarkovChain(Stepwise):
         return self.spread * (2 * uniform(shape, generator) - 1)
 
     def log_start(self, x: Tensor) -> Tensor:
-        """log density of the start at x (B, ...) up to a constant, (B,): -inf outside of a uniform one."""
+        """Log-density of the start at x up to a constant, nats, (B,): -inf outside of a uniform one's support."""
         rows = x.flatten(1)
         if self.start_law == "normal":
             return -0.5 * rows.square().sum(1) / self.spread**2
@@ -47,19 +49,26 @@ class MarkovChain(Stepwise):
         return torch.where(inside, 0.0, -math.inf).to(x.dtype)
 
     def check(self, model: Model) -> None:
-        """Refuse a model that does not fit, and to start from a prior that is a point."""
+        """TypeError for a model that does not fit; ValueError for the start prior of a model without one."""
         super().check(model)
         if self.start_law == "prior" and (reason := model.why_no_prior()):
-            raise ValueError(f"sampler.start is prior, and {reason}: choose normal or uniform")
+            raise ValueError(f"sampler.start is prior, but {reason}: choose normal or uniform")
 
 
 class Langevin(MarkovChain):
-    """Unadjusted Langevin at one time t of the process, by default the data's own density.
+    """Unadjusted Langevin x + eta s_t(x) + sqrt(2 eta T) z towards p_t^(1/T), at one time t of the process.
 
-    convention `eta` is x + eta s + sqrt(2 eta) z, `epsilon` is x + (eps / 2) s + sqrt(eps) z with eps = 2 eta, as in
-    Song's papers. At noise level sigma(t) the chain reaches the noised density; `denoise` takes the noise out once, by
-    Tweedie's formula. At a `temperature` T the noise is sqrt(T) times as long, and the chain's law is p^(1/T).
-    Roberts & Tweedie (1996), https://doi.org/10.2307/3318418
+    Exponential convergence of Langevin distributions (Roberts & Tweedie, 1996), https://doi.org/10.2307/3318418
+
+    Args:
+        steps: number of steps, >= 1.
+        step_size: eta or epsilon, in squared units of the data, > 0.
+        convention: what step_size is: `eta`, or `epsilon` = 2 eta as in the papers of Song et al.
+        t: time of the density p_t, in [0, 1]; 0 is the data's, or that at the smallest noise level.
+        denoise: whether a last step removes the noise of sigma(t) by Tweedie's formula.
+        start: distribution of the start: normal, uniform or the model's prior.
+        spread: scale of a normal or uniform start, in units of the data, > 0.
+        temperature: T, > 0.
     """
 
     needs = (Scored,)
@@ -82,17 +91,17 @@ class Langevin(MarkovChain):
         self.temperature = temperature
 
     def check(self, model: Scored) -> None:
-        """Refuse to denoise what has no noise, and a time at which a noised model has lost noise and score."""
+        """ValueError for denoising without noise, and for a time at which a noising process has no noise."""
         super().check(model)
         now, last = model.process.sigma(torch.tensor([self.t, 1.0], dtype=torch.float64)).tolist()
         if now == 0 and last > 0:
             name = type(model.process).__name__
-            raise ValueError(f"sampler.t is {self.t}, where {name} has no noise: give a time above 0, as 1e-3")
+            raise ValueError(f"sampler.t is {self.t}, where {name} has no noise: give a time above 0, such as 1e-3")
         if self.denoise and now == 0:
-            raise ValueError("sampler.denoise is true, but the model is one of data without noise: write false")
+            raise ValueError("sampler.denoise is true, but the model is of data without noise: write false")
 
     def plan(self, model: Scored, shape: tuple[int, ...]) -> list[Transition]:
-        """The factors of the score and of fresh noise, the same at every step."""
+        """The transitions, with the factors of the score and of new noise, the same in every step."""
         eta = self.step_size if self.convention == "eta" else self.step_size / 2
         move = Transition(self.t, self.t, (eta, math.sqrt(2 * eta * self.temperature)))
         move, last = with_readings(model, [move, Denoising(self.t, self.t)])
@@ -114,40 +123,47 @@ def langevin_step(model: Scored, x: Tensor, transition: Transition, generator: S
 
 
 def metropolis(
-    here: tuple[Tensor, Tensor, Tensor],
-    there: tuple[Tensor, Tensor, Tensor],
+    current: tuple[Tensor, Tensor, Tensor],
+    proposed: tuple[Tensor, Tensor, Tensor],
     log_ratio: Tensor,
-    share: Tensor,
+    rate: Tensor,
     n: int,
     generator: Source,
 ) -> tuple[Tensor, tuple]:
-    """Place, energy and score of each chain where it goes: `there` with probability min(1, e^log_ratio), else `here`.
+    """The next x and carry: the proposed (x, energy, score) with probability min(1, e^log_ratio), else the current.
 
-    The carry is (energy, score, share of proposals taken, (B,), how many). Metropolis et al. (1953); Hastings (1970)
+    The carry is (energy (B,), score (B, ...), acceptance rate so far (B,), number of proposals).
+    Metropolis et al. (1953), https://doi.org/10.1063/1.1699114; Hastings (1970), https://doi.org/10.1093/biomet/57.1.97
     """
-    (x, energy, score), (proposal, new_energy, new_score) = here, there
+    (x, energy, score), (proposal, new_energy, new_score) = current, proposed
     u = uniform((len(x),), generator, x.device, log_ratio.dtype)
-    accept = u.log() < log_ratio  # a proposal that is not finite is not taken
+    accept = u.log() < log_ratio  # false for a proposal that is not finite
     wide = accept.reshape(-1, *[1] * (x.ndim - 1))
-    share = share + (accept.to(share.dtype) - share) / (n + 1)
+    rate = rate + (accept.to(rate.dtype) - rate) / (n + 1)
     energy = torch.where(accept, new_energy, energy)
-    return torch.where(wide, proposal, x), (energy, torch.where(wide, new_score, score), share, n + 1)
+    return torch.where(wide, proposal, x), (energy, torch.where(wide, new_score, score), rate, n + 1)
 
 
 class MALA(MarkovChain):
     """Langevin proposals x' = x + eta s(x) + sqrt(2 eta T) z, accepted with min(1, p(x') q(x|x') / p(x) q(x'|x)).
 
-    With probability `jump` a chain proposes a draw of its start's law instead, accepted with min(1, p(x') q(x) / p(x)
-    q(x')): in few dimensions it finds every mode so, however far apart they lie. A mixture of two kernels that both
-    leave exp(-E / T), T the temperature, exactly invariant for any step does so, too. The carry is (energy, score,
-    share of accepted proposals so far, (B,), steps); all of it stays on the device.
+    p = exp(-E / T) is exactly invariant for any step size, and so for the mixture with independent proposals from the
+    start q, accepted with min(1, p(x') q(x) / p(x) q(x')). The carry is that of `metropolis`.
     Roberts & Tweedie (1996), https://doi.org/10.2307/3318418; Tierney (1994), https://doi.org/10.1214/aos/1176325750
+
+    Args:
+        steps: number of proposals, >= 1.
+        step_size: eta, in squared units of the data, > 0.
+        start: distribution of the start: normal, uniform or the model's prior.
+        spread: scale of a normal or uniform start, in units of the data, > 0.
+        temperature: T, > 0.
+        jump: probability of an independent proposal from the start, in [0, 1): in few dimensions it reaches every mode.
     """
 
     needs = (SmoothEnergy,)
     supports = ("real",)
     by_row = True
-    optimal_acceptance = 0.574  # share of proposals, in many dimensions: Roberts & Rosenthal (1998)
+    optimal_acceptance = 0.574  # acceptance rate in many dimensions: Roberts & Rosenthal (1998)
 
     def __init__(
         self,
@@ -160,53 +176,61 @@ class MALA(MarkovChain):
     ) -> None:
         if jump and start == "prior":
             raise ValueError(
-                f"MALA.jump is {jump}, to draws of its start's law, and start is prior, whose density is not known: "
-                "choose start normal or uniform, or jump 0"
+                f"MALA.jump is {jump} and start is prior, whose density is not known: choose start normal or uniform, "
+                "or jump 0"
             )
         super().__init__(start, spread)
         self.steps, self.step_size, self.temperature, self.jump = steps, step_size, temperature, jump
 
     def plan(self, model: SmoothEnergy, shape: tuple[int, ...]) -> list[Transition]:
-        """eta and sqrt(2 eta T); the first step also looks at where it stands."""
+        """Proposals with eta and sqrt(2 eta T); the first also evaluates the model at the start."""
         first, move = (self.proposal(self.step_size, evaluations) for evaluations in (2, 1))
         return [first] + [move] * (self.steps - 1)
 
     def proposal(self, step_size: float, evaluations: int = 1) -> Transition:
-        """One step of this size."""
+        """A proposal of this step size."""
         return Transition(0.0, 0.0, (step_size, math.sqrt(2 * step_size * self.temperature)), evaluations)
 
     def step(
         self, model: SmoothEnergy, x: Tensor, transition: Transition, carry: tuple, generator: Source
     ) -> tuple[Tensor, tuple]:
-        """One proposal, taken or not, for each chain, (B, ...)."""
+        """x after one proposal and its Metropolis test in each chain, (B, ...), and the carry."""
         eta, spread = transition.coefficients
-        # Half precision would lose the differences of energies that the test is made of.
+        # In half precision the energy differences of the test would lose their digits.
         with torch.autocast(x.device.type, enabled=False):
-            energy, score, share, n = carry or (*model.energy_and_score(x), torch.zeros(len(x), device=x.device), 0)
+            energy, score, rate, n = carry or (*model.energy_and_score(x), torch.zeros(len(x), device=x.device), 0)
             z = noise_like(x, generator)
             proposal = x + eta * score + spread * z
             if self.jump:
-                far = uniform((len(x),), generator, x.device) < self.jump
-                fresh = self.start(model, tuple(x.shape), generator).to(x)
-                proposal = torch.where(far.reshape(-1, *[1] * (x.ndim - 1)), fresh, proposal)
+                jumps = uniform((len(x),), generator, x.device) < self.jump
+                independent = self.start(model, tuple(x.shape), generator).to(x)
+                proposal = torch.where(jumps.reshape(-1, *[1] * (x.ndim - 1)), independent, proposal)
             new_energy, new_score = model.energy_and_score(proposal)
-            back = (x - proposal - eta * new_score).flatten(1).square().sum(1) / (2 * spread**2)
-            log_q = 0.5 * z.flatten(1).square().sum(1) - back
+            reverse = (x - proposal - eta * new_score).flatten(1).square().sum(1) / (2 * spread**2)
+            log_q = 0.5 * z.flatten(1).square().sum(1) - reverse
             if self.jump:
-                log_q = torch.where(far, self.log_start(x) - self.log_start(proposal), log_q)
+                log_q = torch.where(jumps, self.log_start(x) - self.log_start(proposal), log_q)
             log_ratio = (energy - new_energy) / self.temperature + log_q
-        here, there = (x, energy, score), (proposal, new_energy, new_score)
-        return metropolis(here, there, log_ratio, share, n, generator)
+        current, proposed = (x, energy, score), (proposal, new_energy, new_score)
+        return metropolis(current, proposed, log_ratio, rate, n, generator)
 
 
 class AnnealedLangevin(MarkovChain):
     """`steps_each` Langevin steps at each of L geometric levels of a VE, from the largest; then one denoising step.
 
-    At level sigma_i the step is alpha_i = epsilon sigma_i^2 / sigma_L^2. step_rule `v1` is the paper's algorithm 1,
-    x + (alpha_i / 2) s + sqrt(alpha_i) z; `v1_code` what its code runs, x + alpha_i s + sqrt(2 alpha_i) z, twice the
-    step; `technique4` the same with epsilon, where it is null, such that the variance left at each level is closest to
-    sigma_i^2. levels: null takes the model's.
+    At level sigma_i the step size is alpha_i = epsilon sigma_i^2 / sigma_L^2.
     NCSN (Song & Ermon, 2019), https://arxiv.org/abs/1907.05600; NCSNv2 (2020), https://arxiv.org/abs/2006.09011
+
+    Args:
+        levels: number of levels L, >= 1; null for that of the model's training.
+        steps_each: steps at each level, >= 1.
+        step_rule: `v1`, x + (alpha_i / 2) s + sqrt(alpha_i) z, is the first paper's algorithm 1; `v1_code`, its code's
+            x + alpha_i s + sqrt(2 alpha_i) z, has twice the step; `technique4` is `v1_code` with epsilon optional.
+        epsilon: step size at sigma_L, in squared units of the data, > 0; null (technique4 only) for the one whose
+            variance after each level is closest to sigma_i^2.
+        denoise: whether a last step removes the noise of sigma_L by Tweedie's formula.
+        start: distribution of the start: normal, uniform or the model's prior.
+        spread: scale of a normal or uniform start, in units of the data, > 0.
     """
 
     needs = (Scored,)
@@ -225,24 +249,24 @@ class AnnealedLangevin(MarkovChain):
     ) -> None:
         if epsilon is None and step_rule != "technique4":
             raise ValueError(
-                f"sampler.epsilon is null, and step_rule {step_rule}: give a number (NCSN: 2e-5), or technique4"
+                f"sampler.epsilon is null, expected a number for step_rule {step_rule}: give one, such as NCSN's 2e-5"
             )
         super().__init__(start, spread)
         self.levels, self.steps_each, self.step_rule = levels, steps_each, step_rule
         self.epsilon, self.denoise = epsilon, denoise
 
     def check(self, model: Scored) -> None:
-        """Refuse a process that scales the data, or has no smallest level."""
+        """TypeError for a process that scales the data, or has no smallest noise level."""
         super().check(model)
-        ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
-        if float(model.process.alpha(ends[1])) != 1 or float(model.process.variance(ends[0])) == 0:
+        first, last = torch.tensor([0.0, 1.0], dtype=torch.float64)
+        if float(model.process.alpha(last)) != 1 or float(model.process.variance(first)) == 0:
             raise TypeError(
-                f"sampler AnnealedLangevin needs levels sigma_1 > ... > sigma_L > 0 of a VE that starts at sigma_min, "
+                f"sampler AnnealedLangevin needs levels sigma_1 > ... > sigma_L > 0 of a VE with start sigma_min, "
                 f"got {type(model.process).__name__}: choose predictor_corrector"
             )
 
     def plan(self, model: Scored, shape: tuple[int, ...]) -> list[Transition]:
-        """Each level's time and its factors of score and noise."""
+        """The transitions of all levels, with the factors of the score and of new noise."""
         return with_readings(model, self.transitions(model.process))
 
     def with_steps(self, steps: int) -> Self:
@@ -253,13 +277,13 @@ class AnnealedLangevin(MarkovChain):
         """The transitions without the model's scalars."""
         count = self.levels or process.levels
         if count is None:
-            raise ValueError("sampler.levels is null, and the model was trained on all levels: give their number")
+            raise ValueError("sampler.levels is null, but the model was trained on all noise levels: give their number")
         times = [1 - i / max(count - 1, 1) for i in range(count)]
         sigmas = process.sigma(torch.tensor(times, dtype=torch.float64)).tolist()
         epsilon = self.epsilon
         if epsilon is None:
             if sigmas[0] == sigmas[-1]:
-                raise ValueError("technique4 needs levels that fall, got one level: give sampler.epsilon")
+                raise ValueError("sampler.epsilon is null, expected a number for technique4 with one level: give one")
             epsilon = technique4(sigmas[-1], sigmas[0] / sigmas[1], self.steps_each)
         plan = []
         for t, sigma in zip(times, sigmas, strict=True):
@@ -272,14 +296,14 @@ class AnnealedLangevin(MarkovChain):
 
 
 def technique4(sigma: float, ratio: float, steps: int) -> float:
-    """epsilon at which `steps` steps from variance ratio^2 sigma_i^2 leave a variance nearest to sigma_i^2.
+    """epsilon at which `steps` steps from variance ratio^2 sigma_i^2 end at a variance closest to sigma_i^2.
 
     NCSNv2 (Song & Ermon, 2020, proposition 3), https://arxiv.org/abs/2006.09011
     """
 
-    def left(u: float) -> float:
+    def final_variance(u: float) -> float:
         stationary = 1 / (1 - u / 2)
         return (1 - u) ** (2 * steps) * (ratio**2 - stationary) + stationary
 
     candidates: Sequence[float] = torch.logspace(-6, 0, 20001, dtype=torch.float64).tolist()
-    return sigma**2 * min(candidates, key=lambda u: abs(left(u) - 1))
+    return sigma**2 * min(candidates, key=lambda u: abs(final_variance(u) - 1))

@@ -1,7 +1,7 @@
-"""The probability-flow ODE, in the variables where it is simplest.
+"""The probability-flow ODE in the variables x / alpha and sigma / alpha, and its solvers.
 
 dx = [f x - 1/2 g^2 s] dt has the marginals of the SDE. With y = x / alpha and lambda = sigma / alpha it is
-dy / dlambda = E[noise | x_t]: no process is left, and lambda = 0 is no singular point.
+dy / dlambda = E[noise | x_t], for every process, and regular at lambda = 0.
 Score SDE (Song et al., 2021, eq. 13), https://arxiv.org/abs/2011.13456; EDM (Karras et al., 2022, eq. 4)
 """
 
@@ -25,10 +25,17 @@ from lightning_gen.samplers.grids import RHO, Spacing, grid, level
 
 
 class ProbabilityFlow(StepwiseDiffusion):
-    """y_s = y_t + (lambda_s - lambda_t) times a mean of slopes: euler (DDIM's step), heun (EDM's algorithm 1), or rk4.
+    """y_s = y_t + (lambda_s - lambda_t) times a weighted mean of slopes E[noise | x], by a Runge-Kutta method.
 
-    The last step, to lambda = 0, is Euler's for all, since there the noise has no slope: it is the model's x_0. Without
-    `denoise` the path ends at the last time with noise.
+    The last step, to lambda = 0, is Euler's for all methods, since the slope is not defined there: it gives E[x_0 | x].
+    Score SDE (Song et al., 2021, eq. 13), https://arxiv.org/abs/2011.13456; EDM (Karras et al., 2022, algorithm 1)
+
+    Args:
+        steps: number of steps, >= 1; null for all T of a discrete process.
+        method: euler (DDIM's step), heun (second order, EDM's algorithm 1) or rk4 (fourth order).
+        spacing: spacing of the times, see `grid`.
+        t_end: last time with noise of a continuous process, in [0, 1); null for the default of `grid`.
+        denoise: whether to take the last step; if not, samples keep the noise of the last time.
     """
 
     def __init__(
@@ -42,7 +49,7 @@ class ProbabilityFlow(StepwiseDiffusion):
         self.steps, self.method, self.spacing, self.t_end, self.denoise = steps, method, spacing, t_end, denoise
 
     def transitions(self, process: Process) -> list[Transition]:
-        """t, s: (alpha_t, lambda_t, alpha_s, lambda_s), and for rk4 alpha in the middle."""
+        """The transitions, with (alpha_t, lambda_t, alpha_s, lambda_s), and for rk4 alpha at the midpoint."""
         rows = self.moments(process)
         plan = []
         for t, s, (alpha_t, sigma_t, alpha_s, sigma_s, _, _) in rows if self.denoise else rows[:-1]:
@@ -61,11 +68,11 @@ class ProbabilityFlow(StepwiseDiffusion):
     def step(
         self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
     ) -> tuple[Tensor, None]:
-        """x_s, (B, ...); no random number is used."""
+        """x_s from x_t, (B, ...), deterministic."""
         return flow_step(model, x, transition), None
 
 
-# Explicit rules by their number of evaluations: shares of earlier slopes at each inner point, and of all at the end.
+# Explicit Runge-Kutta methods by their number of evaluations: the weights of each inner stage, and of the result.
 RULES: dict[int, tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]] = {
     1: ((), (1.0,)),
     2: (((1.0,),), (0.5, 0.5)),
@@ -74,41 +81,47 @@ RULES: dict[int, tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]] = {
 
 
 def flow_step(model: Scored, x: Tensor, transition: Transition) -> Tensor:
-    """One step by Euler, Heun or the classical Runge-Kutta rule, as the transition's evaluations say, (B, ...).
+    """x_s by the Runge-Kutta method with the transition's number of evaluations, (B, ...).
 
-    y = x / alpha moves by h times a mean of slopes, each E[noise | x] = a x + b F. Every point on the way is a sum of x
-    and of the outputs F so far, whose factors add up on the host: a product is rounded once, where y is 150 times x if
-    alpha is small.
+    The slopes of y = x / alpha are E[noise | x] = a x + b F, so every stage is a sum of x and of the outputs F so far,
+    with factors that are added on the host. So each product is rounded once: y itself may be 150 times x.
     """
     alpha_t, level_t, alpha_s, level_s, *middle = transition.coefficients
-    h, (inner, weights) = level_s - level_t, RULES[transition.evaluations]
-    tensors, slopes = [x], []  # a slope, and a point, is a list of factors of these tensors
+    h, (stages, weights) = level_s - level_t, RULES[transition.evaluations]
+    tensors, slopes = [x], []  # slopes and stages are lists of factors of these tensors
 
-    def point(alpha: float, shares: Sequence[float]) -> list[float]:
-        """alpha (x / alpha_t + h sum_i share_i slope_i)."""
+    def stage(alpha: float, weights: Sequence[float]) -> list[float]:
+        """Factors of alpha (x / alpha_t + h sum_i weight_i slope_i)."""
         factors = [alpha / alpha_t] + [0.0] * (len(tensors) - 1)
-        for share, slope in zip(shares, slopes, strict=False):
-            for place, factor in enumerate(slope):
-                factors[place] += alpha * h * share * factor
+        for weight, slope in zip(weights, slopes, strict=False):
+            for i, factor in enumerate(slope):
+                factors[i] += alpha * h * weight * factor
         return factors
 
-    at = [1.0]
+    factors = [1.0]
     for number, reading in enumerate(transition.readings):
         if number:
-            at = point([*middle, *middle, alpha_s][number - 1], inner[number - 1])
+            factors = stage([*middle, *middle, alpha_s][number - 1], stages[number - 1])
         a, b = reading.noise
-        tensors.append(model.output(combine(*zip(at, tensors, strict=False)) if number else x, reading))
-        slopes.append([a * factor for factor in at] + [0.0] * (len(tensors) - 1 - len(at)) + [b])
-    return combine(*zip(point(alpha_s, weights), tensors, strict=True))
+        tensors.append(model.output(combine(*zip(factors, tensors, strict=False)) if number else x, reading))
+        slopes.append([a * factor for factor in factors] + [0.0] * (len(tensors) - 1 - len(factors)) + [b])
+    return combine(*zip(stage(alpha_s, weights), tensors, strict=True))
 
 
 class DPMSolver(Posterior):
-    """DPM-Solver++ (2M): with l = log(alpha / sigma), h = l_s - l_t and r = (l_t - l_before) / h,
+    """DPM-Solver++ (2M): with l = log(alpha / sigma), h = l_s - l_t, u the time before t and r = (l_t - l_u) / h,
 
-    x_s = (sigma_s / sigma_t) x_t + alpha_s (1 - e^-h) [(1 + 1 / 2r) x_0(t) - (1 / 2r) x_0(before)].
+    x_s = (sigma_s / sigma_t) x_t + alpha_s (1 - e^-h) [(1 + 1 / 2r) x_0(t) - (1 / 2r) x_0(u)].
 
-    The first step and the last, to the noise-free end, are of first order: DDIM's.
+    The first step and the last, to sigma = 0, are of first order, as DDIM's.
     DPM-Solver++ (Lu et al., 2022, algorithm 2), https://arxiv.org/abs/2211.01095
+
+    Args:
+        steps: number of steps, a rising list of k in 1..T, or null for all T of a discrete process.
+        spacing: spacing of the times, see `grid`.
+        t_end: last time with noise of a continuous process, in [0, 1); null for the default of `grid`.
+        clip: [low, high] to which E[x_0 | x_t] is clipped, in units of the data; null for none.
+        denoise: whether to take the last step; if not, samples keep the noise of the last time.
     """
 
     def __init__(
@@ -123,16 +136,16 @@ class DPMSolver(Posterior):
         self.steps, self.spacing, self.t_end, self.denoise = steps, spacing, t_end, denoise
 
     def transitions(self, process: Process) -> list[Transition]:
-        """The factors of x_t, of x_0(t) and of x_0(before)."""
-        plan, before = [], None
+        """The transitions, with the factors of x_t, x_0(t) and x_0(u)."""
+        plan, previous = [], None
         rows = self.moments(process)
         for t, s, (alpha_t, sigma_t, alpha_s, sigma_s, _, _) in rows if self.denoise else rows[:-1]:
             pull, extra = alpha_s - sigma_s * alpha_t / sigma_t, 0.0
-            now = math.log(alpha_t / sigma_t)
-            if before is not None and sigma_s > 0:
-                extra = (math.log(alpha_s / sigma_s) - now) / (now - before) / 2
+            current = math.log(alpha_t / sigma_t)
+            if previous is not None and sigma_s > 0:
+                extra = (math.log(alpha_s / sigma_s) - current) / (current - previous) / 2
             plan.append(Transition(t, s, (sigma_s / sigma_t, pull * (1 + extra), -pull * extra)))
-            before = now
+            previous = current
         return plan
 
     def step(
@@ -145,12 +158,20 @@ class DPMSolver(Posterior):
 
 
 class EDMHeun(StepwiseDiffusion):
-    """EDM's stochastic sampler: noise is added up to the level lambda (1 + gamma), then one Heun step is made down.
+    """EDM's stochastic sampler: add noise up to the level lambda (1 + gamma), then take one Heun step down.
 
-    gamma = min(s_churn / steps, sqrt(2) - 1) at levels in [s_min, s_max], else 0; s_noise scales the noise added.
-    Levels are spaced by rho. s_churn = 0 is the deterministic Heun. On a discrete process the raised level is rounded
-    to the nearest of its times, as the paper does for published networks.
+    gamma = min(s_churn / steps, sqrt(2) - 1) at levels in [s_min, s_max], else 0. On a discrete process the raised
+    level is rounded to that of the nearest k / T, as in the paper's appendix on published networks.
     EDM (Karras et al., 2022, algorithm 2), https://arxiv.org/abs/2206.00364
+
+    Args:
+        steps: number of steps, >= 2.
+        s_churn: amount of added noise, >= 0; 0 is deterministic.
+        s_min: lowest level lambda at which noise is added, in units of the data, >= 0.
+        s_max: highest level at which noise is added, above s_min.
+        s_noise: factor of the standard deviation of the added noise, > 0.
+        rho: exponent of the spacing of the levels, > 0.
+        t_end: last time with noise of a continuous process, in [0, 1); null for the default of `grid`.
     """
 
     def __init__(
@@ -164,47 +185,47 @@ class EDMHeun(StepwiseDiffusion):
         t_end: Rate | None = None,
     ) -> None:
         if not s_min < s_max:
-            raise ValueError(f"EDMHeun.s_min is {s_min}, expected below s_max, which is {s_max}: lower it")
+            raise ValueError(f"EDMHeun.s_min is {s_min}, expected below s_max = {s_max}: lower it")
         self.steps, self.s_churn, self.s_min, self.s_max = steps, s_churn, s_min, s_max
         self.s_noise, self.rho, self.t_end = s_noise, rho, t_end
 
     def times(self, process: Process) -> list[float]:
-        """The grid by noise levels."""
+        """The times of levels spaced by rho, and 0.0."""
         return grid(process, self.steps, "karras", self.t_end, self.rho)
 
     def transitions(self, process: Process) -> list[Transition]:
-        """Heun's coefficients from the raised level, then the factors of x and of the noise that raise it."""
+        """The transitions, with (alpha, lambda) raised and at s, and the factors of x and of the added noise."""
         plan, rows = [], self.moments(process)
         for t, s, (alpha_t, sigma_t, alpha_s, sigma_s, _, _) in rows:
-            now = sigma_t / alpha_t
-            gamma = min(self.s_churn / len(rows), math.sqrt(2) - 1) if self.s_min <= now <= self.s_max else 0.0
-            raised, alpha, noise = now, alpha_t, 0.0
+            current = sigma_t / alpha_t
+            gamma = min(self.s_churn / len(rows), math.sqrt(2) - 1) if self.s_min <= current <= self.s_max else 0.0
+            raised, alpha, noise = current, alpha_t, 0.0
             if gamma > 0:
-                t, alpha, raised = self.raised(process, now * (1 + gamma))
-                noise = math.sqrt(max(raised**2 - now**2, 0.0)) * self.s_noise
+                t, alpha, raised = self.raised(process, current * (1 + gamma))
+                noise = math.sqrt(max(raised**2 - current**2, 0.0)) * self.s_noise
             row = (alpha, raised, alpha_s, sigma_s / alpha_s, alpha / alpha_t, alpha * noise)
             times = (t,) if sigma_s == 0 else (t, s)
             plan.append(Transition(t, s, row, len(times), times))
         return plan
 
-    def raised(self, process: Process, goal: float) -> tuple[float, float, float]:
-        """Time, alpha and level nearest to a raised level; ValueError where the process has none."""
+    def raised(self, process: Process, target: float) -> tuple[float, float, float]:
+        """Time, alpha and level closest to the target level; ValueError where the process does not reach it."""
         try:
-            t = process.time(torch.tensor(goal**-2, dtype=torch.float64))
+            t = process.time(torch.tensor(target**-2, dtype=torch.float64))
         except ValueError as error:
             raise ValueError(
-                f"s_churn = {self.s_churn} raises the noise to {goal:.4g}, above the process' largest: "
-                "lower sampler.s_churn, or sampler.s_max"
+                f"sampler.s_churn is {self.s_churn} and raises the noise level to {target:.4g}, above the largest of "
+                f"{type(process).__name__}: lower sampler.s_churn, or sampler.s_max"
             ) from error
         if process.steps is None:
-            return float(t), float(process.alpha(t)), goal
+            return float(t), float(process.alpha(t)), target
         t = (t * process.steps).round() / process.steps
         return float(t), float(process.alpha(t)), float(level(process, t))
 
     def step(
         self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
     ) -> tuple[Tensor, None]:
-        """Noise added, then Heun, (B, ...)."""
+        """x_s from x_t by added noise and a Heun step, (B, ...)."""
         *row, keep, noise = transition.coefficients
         if noise > 0:
             x = combine((keep, x), (noise, noise_like(x, generator)))

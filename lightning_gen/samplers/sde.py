@@ -33,9 +33,14 @@ from lightning_gen.samplers.grids import T_END, Spacing, grid
 class EulerMaruyama(StepwiseDiffusion):
     """x_s = x_t - [f_t x_t - g_t^2 s(x_t)] (t - s) + g_t sqrt(t - s) z over `steps` times, then Tweedie's formula.
 
-    The times run from 1 to t_end: by default 0 where sigma(0) > 0, else 1e-3, as the paper's for VP. A discrete process
-    is entered on its own times k / T, with the beta_k of the step below. Without `denoise` the noise of t_end stays.
+    On a discrete process the times are k / T, and f and g^2 those of beta_k.
     Score SDE (Song et al., 2021, appendix D), https://arxiv.org/abs/2011.13456
+
+    Args:
+        steps: number of times with noise, >= 2.
+        spacing: spacing of the times, see `grid`.
+        t_end: last time with noise of a continuous process, in [0, 1); null for 0 where sigma(0) > 0, else 1e-3.
+        denoise: whether a last step gives E[x_0 | x_t]; if not, samples keep the noise of t_end.
     """
 
     def __init__(
@@ -48,16 +53,16 @@ class EulerMaruyama(StepwiseDiffusion):
         self.steps, self.spacing, self.t_end, self.denoise = steps, spacing, t_end, denoise
 
     def times(self, process: Process) -> list[float]:
-        """The grid, by default down to t_end in the papers' way."""
+        """The times from 1 to t_end, and 0.0."""
         noisy = float(process.variance(torch.zeros((), dtype=torch.float64))) > 0
-        end = self.t_end if self.t_end is not None or process.steps or noisy else T_END
-        return grid(process, self.steps, self.spacing, end)
+        t_end = self.t_end if self.t_end is not None or process.steps or noisy else T_END
+        return grid(process, self.steps, self.spacing, t_end)
 
     def transitions(self, process: Process) -> list[Transition]:
-        """The factors of x, of the score and of fresh noise, and the denoising step."""
+        """The transitions, with the factors of x, of the score and of new noise, and the denoising step."""
         times = self.times(process)
-        below = 0.5 / process.steps if process.steps else 0.0  # at k / T itself f and g^2 jump from beta_k to the next
-        f, g2 = (c.tolist() for c in process.sde(torch.tensor(times[:-1], dtype=torch.float64) - below))
+        shift = 0.5 / process.steps if process.steps else 0.0  # f and g^2 jump at k / T: beta_k is theirs just below
+        f, g2 = (c.tolist() for c in process.sde(torch.tensor(times[:-1], dtype=torch.float64) - shift))
         plan: list[Transition] = []
         for i, (t, s) in enumerate(zip(times[:-2], times[1:-1], strict=True)):
             row = (1 - f[i] * (t - s), g2[i] * (t - s), math.sqrt(g2[i] * (t - s)))
@@ -67,12 +72,12 @@ class EulerMaruyama(StepwiseDiffusion):
     def step(
         self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
     ) -> tuple[Tensor, None]:
-        """One Euler step backwards, (B, ...)."""
+        """x_s from x_t by one Euler-Maruyama step, (B, ...)."""
         return score_step(model, x, transition, generator), None
 
 
 def score_step(model: Scored, x: Tensor, transition: Transition, generator: Source) -> Tensor:
-    """keep x + pull s(x) + noise z by the transition's coefficients, (B, ...); the factors of x add up on the host."""
+    """keep x + pull s(x) + noise z, (B, ...), with the coefficients (keep, pull, noise) of the transition."""
     keep, pull, noise = transition.coefficients
     a, b = transition.readings[0].score
     output = model.output(x, transition.readings[0])
@@ -81,17 +86,22 @@ def score_step(model: Scored, x: Tensor, transition: Transition, generator: Sour
 
 @dataclass(frozen=True)
 class Correction(Transition):
-    """A Langevin step at s = t; its coefficient is a = (alpha_t / alpha_u)^2, u the predictor's next time."""
+    """A Langevin step at s = t with coefficient a = (alpha_t / alpha_u)^2, where u is the predictor's next time."""
 
 
 class PredictorCorrector(ReverseDiffusion, Stepwise):
-    """After each step of `predictor` but the last, `corrections` Langevin steps at the time reached.
+    """A predictor's steps, each but the last followed by Langevin steps x + eta s + sqrt(2 eta) z at the time s.
 
-    The corrector's step is eta = 2 a (snr ||z|| / ||s||)^2, x + eta s + sqrt(2 eta) z, a = (alpha_t / alpha_u)^2 with u
-    the next time: 1 - beta_k for VP and sub-VP on DDPM's times, 1 for VE. (The authors' code corrects, then predicts.)
-    ||z|| and ||s|| are means over the batch, as in the authors' code; their algorithms 4 and 5 take each sample's own,
-    which in few dimensions hangs together with z and makes the chain's law wrong. So a block of samples is drawn whole.
+    eta = 2 a (snr ||z|| / ||s||)^2, a = (alpha_s / alpha_u)^2 with u the time after s: 1 - beta_k for VP and sub-VP on
+    DDPM's times, 1 for VE. (The authors' code corrects, then predicts.) ||z|| and ||s|| are means over the batch, as in
+    the authors' code, so whole blocks of samples are drawn; in few dimensions the norms of single samples, as in their
+    algorithms 4 and 5, are correlated with z and bias the chain.
     Score SDE (Song et al., 2021, appendix G), https://arxiv.org/abs/2011.13456
+
+    Args:
+        predictor: the reverse diffusion that takes the steps from t to s.
+        corrections: Langevin steps after each of them, >= 1.
+        snr: signal-to-noise ratio of a Langevin step, > 0.
     """
 
     by_row = False
@@ -101,16 +111,16 @@ class PredictorCorrector(ReverseDiffusion, Stepwise):
 
     @property
     def clip(self) -> tuple[float, float] | None:
-        """The predictor's."""
+        """The clipping of the predictor."""
         return self.predictor.clip
 
     @property
     def steps(self) -> Any:
-        """The predictor's."""
+        """The steps of the predictor."""
         return self.predictor.steps
 
     def check(self, model: Scored) -> None:
-        """What the predictor refuses."""
+        """TypeError or ValueError for a model that does not fit the predictor."""
         super().check(model)
         self.predictor.check(model)
 
@@ -119,11 +129,11 @@ class PredictorCorrector(ReverseDiffusion, Stepwise):
         return self.with_options(predictor=self.predictor.with_steps(steps))
 
     def describe(self) -> dict[str, Any]:
-        """Name and options, the predictor's among them."""
+        """Name and options, with those of the predictor."""
         return super().describe() | {"predictor": self.predictor.describe()}
 
     def plan(self, model: Scored, shape: tuple[int, ...]) -> list[Transition]:
-        """The predictor's transitions, with the corrector's between them."""
+        """The transitions of the predictor, with those of the corrector between them."""
         steps = list(self.predictor.plan(model, shape))
         alpha = model.process.alpha(torch.tensor([step.s for step in steps], dtype=torch.float64))
         ratios = (alpha[:-1] / alpha[1:]).square().tolist()
@@ -135,7 +145,7 @@ class PredictorCorrector(ReverseDiffusion, Stepwise):
     def step(
         self, model: Scored, x: Tensor, transition: Transition, carry: Any, generator: Source
     ) -> tuple[Tensor, Any]:
-        """The predictor's step, or one of Langevin, (B, ...)."""
+        """x after a step of the predictor or of the corrector, (B, ...)."""
         if not isinstance(transition, Correction):
             return self.predictor.step(model, x, transition, carry, generator)
         score, z = reading_of("score", model, x, transition.readings[0]), noise_like(x, generator)

@@ -46,7 +46,7 @@ PLANTS = [
         "tests/models/test_energy.py::test_a_linear_network_is_a_gaussian",
     ),
     Plant(
-        "Gaussian machine with sigma for sigma squared",
+        "Gaussian RBM with sigma for sigma squared",
         "lightning_gen/models/gaussian_rbm.py",
         "v.flatten(1) / self.variance,",
         "v.flatten(1) / self.variance.sqrt(),",
@@ -55,8 +55,8 @@ PLANTS = [
     Plant(
         "guidance with w for 1 + w",
         "lightning_gen/models/guidance.py",
-        "return none + self.scale * (",
-        "return none + (1 + self.scale) * (",
+        "return unconditional + self.scale * (",
+        "return unconditional + (1 + self.scale) * (",
         "tests/models/test_guidance.py::test_scores_mix_as_the_papers_w_says",
     ),
     Plant(

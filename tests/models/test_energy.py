@@ -5,7 +5,7 @@ import torch
 
 from lightning_gen.losses import DenoisingScoreMatching, SlicedScoreMatching, constant
 from lightning_gen.models import EnergyNetwork
-from lightning_gen.models.energy import twice
+from lightning_gen.models.energy import twice_differentiable
 from lightning_gen.nets import MLP, UNet
 from lightning_gen.process import VE, expand
 from tests.losses.nets import Sine
@@ -112,14 +112,14 @@ def test_a_block_with_attention_is_differentiable_twice():
     block, x, embedding = unet().middle[0], points(1, 4, 2, 2).requires_grad_(), points(1, 16)
 
     def forward(*_):
-        with twice():
+        with twice_differentiable():
             return block(x, embedding)
 
     inputs = [x, block.attention.qkv.weight, block.conv2.weight]
     assert torch.autograd.gradcheck(forward, inputs)
     assert torch.autograd.gradgradcheck(forward, inputs)
     (gradient,) = torch.autograd.grad(block(x, embedding).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="not implemented"):  # should this go, `twice` may go
+    with pytest.raises(RuntimeError, match="not implemented"):  # should this go, `twice_differentiable` may go
         gradient.sum().backward()
 
 

@@ -134,7 +134,7 @@ def test_a_centred_step_does_not_care_which_value_is_called_one(units):
     chosen[{"visible": slice(6), "one visible": 2, "hidden": slice(0), "some of both": slice(1, 4)}[units]] = 1
     chosen_h[{"hidden": slice(4), "some of both": slice(2, 4)}.get(units, slice(0))] = 1
     v = (torch.rand(8, 6, generator=generator(1), dtype=torch.float64) < 0.3).double()
-    model.move_offsets(v, model.hidden(v))
+    model.update_offsets(v, model.hidden(v))
     twin, turned = flipped(model, chosen, chosen_h), (v - chosen).abs()
     energies = model.energy(v), twin.energy(turned)
     torch.testing.assert_close(energies[0] - energies[0][0], energies[1] - energies[1][0])  # one density
@@ -277,8 +277,8 @@ def test_what_may_not_be_normalisable_says_why():
         (plane, "norm", 1.0, ""),
         (plane, "reconstruction", 1.0, ""),
         (image, "scalar", 1.0, ""),
-        (plane, "product", 1.0, "MLP by the readout product may outgrow its confining term"),
-        (image, "scalar", None, "it has no confining term: give module.confine a length"),
+        (plane, "product", 1.0, "MLP with the readout product may outgrow the confining term"),
+        (image, "scalar", None, "module.confine is null"),
     ):
         model = EnergyNetwork(net, readout=readout, confine=confine)
         assert (model.why_unnormalisable() or "").startswith(why) and bool(model.why_unnormalisable()) == bool(why)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightning_gen.models import EnergyNetwork
-from lightning_gen.models.energy import twice
+from lightning_gen.models.energy import twice_differentiable
 from lightning_gen.nets import MLP, ResNetEnergy, UNet
 from lightning_gen.nets.layers import Attention, Residual
 
@@ -139,5 +139,5 @@ def test_the_blocks_of_a_unets_energy_may_be_differentiated_twice(block):
         call = lambda x: made(x, points(1, 6))  # noqa: E731
     for parameter in made.parameters():
         parameter.data = 0.5 * points(*parameter.shape)
-    with twice():
+    with twice_differentiable():
         assert torch.autograd.gradgradcheck(lambda x: call(x), (x,))

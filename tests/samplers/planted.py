@@ -74,10 +74,10 @@ PLANTS = [
         "tests/samplers/test_mcmc.py::test_the_stationary_variance_is_biased_for_ula_and_right_for_mala",
     ),
     Plant(
-        "MALA's way back with the wrong sign",
+        "MALA's reverse proposal with the wrong sign",
         "lightning_gen/samplers/mcmc.py",
-        "log_q = 0.5 * z.flatten(1).square().sum(1) - back",
-        "log_q = 0.5 * z.flatten(1).square().sum(1) + back",
+        "log_q = 0.5 * z.flatten(1).square().sum(1) - reverse",
+        "log_q = 0.5 * z.flatten(1).square().sum(1) + reverse",
         "tests/samplers/test_mcmc.py::test_mala_accepts_as_often_as_the_integral_says",
     ),
     Plant(
@@ -90,7 +90,7 @@ PLANTS = [
     Plant(
         "weights of Runge and Kutta",
         "lightning_gen/samplers/ode.py",
-        "alpha * h * share * factor",
+        "alpha * h * weight * factor",
         "alpha * h * factor",
         "tests/samplers/test_ode.py::test_halving_the_step_divides_the_error_by_two_to_the_order",
     ),
@@ -104,8 +104,8 @@ PLANTS = [
     Plant(
         "churn's levels subtracted without squares",
         "lightning_gen/samplers/ode.py",
-        "math.sqrt(max(raised**2 - now**2, 0.0))",
-        "(raised - now)",
+        "math.sqrt(max(raised**2 - current**2, 0.0))",
+        "(raised - current)",
         "tests/samplers/test_ode.py::test_edms_algorithm_2_written_out",
     ),
     Plant(

@@ -223,8 +223,8 @@ class Gibbs(Stepwise):
         (lambda m: DDIM(eta=1.5), ValueError, "eta.*1.5"),
         (lambda m: Ancestral("medium"), ValueError, "variance.*medium"),
         (lambda m: Ancestral(clip=[1, -1]), ValueError, "sampler.clip.*1, -1"),
-        (lambda m: DDIM(11).transitions(DiscreteVP(linear_betas(10))), ValueError, "steps.*10.*11"),
-        (lambda m: DDIM([3, 11]).transitions(DiscreteVP(linear_betas(10))), ValueError, "10.*11"),
+        (lambda m: DDIM(11).transitions(DiscreteVP(linear_betas(10))), ValueError, "steps.*11.*10"),
+        (lambda m: DDIM([3, 11]).transitions(DiscreteVP(linear_betas(10))), ValueError, "steps.*11.*10"),
         (lambda m: DDIM([3, 3]).transitions(DiscreteVP(linear_betas(10))), ValueError, "rising"),
         (
             lambda m: DDIM(5)(ScoreNetwork(torch.nn.Identity(), Clean()), torch.zeros(1, 2)),

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from lightning_gen.metrics.cache import cache_folder, digest, load, store
 from lightning_gen.metrics.features.base import FeatureExtractor, alone
 from lightning_gen.options import Natural
-from lightning_gen.randomness import address, generator
+from lightning_gen.randomness import derived_seed, generator
 
 RECIPE = 1  # part of the cache key: raise it with every change to the network or its training
 
@@ -155,7 +155,7 @@ def train(data: Any, seed: int, dim: int, batch: int = 128) -> Classifier:
     epochs = max(3, -(-300 * size // len(split)))
     steps = epochs * (len(split) // size)
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(address(seed, "classifier", "init"))
+        torch.manual_seed(derived_seed(seed, "classifier", "init"))
         net = Classifier(tuple(data.shape), int(data.classes), dim).train()
         optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=steps)

@@ -18,7 +18,7 @@ from lightning_gen.families import DDPM, RBM
 from lightning_gen.likelihood import bits_per_dim, bounds, dequantised, kernel_density
 from lightning_gen.likelihood.importance import log_weights
 from lightning_gen.nets import MLP, MLPAutoencoder
-from lightning_gen.randomness import address, generator
+from lightning_gen.randomness import derived_seed, generator
 from lightning_gen.representations import clustering, linear_probe, mig
 from lightning_gen.representations.disentanglement import draw
 from lightning_gen.representations.encoders import Bottleneck
@@ -192,7 +192,7 @@ def test_disentanglement_is_that_of_the_whole_grid(measured):
     scores += ("dci_disentanglement", "dci_completeness", "dci_informativeness")
     assert set(found) == {f"{name}/posterior/ema" for name in scores}
     assert all(0 <= row["value"] <= 1 for row in found.values())
-    factors = draw(data.factor_sizes, 200, np.random.default_rng(address(0, "factors", "train")))
+    factors = draw(data.factor_sizes, 200, np.random.default_rng(derived_seed(0, "factors", "train")))
     x = data.encode(data.all_images()[data.combinations(torch.from_numpy(factors))])
     assert found["mig/posterior/ema"]["value"] == pytest.approx(
         mig(made.transform(x).double().numpy(), factors), abs=1e-6
