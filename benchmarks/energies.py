@@ -29,7 +29,7 @@ from lightning_gen.callbacks.loggers.record import RecordLogger  # noqa: E402
 from lightning_gen.data import Digits  # noqa: E402
 from lightning_gen.families import RBM as Family  # noqa: E402
 from lightning_gen.likelihood import RBMPath, log_weights, temperatures  # noqa: E402
-from lightning_gen.losses import ContrastiveDivergence  # noqa: E402
+from lightning_gen.losses import RBMContrastiveDivergence  # noqa: E402
 from lightning_gen.models import RBM, EnergyNetwork  # noqa: E402
 from lightning_gen.nets import ResNetEnergy  # noqa: E402
 from lightning_gen.samplers import Gibbs, Langevin  # noqa: E402
@@ -70,7 +70,7 @@ def divergence(rounds: int, calls: int) -> None:
     model, generator = RBM((VISIBLE,), HIDDEN), torch.Generator().manual_seed(0)
     v = (torch.rand(BATCH, VISIBLE) < 0.2).float()
     h, W = torch.rand(BATCH, HIDDEN), model.W.detach()
-    loss, optimizer = ContrastiveDivergence(Gibbs(1)), torch.optim.SGD(model.parameters(), lr=0.01)
+    loss, optimizer = RBMContrastiveDivergence(Gibbs(1)), torch.optim.SGD(model.parameters(), lr=0.01)
 
     def step() -> None:
         optimizer.zero_grad()

@@ -1,7 +1,7 @@
 """DDPM's U-Net in the layout of diffusers' UNet2DModel, as google/ddpm-cifar10-32 is published.
 
 The folder holds config.json and diffusion_pytorch_model.safetensors or .bin, itself or in unet/, and the scheduler's
-scheduler_config.json, itself or in scheduler/; without one, Ho et al.'s schedule stands. x is in [-1, 1] and t is 0 to
+scheduler_config.json, itself or in scheduler/; without one, it is Ho et al.'s schedule. x is in [-1, 1] and t is 0 to
 T - 1. https://huggingface.co/google/ddpm-cifar10-32
 """
 
@@ -13,10 +13,10 @@ import torch
 
 from lightning_gen.convert.export import Imported
 from lightning_gen.convert.files import read_json, read_tensors
-from lightning_gen.convert.places import Place, fill
+from lightning_gen.convert.targets import Target, converted_state
 from lightning_gen.nets import UNet
 
-# key: what diffusers takes where the config is silent, what our U-Net is, and why nothing else fits
+# key: diffusers' default, the values that our U-Net has, and their meaning
 NETWORK = {
     "_class_name": ("UNet2DModel", ["UNet2DModel"], "the U-Net of DDPM"),
     "act_fn": ("silu", ["silu", "swish"], "of the residual blocks"),
@@ -52,7 +52,7 @@ HO = {"clip_sample": True, "variance_type": "fixed_large"}  # as the published s
 RESIDUAL = {"time_emb_proj": "shift", "conv_shortcut": "skip"} | {n: n for n in ("norm1", "conv1", "norm2", "conv2")}
 ATTENTION = {"group_norm": "norm", "to_out.0": "out", "proj_attn": "out"}
 THIRDS = {"to_q": 0, "to_k": 1, "to_v": 2, "query": 0, "key": 1, "value": 2}  # the second three: before version 0.18
-ENDS = {
+OUTER = {
     "conv_in": "first",
     "time_embedding.linear_1": "embedding.first",
     "time_embedding.linear_2": "embedding.second",
@@ -63,7 +63,7 @@ ENDS = {
 
 
 def read_diffusers(folder: Path) -> Imported:
-    """What the folder of a UNet2DModel, or of its DDPM pipeline, is here; ValueError, one sentence, where it is not."""
+    """The folder of a UNet2DModel, or of its DDPM pipeline; ValueError where our U-Net has no such option."""
     root = folder / "unet" if (folder / "unet").is_dir() else folder
     if not (root / "config.json").is_file():
         raise FileNotFoundError(f"{root / 'config.json'} does not exist: name the folder that diffusers saved")
@@ -71,31 +71,34 @@ def read_diffusers(folder: Path) -> Imported:
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         raise FileNotFoundError(f"{files[0]} does not exist, nor .bin beside it: download the weights too")
-    arguments = network(read_json(root / "config.json"), root / "config.json")
+    arguments = network_arguments(read_json(root / "config.json"), root / "config.json")
     options = [folder / "scheduler" / "scheduler_config.json", root / "scheduler_config.json"]
-    found = next((file for file in options if file.is_file()), None)
-    module, sampler = schedule(HO if found is None else read_json(found), found or "scheduler_config.json")
+    scheduler = next((file for file in options if file.is_file()), None)
+    config = HO if scheduler is None else read_json(scheduler)
+    module, sampler = module_and_sampler(config, scheduler or "scheduler_config.json")
     with torch.device("meta"):
         net = UNet(**arguments)
     tensors = read_tensors(file)
-    state = fill(net, places(tensors), tensors)
+    state = converted_state(net, targets(tensors), tensors)
     node = {"_target_": "lightning_gen.nets.UNet", **arguments, "classes": None}
     return Imported(node, module, sampler, state, f"diffusers {file.name}")
 
 
-def agree(config: Mapping[str, Any], table: Mapping[str, tuple], file: Path | str) -> None:
-    """Raise ValueError, one sentence, for the first key that says what the table does not allow."""
+def check_values(config: Mapping[str, Any], table: Mapping[str, tuple], file: Path | str) -> None:
+    """ValueError for the first key whose value the table does not allow."""
     for key, (default, allowed, why) in table.items():
         value = config.get(key, default)
         if value not in allowed:
-            said = repr(value) if key in config else f"absent, which is {value!r} for diffusers"
+            value = repr(value) if key in config else f"absent, which is {value!r} for diffusers"
             expected = " or ".join(map(repr, allowed))
-            raise ValueError(f"{key} in {file} is {said}, expected {expected} ({why}): such a model cannot be imported")
+            raise ValueError(
+                f"{key} in {file} is {value}, expected {expected} ({why}): such a model cannot be imported"
+            )
 
 
-def network(config: Mapping[str, Any], file: Path | str = "config.json") -> dict[str, Any]:
-    """The arguments of our UNet."""
-    agree(config, NETWORK, file)
+def network_arguments(config: Mapping[str, Any], file: Path | str = "config.json") -> dict[str, Any]:
+    """The arguments of our UNet; ValueError for a config of another network."""
+    check_values(config, NETWORK, file)
     for key in ("block_out_channels", "sample_size", "down_block_types", "up_block_types"):
         if not config.get(key):
             raise ValueError(f"{key} is missing in {file}: add it as the model was trained")
@@ -112,8 +115,8 @@ def network(config: Mapping[str, Any], file: Path | str = "config.json") -> dict
         "up_block_types": (up == mirrored, ", ".join(mirrored)),
         "block_out_channels": (not any(other % widths[0] for other in widths), f"multiples of {widths[0]}"),
     }
-    for key, (kept, expected) in demands.items():
-        if not kept:
+    for key, (holds, expected) in demands.items():
+        if not holds:
             value = config.get(key, 3)
             raise ValueError(f"{key} in {file} is {value}, expected {expected}: such a model cannot be imported")
     return {
@@ -127,9 +130,9 @@ def network(config: Mapping[str, Any], file: Path | str = "config.json") -> dict
     }
 
 
-def schedule(config: Mapping[str, Any], file: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The nodes module (DDPM) and sampler (its own)."""
-    agree(config, SCHEDULER, file)
+def module_and_sampler(config: Mapping[str, Any], file: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The nodes module, DDPM, and sampler, Ancestral; ValueError for another scheduler."""
+    check_values(config, SCHEDULER, file)
     module = {
         "_target_": "lightning_gen.families.DDPM",
         "steps": config.get("num_train_timesteps", 1000),
@@ -148,24 +151,24 @@ def schedule(config: Mapping[str, Any], file: Path | str) -> tuple[dict[str, Any
     return module, sampler
 
 
-def places(names: Iterable[str]) -> dict[str, Place]:
-    """The place of every tensor of a UNet2DModel whose name is understood.
+def targets(names: Iterable[str]) -> dict[str, Target]:
+    """The target of every tensor of a UNet2DModel whose name is known.
 
-    Blocks of a level stand in one list here: level l of the way down starts at l (blocks + 1), its resampling last;
-    of the way up, counted from the bottom, at l (blocks + 2). The three projections of an attention are one matrix.
+    All blocks of our encoder are one list: level l starts at l (blocks + 1), its resampling last. So are those of our
+    decoder, from the lowest level up, at l (blocks + 2). The three projections of an attention are one matrix.
     """
     blocks = len({name.split(".")[3] for name in names if name.startswith("down_blocks.0.resnets.")})
-    found = {}
+    known = {}
     for name in names:
         stem, _, leaf = name.rpartition(".")
-        place = Place(ENDS[stem]) if stem in ENDS else _inner(stem.split("."), blocks)
-        if place is not None:
-            found[name] = place._replace(name=f"{place.name}.{leaf}")
-    return found
+        target = Target(OUTER[stem]) if stem in OUTER else _inner(stem.split("."), blocks)
+        if target is not None:
+            known[name] = target._replace(name=f"{target.name}.{leaf}")
+    return known
 
 
-def _inner(parts: list[str], blocks: int) -> Place | None:
-    """The place of a layer inside a level, as down_blocks.1.resnets.0.conv1; None for a name of another network."""
+def _inner(parts: list[str], blocks: int) -> Target | None:
+    """The target of a layer inside a level, as down_blocks.1.resnets.0.conv1; None for a name of another network."""
     path = parts[0].removesuffix("_blocks") if parts[0] != "mid_block" else "middle"
     level, parts = ("0", parts[1:]) if path == "middle" else (parts[1] if len(parts) > 1 else "", parts[2:])
     if path not in ("down", "up", "middle") or len(parts) < 3 or not (level + parts[1]).isdigit():
@@ -176,8 +179,8 @@ def _inner(parts: list[str], blocks: int) -> Place | None:
         index = stride - 1
     at = f"{path}.{int(level) * stride + index}"
     if kind == "attentions" and layer in THIRDS:
-        return Place(f"{at}.attention.qkv", THIRDS[layer])
+        return Target(f"{at}.attention.qkv", THIRDS[layer])
     known = {"attentions": ATTENTION, "resnets": RESIDUAL}.get(kind, {"conv": "conv"})
     if layer not in known:
         return None
-    return Place(f"{at}{'.attention' * (kind == 'attentions')}.{known[layer]}")
+    return Target(f"{at}{'.attention' * (kind == 'attentions')}.{known[layer]}")

@@ -1,4 +1,4 @@
-"""An exported folder of imported weights: config.yaml and model.safetensors, which lightning_gen.load reads."""
+"""A folder of imported weights, config.yaml and model.safetensors, which lightning_gen.load reads."""
 
 import os
 from collections.abc import Mapping
@@ -15,7 +15,15 @@ from lightning_gen.runs.folder import RunFolder
 
 
 class Imported(NamedTuple):
-    """What was read: the nodes net, module and sampler of a config, the network's state dict, and where it is from."""
+    """An imported model.
+
+    Args:
+        net: the config's node net.
+        module: its node module, without shape and optimizer.
+        sampler: its node sampler.
+        state: the network's state dict.
+        source: kind and name of the file.
+    """
 
     net: dict[str, Any]
     module: dict[str, Any]
@@ -25,7 +33,7 @@ class Imported(NamedTuple):
 
 
 def config_of(imported: Imported) -> dict[str, Any]:
-    """All root keys; the data are CIFAR-10 where the shape is its own, else an archive that data.path has to name."""
+    """A whole config; data is CIFAR10 for images of its shape, else Npz, whose path the user has to set."""
     shape, value_range = list(imported.net["shape"]), list(imported.module["value_range"])
     data: dict[str, Any] = {"_target_": "lightning_gen.data.Npz", "path": "data.npz"}
     if shape == [3, 32, 32]:
@@ -54,9 +62,9 @@ def config_of(imported: Imported) -> dict[str, Any]:
 
 
 def write(imported: Imported, target: Path) -> RunFolder:
-    """The folder `target`, new; its config comes last, so that half a folder is never loaded.
+    """Write the folder `target`, its config last, so that half a folder is never loaded.
 
-    Raises ValueError where the folder has a config already, ConfigError where the config would not build.
+    ValueError where the folder holds a run already, ConfigError where the config does not build.
     """
     folder, config = RunFolder(target), config_of(imported)
     if (folder.path / "config.yaml").exists() or folder.exported.exists():

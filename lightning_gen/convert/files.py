@@ -11,29 +11,31 @@ from safetensors.torch import load_file
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The mapping in a .json file; ValueError where it is none."""
+    """The mapping in a .json file; ValueError for other content."""
     try:
-        found = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): take the file as it was published") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no mapping of settings: take the file as it was published")
-    return found
+        raise ValueError(f"{path} is not JSON ({error}): take the file as it was published") from None
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} holds a {type(content).__name__}, expected a mapping of settings: take the file as it was published"
+        )
+    return content
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
-    """What a .safetensors, .bin or .pth file holds, on the CPU; ValueError where that is no mapping of plain values."""
+    """The mapping of plain values in a .safetensors, .bin or .pth file, on the CPU; ValueError for other content."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is no local file: download it first, and name it by its path")
+        raise FileNotFoundError(f"{path} is not a local file: download it first, and name it by its path")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"{path} cannot be read as plain tensors ({reason[:100]}): take a whole file of weights alone"
         ) from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds a {type(found).__name__}, expected names with tensors: take the state dict")
-    return found
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected names with tensors: take the state dict")
+    return content

@@ -1,17 +1,17 @@
 """NCSN++ and DDPM++ in the layout of score_sde_pytorch's checkpoints, the continuous ones with BigGAN's blocks.
 
 A .pth file holds model (names all_modules.N.*, with or without a prefix module.), ema (shadow_params, a list in the
-order of the trained parameters) and step; a flat file of names is raw. How its networks are called, and what that is
+order of the trained parameters) and step; a flat file of names is raw. How its networks are called, and the same
 here:
 
-- VE: told log sigma of x in [0, 1] (all published ones, config data.centered = False), which the network itself takes
-  to [-1, 1] (net.recentre); the score is F / sigma, which is parametrization ve, D = x + sigma F. sigma goes
-  geometrically from the last to the first of `sigmas`.
-- VP and sub-VP: told 999 t of x in [-1, 1]; the score is -F / sigma_t, which is parametrization noise. Their `sigmas`
-  are of no use, the betas 0.1 and 20 are not in the file.
+- VE: t is log sigma; x is in [0, 1] (all published ones, config data.centered = False), and the network takes it to
+  [-1, 1] (net.recentre); the score is F / sigma, which is parametrization ve, D = x + sigma F. sigma is geometric from
+  the last to the first of `sigmas`.
+- VP and sub-VP: t is 999 t; x is in [-1, 1]; the score is -F / sigma_t, which is parametrization noise. Their `sigmas`
+  are not used, and the betas 0.1 and 20 are not in the file.
 
-Nothing in a file tells VP from sub-VP, nor how high images are; nor a low-pass filter, where no pyramid of the input
-has one: DDPM++ has none. Score SDE (Song et al., 2021), https://arxiv.org/abs/2011.13456
+A file does not say VP or sub-VP, nor the images' height; nor a low-pass filter where no pyramid of the input has one:
+DDPM++ has none. Score SDE (Song et al., 2021), https://arxiv.org/abs/2011.13456
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,27 +23,27 @@ from torch import Tensor
 
 from lightning_gen.convert.export import Imported
 from lightning_gen.convert.files import read_tensors
-from lightning_gen.convert.places import Place, fill
+from lightning_gen.convert.targets import Target, converted_state
 from lightning_gen.nets import NCSNpp
 
 SDE = Literal["vp", "subvp", "ve"]
-PLAIN = {"weight": Place("weight"), "bias": Place("bias")}
+PLAIN = {"weight": Target("weight"), "bias": Target("bias")}
 
 
-def _layers(**names: str) -> dict[str, Place]:
-    """Their layer.weight and layer.bias to ours."""
-    return {f"{a}.{leaf}": Place(f"{b}.{leaf}") for a, b in names.items() for leaf in ("weight", "bias")}
+def _layers(**names: str) -> dict[str, Target]:
+    """Targets of their layer.weight and layer.bias, by our layers' names."""
+    return {f"{a}.{leaf}": Target(f"{b}.{leaf}") for a, b in names.items() for leaf in ("weight", "bias")}
 
 
-def _nin(number: int, name: str, third: int | None = None) -> dict[str, Place]:
-    """A matrix (inputs, outputs) and its bias to a linear layer."""
-    weight, bias = Place(f"{name}.weight", third, transposed=True), Place(f"{name}.bias", third)
+def _nin(number: int, name: str, third: int | None = None) -> dict[str, Target]:
+    """Targets of a matrix (inputs, outputs) and its bias in a linear layer."""
+    weight, bias = Target(f"{name}.weight", third, transposed=True), Target(f"{name}.bias", third)
     return {f"NIN_{number}.W": weight, f"NIN_{number}.b": bias}
 
 
-# Their layers by kind, each in the order in which they keep the parameters.
+# Targets inside a module of theirs by its kind, in the order of its parameters.
 KINDS = {
-    "fourier": {"W": Place("frequencies")},
+    "fourier": {"W": Target("frequencies")},
     "plain": PLAIN,
     "residual": _layers(
         GroupNorm_0="norm1", Conv_0="conv1", Dense_0="shift", GroupNorm_1="norm2", Conv_1="conv2", Conv_2="skip"
@@ -53,8 +53,8 @@ KINDS = {
     | _nin(1, "qkv", 1)
     | _nin(2, "qkv", 2)
     | _nin(3, "out"),
-    "filtered": {f"Conv2d_0.{leaf}": Place(f"conv.{leaf}") for leaf in PLAIN},
-    "convolved": {f"Conv_0.{leaf}": Place(f"conv.{leaf}") for leaf in PLAIN},
+    "filtered": {f"Conv2d_0.{leaf}": Target(f"conv.{leaf}") for leaf in PLAIN},
+    "convolved": {f"Conv_0.{leaf}": Target(f"conv.{leaf}") for leaf in PLAIN},
 }
 
 
@@ -66,24 +66,33 @@ def read_score_sde(
     beta_min: float = 0.1,
     beta_max: float = 20.0,
 ) -> Imported:
-    """What a checkpoint of images of size x size pixels is here; ValueError, one sentence, where it does not fit."""
-    found = read_tensors(file)
-    nested = isinstance(found.get("model"), Mapping)
-    model = found["model"] if nested else found
+    """A checkpoint of a network for images of size x size pixels; ValueError where it does not fit.
+
+    Args:
+        file: the .pth file.
+        sde: the SDE that it was trained with; null for ve.
+        weights: ema for the averaged weights, raw for the last ones.
+        size: height and width, pixels.
+        beta_min: beta(0) of vp and subvp, per unit of time.
+        beta_max: beta(1) of vp and subvp, per unit of time.
+    """
+    content = read_tensors(file)
+    nested = isinstance(content.get("model"), Mapping)
+    model = content["model"] if nested else content
     tensors = {name.removeprefix("module."): value for name, value in model.items()}
     if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise ValueError(f"{file} holds no state dict of tensors: name a checkpoint of score_sde_pytorch")
     sigmas = tensors.pop("sigmas", None)
-    arguments = architecture({name: value.shape for name, value in tensors.items()}, size)
-    sde = equation(sde, arguments["embedding"], file)
+    arguments = network_arguments({name: value.shape for name, value in tensors.items()}, size)
+    sde = checked_sde(sde, arguments["embedding"], file)
     arguments["recentre"] = sde == "ve"
     with torch.device("meta"):
         net = NCSNpp(**arguments)
-    where = places(arguments)
-    state = fill(net, where, tensors)
+    by_name = targets(arguments)
+    state = converted_state(net, by_name, tensors)
     if weights == "ema":
-        shadow = averages(found.get("ema") if nested else None, where, state, file)
-        state = fill(net, where, tensors | shadow)
+        shadow = averaged_parameters(content.get("ema") if nested else None, by_name, state, file)
+        state = converted_state(net, by_name, tensors | shadow)
     module = {
         "_target_": "lightning_gen.families.ScoreSDE",
         "sde": sde,
@@ -95,7 +104,7 @@ def read_score_sde(
     sampler = predictor
     if sde == "ve":
         if sigmas is None or sigmas.ndim != 1 or not len(sigmas) or not 0 < sigmas[-1] <= sigmas[0]:
-            raise ValueError(f"{file} has no falling list sigmas, the noise levels of a VE: take the whole file")
+            raise ValueError(f"{file} has no decreasing list sigmas, the noise levels of a VE: take the whole file")
         module |= {"sigma_min": float(f"{sigmas[-1]:.6g}"), "sigma_max": float(f"{sigmas[0]:.6g}")}
         sampler = {
             "_target_": "lightning_gen.samplers.PredictorCorrector",
@@ -106,27 +115,33 @@ def read_score_sde(
     else:
         module |= {"beta_min": beta_min, "beta_max": beta_max}
     node = {"_target_": "lightning_gen.nets.NCSNpp", **arguments, "dropout": 0.1, "classes": None}
-    step = f", step {found['step']}" if nested and isinstance(found.get("step"), int) else ""
+    step = f", step {content['step']}" if nested and isinstance(content.get("step"), int) else ""
     return Imported(node, module, sampler, state, f"score_sde {file.name}, {weights}{step}")
 
 
-def equation(sde: SDE | None, embedding: str, file: Path) -> SDE:
-    """The SDE of a network with this embedding of time: Fourier features are told log sigma, the others 999 t."""
+def checked_sde(sde: SDE | None, embedding: str, file: Path) -> SDE:
+    """The SDE; ValueError where it does not fit the embedding of time: Fourier features of log sigma are VE's."""
     if embedding == "fourier":
         if sde not in (None, "ve"):
-            raise ValueError(f"sde is {sde}, but {file} has Fourier features of log sigma: write ve")
+            raise ValueError(f"sde is {sde}, expected ve, for {file} has Fourier features of log sigma: write ve")
         return "ve"
     if sde not in ("vp", "subvp"):
-        raise ValueError(f"sde is {sde}, but {file} has sines of 999 t: write vp or subvp, as it was trained")
+        raise ValueError(
+            f"sde is {sde}, expected vp or subvp, for {file} has sines of 999 t: write the one that it was trained with"
+        )
     return sde
 
 
-def averages(ema: Any, where: Mapping[str, Place], ours: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
-    """The averaged parameters by name: shadow_params are the trained parameters in the order of their modules."""
+def averaged_parameters(
+    ema: Any, by_name: Mapping[str, Target], ours: Mapping[str, Tensor], file: Path
+) -> dict[str, Tensor]:
+    """The averaged parameters by their foreign names; shadow_params has them in the order of their modules."""
     shadow = ema.get("shadow_params") if isinstance(ema, Mapping) else None
     if not isinstance(shadow, list | tuple) or not all(isinstance(value, Tensor) for value in shadow):
         raise ValueError(f"{file} holds no averaged weights (ema.shadow_params): ask for the raw ones")
-    trained = [name for name, place in where.items() if place.name in ours and place.name != "embedding.frequencies"]
+    trained = [
+        name for name, target in by_name.items() if target.name in ours and target.name != "embedding.frequencies"
+    ]
     if len(shadow) != len(trained):
         raise ValueError(
             f"{file} has {len(shadow)} averaged tensors, the network {len(trained)} parameters: ask for the raw weights"
@@ -135,7 +150,7 @@ def averages(ema: Any, where: Mapping[str, Place], ours: Mapping[str, Tensor], f
 
 
 def modules(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(kind, our place) of all_modules.0, .1, ... for a network of these arguments."""
+    """(kind, our module's name) of all_modules.0, .1, ... for a network of these arguments."""
     heights = [arguments["shape"][1] // 2**level for level in range(len(arguments["multipliers"]))]
     attends = [height in arguments["attention"] for height in heights]
     pyramid = ["convolved" if arguments["fir"] is None else "filtered"] * (arguments["progressive_input"] != "none")
@@ -161,26 +176,28 @@ def modules(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "residual", f"grow.{step}"
 
 
-def places(arguments: Mapping[str, Any]) -> dict[str, Place]:
-    """The place of every tensor, in the order of their parameters; a skip that ours lacks has a name all the same."""
+def targets(arguments: Mapping[str, Any]) -> dict[str, Target]:
+    """The target of every tensor, in the order of their parameters; a skip that our network lacks has one, too."""
     return {
-        f"all_modules.{number}.{layer}": place._replace(name=f"{at}.{place.name}")
+        f"all_modules.{number}.{layer}": target._replace(name=f"{at}.{target.name}")
         for number, (kind, at) in enumerate(modules(arguments))
-        for layer, place in KINDS[kind].items()
+        for layer, target in KINDS[kind].items()
     }
 
 
-def architecture(shapes: Mapping[str, torch.Size], size: int) -> dict[str, Any]:
-    """The arguments of our NCSNpp, read off names and shapes; ValueError where they are of another kind of network.
+def network_arguments(shapes: Mapping[str, torch.Size], size: int) -> dict[str, Any]:
+    """The arguments of our NCSNpp by names and shapes; ValueError where they are of another kind of network.
 
-    What this does not see is found when the tensors are put in their places.
+    `converted_state` checks every name and shape against them.
     """
     rows: dict[int, dict[str, torch.Size]] = {}
     for name, shape in shapes.items():
         head, _, rest = name.partition(".")
         number, _, layer = rest.partition(".")
         if head != "all_modules" or not number.isdigit():
-            raise ValueError(f"tensor {name} is none of all_modules.N.*, of which NCSN++ consists: import another file")
+            raise ValueError(
+                f"tensor {name} is not one of all_modules.N.*, expected those of an NCSN++: import another file"
+            )
         rows.setdefault(int(number), {})[layer] = shape
     ordered = [rows[number] for number in sorted(rows)]
     try:
@@ -190,20 +207,21 @@ def architecture(shapes: Mapping[str, torch.Size], size: int) -> dict[str, Any]:
         resized, residual = kinds.count("resized"), kinds.count("residual")
         levels = resized // 2 + 1
         blocks = (residual - 2 - levels) // (2 * levels)
-        kept = [
+        rest = [
             (kind, row)
             for kind, row in zip(kinds, ordered, strict=True)
             if kind in ("residual", "resized", "attention")
         ]
         multipliers, attends = [], []
         for level in range(levels):
-            row = kept.pop(0)[1]
+            row = rest.pop(0)[1]
             multipliers.append(row["Conv_1.weight"][0] // channels)
-            attends.append(kept[0][0] == "attention")
-            del kept[: (blocks - 1) * (1 + attends[-1]) + attends[-1] + (level < levels - 1)]
+            attends.append(rest[0][0] == "attention")
+            del rest[: (blocks - 1) * (1 + attends[-1]) + attends[-1] + (level < levels - 1)]
     except (ValueError, IndexError, KeyError):
         raise ValueError(
-            f"the {len(rows)} modules are not those of an NCSN++ or DDPM++ with BigGAN's blocks: import another file"
+            f"the {len(rows)} modules of all_modules are not those of an NCSN++ or DDPM++ with BigGAN's blocks: "
+            "import another file"
         ) from None
     filtered = "filtered" in kinds
     return {
@@ -222,7 +240,7 @@ def architecture(shapes: Mapping[str, torch.Size], size: int) -> dict[str, Any]:
 
 
 def _kind(row: Mapping[str, torch.Size]) -> str:
-    """What a module is by its tensors; a residual block that changes size carries x by a convolution without need."""
+    """The kind of a module by its tensors; a residual block that changes size always has a convolution as its skip."""
     if "Dense_0.weight" in row:
         outputs, inputs = row["Conv_0.weight"][:2]
         return "resized" if "Conv_2.weight" in row and inputs == outputs else "residual"

@@ -1,4 +1,4 @@
-"""Networks (x, t, label) -> like x, or one number. They know neither noise levels nor losses."""
+"""Networks (x, t, label) -> like x, or one number. They are independent of noise levels and losses."""
 
 from lightning_gen.nets.autoencoder import Autoencoder, ConvAutoencoder, EncoderDecoder, MLPAutoencoder
 from lightning_gen.nets.mlp import MLP

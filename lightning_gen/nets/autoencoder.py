@@ -1,4 +1,4 @@
-"""Networks that encode x into two numbers a latent variable, and decode latent variables into something like x."""
+"""Autoencoders: x -> mean and log-variance of each latent variable, and latent variables -> the parameters of x."""
 
 from math import prod
 from typing import Any, Protocol, runtime_checkable
@@ -12,7 +12,7 @@ from lightning_gen.options import Checked, Count, Counts, Shape
 
 @runtime_checkable
 class EncoderDecoder(Protocol):
-    """What a VAE asks of its network: `latent` numbers, `encode` to two for each, `decode` back."""
+    """The network of a VAE: `latent` variables, the encoder q(z | x) and the decoder p(x | z)."""
 
     latent: int
 
@@ -24,7 +24,12 @@ class EncoderDecoder(Protocol):
 
 
 class Autoencoder(Checked, nn.Module):
-    """encoder: (B, *shape) -> (B, 2 latent), a mean and a log-variance each; decoder: (B, latent) -> (B, *shape)."""
+    """The base of encoder-decoder networks. encoder: (B, *shape) -> (B, 2 latent), decoder: (B, latent) -> (B, *shape).
+
+    Args:
+        shape: of one x, (C, H, W) or (D,).
+        latent: number of latent variables.
+    """
 
     classes = None
     encoder: nn.Module
@@ -53,9 +58,15 @@ class Autoencoder(Checked, nn.Module):
 
 
 class MLPAutoencoder(Autoencoder):
-    """`depth` layers of `width` tanh units each way, over the flattened x: for vectors, and for small images.
+    """Tanh layers over the flattened x, as many in the encoder as in the decoder: for vectors and small images.
 
-    Importance weighted autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519, section 5: 2 of 200.
+    Importance weighted autoencoders (Burda et al., 2016, section 5), https://arxiv.org/abs/1509.00519
+
+    Args:
+        shape: of one x, (C, H, W) or (D,).
+        latent: number of latent variables.
+        width: units of a layer.
+        depth: hidden layers of the encoder, and of the decoder.
     """
 
     def __init__(self, shape: Shape, latent: Count = 50, width: Count = 200, depth: Count = 2) -> None:
@@ -71,11 +82,17 @@ class MLPAutoencoder(Autoencoder):
 
 
 class ConvAutoencoder(Autoencoder):
-    """3x3 convolutions, `blocks` a level, level l with channels * multipliers[l] of them at 1 / 2^l of the size.
+    """3x3 convolutions with SiLU, at 1 / 2^l of the size in level l, and a linear layer to the latent variables.
 
-    Halved by strides on the way down, doubled by nearest neighbours on the way up (odd sizes are rounded up), a linear
-    layer between maps and latent variables. Made small for beta-VAE's pictures of shapes (Higgins et al., 2017),
-    https://openreview.net/forum?id=Sy2fzU9gl, whose network has four strided convolutions for 64x64.
+    Strides halve the maps in the encoder, nearest neighbours double them in the decoder; odd sizes are rounded up. A
+    smaller relative of the network of beta-VAE (Higgins et al., 2017), https://openreview.net/forum?id=Sy2fzU9gl
+
+    Args:
+        shape: (C, H, W) of one image.
+        latent: number of latent variables.
+        channels: of the maps where the multiplier is 1.
+        multipliers: of `channels`, one for each level.
+        blocks: convolutions of a level, beside the one that changes size.
     """
 
     def __init__(
@@ -107,7 +124,7 @@ class ConvAutoencoder(Autoencoder):
 
 
 class Resize(nn.Module):
-    """Nearest neighbours to a given height and width."""
+    """Nearest neighbours to the height and width `size`."""
 
     def __init__(self, size: tuple[int, ...]) -> None:
         super().__init__()
@@ -119,5 +136,5 @@ class Resize(nn.Module):
 
 
 def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
-    """3x3, of the same size where the stride is 1, half of it, rounded up, where it is 2."""
+    """A 3x3 convolution; stride 1 keeps the size, stride 2 halves it, rounded up."""
     return init(nn.Conv2d(inputs, outputs, 3, stride, padding=1))

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from lightning_gen.options import Checked, Count, Positive, Rate
 
 Norm = Callable[[int], nn.Module]  # channels -> their GroupNorm
-Waves = Annotated[int, Ge(4), MultipleOf(2)]  # of a time embedding, sines and cosines of two frequencies or more
+Waves = Annotated[int, Ge(4), MultipleOf(2)]  # sines and cosines of a time embedding: two frequencies or more
 
 EPS = 1e-6  # of every GroupNorm: TensorFlow's default, with which Ho et al. trained; PyTorch's is 1e-5
 
 
 def image_shape(net: nn.Module, shape: Sequence[int]) -> tuple[int, ...]:
-    """(C, H, W), for a network of images; ValueError for the shape of vectors."""
+    """`shape` as (C, H, W); ValueError where it has not three axes."""
     if len(shape) != 3:
         raise ValueError(
             f"{type(net).__name__}.shape is {tuple(shape)}, expected (C, H, W), of images: choose a net for vectors"
@@ -33,25 +33,34 @@ def init(layer: nn.Module, scale: float = 1.0) -> nn.Module:
     return layer
 
 
-def last(layer: nn.Module) -> nn.Module:
-    """Init of a layer that ends a branch: scale 1e-10, which Ho et al.'s code puts where its `init_scale` is 0."""
+def init_near_zero(layer: nn.Module) -> nn.Module:
+    """`init` at scale 1e-10, for the last layer of a branch: what Ho et al.'s code uses where its `init_scale` is 0."""
     return init(layer, 1e-10)
 
 
-def joined(x: Tensor, h: Tensor, rescale: bool) -> Tensor:
-    """x + h; divided by sqrt 2 if asked, so that two independent terms of variance 1 leave 1 (StyleGAN, 2019)."""
+def residual_sum(x: Tensor, h: Tensor, rescale: bool) -> Tensor:
+    """x + h, like x; with `rescale` over sqrt 2: independent terms of variance 1 have a sum of variance 1.
+
+    StyleGAN2 (Karras et al., 2020), https://arxiv.org/abs/1912.04958
+    """
     return (x + h) / math.sqrt(2) if rescale else x + h
 
 
 class Embedding(Checked, nn.Module):
     r"""Time, and a label if there are classes, as one vector: MLP(sin(w t), cos(w t)) + table[label].
 
-    The frequencies w run geometrically from 1 to 1e-4, both ends taken: t counts steps (DDPM: 0 to 999). With a
-    `scale` they are 2 pi scale z instead, z ~ N(0, 1) drawn once and never trained: t is log sigma, some units wide.
+    The frequencies w are geometric from 1 to 1e-4, both included: t counts steps (DDPM: 0 to 999). With a `scale` they
+    are 2 pi scale z instead, z ~ N(0, 1) drawn once and never trained: t is log sigma.
 
     Denoising Diffusion Probabilistic Models (Ho et al., 2020), https://arxiv.org/abs/2006.11239; Fourier features
     (Tancik et al., 2020), https://arxiv.org/abs/2006.10739, as in Score SDE (Song et al., 2021), appendix G; the
-    label's table as in Diffusion Models Beat GANs (Dhariwal and Nichol, 2021), https://arxiv.org/abs/2105.05233.
+    label's table as in Diffusion Models Beat GANs (Dhariwal and Nichol, 2021), https://arxiv.org/abs/2105.05233
+
+    Args:
+        waves: number of sines and cosines together, even, at least 4.
+        width: of the embedding.
+        classes: number of labels; null for a network without labels.
+        scale: standard deviation of the random frequencies, in periods per unit of t; null for the geometric ones.
     """
 
     def __init__(self, waves: Waves, width: Count, classes: Count | None = None, scale: Positive | None = None):
@@ -63,12 +72,12 @@ class Embedding(Checked, nn.Module):
         self.table = None if classes is None else nn.Embedding(classes, width)
 
     def forward(self, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """Embedding of t (B,) and label (B,), (B, width)."""
+        """Embedding of t (B,) and label (B,) int64, (B, width); ValueError for a label too many or missing."""
         if (label is None) != (self.table is None):
             raise ValueError(
-                f"the network knows {self.classes} classes and got no label: pass label, int64 of shape (B,)"
+                f"the network has {self.classes} classes and got no label: pass label, int64 of shape (B,)"
                 if label is None
-                else "the network knows no classes and got a label: build it with classes=, or pass label=None"
+                else "the network has no classes and got a label: build it with classes=, or pass label=None"
             )
         # Half precision has 8 or 11 bits: times above 256 would merge.
         t = t.to(torch.promote_types(t.dtype, torch.float32))
@@ -87,6 +96,9 @@ class Dropout(Checked, nn.Module):
     """x with every element zeroed with probability p and the others divided by 1 - p, in training only.
 
     Dropout (Srivastava et al., 2014), https://jmlr.org/papers/v15/srivastava14a.html
+
+    Args:
+        p: probability of a zero, in [0, 1).
     """
 
     def __init__(self, p: Rate):
@@ -97,37 +109,57 @@ class Dropout(Checked, nn.Module):
         """Like x."""
         if not self.training or self.p == 0 or x.is_cuda:
             return F.dropout(x, self.p, self.training)
-        # PyTorch's own draws Bernoulli numbers, on a CPU several times slower than uniform ones.
+        # F.dropout draws Bernoulli numbers, on a CPU several times slower than uniform ones.
         return x * torch.rand_like(x).ge_(self.p).div_(1 - self.p)
 
 
 class Attention(nn.Module):
-    """x + W softmax(q k^T / sqrt(C)) v over all positions of a map, one head (Ho et al., 2020)."""
+    """x + W softmax(q k^T / sqrt(C)) v over all positions of a map, one head.
+
+    Ho et al. (2020), https://arxiv.org/abs/2006.11239
+
+    Args:
+        channels: C, of x.
+        norm: the normalisation before q, k and v, for a number of channels.
+        rescale: divide the sum by sqrt 2.
+        scale: of the variance of the first weights of q, k and v.
+    """
 
     def __init__(self, channels: int, norm: Norm, rescale: bool = False, scale: float = 1.0):
         super().__init__()
         self.rescale = rescale
         self.norm = norm(channels)
         self.qkv = nn.Linear(channels, 3 * channels)
-        for part in self.qkv.weight.data.chunk(3):  # three layers of their own, fused for speed
+        for part in self.qkv.weight.data.chunk(3):  # three layers, fused for speed: each has its own init
             nn.init.xavier_uniform_(part, gain=math.sqrt(scale))
         nn.init.zeros_(self.qkv.bias)
-        self.out = last(nn.Linear(channels, channels))
+        self.out = init_near_zero(nn.Linear(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Like x, (B, C, H, W)."""
         flat = self.norm(x).flatten(2).transpose(1, 2)  # (B, HW, C): a view when x is channels_last
         q, k, v = self.qkv(flat).unsqueeze(1).chunk(3, dim=-1)
         mixed = self.out(F.scaled_dot_product_attention(q, k, v).squeeze(1))
-        return joined(x, mixed.transpose(1, 2).unflatten(2, x.shape[2:]), self.rescale)
+        return residual_sum(x, mixed.transpose(1, 2).unflatten(2, x.shape[2:]), self.rescale)
 
 
 class Residual(nn.Module):
-    """x + conv(dropout(act(norm(conv(act(norm x)) + W act(e))))), e the embedding; then attention where asked.
+    """x + conv(dropout(act(norm(conv(act(norm x)) + W act(e))))), e the embedding, then attention or nothing.
 
-    Ho et al. (2020), https://arxiv.org/abs/2006.11239; a 1x1 convolution carries x where the channels change. With
-    `resample` the block of BigGAN (Brock et al., 2019), https://arxiv.org/abs/1809.11096: both branches change size
-    before their first convolution. `scale` is that of the attention's first weights.
+    Ho et al. (2020), https://arxiv.org/abs/2006.11239; a 1x1 convolution is the skip connection where the channels
+    change. With `resample` the block of BigGAN (Brock et al., 2019), https://arxiv.org/abs/1809.11096: both branches
+    change size before their first convolution.
+
+    Args:
+        inputs: channels of x.
+        outputs: channels of the result.
+        embedding: width of e.
+        dropout: probability of a zero, in [0, 1).
+        norm: the normalisation, for a number of channels.
+        attention: whether attention follows.
+        rescale: divide each sum by sqrt 2.
+        resample: layer without weights that changes height and width; null keeps them.
+        scale: of the variance of the attention's first weights.
     """
 
     def __init__(
@@ -150,9 +182,9 @@ class Residual(nn.Module):
         self.shift = init(nn.Linear(embedding, outputs))
         self.norm2 = norm(outputs)
         self.dropout = Dropout(dropout)
-        self.conv2 = last(nn.Conv2d(outputs, outputs, 3, padding=1))
-        carried = inputs == outputs and resample is None
-        self.skip = nn.Identity() if carried else init(nn.Conv2d(inputs, outputs, 1))
+        self.conv2 = init_near_zero(nn.Conv2d(outputs, outputs, 3, padding=1))
+        same = inputs == outputs and resample is None
+        self.skip = nn.Identity() if same else init(nn.Conv2d(inputs, outputs, 1))
         self.attention = Attention(outputs, norm, rescale, scale) if attention else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -160,4 +192,4 @@ class Residual(nn.Module):
         h = self.resample(F.silu(self.norm1(x)))
         h = self.conv1(h) + self.shift(F.silu(embedding))[:, :, None, None]
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
-        return self.attention(joined(self.skip(self.resample(x)), h, self.rescale))
+        return self.attention(residual_sum(self.skip(self.resample(x)), h, self.rescale))

@@ -8,24 +8,37 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from lightning_gen.nets.layers import EPS, Embedding, Residual, image_shape, init, joined, last
+from lightning_gen.nets.layers import EPS, Embedding, Residual, image_shape, init, init_near_zero, residual_sum
 from lightning_gen.nets.resample import Downsample, Grow, Shrink, Upsample
 from lightning_gen.nets.unet import check_levels, level_heights
 from lightning_gen.options import Checked, Count, Counts, Positive, Rate, Shape
 
 
 class NCSNpp(Checked, nn.Module):
-    """DDPM's U-Net with other choices: Fourier features of log sigma, BigGAN's blocks, filtered resampling, pyramids.
-
-    block biggan changes size inside a residual block, ddpm by a convolution; fir are the taps of the low-pass filter,
-    null: plain means and nearest neighbours; rescale divides each sum by sqrt 2. progressive_input residual adds to
-    each level the input, shrunk by convolutions; progressive output_skip sums an output of each level, grown to full
-    size. recentre: x in [0, 1], as NCSN++ was trained on, is seen as 2 x - 1. Attention follows every block of the way
-    down at the heights listed in `attention`, the last one of the way up, and the first of the middle.
+    """DDPM's U-Net with Fourier features of log sigma, BigGAN's blocks, low-pass filters and image pyramids.
 
     At shape (3, 32, 32) the defaults are NCSN++ cont. (62,758,787 parameters); with embedding positional, fir null and
     progressive_input none DDPM++ cont. (61,804,419).
-    Score SDE (Song et al., 2021), appendices G and H, https://arxiv.org/abs/2011.13456
+    Score SDE (Song et al., 2021, appendices G and H), https://arxiv.org/abs/2011.13456
+
+    Args:
+        shape: (C, H, W) of one image; H and W divisible by 2^(levels - 1).
+        channels: of level 0 where its multiplier is 1, at least 4.
+        multipliers: of `channels`, one for each level.
+        blocks: residual blocks of a level of the encoder; the decoder has one more.
+        attention: heights in pixels: attention follows every block there in the encoder, the last in the decoder, and
+            the first of the middle; empty for none at all.
+        dropout: probability of a zero in each block, in [0, 1).
+        groups: most groups of a group normalisation; each has four channels or more.
+        classes: number of labels; null for a network without labels.
+        embedding: fourier for t = log sigma, positional for t in 0 to 999.
+        scale: standard deviation of the Fourier frequencies, in periods per unit of log sigma.
+        block: biggan resamples inside a residual block, ddpm by a convolution.
+        rescale: divide each sum by sqrt 2.
+        fir: taps of the low-pass filter; null for means of 2x2 and nearest neighbours.
+        progressive: output_skip sums an output of each level, upsampled to the full size.
+        progressive_input: residual adds the downsampled input to each level.
+        recentre: take x in [0, 1] to 2 x - 1, as published NCSN++ does.
     """
 
     def __init__(
@@ -65,7 +78,7 @@ class NCSNpp(Checked, nn.Module):
 
         self.first = init(nn.Conv2d(shape[0], channels, 3, padding=1))
         self.down, self.shrink, self.inputs = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        width, seen, kept = channels, shape[0], [channels]
+        width, input_width, kept = channels, shape[0], [channels]
         for level, (outputs, height) in enumerate(zip(widths, heights, strict=True)):
             row = nn.ModuleList()
             for _ in range(blocks):
@@ -76,8 +89,8 @@ class NCSNpp(Checked, nn.Module):
             if level < levels - 1:
                 self.shrink.append(resized(width, Shrink, Downsample))
                 if progressive_input == "residual":
-                    self.inputs.append(Downsample(seen, width, fir))
-                    seen = width
+                    self.inputs.append(Downsample(input_width, width, fir))
+                    input_width = width
                 kept.append(width)
         self.middle = nn.ModuleList(residual(width, width, attention=first and len(attention) > 0) for first in (1, 0))
         self.up, self.grow, self.heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
@@ -88,14 +101,14 @@ class NCSNpp(Checked, nn.Module):
                 width = outputs
             self.up.append(row)
             if level == 0 or progressive == "output_skip":
-                final = last(nn.Conv2d(width, shape[0], 3, padding=1))
+                final = init_near_zero(nn.Conv2d(width, shape[0], 3, padding=1))
                 self.heads.append(nn.Sequential(norm(width), nn.SiLU(), final))
             if level > 0:
                 self.grow.append(resized(width, Grow, Upsample))
         self.enlarge = Grow(fir)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """Like x (B, C, H, W); t (B,) is log sigma for fourier, 0 to 999 for positional; label (B,) int64 if known."""
+        """Like x (B, C, H, W); t (B,) is log sigma for fourier, 0 to 999 for positional; label int64 if classes."""
         embedding = self.embedding(t, label)
         image = 2 * x - 1 if self.recentre else x
         h = self.first(image)
@@ -107,7 +120,7 @@ class NCSNpp(Checked, nn.Module):
             if level < len(self.shrink):
                 h = self.shrink[level](h, embedding)
                 if len(self.inputs):
-                    h = image = joined(self.inputs[level](image), h, self.rescale)
+                    h = image = residual_sum(self.inputs[level](image), h, self.rescale)
                 kept.append(h)
         for block in self.middle:
             h = block(h, embedding)
@@ -115,7 +128,7 @@ class NCSNpp(Checked, nn.Module):
         for step, row in enumerate(self.up):
             for block in row:
                 h = block(torch.cat([h, kept.pop()], dim=1), embedding)
-            if step >= len(self.up) - len(self.heads):  # all levels have an output, or the last alone
+            if step >= len(self.up) - len(self.heads):  # every level has an output, or only the last
                 output = self.heads[step - len(self.up)](h)
                 total = output if total is None else self.enlarge(total) + output
             if step < len(self.grow):
@@ -124,7 +137,7 @@ class NCSNpp(Checked, nn.Module):
 
 
 def _norm(groups: int, channels: int) -> nn.GroupNorm:
-    """At most `groups` groups, of at least four channels."""
+    """A normalisation of at most `groups` groups, each of four channels or more."""
     groups = min(groups, channels // 4)
     if groups < 1 or channels % groups:
         raise ValueError(

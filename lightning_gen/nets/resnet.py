@@ -1,4 +1,4 @@
-"""A residual network that gives one number an image: the energy of IGEBM."""
+"""The residual network of IGEBM: one energy for each image."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,11 +11,17 @@ from lightning_gen.options import Checked, Count, Counts, Shape
 class ResNetEnergy(Checked, nn.Module):
     """3x3 convolutions in residual blocks, halved in size between levels, summed over pixels -> (B,).
 
-    No normalisation layer and swish throughout: energies are differentiated twice, and f grows at most linearly in
-    |x|. With `spectral` every weight is divided by its largest singular value; the first convolution goes in steps of
-    `stride` pixels and is 2 stride + 1 wide. Time and label are not used.
-    Implicit generation and modeling with EBMs (Du & Mordatch, 2019), https://arxiv.org/abs/1903.08689, appendix A.9;
-    swish for its leaky ReLU as in Nijkamp et al. (2020), whose kinks would leave score matching without a trace.
+    No normalisation layer, so f grows at most linearly in |x|. Swish, as in Nijkamp et al. (2020), where the paper has
+    leaky ReLU: score matching needs second derivatives. Time and label are not used.
+    Implicit generation and modeling with EBMs (Du & Mordatch, 2019, appendix A.9), https://arxiv.org/abs/1903.08689
+
+    Args:
+        shape: (C, H, W) of one image.
+        channels: of level 0 where its multiplier is 1.
+        multipliers: of `channels`, one for each level.
+        blocks: residual blocks of a level.
+        spectral: divide every weight by its largest singular value.
+        stride: of the first convolution, pixels; its kernel is 2 stride + 1 wide.
     """
 
     growth = "linear"
@@ -34,8 +40,8 @@ class ResNetEnergy(Checked, nn.Module):
         least = stride * 2 ** (len(multipliers) - 1)
         if min(shape[1:]) < least:
             raise ValueError(
-                f"net.multipliers has {len(multipliers)} levels at stride {stride}, "
-                f"more than {shape[1]}x{shape[2]} can be halved to: give fewer"
+                f"net.multipliers has {len(multipliers)} levels at stride {stride}, expected no side below {least} "
+                f"pixels, got {shape[1]}x{shape[2]}: write fewer multipliers"
             )
 
         def norm(layer: nn.Module) -> nn.Module:

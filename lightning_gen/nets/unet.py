@@ -7,21 +7,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_gen.nets.layers import EPS, Embedding, Residual, Waves, image_shape, init, last
+from lightning_gen.nets.layers import EPS, Embedding, Residual, Waves, image_shape, init, init_near_zero
 from lightning_gen.nets.resample import Downsample, Upsample
 from lightning_gen.options import Checked, Count, Counts, Rate, Shape
 
 
 class UNet(Checked, nn.Module):
-    """A U-Net of residual blocks: down through the levels, a middle, up again with every map of the way down.
+    """A U-Net of residual blocks: an encoder, a middle, and a decoder that takes every map of the encoder.
 
-    Level l has channels * multipliers[l] channels at 1 / 2^l of the size; each has `blocks` residual blocks on the way
-    down and one more on the way up. Attention follows the blocks at the heights listed in `attention`, and the
-    first block of the middle; with an empty list there is none at all. At shape (3, 32, 32) and the defaults it is the
-    network of the CIFAR-10 experiments, 35,746,307 parameters.
-
+    Level l has channels * multipliers[l] channels at 1 / 2^l of the size, with `blocks` residual blocks in the encoder
+    and one more in the decoder. At shape (3, 32, 32) the defaults are the network of the CIFAR-10 experiments,
+    35,746,307 parameters.
     Denoising Diffusion Probabilistic Models (Ho et al., 2020), https://arxiv.org/abs/2006.11239, after Wide ResNet
-    and PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517.
+    and PixelCNN++ (Salimans et al., 2017), https://arxiv.org/abs/1701.05517
+
+    Args:
+        shape: (C, H, W) of one image; H and W divisible by 2^(levels - 1).
+        channels: of level 0 where its multiplier is 1, and waves of the time embedding: even, divisible by groups.
+        multipliers: of `channels`, one for each level.
+        blocks: residual blocks of a level of the encoder.
+        attention: heights in pixels: attention follows every block there, and the middle's first; empty for none.
+        dropout: probability of a zero in each block, in [0, 1).
+        groups: of every group normalisation.
+        classes: number of labels; null for a network without labels.
     """
 
     growth = "bounded"  # for any x: the last convolution follows a normalisation
@@ -68,10 +76,10 @@ class UNet(Checked, nn.Module):
             if level > 0:
                 self.up.append(Upsample(width))
         self.norm = norm(width)
-        self.last = last(nn.Conv2d(width, shape[0], 3, padding=1))
+        self.last = init_near_zero(nn.Conv2d(width, shape[0], 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        """Like x (B, C, H, W); t (B,) in steps, 0 to 999 for DDPM; label (B,) int64 if the network knows classes."""
+        """Like x (B, C, H, W); t (B,) in steps, 0 to 999 for DDPM; label (B,) int64 if the network has classes."""
         embedding = self.embedding(t, label)
         h = self.first(x)
         kept = [h]
@@ -86,7 +94,7 @@ class UNet(Checked, nn.Module):
 
 
 def level_heights(shape: Sequence[int], multipliers: Sequence[int]) -> list[int]:
-    """The height of every level."""
+    """The height of every level, pixels; ValueError for a size that cannot be halved that often."""
     factor = 2 ** (len(multipliers) - 1)
     if shape[1] % factor or shape[2] % factor:
         raise ValueError(
@@ -97,7 +105,7 @@ def level_heights(shape: Sequence[int], multipliers: Sequence[int]) -> list[int]
 
 
 def check_levels(channels: int, attention: Sequence[int], groups: int, heights: Sequence[int]) -> None:
-    """Refuses values that build no network, or another one than was asked for."""
+    """ValueError for channels that `groups` does not divide, and for heights of `attention` that no level has."""
     if channels % groups:
         raise ValueError(f"groups is {groups} and must divide channels, {channels}: take a divisor of {channels}")
     if missing := sorted(set(attention) - set(heights)):

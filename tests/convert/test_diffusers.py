@@ -7,7 +7,7 @@ import torch
 
 import lightning_gen
 from lightning_gen.convert import read_diffusers, write
-from lightning_gen.convert.diffusers import HO, places
+from lightning_gen.convert.diffusers import HO, targets
 
 from ..nets.test_unet import batch, spread
 
@@ -92,7 +92,7 @@ def test_the_old_names_of_attention_give_the_same_network(tmp_path):
     torch.save(old, tmp_path / "diffusion_pytorch_model.bin")
     got = read_diffusers(tmp_path).state
     assert all(torch.equal(got[name], value) for name, value in expected.items())
-    assert len(set(places(old).values())) == len(old)
+    assert len(set(targets(old).values())) == len(old)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])

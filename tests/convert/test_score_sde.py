@@ -5,7 +5,7 @@ import torch
 
 import lightning_gen
 from lightning_gen.convert import read_score_sde, write
-from lightning_gen.convert.score_sde import architecture, places
+from lightning_gen.convert.score_sde import network_arguments, targets
 from lightning_gen.nets import NCSNpp
 
 from .reference import Record, Settings, averaged, checkpoint, forward, shapes
@@ -50,15 +50,15 @@ def loaded(tmp_path, config, **options):
 def test_every_tensor_of_a_published_configuration_has_one_place_of_its_shape(name):
     config = PUBLISHED[name]
     theirs = shapes(config)
-    arguments = architecture({n: torch.Size(shape) for n, shape in theirs.items()}, 32)
+    arguments = network_arguments({n: torch.Size(shape) for n, shape in theirs.items()}, 32)
     with torch.device("meta"):
         net = NCSNpp(**arguments)
-    ours, where = net.state_dict(), places(arguments)
-    used = {n: place for n, place in where.items() if place.name in ours}
+    ours, where = net.state_dict(), targets(arguments)
+    used = {n: target for n, target in where.items() if target.name in ours}
     assert list(used) == list(theirs)  # in their order, which the averages follow
-    assert all(place.part(ours[place.name]).shape == theirs[n] for n, place in used.items())
+    assert all(target.part(ours[target.name]).shape == theirs[n] for n, target in used.items())
     assert len(set(used.values())) == len(used)
-    assert {place.name for place in used.values()} == set(ours)
+    assert {target.name for target in used.values()} == set(ours)
     counted = sum(torch.Size(shape).numel() for shape in theirs.values())
     assert counted == sum(value.numel() for value in ours.values())
 

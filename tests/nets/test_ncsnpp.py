@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lightning_gen.nets import NCSNpp
-from lightning_gen.nets.layers import Attention, Embedding, Residual, joined
+from lightning_gen.nets.layers import Attention, Embedding, Residual, residual_sum
 from lightning_gen.nets.resample import Downsample, Grow, Shrink, Upsample
 
 from .test_unet import batch, distance, spread
@@ -108,8 +108,8 @@ def test_a_block_that_an_energy_may_use_has_right_first_and_second_derivatives(b
 
 def test_rescaling_keeps_the_variance_of_independent_terms():
     x, h = torch.randn(2, 200_000, generator=torch.Generator().manual_seed(0))
-    assert joined(x, h, True).var() == pytest.approx(1, abs=0.02)
-    assert joined(x, h, False).var() == pytest.approx(2, abs=0.04)
+    assert residual_sum(x, h, True).var() == pytest.approx(1, abs=0.02)
+    assert residual_sum(x, h, False).var() == pytest.approx(2, abs=0.04)
 
 
 def test_fourier_features_are_those_of_the_paper_and_are_not_trained():
@@ -207,7 +207,7 @@ def test_autocast_and_memory_format_do_not_change_the_output():
         ({"block": "resnet"}, "block is 'resnet'"),
         ({"progressive": "residual"}, "progressive is 'residual'"),
         ({"progressive_input": "input_skip"}, "progressive_input is 'input_skip'"),
-        ({"fir": (1, 2)}, r"fir is \[1, 2\], and its taps"),
+        ({"fir": (1, 2)}, r"fir is \[1, 2\], expected"),
         ({"scale": 0.0}, r"scale is 0\.0"),
         ({"attention": (16,)}, r"heights \[16\], but the levels have \[8, 4\]"),
         ({"channels": 48, "multipliers": (1, 2)}, "144 channels of a layer do not divide into 32 groups"),
