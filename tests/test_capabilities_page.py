@@ -6,8 +6,6 @@ import pkgutil
 import re
 from pathlib import Path
 
-import pytest
-
 import lightning_gen
 from lightning_gen import models
 from lightning_gen.models import RBM, VAE, GaussianBernoulliRBM, Model, Requires, SumOfEnergies, capabilities
@@ -105,9 +103,3 @@ def test_every_asker_is_listed_with_what_it_needs():
                 over = "any" if len(known[name].supports) == 3 else " or ".join(known[name].supports)
                 assert cells[2] == over, name
     assert sorted(named) == sorted(known)
-
-
-@pytest.mark.parametrize("block", re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
-def test_the_example_is_refused_with_what_would_fit(block, capsys):
-    exec(compile(block, "docs/capabilities.md", "exec"), {})
-    assert "MALA" in (said := capsys.readouterr().out) and "Gibbs" in said
