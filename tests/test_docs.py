@@ -98,7 +98,7 @@ def test_every_name_in_code_is_a_name_of_the_source():
     )
     for page in PAGES:
         for text in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", page.read_text()):
-            for name in re.findall(r"(?<![\w./])[A-Z][a-z]+[A-Z]\w+", text):
+            for name in re.findall(r"(?<![\w./])[A-Z]\w*[a-z][A-Z]\w+", text):
                 assert re.search(rf"\b{name}\b", source), f"{page.name}: {name}"
 
 
