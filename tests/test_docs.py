@@ -2,6 +2,7 @@
 
 import ast
 import json
+import pkgutil
 import re
 import shlex
 from pathlib import Path
@@ -19,6 +20,9 @@ README = (ROOT / "README.md").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 INLINE = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE))
+PAGES = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]  # which names what is gone, too
+CONFIGS = sorted((ROOT / "experiments").rglob("*.yaml"))
+ENTRY_POINTS = {"lightning_gen.extensions"}  # a group of packaging metadata, no module
 GROUPS = {folder.name for folder in (ROOT / "experiments").iterdir() if folder.is_dir()}
 
 
@@ -72,12 +76,38 @@ def test_what_may_change_between_two_starts_is_what_the_code_lets_change():
     assert set(re.findall(r"`(\w+)`", sentence)) == set(CHANGES) - {"run"}
 
 
-def test_every_path_exists():
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_path_exists(page):
     top = {path.name for path in ROOT.iterdir()} - {"outputs", "data", "wandb"}
-    paths = [text for text in INLINE if re.fullmatch(r"[\w.-]+(/[\w.-]*)+", text) and text.split("/")[0] in top]
-    assert paths
-    for path in paths:
-        assert (ROOT / path).exists(), path
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for path in re.findall(r"(?<!`)`([\w.*-]+(?:/[\w.*-]*)+)`(?!`)", text):
+        if path.split("/")[0] in top:
+            assert any(ROOT.glob(path)), path
+
+
+@pytest.mark.parametrize("page", [*PAGES, *CONFIGS], ids=lambda path: path.name)
+def test_every_dotted_name_is_one_of_the_package(page):
+    for name in set(re.findall(r"\blightning_gen(?:\.[A-Za-z_]\w*)+", page.read_text())) - ENTRY_POINTS:
+        assert pkgutil.resolve_name(name) is not None, name
+
+
+def test_every_name_in_code_is_a_name_of_the_source():
+    """CamelCase words of the pages, which may be classes of this package or a few of others."""
+    source = "\n".join(
+        path.read_text() for path in [*ROOT.glob("lightning_gen/**/*.py"), *ROOT.glob("callbacks/**/*.py")]
+    )
+    for page in PAGES:
+        for text in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", page.read_text()):
+            for name in re.findall(r"(?<![\w./])[A-Z]\w*[a-z][A-Z]\w+", text):
+                assert re.search(rf"\b{name}\b", source), f"{page.name}: {name}"
+
+
+@pytest.mark.parametrize("name", ["capabilities", "energies", "quality"])
+def test_python_of_the_pages_runs(name):
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / f"{name}.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, name, "exec"), {})
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
