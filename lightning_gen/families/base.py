@@ -9,11 +9,11 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 
-from lightning_gen.errors import NonFinite
 from lightning_gen.families.average import Average
 from lightning_gen.families.optimisation import Optimisation, counted
 from lightning_gen.families.players import Batch, Player
 from lightning_gen.families.sampling import Sampling
+from lightning_gen.families.validation import Validation
 from lightning_gen.losses import Loss
 from lightning_gen.models import BINARY, Model
 from lightning_gen.models.requirements import declared
@@ -29,7 +29,7 @@ OWN = (
 )
 
 
-class GenerativeModule(Checked, Sampling, LightningModule):
+class GenerativeModule(Checked, Sampling, Validation, LightningModule):
     """Trains `model` by `loss`; `ema` is a second model, ema <- d ema + (1 - d) model after each optimizer step.
 
     A family overrides `objective`, or `players` where several are trained; the step itself is Optimisation's.
@@ -99,15 +99,6 @@ class GenerativeModule(Checked, Sampling, LightningModule):
     def fitted(cls, config: dict[str, Any], data: Any) -> dict[str, Any]:
         """What the family reads off the training data where its config has null: those keys, for run.py to store."""
         return {}
-
-    def check(self, sampler: Sampler) -> None:
-        """Raise TypeError or ValueError, one sentence, for a sampler that does not fit this model or its data."""
-        sampler.check(self.model)
-        sampler.plan(self.model, (1, *(self.shape or ())))
-        if sampler.clip is not None and tuple(sampler.clip) != self.value_range:
-            raise ValueError(
-                f"sampler.clip is {list(sampler.clip)}, the data's range is {self.value_range}: write the range or null"
-            )
 
     # Training: what a family may override
 
@@ -244,37 +235,3 @@ class GenerativeModule(Checked, Sampling, LightningModule):
             draw = torch.rand(len(label), generator=generator(self.seed, "label", *place)).to(label.device)
             label = torch.where(draw < self.label_dropout, self.classes, label)
         return model.with_label(label)
-
-    def record(self, values: dict[str, float], step: int) -> None:
-        """Hand values to every logger at the count of optimizer steps, the one axis of all curves and pictures."""
-        for logger in self.trainer.loggers:
-            logger.log_metrics({**values, "epoch": self.current_epoch}, step=step)
-
-    # Validation and test
-
-    def on_validation_epoch_start(self) -> None:
-        """Start the sums of the loss."""
-        self.sums = torch.zeros(2, dtype=torch.float64)
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Add the averaged model's loss; the noise depends on (seed, first sample's index)."""
-        place = generator(self.seed, "val", int(batch["index"][0]), device=self.device)
-        loss = self.objective(self.labelled(self.averaged, batch), batch, place, self.trainer.global_step)
-        if not torch.isfinite(loss).all():
-            raise NonFinite(
-                f"validation loss is not finite at step {self.trainer.global_step}, rank {self.global_rank}"
-            )
-        self.sums += torch.tensor([loss.double().sum().item(), len(loss)], dtype=torch.float64)
-
-    def on_validation_epoch_end(self) -> None:
-        """Record the mean over all samples of all ranks, named for the weights that it measured."""
-        if self.trainer.sanity_checking:
-            return
-        total, count = self.trainer.strategy.reduce(self.sums.to(self.device, torch.float32), reduce_op="sum")
-        name = "val/loss/raw" if self.ema is None else "val/loss/ema"
-        if count > 0:
-            self.trainer.callback_metrics[name] = total / count
-            self.record({name: float(total / count)}, self.trainer.global_step)
-
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Nothing: the test loop is where the evaluation callbacks work."""

@@ -17,6 +17,15 @@ Weights = Literal["ema", "raw"]
 class Sampling:
     """What GenerativeModule does after training; it needs model, ema, sampler, shape, value_range, classes."""
 
+    def check(self, sampler: Sampler) -> None:
+        """Raise TypeError or ValueError, one sentence, for a sampler that does not fit this model or its data."""
+        sampler.check(self.model)
+        sampler.plan(self.model, (1, *(self.shape or ())))
+        if sampler.clip is not None and tuple(sampler.clip) != self.value_range:
+            raise ValueError(
+                f"sampler.clip is {list(sampler.clip)}, the data's range is {self.value_range}: write the range or null"
+            )
+
     def check_label(self, label: int | None) -> None:
         """Raise ValueError, one sentence, for a label that the model does not know."""
         if label is not None and not (self.classes is not None and 0 <= label < self.classes):

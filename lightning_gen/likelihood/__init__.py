@@ -1,22 +1,19 @@
 """How probable a model finds data: the diffusion's variational bound, the density along the probability flow, AIS."""
 
-from lightning_gen.likelihood.ais import (
-    AnnealingPath,
-    EnergyPath,
-    GaussianPath,
-    Partition,
-    RBMPath,
-    annealing_path,
-    floored,
-    log_weights,
-    partition,
-    path_class,
-    temperatures,
-)
+from lightning_gen.likelihood.ais import Partition, log_weights, partition, temperatures
 from lightning_gen.likelihood.dequantise import bits_per_dim, dequantised
 from lightning_gen.likelihood.importance import Bounds, bounds
 from lightning_gen.likelihood.kde import Density, kernel_density
 from lightning_gen.likelihood.ode import ODELikelihood
+from lightning_gen.likelihood.paths import (
+    AnnealingPath,
+    EnergyPath,
+    GaussianPath,
+    RBMPath,
+    annealing_path,
+    floored,
+    path_class,
+)
 from lightning_gen.likelihood.tuning import SETTLE, tuned_steps
 from lightning_gen.likelihood.variational import variational_bound
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from lightning_gen.likelihood.ais import EnergyPath
+from lightning_gen.likelihood.paths import EnergyPath
 
 GAIN = 0.5  # of the recursion: a change of scale by e takes a few temperatures, the noise of 50 chains stays below 10 %
 SETTLE = 100  # moves at the first temperature, where nothing is known yet

@@ -10,8 +10,6 @@ from lightning_gen.models.base import (
     LatentVariables,
     Model,
     Normalised,
-    Reading,
-    Scored,
     Support,
     levels,
 )
@@ -21,7 +19,7 @@ from lightning_gen.models.gaussian_rbm import GaussianBernoulliRBM
 from lightning_gen.models.guidance import Guided
 from lightning_gen.models.rbm import RBM, HiddenUnits
 from lightning_gen.models.requirements import Requires, capabilities, fits, has, why_unfit
-from lightning_gen.models.score import ScoreNetwork
+from lightning_gen.models.score import Reading, Scored, ScoreNetwork
 from lightning_gen.models.vae import VAE
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_gen.models.base import Reading, Scored, host_readings
+from lightning_gen.models.score import Reading, Scored, host_readings
 from lightning_gen.process import Process, double, expand
 
 Coefficients = tuple[Tensor, Tensor, Tensor, Tensor]

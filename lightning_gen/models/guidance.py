@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from lightning_gen.models.base import Reading, Scored
+from lightning_gen.models.score import Reading, Scored
 
 
 class Guided(Scored):

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from lightning_gen.models.base import Model, Scored, Support
+from lightning_gen.models.base import Model, Support
+from lightning_gen.models.score import Scored
 
 
 class Requires:

@@ -1,10 +1,130 @@
-"""Models whose network is the score."""
+"""The score of a noised density: what a model with one answers, and networks that are the score themselves."""
+
+import math
+from abc import ABC
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lightning_gen.models.base import Reading, Scored
-from lightning_gen.process import Clean, Process, expand
+from lightning_gen.models.base import Model
+from lightning_gen.process import Clean, Process, expand, instant
+from lightning_gen.randomness import normal
+
+
+class Reading(NamedTuple):
+    """Scalars on the host that turn an output F = net(c_in x, c_noise) at one time into quantities a x + b F.
+
+    Args:
+        t: time, in [0, 1].
+        c_in: factor of x in the network's input.
+        c_noise: the network's time.
+        denoise: (a, b) of E[x_0 | x_t].
+        noise: (a, b) of E[noise | x_t].
+        score: (a, b) of the score.
+    """
+
+    t: float
+    c_in: float
+    c_noise: float
+    denoise: tuple[float, float]
+    noise: tuple[float, float]
+    score: tuple[float, float]
+
+
+class Scored(Model, ABC):
+    """grad log p_t(x), with p_t the density of x_t = alpha_t x_0 + sigma_t noise, x real.
+
+    A subclass defines one of score, noise, denoise; the other two follow from it by the defaults below:
+    score = -noise / sigma, noise = (x - alpha denoise) / sigma, denoise = (x + sigma^2 score) / alpha.
+    Tweedie's formula (Robbins, 1956; Efron, 2011), https://doi.org/10.1198/jasa.2011.tm11181
+
+    Args:
+        process: the noising process, with alpha and sigma.
+    """
+
+    title = "a score"
+
+    def __init__(self, process: Process) -> None:
+        super().__init__()
+        self.process = process
+
+    def score(self, x: Tensor, t: Tensor) -> Tensor:
+        """grad log p_t(x), (B, ...); t is (B,) or ()."""
+        return -self.noise(x, t) / expand(self.process.sigma(t), x)
+
+    def noise(self, x: Tensor, t: Tensor) -> Tensor:
+        """E[noise | x_t = x], (B, ...)."""
+        clean = expand(self.process.alpha(t), x) * self.denoise(x, t)
+        return (x - clean) / expand(self.process.sigma(t), x)
+
+    def denoise(self, x: Tensor, t: Tensor) -> Tensor:
+        """E[x_0 | x_t = x], (B, ...)."""
+        variance, alpha = self.process.variance(t), self.process.alpha(t)
+        return (x + expand(variance, x) * self.score(x, t)) / expand(alpha, x)
+
+    def readings(self, times: Sequence[float]) -> list[Reading]:
+        """The scalars of `output` at each time, computed in float64 on the host, for the plan of a sampler."""
+        t = torch.as_tensor(times, dtype=torch.float64)
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        one, none = torch.ones_like(t), torch.zeros_like(t)
+        rows = {  # (denoise, noise, score), each (a, b), where F is the quantity that the subclass defines
+            "score": ((1 / alpha, sigma.square() / alpha), (none, -sigma), (none, one)),
+            "noise": ((1 / alpha, -sigma / alpha), (none, one), (none, -1 / sigma)),
+            "denoise": ((none, one), (1 / sigma, -alpha / sigma), (-1 / sigma.square(), alpha / sigma.square())),
+        }[self.defined()]
+        return host_readings(t, one, self.process.network_time(t), *rows)
+
+    def output(self, x: Tensor, reading: Reading) -> Tensor:
+        """F at the time of a reading, (B, ...): by default the quantity that the subclass defines."""
+        return {"score": self.score, "noise": self.noise, "denoise": self.denoise}[self.defined()](
+            x, instant(reading.t, x)
+        )
+
+    @classmethod
+    def defined(cls) -> str:
+        """The first of score, noise, denoise that the subclass overrides."""
+        own = [vars(each) for each in cls.__mro__[: cls.__mro__.index(Scored)]]
+        return next(name for name in ("score", "noise", "denoise") if any(name in each for each in own))
+
+    def network_input(self, x: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
+        """c_in x, (B, ...), and c_noise, (B,), not below single precision: bfloat16 would merge neighbouring times."""
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        t = torch.full((len(x),), reading.c_noise, device=x.device, dtype=dtype)
+        return (x if reading.c_in == 1 else reading.c_in * x), t
+
+    def prior(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """x ~ N(0, prior_sigma^2 I), the start of a reverse diffusion, (B, ...), on the generator's device."""
+        return self.process.prior_sigma * normal(shape, generator)
+
+    def log_prior(self, x: Tensor) -> Tensor:
+        """Log-density of `prior`, nats, (B,)."""
+        sigma = self.process.prior_sigma
+        squares = (x / sigma).square().flatten(1).sum(1)
+        return -0.5 * squares - x[0].numel() * math.log(sigma * math.sqrt(2 * math.pi))
+
+    def why_no_prior(self) -> str | None:
+        """Why there is no prior to start from; None where there is one."""
+        return None if self.process.prior_sigma > 0 else "a model of data without noise has none"
+
+
+def host_readings(t: Tensor, c_in: Tensor, c_noise: Tensor, *rows: tuple[Tensor, Tensor]) -> list[Reading]:
+    """Readings from float64 columns, each (n,); `rows` are the coefficients (a, b) of denoise, noise and score."""
+    columns = [t, c_in, c_noise, *(column for row in rows for column in row)]
+    return [
+        Reading(*values[:3], values[3:5], values[5:7], values[7:9])
+        for values in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def combine(*terms: tuple[float, Tensor]) -> Tensor:
+    """sum_i c_i x_i of terms (c_i, x_i), like each x_i, in at most one operation a term; zero factors are skipped."""
+    (factor, x), *others = [term for term in terms if term[0] != 0] or terms[:1]
+    total = x if factor == 1 and others else factor * x
+    for factor, x in others:
+        total = torch.add(total, x, alpha=factor)
+    return total
 
 
 class ScoreNetwork(Scored):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.models import Model, Reading, Requires, Scored
-from lightning_gen.models.base import combine
+from lightning_gen.models.score import combine
 from lightning_gen.options import Checked
 from lightning_gen.process import Process
 from lightning_gen.randomness import Source, normal

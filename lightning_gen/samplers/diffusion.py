@@ -12,7 +12,7 @@ from typing import Literal
 from torch import Tensor
 
 from lightning_gen.models import Scored
-from lightning_gen.models.base import combine
+from lightning_gen.models.score import combine
 from lightning_gen.options import Count, Rate, UnitInterval
 from lightning_gen.process import Process
 from lightning_gen.randomness import Source

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.models import Model, Scored, SmoothEnergy
-from lightning_gen.models.base import combine
+from lightning_gen.models.score import combine
 from lightning_gen.options import Count, Positive, Rate, UnitInterval
 from lightning_gen.process import Process
 from lightning_gen.randomness import Source, normal, uniform

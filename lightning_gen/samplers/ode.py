@@ -15,7 +15,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor
 
 from lightning_gen.models import Scored
-from lightning_gen.models.base import combine
+from lightning_gen.models.score import combine
 from lightning_gen.options import Count, NonNegative, Positive, Rate
 from lightning_gen.process import Process
 from lightning_gen.randomness import Source

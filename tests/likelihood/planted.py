@@ -5,21 +5,21 @@ from tests.planted import Plant
 PLANTS = [
     Plant(
         "AIS from the data's means for their log odds",
-        "lightning_gen/likelihood/ais.py",
+        "lightning_gen/likelihood/paths.py",
         "torch.logit(mean.flatten().clamp(0.01, 0.99))",
         "mean.flatten()",
         "tests/likelihood/test_ais.py::test_the_path_of_a_model_starts_at_the_datas_marginals",
     ),
     Plant(
         "variances without a floor",
-        "lightning_gen/likelihood/ais.py",
+        "lightning_gen/likelihood/paths.py",
         "variance.clamp(min=1e-2 * float(variance.max()))",
         "variance",
         "tests/likelihood/test_ais.py::test_the_path_of_a_model_starts_at_the_datas_marginals",
     ),
     Plant(
         "AIS base without its hidden units",
-        "lightning_gen/likelihood/ais.py",
+        "lightning_gen/likelihood/paths.py",
         "softplus(base).sum() + len(model.c) * math.log(2)",
         "softplus(base).sum()",
         "tests/likelihood/test_ais.py::test_the_base_alone_is_its_own_constant",
@@ -40,14 +40,14 @@ PLANTS = [
     ),
     Plant(
         "AIS base of a Gaussian machine with a wrong constant",
-        "lightning_gen/likelihood/ais.py",
+        "lightning_gen/likelihood/paths.py",
         "math.log(2 * math.pi) + self.variance.double().log()",
         "math.log(2 * math.pi) - self.variance.double().log()",
         "tests/likelihood/test_ais.py::test_a_gaussian_machine_against_its_mixture",
     ),
     Plant(
         "proposals of AIS at a temperature of their own",
-        "lightning_gen/likelihood/ais.py",
+        "lightning_gen/likelihood/paths.py",
         "tempered.beta = beta",
         "tempered.beta = 1.0",
         "tests/likelihood/test_ais.py::test_any_energy_by_proposals_that_are_accepted_or_not",

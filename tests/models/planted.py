@@ -61,7 +61,7 @@ PLANTS = [
     ),
     Plant(
         "score's sign",
-        "lightning_gen/models/base.py",
+        "lightning_gen/models/score.py",
         "return -self.noise(x, t) / expand(",
         "return self.noise(x, t) / expand(",
         "tests/models/test_score.py::test_one_reading_gives_the_other_two",

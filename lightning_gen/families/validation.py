@@ -1,0 +1,43 @@
+"""Validation of a module in training: the averaged model's loss, the same whenever it is measured."""
+
+import torch
+from torch import Tensor
+
+from lightning_gen.errors import NonFinite
+from lightning_gen.randomness import generator
+
+
+class Validation:
+    """What GenerativeModule does with a validation batch; it needs objective, labelled, averaged, seed, trainer."""
+
+    def record(self, values: dict[str, float], step: int) -> None:
+        """Hand values to every logger at the count of optimizer steps, the one axis of all curves and pictures."""
+        for logger in self.trainer.loggers:
+            logger.log_metrics({**values, "epoch": self.current_epoch}, step=step)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start the sums of the loss."""
+        self.sums = torch.zeros(2, dtype=torch.float64)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Add the averaged model's loss; the noise depends on (seed, first sample's index)."""
+        place = generator(self.seed, "val", int(batch["index"][0]), device=self.device)
+        loss = self.objective(self.labelled(self.averaged, batch), batch, place, self.trainer.global_step)
+        if not torch.isfinite(loss).all():
+            raise NonFinite(
+                f"validation loss is not finite at step {self.trainer.global_step}, rank {self.global_rank}"
+            )
+        self.sums += torch.tensor([loss.double().sum().item(), len(loss)], dtype=torch.float64)
+
+    def on_validation_epoch_end(self) -> None:
+        """Record the mean over all samples of all ranks, named for the weights that it measured."""
+        if self.trainer.sanity_checking:
+            return
+        total, count = self.trainer.strategy.reduce(self.sums.to(self.device, torch.float32), reduce_op="sum")
+        name = "val/loss/raw" if self.ema is None else "val/loss/ema"
+        if count > 0:
+            self.trainer.callback_metrics[name] = total / count
+            self.record({name: float(total / count)}, self.trainer.global_step)
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Nothing: the test loop is where the evaluation callbacks work."""
