@@ -1,4 +1,4 @@
-"""A data law whose every noised score is known: N(mean, cov)."""
+"""Data distributions with known scores at every noise level: N(mean, cov), and a mixture of Gaussians."""
 
 import torch
 from torch import Tensor
@@ -13,6 +13,12 @@ PROCESSES = {
     "ve from zero": lambda: VE(start="zero"),
     "discrete linear": lambda: DiscreteVP(linear_betas(1000)),
     "discrete cosine": lambda: DiscreteVP(cosine_betas(100)),
+}
+
+QUANTITIES = {
+    "score": lambda model, x, t: model.score(x, t),
+    "noise": lambda model, x, t: model.noise(x, t),
+    "denoise": lambda model, x, t: model.denoise(x, t),
 }
 
 
@@ -48,7 +54,7 @@ class Mixture(Scored):
         self.spread = 0.3
 
     def log_density(self, x: Tensor) -> Tensor:
-        """Of the data, nats, (B,)."""
+        """log p(x) of the data, nats, (B,)."""
         return self._log_density(x, torch.ones(len(x), dtype=torch.float64), torch.zeros(len(x), dtype=torch.float64))
 
     def _log_density(self, x: Tensor, alpha: Tensor, variance: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ PLANTS = [
         "lightning_gen/models/gaussian_rbm.py",
         "v.flatten(1) / self.variance,",
         "v.flatten(1) / self.variance.sqrt(),",
-        "tests/models/test_rbm.py::test_a_gaussian_machine_is_its_mixture",
+        "tests/models/test_rbm.py::test_a_gaussian_rbm_is_its_mixture",
     ),
     Plant(
         "guidance with w for 1 + w",

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from lightning_gen.models import Guided, Scored
+from lightning_gen.models import Guided, Scored, capabilities
 from lightning_gen.process import VE, VP, DiscreteVP, expand, linear_betas
 from lightning_gen.samplers import DDIM
+from tests.gaussian import QUANTITIES
 
 K = 3  # classes; the label K stands for none
 MEANS = torch.tensor([[2.0, 0.0], [-1.0, 1.5], [0.5, -2.0]], dtype=torch.float64)
@@ -35,8 +36,8 @@ class Mixture(Scored):
     def score(self, x, t):
         self.calls.append(self.label)
         with torch.enable_grad():
-            place = x.detach().requires_grad_()
-            return torch.autograd.grad(self.log_density(place, t, self.label).sum(), place)[0]
+            point = x.detach().requires_grad_()
+            return torch.autograd.grad(self.log_density(point, t, self.label).sum(), point)[0]
 
     def log_prior(self, x):
         return x.flatten(1).sum(1)
@@ -50,7 +51,7 @@ def mixture(request):
     return Mixture(request.param())
 
 
-def place(n=6):
+def batch(n=6):
     g = torch.Generator().manual_seed(1)
     x = torch.randn(n, 2, generator=g, dtype=torch.float64)
     return x, torch.linspace(0.1, 1, n, dtype=torch.float64), torch.arange(n) % K
@@ -58,27 +59,27 @@ def place(n=6):
 
 @pytest.mark.parametrize("reading", ["score", "noise", "denoise"])
 def test_at_the_ends_it_is_one_model_called_once_bit_for_bit(mixture, reading):
-    x, t, label = place()
+    x, t, label = batch()
     for scale, same in ((1, label), (0, torch.full_like(label, K))):
         guided = Guided(mixture, label, scale, K)
-        expected = getattr(mixture.with_label(same), reading)(x, t)
+        expected = QUANTITIES[reading](mixture.with_label(same), x, t)
         mixture.calls.clear()
-        assert torch.equal(getattr(guided, reading)(x, t), expected)
+        assert torch.equal(QUANTITIES[reading](guided, x, t), expected)
         assert len(mixture.calls) == guided.evaluations == 1
     assert torch.equal(
-        getattr(Guided(mixture, label), reading)(x, t), getattr(mixture.with_label(label), reading)(x, t)
+        QUANTITIES[reading](Guided(mixture, label), x, t), QUANTITIES[reading](mixture.with_label(label), x, t)
     )
 
 
 @pytest.mark.parametrize("scale", [0.4, 2.0, 7.5])
 def test_scores_mix_as_the_papers_w_says(mixture, scale):
     """(1 + w) conditional - w unconditional, w = scale - 1, in every reading; each sample by its own label."""
-    x, t, label = place()
+    x, t, label = batch()
     guided, w = Guided(mixture, label, scale, K), scale - 1
     none = torch.full_like(label, K)
     for reading in ("score", "noise", "denoise"):
-        conditional, free = (getattr(mixture.with_label(known), reading)(x, t) for known in (label, none))
-        mixed = getattr(guided, reading)(x, t)
+        conditional, free = (QUANTITIES[reading](mixture.with_label(known), x, t) for known in (label, none))
+        mixed = QUANTITIES[reading](guided, x, t)
         torch.testing.assert_close(mixed, (1 + w) * conditional - w * free, rtol=1e-12, atol=1e-12)
     mixture.calls.clear()
     guided.score(x, t)
@@ -87,7 +88,7 @@ def test_scores_mix_as_the_papers_w_says(mixture, scale):
 
 def test_it_is_the_score_of_the_sharpened_density(mixture, scale=3.0):
     """grad [log p(x) + scale (log p(x | label) - log p(x))], by differences."""
-    x, t, label = place()
+    x, t, label = batch()
 
     def sharpened(x):
         free, conditional = (mixture.log_density(x, t, y) for y in (torch.full_like(label, K), label))
@@ -100,7 +101,7 @@ def test_it_is_the_score_of_the_sharpened_density(mixture, scale=3.0):
 
 
 def test_readings_agree_by_tweedie(mixture):
-    x, t, label = place()
+    x, t, label = batch()
     guided = Guided(mixture, label, 2.5, K)
     alpha, sigma = expand(mixture.process.alpha(t), x), expand(mixture.process.sigma(t), x)
     torch.testing.assert_close(guided.noise(x, t), -sigma * guided.score(x, t), rtol=1e-9, atol=1e-9)
@@ -109,9 +110,9 @@ def test_readings_agree_by_tweedie(mixture):
 
 
 def test_it_passes_for_the_model_and_takes_other_labels(mixture):
-    x, t, label = place()
+    x, t, label = batch()
     guided = Guided(mixture, label, 2.0, K)
-    assert isinstance(guided, Scored) and guided.process is mixture.process
+    assert Scored in capabilities(guided) and guided.process is mixture.process
     assert torch.equal(guided.prior((2, 2)), mixture.prior((2, 2)))
     assert torch.equal(guided.log_prior(x), mixture.log_prior(x))
     other = guided.with_label(label.flip(0))
@@ -121,7 +122,7 @@ def test_it_passes_for_the_model_and_takes_other_labels(mixture):
 
 
 def test_guided_samples_lie_deeper_in_their_class():
-    """A larger scale raises p(label | x) of what a sampler ends at, class by class."""
+    """A larger scale raises p(label | x) of the samples, class by class."""
     mixture, n = Mixture(VP()), 300
     label = torch.arange(n) % K
     noise = torch.randn(n, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

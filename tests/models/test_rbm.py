@@ -1,4 +1,4 @@
-"""Machines small enough to list every state: energies, conditionals, constants and gradients against the sums."""
+"""RBMs whose states can be enumerated: energies, conditionals, constants and gradients against the sums."""
 
 import itertools
 import math
@@ -37,13 +37,13 @@ def gaussian(visible=3, hidden=4, **options):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_coins_have_their_probability_and_nothing_to_do_with_each_other(dtype):
+def test_bernoulli_draws_have_their_probability_and_are_independent(dtype):
     p = torch.tensor([0.0, 2**-10, 0.1, 0.5, 0.9, 1 - 2**-10, 1.0], dtype=dtype)
-    n = 200_001  # odd, as n times 7 is: the last coin is half of a pair
-    coins = bernoulli(p.expand(n, 7), generator()).to(torch.float64)
-    assert set(coins.unique().tolist()) == {0.0, 1.0} and coins.shape == (n, 7)
+    n = 200_001  # odd, as n times 7 is: the last draw is half of a pair
+    values = bernoulli(p.expand(n, 7), generator()).to(torch.float64)
+    assert set(values.unique().tolist()) == {0.0, 1.0} and values.shape == (n, 7)
     error = (p * (1 - p) / n).sqrt().double()
-    assert ((coins.mean(0) - p).abs() <= 4 * error).all()
+    assert ((values.mean(0) - p).abs() <= 4 * error).all()
     row = bernoulli(torch.full((n,), 0.5, dtype=dtype), generator(1)).to(torch.float64) - 0.5
     for lag in (1, 2, 3, 7):
         assert abs(4 * float((row[lag:] * row[:-lag]).mean())) < 4 * n**-0.5, lag
@@ -75,16 +75,16 @@ def test_joint_energies_are_the_written_ones():
     """E = -bT v - cT h - vT W h; E = 1/2 ||(v - mu) / sigma||^2 - (v / sigma^2)T W h - cT h."""
     v, h = (torch.rand(5, n, generator=generator(n), dtype=torch.float64) for n in (6, 4))
     model, real = binary(), gaussian(6, 4)
-    found = model.joint_energy(v, h), real.joint_energy(v, h)
+    result = model.joint_energy(v, h), real.joint_energy(v, h)
     for i in range(5):
         goal = -(model.b @ v[i]) - model.c @ h[i] - v[i] @ model.W @ h[i]
-        torch.testing.assert_close(found[0][i], goal, rtol=0, atol=1e-12)
+        torch.testing.assert_close(result[0][i], goal, rtol=0, atol=1e-12)
         variance = real.log_variance.exp()
         goal = ((v[i] - real.mu) ** 2 / (2 * variance)).sum() - (v[i] / variance) @ real.W @ h[i] - real.c @ h[i]
-        torch.testing.assert_close(found[1][i], goal, rtol=0, atol=1e-12)
+        torch.testing.assert_close(result[1][i], goal, rtol=0, atol=1e-12)
 
 
-def test_conditionals_are_those_of_the_enumerated_machine():
+def test_conditionals_are_those_of_the_enumerated_rbm():
     model = binary()
     v, h, energy = joint(model)
     p = (-energy).exp().view(2**6, 2**4, 1)
@@ -106,14 +106,14 @@ def test_the_gradient_in_closed_form_is_the_energys(make):
     v = torch.rand(7, math.prod(model.shape), generator=generator(1), dtype=torch.float64)
     weight = torch.randn(7, generator=generator(2), dtype=torch.float64)
     (weight * model.energy(v)).sum().backward()
-    found = model.gradient(v, model.logits(v), weight)
-    assert set(found) == {name for name, _ in model.named_parameters()}
-    for name, value in found.items():
-        torch.testing.assert_close(value, getattr(model, name).grad, rtol=0, atol=1e-12)
+    result = model.gradient(v, model.logits(v), weight)
+    assert set(result) == {name for name, _ in model.named_parameters()}
+    for name, value in result.items():
+        torch.testing.assert_close(value, model.get_parameter(name).grad, rtol=0, atol=1e-12)
 
 
 def flipped(model, v, h):
-    """The equal machine of the flipped units, v -> 1 - v and h -> 1 - h where the flags v (D,) and h (H,) are 1."""
+    """The same RBM in flipped units, v -> 1 - v and h -> 1 - h where the flags v (D,) and h (H,) are 1."""
     twin = RBM(len(model.b), len(model.c), centred=True).double()
     s, r = 1 - 2 * v, 1 - 2 * h
     twin.W.data = s[:, None] * model.W.data * r
@@ -126,7 +126,7 @@ def flipped(model, v, h):
 
 @pytest.mark.parametrize("units", ["visible", "one visible", "hidden", "some of both"])
 def test_a_centred_step_does_not_care_which_value_is_called_one(units):
-    """Melchior et al. (2016): the flipped machine's step is the flipped step of a centred machine, not of a plain one.
+    """Melchior et al. (2016): the step of the flipped RBM is the flipped step with centring, not without.
 
     dW' = s dW r, db' = s (db + dW h), dc' = r (dc + dWT v) with signs s and r of the flipped units v and h.
     """
@@ -154,34 +154,34 @@ def test_a_centred_step_does_not_care_which_value_is_called_one(units):
     assert not all(torch.allclose(there[name], value) for name, value in goal.items())
 
 
-def test_a_centred_gradient_is_counted_from_the_offsets():
+def test_a_centred_gradient_is_relative_to_the_offsets():
     model = binary(centred=True)
     v = (torch.rand(8, 6, generator=generator(1), dtype=torch.float64) < 0.5).double()
     model.offset_v.copy_(torch.rand(6, generator=generator(2), dtype=torch.float64))
     model.offset_h.copy_(torch.rand(4, generator=generator(3), dtype=torch.float64))
     weight, h = torch.tensor([0.25] * 4 + [-0.25] * 4, dtype=torch.float64), model.hidden(v)
-    found = model.gradient(v, model.logits(v), weight)
+    result = model.gradient(v, model.logits(v), weight)
     W = -torch.einsum("n,ni,nj->ij", weight, v - model.offset_v, h - model.offset_h)
-    torch.testing.assert_close(found["W"], W.detach())
-    torch.testing.assert_close(found["b"], (-weight @ v - W @ model.offset_h).detach())
-    torch.testing.assert_close(found["c"], (-weight @ h - W.T @ model.offset_v).detach())
+    torch.testing.assert_close(result["W"], W.detach())
+    torch.testing.assert_close(result["b"], (-weight @ v - W @ model.offset_h).detach())
+    torch.testing.assert_close(result["c"], (-weight @ h - W.T @ model.offset_v).detach())
 
 
-def test_a_gaussian_machine_is_its_mixture():
+def test_a_gaussian_rbm_is_its_mixture():
     model = gaussian()
     logits, means, variance = (value.detach() for value in model.mixture())
     v = torch.randn(20, 3, generator=generator(1), dtype=torch.float64)
     normal = torch.distributions.MultivariateNormal(means, torch.diag(variance))
     log_p = torch.logsumexp(logits.log_softmax(0) + normal.log_prob(v[:, None]), 1)
-    found = -model.energy(v) - model.exact_log_z()
-    torch.testing.assert_close(found.detach(), log_p, rtol=0, atol=1e-10)
+    result = -model.energy(v) - model.exact_log_z()
+    torch.testing.assert_close(result.detach(), log_p, rtol=0, atol=1e-10)
     one = gaussian(1, 3)  # whose constant is a sum over a grid, too
     grid = torch.linspace(-30, 30, 20001, dtype=torch.float64)[:, None]
     integral = torch.logsumexp(-one.energy(grid).detach(), 0) + math.log(60 / 20000)
     torch.testing.assert_close(one.exact_log_z().detach(), integral, rtol=0, atol=1e-8)
 
 
-def test_a_gaussian_machines_score_is_its_energys_derivative():
+def test_a_gaussian_rbms_score_is_its_energys_derivative():
     model = gaussian()
     v = torch.randn(5, 3, generator=generator(1), dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(model.energy(v).sum(), v)
@@ -191,7 +191,7 @@ def test_a_gaussian_machines_score_is_its_energys_derivative():
     torch.testing.assert_close(score, -gradient)
 
 
-def test_hintons_form_is_the_same_machine():
+def test_hintons_form_is_the_same_rbm():
     model, v = gaussian(), torch.randn(5, 3, generator=generator(1), dtype=torch.float64)
     W, b, c, sigma = (value.detach() for value in model.hinton())
     energy = 0.5 * ((v - b) / sigma).square().sum(1) - F.softplus(c + v / sigma @ W).sum(1)
@@ -243,11 +243,11 @@ def test_a_variance_must_be_positive():
 
 
 def bell(mean, variance):
-    """N(mean, variance I) as a machine without couplings."""
-    machine = GaussianBernoulliRBM(len(mean), 1, variance=variance).double()
-    machine.W.data.zero_()
-    machine.mu.data = torch.tensor(mean, dtype=torch.float64)
-    return machine
+    """N(mean, variance I) as an RBM without couplings."""
+    rbm = GaussianBernoulliRBM(len(mean), 1, variance=variance).double()
+    rbm.W.data.zero_()
+    rbm.mu.data = torch.tensor(mean, dtype=torch.float64)
+    return rbm
 
 
 def test_energies_and_scores_of_a_sum_add():
@@ -255,17 +255,19 @@ def test_energies_and_scores_of_a_sum_add():
     both, v = SumOfEnergies(*parts), torch.randn(5, 3, generator=generator(1), dtype=torch.float64)
     energy, score = both.energy_and_score(v)
     torch.testing.assert_close(energy, sum(part.energy(v) for part in parts).detach())
-    for found in (score, both.score(v, NOW).detach()):
-        torch.testing.assert_close(found, sum(part.score(v, NOW) for part in parts).detach())
+    for result in (score, both.score(v, NOW).detach()):
+        torch.testing.assert_close(result, sum(part.score(v, NOW) for part in parts).detach())
     assert len(list(both.parameters())) == sum(len(list(part.parameters())) for part in parts)
 
 
-@pytest.mark.parametrize("sampler", [MALA(60, 0.3), Langevin(80, 0.2)], ids=["mala", "langevin"])
-def test_chains_of_a_sum_have_the_products_law(sampler):
+@pytest.mark.parametrize(
+    ("sampler", "bias"), [(MALA(60, 0.3), 1), (Langevin(80, 0.2), 1 / (1 - 3 * 0.2 / 2))], ids=["mala", "langevin"]
+)
+def test_chains_of_a_sum_have_the_products_law(sampler, bias):
     """N(m, 1) N(n, 1/2) is N((m + 2 n) / 3, 1/3); Langevin's variance is 1/3 over 1 - 3 eta / 2. |z| <= 4."""
     both, n = SumOfEnergies(bell([0.0, -1.0], 1.0), bell([1.0, 0.5], 0.5)), 20000
     x = sampler(both, torch.zeros(n, 2, dtype=torch.float64), generator())
-    variance = (1 if isinstance(sampler, MALA) else 1 / (1 - 3 * sampler.step_size / 2)) / 3
+    variance = bias / 3
     mean = torch.tensor([2 / 3, 0.0], dtype=torch.float64)
     assert ((x.mean(0) - mean) / (variance / n) ** 0.5).abs().max() <= 4
     assert ((x - mean).square().mean(0) / variance - 1).abs().max() <= 4 * (2 / n) ** 0.5

@@ -68,7 +68,7 @@ F64 = {"dtype": torch.float64}
 STD = 0.8  # of the real laws below, in each of two dimensions
 
 
-class Coins(Normalised):
+class IndependentBits(Normalised):
     """Independent binary values of known probability: a normalised density without a score."""
 
     support = BINARY
@@ -125,10 +125,10 @@ def noised(process):
 MODELS = {
     "rbm": lambda: RBM(2, 3, std=1.0),
     "gaussian rbm": gaussian_rbm,
-    "coins": Coins,
+    "independent bits": IndependentBits,
     "bowl": Bowl,
     "sum of rbms": lambda: SumOfEnergies(RBM(2, 3), RBM(2, 3)),
-    "sum of coins and rbm": lambda: SumOfEnergies(Coins(), RBM(2, 3)),
+    "sum of independent bits and rbm": lambda: SumOfEnergies(IndependentBits(), RBM(2, 3)),
     "sum over reals": lambda: SumOfEnergies(Bowl(), Flat()),
     "vp": lambda: noised(VP()),
     "ve": lambda: noised(VE(0.01, 10.0, levels=20)),
@@ -163,10 +163,10 @@ ENERGY_CHAINS = {"Langevin", "MALA", "HMC"}
 ACCEPTED = {
     "rbm": {"Gibbs"},
     "gaussian rbm": {*ENERGY_CHAINS, "Gibbs", "GibbsLangevin"},
-    "coins": set(),
+    "independent bits": set(),
     "bowl": ENERGY_CHAINS,
     "sum of rbms": set(),
-    "sum of coins and rbm": set(),
+    "sum of independent bits and rbm": set(),
     "sum over reals": ENERGY_CHAINS,
     "vp": {*DIFFUSIONS},
     "ve": {*DIFFUSIONS, "Langevin", "AnnealedLangevin"},
@@ -250,7 +250,7 @@ PATHS = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_annealed_importance_sampling_gives_the_constant_or_is_refused(name):
-    """Coins were annealed by MALA once, and the false constant was published."""
+    """Independent bits were annealed by MALA once, and the false constant was published."""
     model, mean, variance = seeded(MODELS[name]), torch.full((2,), 0.4, **F64), torch.ones(2, **F64)
     if name not in PATHS:
         with pytest.raises(TypeError, match=f"{type(model).__name__}.*has"):
@@ -258,9 +258,9 @@ def test_annealed_importance_sampling_gives_the_constant_or_is_refused(name):
         return
     path, g = annealing_path(model, mean, variance, MALA(1, 0.2)), torch.Generator().manual_seed(1)
     assert type(path) is PATHS[name]
-    found = partition(path, log_weights(path, temperatures(300), path.start(500, g), g))
+    result = partition(path, log_weights(path, temperatures(300), path.start(500, g), g))
     known = model.log_z() if model.tractable() else torch.zeros(())
-    assert float(known.detach()) == pytest.approx(found.log_z, abs=4 * found.error + 0.02)
+    assert float(known.detach()) == pytest.approx(result.log_z, abs=4 * result.error + 0.02)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -304,13 +304,13 @@ REPRESENTATIONS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("asker", [*LOSSES, *REPRESENTATIONS])
-def test_losses_and_representations_take_what_has_what_they_need(name, asker):
-    (asked, accepted), model = (LOSSES | REPRESENTATIONS)[asker], seeded(MODELS[name])
+@pytest.mark.parametrize("needing", [*LOSSES, *REPRESENTATIONS])
+def test_losses_and_representations_take_what_has_what_they_need(name, needing):
+    (component, accepted), model = (LOSSES | REPRESENTATIONS)[needing], seeded(MODELS[name])
     if name in accepted:
-        return asked.check(model)
+        return component.check(model)
     with pytest.raises((TypeError, ValueError), match="needs"):
-        asked.check(model)
+        component.check(model)
 
 
 def test_an_importance_estimate_needs_an_encoder():
@@ -338,4 +338,4 @@ def test_a_foreign_class_may_be_needed_too():
     Mine(1).check(RBM(2, 3))
     with pytest.raises(TypeError, match="Mine needs a model of class RBM.*GaussianBernoulliRBM"):
         Mine(1).check(GaussianBernoulliRBM(2, 3))
-    assert isinstance(RBM(2, 3), nn.Module)
+    assert issubclass(RBM, nn.Module)

@@ -6,7 +6,7 @@ import torch
 from lightning_gen.models import Denoiser, Scored, ScoreNetwork
 from lightning_gen.models.denoiser import PARAMETRIZATIONS
 from lightning_gen.process import VE, VP, Clean, DiscreteVP, expand, linear_betas
-from tests.gaussian import PROCESSES, Gaussian, example
+from tests.gaussian import PROCESSES, QUANTITIES, Gaussian, example
 
 F64 = {"dtype": torch.float64}
 
@@ -16,23 +16,23 @@ def truth(request):
     return Gaussian(PROCESSES[request.param](), *example())
 
 
-def place(n=6):
+def batch(n=6):
     g = torch.Generator().manual_seed(1)
     return torch.randn(n, 2, generator=g, dtype=torch.float64), torch.linspace(0.05, 1, n, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("defined", ["score", "noise", "denoise"])
 def test_one_reading_gives_the_other_two(truth, defined):
-    reading = type("Reading", (Scored,), {defined: lambda self, x, t: getattr(truth, defined)(x, t)})
+    reading = type("Reading", (Scored,), {defined: lambda self, x, t: QUANTITIES[defined](truth, x, t)})
     model = reading(truth.process)
-    x, t = place()
+    x, t = batch()
     for name in ("score", "noise", "denoise"):
-        torch.testing.assert_close(getattr(model, name)(x, t), getattr(truth, name)(x, t), rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(QUANTITIES[name](model, x, t), QUANTITIES[name](truth, x, t), rtol=1e-9, atol=1e-10)
 
 
 def test_tweedie_gives_the_posterior_mean_of_a_gaussian(truth):
     """E[x_0 | x_t] = m + alpha cov (alpha^2 cov + sigma^2 I)^-1 (x - alpha m), by Gaussian conditioning."""
-    x, t = place()
+    x, t = batch()
     for i in range(len(x)):
         alpha, variance = truth.process.alpha(t[i]), truth.process.variance(t[i])
         total = alpha**2 * truth.cov + variance * torch.eye(2).double()
@@ -41,7 +41,7 @@ def test_tweedie_gives_the_posterior_mean_of_a_gaussian(truth):
 
 
 class Exact(torch.nn.Module):
-    """A network that answers with the exact target of a parametrization, from the input that it is given."""
+    """A network that answers with the exact target of a parametrization, from its input."""
 
     def __init__(self, truth, name):
         super().__init__()
@@ -67,10 +67,10 @@ class Exact(torch.nn.Module):
 def test_every_parametrization_of_the_truth_is_the_truth(truth, name):
     net = Exact(truth, name)
     model = Denoiser(net, truth.process, name)
-    x, net.t = place()
+    x, net.t = batch()
     for reading in ("denoise", "noise", "score"):
-        expected = getattr(truth, reading)(x, net.t)
-        torch.testing.assert_close(getattr(model, reading)(x, net.t), expected, rtol=1e-9, atol=1e-9)
+        expected = QUANTITIES[reading](truth, x, net.t)
+        torch.testing.assert_close(QUANTITIES[reading](model, x, net.t), expected, rtol=1e-9, atol=1e-9)
 
 
 def lambda_net(output):
@@ -113,7 +113,7 @@ def test_a_score_network_is_a_score():
             return -x / (1 + t[:, None])
 
     model = ScoreNetwork(Net(), VE(0.1, 1))
-    x, t = place()
+    x, t = batch()
     score = -x / (1 + 999 * t[:, None])
     torch.testing.assert_close(model.score(x, t), score)
     torch.testing.assert_close(model.denoise(x, t), x + model.process.variance(t)[:, None] * score)
@@ -152,6 +152,6 @@ def test_published_ve_networks_are_told_the_logarithm_of_sigma():
             return x.square() * level[:, None]
 
     model = Denoiser(Told(), VE(0.1, 3), "ve")
-    x, t = place()
+    x, t = batch()
     sigma = model.process.sigma(t)[:, None]
     torch.testing.assert_close(model.score(x, t), x.square() * sigma.log() / sigma, rtol=1e-9, atol=1e-9)

@@ -73,14 +73,14 @@ def test_more_steps_show_the_way_of_z_and_leave_the_samples():
     model = digits_like("gaussian")
     start = torch.zeros(3, 1, 4, 4, **F64)
     with torch.no_grad():
-        way = list(Latent(5).trajectory(model, start, torch.Generator().manual_seed(0)))
+        path = list(Latent(5).trajectory(model, start, torch.Generator().manual_seed(0)))
         alone = Latent(1)(model, start, torch.Generator().manual_seed(0))
         z = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), **F64)
-        torch.testing.assert_close(way[-1], alone)
-        torch.testing.assert_close(way[1], model.visible(0 * z))
-        torch.testing.assert_close(way[4], model.visible(0.75 * z))
-        torch.testing.assert_close(way[2], model.visible(z / 4))
-    assert Latent(5).evaluations(model, (1, 2)) == 5 and len(way) == 6
+        torch.testing.assert_close(path[-1], alone)
+        torch.testing.assert_close(path[1], model.visible(0 * z))
+        torch.testing.assert_close(path[4], model.visible(0.75 * z))
+        torch.testing.assert_close(path[2], model.visible(z / 4))
+    assert Latent(5).evaluations(model, (1, 2)) == 5 and len(path) == 6
 
 
 @pytest.mark.parametrize("sampler", [Langevin(2), DDIM(2), Gibbs(2)], ids=lambda s: type(s).__name__)

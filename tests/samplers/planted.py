@@ -43,7 +43,7 @@ PLANTS = [
         "lightning_gen/samplers/gibbs.py",
         "h = bernoulli(logits.sigmoid(), generator)",
         "h = logits.sigmoid()",
-        "tests/samplers/test_gibbs.py::test_gibbs_has_the_machines_law",
+        "tests/samplers/test_gibbs.py::test_gibbs_has_the_rbms_law",
     ),
     Plant(
         "inner steps that forget the first noise",

@@ -21,11 +21,11 @@ def corrections(sampler, process):
 @pytest.mark.parametrize("process", [VP, SubVP, VE])
 def test_the_factor_is_alphas_fall_to_the_next_time(process):
     process = process()
-    found = corrections(PredictorCorrector(Ancestral(steps=10)), process)
-    assert len(found) == 9
-    times = torch.tensor([*(step.t for step in found), 0.0], **F64)
+    steps = corrections(PredictorCorrector(Ancestral(steps=10)), process)
+    assert len(steps) == 9
+    times = torch.tensor([*(step.t for step in steps), 0.0], **F64)
     expected = (process.alpha(times[:-1]) / process.alpha(times[1:])).square().tolist()
-    assert [step.coefficients[0] for step in found] == pytest.approx(expected, rel=1e-12)
+    assert [step.coefficients[0] for step in steps] == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("number", [1, 3])

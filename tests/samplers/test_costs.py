@@ -112,7 +112,7 @@ def reverse_sde(model, x, step, sampler, z):
 def runge_kutta(model, x, step, sampler, z):
     """y = x / alpha moves by h times the mean slope."""
     (alpha_t, level_t, alpha_s, level_s), more = step.coefficients[:4], step.coefficients[4:]
-    if isinstance(sampler, EDMHeun):
+    if len(more) == 2:  # EDM's added noise
         keep, noise = more
         x, more = keep * x + noise * z, ()
     h, y = level_s - level_t, x / alpha_t

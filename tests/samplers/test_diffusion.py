@@ -166,12 +166,12 @@ def test_noise_clean_velocity_and_score_networks_walk_the_same_path(name, sample
     for reading in (*PARAMETRIZATIONS, "score"):
         net = AsScore(truth) if reading == "score" else Exact(truth, reading)
         model = ScoreNetwork(net, truth.process) if reading == "score" else Denoiser(net, truth.process, reading)
-        g, place, carry = torch.Generator().manual_seed(5), x, None
+        g, x_t, carry = torch.Generator().manual_seed(5), x, None
         for transition, goal in zip(sampler.plan(model, (1, 2)), expected[1:], strict=True):
             net.t = torch.full((3,), transition.t, **torch64)
-            place, carry = sampler.step(model, place, transition, carry, g)
+            x_t, carry = sampler.step(model, x_t, transition, carry, g)
             scale = goal.abs().max().clamp(min=1)
-            torch.testing.assert_close(place / scale, goal / scale, rtol=0, atol=1e-10)
+            torch.testing.assert_close(x_t / scale, goal / scale, rtol=0, atol=1e-10)
 
 
 def test_grids_enter_discrete_processes_at_their_own_times():

@@ -1,4 +1,4 @@
-"""Gibbs' stationary law of listed machines, and Gibbs-Langevin's steps, which are one Gaussian draw."""
+"""Gibbs' stationary law for RBMs with enumerated states, and Gibbs-Langevin's steps, which are one Gaussian draw."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def chi2(model, v):
 
 
 @pytest.mark.parametrize("hidden", [3, 6])
-def test_gibbs_has_the_machines_law(hidden):
+def test_gibbs_has_the_rbms_law(hidden):
     model = binary(5, hidden)
     assert abs(chi2(model, Gibbs(60).draw(model, (20000, 5), generator()))) < 4
     assert chi2(model, model.prior((20000, 5), generator())) > 100  # where it began
@@ -41,15 +41,15 @@ def test_a_chain_that_has_the_law_keeps_it(sweeps):
 
 
 @pytest.mark.parametrize("sampler", [Gibbs(3), GibbsLangevin(30, 1, 0.02), GibbsLangevin(30, 3, 0.005, False)])
-def test_a_chain_that_has_a_gaussian_machines_law_keeps_it(sampler):
+def test_a_chain_that_has_a_gaussian_rbms_law_keeps_it(sampler):
     """Also where one small step is taken for each draw of h: first and second moments, |z| <= 4."""
     model, n = gaussian(2, 3), 20000
     logits, means, variance = (value.detach() for value in model.mixture())
     part = torch.multinomial(logits.softmax(0), n, replacement=True, generator=generator())
     x = means[part] + variance.sqrt() * torch.randn(n, 2, generator=generator(1), dtype=torch.float64)
     moved = sampler(model, x, generator(2)).detach()
-    for found, truth in ((moved, moments(model)[0]), (moved.square(), moments(model)[1])):
-        assert ((found.mean(0) - truth) / (found.std(0) / n**0.5)).abs().max() < 4
+    for result, truth in ((moved, moments(model)[0]), (moved.square(), moments(model)[1])):
+        assert ((result.mean(0) - truth) / (result.std(0) / n**0.5)).abs().max() < 4
     assert float((moved - x).square().mean()) > 0.1
 
 
@@ -70,14 +70,14 @@ def moments(model):
     ],
     ids=lambda sampler: type(sampler).__name__,
 )
-def test_every_sampler_of_a_gaussian_machine_has_its_moments(sampler):
+def test_every_sampler_of_a_gaussian_rbm_has_its_moments(sampler):
     torch.manual_seed(0)
     model = gaussian(2, 3)
     model.W.data *= 0.5  # so that a chain goes from part to part
     n = 4000
     x = sampler.draw(model, (n, 2), generator(3)).detach().double()
-    for found, truth in ((x, moments(model)[0]), (x.square(), moments(model)[1])):
-        z = (found.mean(0) - truth) / (found.std(0) / n**0.5)
+    for result, truth in ((x, moments(model)[0]), (x.square(), moments(model)[1])):
+        z = (result.mean(0) - truth) / (result.std(0) / n**0.5)
         assert z.abs().max() < 4
 
 
@@ -93,9 +93,9 @@ def test_inner_steps_are_one_draw(relative, inner):
     for _ in range(inner):
         ratio = 1 - eta / variance
         factor, added = factor * ratio, added * ratio.square() + 2 * eta
-    found = [value.detach() for value in sampler.moments(model, model.shape)]
-    torch.testing.assert_close(found[0], factor, rtol=1e-12, atol=0)
-    torch.testing.assert_close(found[1], added, rtol=1e-12, atol=0)
+    result = [value.detach() for value in sampler.moments(model, model.shape)]
+    torch.testing.assert_close(result[0], factor, rtol=1e-12, atol=0)
+    torch.testing.assert_close(result[1], added, rtol=1e-12, atol=0)
 
 
 def test_many_inner_steps_leave_langevins_variance():
@@ -115,9 +115,9 @@ def test_a_sweep_of_gibbs_langevin_moves_towards_the_mean_of_its_hidden_units():
     assert ((y.var(0) / added - 1).abs() / (2 / len(y)) ** 0.5).max() < 4
 
 
-@pytest.mark.parametrize("sampler", [Gibbs(1), GibbsLangevin(1)])
-def test_the_carry_is_the_field_where_the_chain_stands(sampler):
-    model = gaussian() if isinstance(sampler, GibbsLangevin) else binary(3)
+@pytest.mark.parametrize(("sampler", "make"), [(Gibbs(1), lambda: binary(3)), (GibbsLangevin(1), gaussian)])
+def test_the_carry_is_the_logits_at_the_end_of_the_chain(sampler, make):
+    model = make()
     x, (move,) = torch.ones(4, 3, dtype=torch.float64), sampler.plan(model, (1, 2))
     y, carry = sampler.step(model, x, move, None, generator())
     torch.testing.assert_close(carry, model.logits(y))
@@ -135,11 +135,11 @@ def test_a_chain_with_its_carry_is_the_chain_without_it(sampler):
 
 
 @pytest.mark.parametrize("kind", [Gibbs, GibbsLangevin])
-def test_the_mean_of_a_gaussian_machine_is_that_of_its_last_hidden_units(kind):
+def test_the_mean_of_a_gaussian_rbm_is_that_of_its_last_hidden_units(kind):
     model, x = gaussian(), torch.ones(50, 3, dtype=torch.float64)
-    found = kind(2, mean=True)(model, x, generator(1)).detach()
+    result = kind(2, mean=True)(model, x, generator(1)).detach()
     means = model.mixture()[1].detach()
-    assert float((found[:, None] - means).abs().amax(2).amin(1).max()) < 1e-12
+    assert float((result[:, None] - means).abs().amax(2).amin(1).max()) < 1e-12
     drawn = kind(2)(model, x, generator(1)).detach()
     assert float((drawn[:, None] - means).abs().amax(2).amin(1).min()) > 1e-6
 

@@ -47,9 +47,9 @@ def test_a_chain_with_a_metropolis_test_has_the_variance_of_its_temperature(name
 def test_langevins_variance_is_the_temperatures_over_one_less_half_a_step(heat, eta):
     """T / (1 - eta / 2) on E = x^2 / 2: x <- (1 - eta) x + sqrt(2 eta T) z; without the test the bias stays."""
     x = heat**0.5 * torch.randn(CHAINS, 1, generator=generator(), **F64)
-    found = Langevin(round(10 / eta), eta, temperature=heat)(Normal(), x, generator(1))
-    assert abs(z_of_variance(found, heat / (1 - eta / 2))) <= 4
-    assert abs(z_of_variance(found, heat)) > 8
+    result = Langevin(round(10 / eta), eta, temperature=heat)(Normal(), x, generator(1))
+    assert abs(z_of_variance(result, heat / (1 - eta / 2))) <= 4
+    assert abs(z_of_variance(result, heat)) > 8
 
 
 @pytest.mark.parametrize("heat", [1.0, 2.0])
@@ -68,16 +68,16 @@ def test_another_density_is_kept_at_its_temperature(heat):
 
 @pytest.mark.parametrize("heat", [1.0, 2.0])
 def test_a_proposal_is_the_leapfrogs_end_and_is_taken_as_often_as_its_energy_says(heat):
-    """A step against the scheme written out: the same place, and u < exp(-dH / T), chain by chain."""
+    """A step against the scheme written out: the same position, and u < exp(-dH / T), chain by chain."""
     sampler, model, x = HMC(1, 0.45, 3, temperature=heat), Double(), torch.randn(500, 1, generator=generator(), **F64)
     moved, carry = sampler.step(model, x, sampler.plan(model, (1, 2))[0], None, generator(1))
     g = generator(1)
     momentum = torch.randn(x.shape, generator=g, **F64)
-    place, end = proposed(sampler, model, x, momentum)
+    position, end = proposed(sampler, model, x, momentum)
     u = torch.rand(len(x), generator=g, **F64)
-    accept = u < (hamiltonian(model, x, momentum, heat) - hamiltonian(model, place, end, heat)).exp()
+    accept = u < (hamiltonian(model, x, momentum, heat) - hamiltonian(model, position, end, heat)).exp()
     assert 50 < int(accept.sum()) < 450
-    torch.testing.assert_close(moved, torch.where(accept[:, None], place, x), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(moved, torch.where(accept[:, None], position, x), rtol=1e-12, atol=1e-12)
     energy, score = model.energy_and_score(moved)
     torch.testing.assert_close(carry[0], energy, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(carry[1], score, rtol=1e-12, atol=1e-12)
@@ -93,14 +93,14 @@ def test_turned_round_the_leapfrogs_go_back_where_they_came_from(monkeypatch):
     """By the sampler's own steps, so small that all are taken: with the momentum reversed, to 1e-12."""
     sampler, model, x = HMC(1, 0.01, 40), Double(), torch.randn(50, 1, generator=generator(), **F64)
     momentum = torch.randn(x.shape, generator=generator(2), **F64)
-    place, end = proposed(sampler, model, x, momentum)
+    position, end = proposed(sampler, model, x, momentum)
     move = sampler.plan(model, (1, 2))[0]
-    for start, draw, goal in ((x, momentum, place), (place, -end, x)):
+    for start, draw, goal in ((x, momentum, position), (position, -end, x)):
         monkeypatch.setattr("lightning_gen.samplers.hmc.noise_like", momenta(draw))
-        found, carry = sampler.step(model, start, move, None, generator(3))
+        result, carry = sampler.step(model, start, move, None, generator(3))
         assert bool(carry[2].all())
-        torch.testing.assert_close(found, goal, rtol=0, atol=1e-12)
-    assert (place - x).abs().mean() > 0.1
+        torch.testing.assert_close(result, goal, rtol=0, atol=1e-12)
+    assert (position - x).abs().mean() > 0.1
 
 
 def test_the_energys_error_is_of_second_order():
@@ -109,8 +109,8 @@ def test_the_energys_error_is_of_second_order():
     momentum, errors, refused = torch.randn(x.shape, generator=generator(1), **F64), [], []
     for steps in (32, 64, 128):
         sampler = HMC(1, 1.6 / steps, steps)
-        place, end = proposed(sampler, model, x, momentum)
-        change = hamiltonian(model, place, end) - hamiltonian(model, x, momentum)
+        position, end = proposed(sampler, model, x, momentum)
+        change = hamiltonian(model, position, end) - hamiltonian(model, x, momentum)
         errors.append(float(change.square().mean().sqrt()))
         _, carry = sampler.step(model, x, sampler.plan(model, (1, 2))[0], None, generator(1))  # the same momenta
         expected = 1 - change.neg().exp().clamp(max=1)

@@ -80,8 +80,8 @@ def test_a_mixture_is_reproduced(sampler, process):
     assert ((shares - w) / (w * (1 - w) / N).sqrt()).abs().max() <= 4
     for angle in torch.arange(8) * math.pi / 8:
         direction = torch.stack([angle.cos(), angle.sin()]).double()
-        place = (x @ direction).sort().values
-        cdf = (w * torch.special.ndtr((place[:, None] - model.means @ direction) / model.spread)).sum(1)
+        projected = (x @ direction).sort().values
+        cdf = (w * torch.special.ndtr((projected[:, None] - model.means @ direction) / model.spread)).sum(1)
         steps = torch.arange(N + 1, **F64) / N
         distance = torch.maximum((cdf - steps[:-1]).abs(), (cdf - steps[1:]).abs()).max()
         assert float(distance) * N**0.5 <= 2.3, "KS statistic: 5e-5 of exact draws lie above"
@@ -128,7 +128,7 @@ def test_every_reading_walks_the_same_path(sampler, process):
 
 
 class Normal(SmoothEnergy):
-    """E = |x|^2 / 2, and how often it was asked."""
+    """E = |x|^2 / 2, and its number of evaluations."""
 
     def __init__(self):
         super().__init__(Clean())
@@ -179,19 +179,19 @@ def test_chains_count_their_calls(sampler, calls):
 @pytest.mark.parametrize("steps", [1, 2, 7, 60, 100])
 def test_grids_by_level_never_visit_a_time_of_a_discrete_process_twice(spacing, steps):
     times = [step.t for step in ProbabilityFlow(steps, spacing=spacing).transitions(DiscreteVP(linear_betas(100)))]
-    places = [round(100 * t) for t in times]
-    assert len(set(places)) == steps and places == sorted(places, reverse=True)
-    assert places[0] == 100 and places[-1] >= 1
-    torch.testing.assert_close(torch.tensor(times), torch.tensor(places) / 100)
+    ks = [round(100 * t) for t in times]
+    assert len(set(ks)) == steps and ks == sorted(ks, reverse=True)
+    assert ks[0] == 100 and ks[-1] >= 1
+    torch.testing.assert_close(torch.tensor(times), torch.tensor(ks) / 100)
 
 
 def test_grids_by_level_are_what_they_are_named_for():
-    """EDM eq. 5 on a VE, where the level is sigma; equal steps in the log; the ends are the process's."""
+    """EDM eq. 5 on a VE, where the level is sigma; equal steps in the log; the first and last are the process's."""
     process = VE(0.002, 80.0)
     for spacing, rule in (("karras", lambda x: x ** (1 / 7)), ("log_snr", lambda x: x.log())):
         times = torch.tensor([step.t for step in ProbabilityFlow(9, spacing=spacing).transitions(process)], **F64)
-        found = rule(process.sigma(times))
-        torch.testing.assert_close(found.diff(), found.diff().mean().expand(8))
+        values = rule(process.sigma(times))
+        torch.testing.assert_close(values.diff(), values.diff().mean().expand(8))
         assert times[0] == 1 and times[-1] == 0
 
 

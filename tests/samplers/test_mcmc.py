@@ -89,7 +89,7 @@ def test_both_conventions_are_one_chain():
 
 
 def test_langevin_reaches_the_noised_density_and_tweedie_takes_the_noise_out():
-    """The notes say that the chain of a score at level sigma ends in the data's law."""
+    """The notes say that the chain of a score at level sigma has the data's law."""
     data, sigma = 0.5, 0.8
     model = Gaussian(VE(sigma, sigma), torch.zeros(1), torch.full((1, 1), data))
     g = torch.Generator().manual_seed(0)
@@ -190,8 +190,8 @@ def test_chains_reach_a_mixture_from_afar(sampler, n):
     with torch.no_grad():
         x = sampler(model, sampler.start(model, (n, 2), g).double() + 1, g)
     for axis in range(2):
-        place = x[:, axis].sort().values
-        cdf = (truth.weights * torch.special.ndtr((place[:, None] - truth.means[:, axis]) / spread)).sum(1)
+        values = x[:, axis].sort().values
+        cdf = (truth.weights * torch.special.ndtr((values[:, None] - truth.means[:, axis]) / spread)).sum(1)
         steps = torch.arange(n + 1, **F64) / n
         assert float(torch.maximum((cdf - steps[:-1]).abs(), (cdf - steps[1:]).abs()).max()) * n**0.5 <= 2.3
     product, pairs = (x[:, 0] * x[:, 1]), truth.means.prod(1)
@@ -206,8 +206,8 @@ class Apart(SmoothEnergy):
         self.temperature = temperature
 
     def energy(self, x):
-        places, log_weights = torch.tensor([-2.0, 5.0], **F64), torch.tensor([0.3, 0.7], **F64).log()
-        return -self.temperature * torch.logsumexp(log_weights - 50 * (x - places).square(), 1)
+        modes, log_weights = torch.tensor([-2.0, 5.0], **F64), torch.tensor([0.3, 0.7], **F64).log()
+        return -self.temperature * torch.logsumexp(log_weights - 50 * (x - modes).square(), 1)
 
 
 @pytest.mark.parametrize("options", [{"start": "uniform", "spread": 6.0}, {"start": "normal", "spread": 4.0}])
@@ -219,8 +219,8 @@ def test_chains_that_jump_find_every_mode_with_its_share(options, temperature):
     x = sampler(model, torch.full((n, 1), -2.0, **F64), g)
     right = x[:, 0] > 0
     assert abs(float(right.double().mean()) - 0.7) <= 4 * (0.21 / n) ** 0.5
-    for side, place in ((right, 5.0), (~right, -2.0)):
-        away = (x[side, 0] - place) / 0.1
+    for side, mode in ((right, 5.0), (~right, -2.0)):
+        away = (x[side, 0] - mode) / 0.1
         assert abs(float(away.mean())) <= 4 / len(away) ** 0.5
         assert abs(float(away.square().mean()) - 1) <= 4 * (2 / len(away)) ** 0.5
     still = MALA(400, 5e-3 / temperature, temperature=temperature, **options)
@@ -228,7 +228,7 @@ def test_chains_that_jump_find_every_mode_with_its_share(options, temperature):
 
 
 def test_a_chain_outside_of_the_start_never_jumps():
-    """Nothing could propose the way back."""
+    """Nothing could propose the reverse step."""
     model, g = Normal(), torch.Generator().manual_seed(0)
     sampler = MALA(1, 1e-9, start="uniform", spread=0.5, jump=0.999)
     x = torch.full((1000, 1), 2.0, **F64)

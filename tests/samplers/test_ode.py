@@ -232,12 +232,12 @@ def test_levels_are_spaced_as_said():
         steps = values.diff()
         torch.testing.assert_close(steps, steps.mean().expand(8), rtol=1e-6, atol=1e-9)
     for steps in (5, 60, 200):
-        places = [200 * t for t in ProbabilityFlow(steps).times(DiscreteVP(linear_betas(200)))]
-        assert places == pytest.approx(sorted(set(map(round, places)), reverse=True)) and (places[0], places[-1]) == (
+        ks = [200 * t for t in ProbabilityFlow(steps).times(DiscreteVP(linear_betas(200)))]
+        assert ks == pytest.approx(sorted(set(map(round, ks)), reverse=True)) and (ks[0], ks[-1]) == (
             200,
             0,
         )
-        assert len(places) == steps + 1
+        assert len(ks) == steps + 1
 
 
 class Breaking(torch.nn.Module):
@@ -256,13 +256,13 @@ class Breaking(torch.nn.Module):
 @pytest.mark.parametrize("sampler", [RK45(points=6), ProbabilityFlow(6)])
 def test_a_model_that_breaks_gives_samples_that_say_so_and_ends(sampler, after):
     """SciPy left alone halves its step for ever where the slope is NaN."""
-    model, found = Denoiser(Breaking(after), VP()), []
+    model, counts = Denoiser(Breaking(after), VP()), []
 
     def walk():
-        found.append((yield from sampler.trajectory(model, torch.ones(2, 3))))
+        counts.append((yield from sampler.trajectory(model, torch.ones(2, 3))))
 
     states = list(walk())
     assert len(states) == len(sampler.plan(model, (1, 2))) + 1
-    assert found == [model.net.calls] and model.net.calls < 100
+    assert counts == [model.net.calls] and model.net.calls < 100
     assert torch.isnan(states[-1]).all() == (model.net.calls > after)
     assert model.net.calls > after or after == 30

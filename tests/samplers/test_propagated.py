@@ -27,21 +27,21 @@ def moments(sampler, model, monkeypatch, mean, cov):
 
     Rows: the mean; the mean plus each column of a root of the covariance; the mean again, one for each direction of z.
     """
-    d, asked = len(mean), []
+    d, drawn = len(mean), []
 
     def probe(shape, **_):
-        asked.append(True)
+        drawn.append(True)
         return torch.cat([torch.zeros(1 + d, d, **F64), torch.eye(d, **F64)])
 
     monkeypatch.setattr(torch, "randn", probe)
     rows, carry = torch.cat([mean[None], mean + torch.linalg.cholesky(cov).T, mean.repeat(d, 1)]), None
     for transition in sampler.plan(model, (1, 2)):
-        asked.clear()
+        drawn.clear()
         if isinstance(transition, Denoising):
             rows = model.denoise(rows, torch.tensor(transition.t, **F64))
         else:
             rows, carry = sampler.step(model, rows, transition, carry, None)
-        if asked:
+        if drawn:
             mean, columns = rows[0], rows[1:] - rows[0]
             cov = columns.T @ columns
             root = torch.linalg.cholesky(cov)
@@ -98,10 +98,10 @@ def test_langevin_ends_at_its_own_stationary_law(process, t, monkeypatch):
     low, high = torch.linalg.eigvalsh(cov).tolist()
     eta, steps = low / 2, math.ceil(40 * high / low)
     start = (torch.tensor([3.0, -2.0], **F64), 0.1 * torch.eye(2, **F64))
-    found = moments(Langevin(steps, eta, t=t), model, monkeypatch, *start)
-    torch.testing.assert_close(found[0], alpha * model.mean, rtol=1e-7, atol=1e-7)
+    result = moments(Langevin(steps, eta, t=t), model, monkeypatch, *start)
+    torch.testing.assert_close(result[0], alpha * model.mean, rtol=1e-7, atol=1e-7)
     biased = cov @ torch.linalg.inv(torch.eye(2, **F64) - eta / 2 * torch.linalg.inv(cov))
-    torch.testing.assert_close(found[1], biased, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(result[1], biased, rtol=1e-7, atol=1e-7)
 
 
 def test_langevin_on_clean_data_has_the_bias_of_the_lecture(monkeypatch):
