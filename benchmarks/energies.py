@@ -47,8 +47,8 @@ def timed(call: Callable[[], object], times: int) -> float:
 
 
 def keep_memory() -> None:
-    """Let freed memory stay with the process, where its C library can: page faults, which depend on what was freed
-    before, had made ratios of one and the same code differ by a fifth."""
+    """Keep freed memory in the process, where its C library can: page faults, which depend on earlier frees, made
+    ratios of the same code differ by a fifth."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(-3, 2**30), mallopt(-1, 2**31 - 1)  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
@@ -88,13 +88,13 @@ def divergence(rounds: int, calls: int) -> None:
         b, c = model.b.detach(), model.c.detach()
         field = torch.addmm(c, v, W)
         up = field.sigmoid()
-        start = torch.rand(BATCH, HIDDEN, generator=generator).lt_(up)
-        reached = torch.rand(BATCH, VISIBLE, generator=generator).lt_(torch.addmm(b, start, W.T).sigmoid_())
-        last = torch.addmm(c, reached, W)
+        hidden = torch.rand(BATCH, HIDDEN, generator=generator).lt_(up)
+        chain = torch.rand(BATCH, VISIBLE, generator=generator).lt_(torch.addmm(b, hidden, W.T).sigmoid_())
+        last = torch.addmm(c, chain, W)
         down = last.sigmoid()
-        _ = (reached @ b + softplus(last).sum(1)).mean() - (v @ b + softplus(field).sum(1)).mean()
-        (reached.T @ down).addmm_(v.T, up, beta=1 / BATCH, alpha=-1 / BATCH)
-        (reached - v).mean(0), (down - up).mean(0)
+        _ = (chain @ b + softplus(last).sum(1)).mean() - (v @ b + softplus(field).sum(1)).mean()
+        (chain.T @ down).addmm_(v.T, up, beta=1 / BATCH, alpha=-1 / BATCH)
+        (chain - v).mean(0), (down - up).mean(0)
 
     compare("CD-1, gradient / its five products", gradient, products, "at most 1.45", rounds, 20)
     compare("CD-1, gradient / the same by hand, without autograd", gradient, by_hand, "none", rounds, 20)
@@ -102,7 +102,7 @@ def divergence(rounds: int, calls: int) -> None:
     if calls:
         parts(gradient, products, calls)
     theirs = BernoulliRBM(HIDDEN, batch_size=BATCH, n_iter=1, random_state=0)
-    theirs.partial_fit(v.numpy())  # which makes weights of float64, whatever it is given; fit keeps the dtype
+    theirs.partial_fit(v.numpy())  # whose weights are float64 for any data; fit keeps the dtype
     name = "CD-1, step / scikit-learn's PCD-1 step, partial_fit: float64"
     compare(name, step, lambda: theirs.partial_fit(v.numpy()), "at most 0.33", rounds, 20)
     many = (torch.rand(20 * BATCH, VISIBLE) < 0.2).numpy()
@@ -114,10 +114,10 @@ def divergence(rounds: int, calls: int) -> None:
 
 def parts(ours: Callable, products: Callable, calls: int) -> None:
     """PyTorch's operators by their own time in `ours`, in units of the peer's five products."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         timed(ours, calls)
     unit = 1e6 * calls * timed(products, calls)
-    for event in sorted(seen.key_averages(), key=lambda event: -event.self_cpu_time_total)[:16]:
+    for event in sorted(profiler.key_averages(), key=lambda event: -event.self_cpu_time_total)[:16]:
         print(f"  {event.self_cpu_time_total / unit:6.3f}  {event.count / calls:5.1f} calls  {event.key[:60]}")
 
 
@@ -146,15 +146,15 @@ def langevin(rounds: int) -> None:
 
     def peer() -> None:
         for _ in range(10):
-            place = x.detach().requires_grad_()
-            torch.autograd.grad(model.net(place, None).sum(), place)
+            point = x.detach().requires_grad_()
+            torch.autograd.grad(model.net(point, None).sum(), point)
             torch.randn(x.shape, generator=generator)
 
     compare("Langevin, 10 steps / gradient and noise alone", ours, peer, "at most 1.2", rounds, 2)
 
 
 class Bare:
-    """The loop over a tiny machine as one writes it by hand: one generator, nothing checked or recorded."""
+    """The loop over a tiny RBM as one writes it by hand: one generator, nothing checked or recorded."""
 
     def __init__(self, module: Family, rows: torch.Tensor, batch: int) -> None:
         self.model, self.loss = copy.deepcopy(module.model), copy.deepcopy(module.loss)
@@ -193,7 +193,7 @@ class Plain(LightningModule):
 
 
 def loop(rounds: int, steps: int, profile: int, rows: int) -> None:
-    """The Lightning loop around a tiny machine's step, above the bare loop, in microseconds a step."""
+    """The Lightning loop around a tiny RBM's step, above the bare loop, in microseconds a step."""
     data = Digits(batch_size=20, value_range=(0.0, 1.0), binarise="fixed")
     data.setup()
     torch.manual_seed(0)
@@ -201,16 +201,16 @@ def loop(rounds: int, steps: int, profile: int, rows: int) -> None:
 
     batches = torch.utils.data.DataLoader(list(x.split(20))[:-1], batch_size=None)
 
-    def made() -> Family:
+    def tiny_rbm() -> Family:
         return Family(partial(torch.optim.SGD, lr=0.01), data.shape, hidden=8, value_range=data.value_range)
 
     print()
     overheads = []
-    for name, module, given, gate in (
-        ("our module in Lightning's loop", made(), {"datamodule": data}, "gate 300"),
-        ("the smallest module in it", Plain(Bare(made(), x, 20)), {"train_dataloaders": batches}, "no gate"),
+    for name, module, source, gate in (
+        ("our module in Lightning's loop", tiny_rbm(), {"datamodule": data}, "gate 300"),
+        ("the smallest module in it", Plain(Bare(tiny_rbm(), x, 20)), {"train_dataloaders": batches}, "no gate"),
     ):
-        watch = Rounds(Bare(made(), x, 20), rounds, steps, profile if isinstance(module, Family) else 0)
+        watch = Rounds(Bare(tiny_rbm(), x, 20), rounds, steps, profile if isinstance(module, Family) else 0)
         with tempfile.TemporaryDirectory() as folder:
             trainer = Trainer(
                 max_steps=watch.last,
@@ -226,8 +226,8 @@ def loop(rounds: int, steps: int, profile: int, rows: int) -> None:
                 use_distributed_sampler=False,
                 default_root_dir=folder,
             )
-            trainer.fit(module, **given)
-        watch.profiler.disable()  # or it would go on into the next measurement
+            trainer.fit(module, **source)
+        watch.profiler.disable()  # or it would profile the next measurement
         a, b = (1e6 * statistics.median(times) for times in (watch.ours, watch.theirs))
         above = sorted(1e6 * (one - other) for one, other in zip(watch.ours, watch.theirs, strict=True))
         spread = f"{above[0]:,.0f} to {above[-1]:,.0f}"

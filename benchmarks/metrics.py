@@ -1,8 +1,8 @@
 """Our sample metrics against their named peers: python benchmarks/metrics.py
 
 All in one process, a round of the one after a round of the other, as CPU time on one thread, medians over the rounds.
-Equal results are checked before any time is believed. Features have the covariance k^-1 in a random basis, as
-networks' have a decaying one; Inception has seeded random weights, since time does not depend on their values.
+Equal results are checked before any time is printed. Features have the covariance k^-1 in a random basis, a decaying
+one as networks' features have; Inception has seeded random weights, since time does not depend on their values.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,32 +67,32 @@ def by_sqrtm(x: Tensor, reference: dict[str, np.ndarray]) -> float:
 
 
 def cpu(call: Callable[[], Any]) -> tuple[float, Any]:
-    """CPU seconds of a call, and what it gave."""
+    """CPU seconds of a call, and its result."""
     start = time.process_time()
     value = call()
     return time.process_time() - start, value
 
 
-def compare(name: str, ways: dict[str, Callable[[], Any]], gates: dict[str, float], rounds: int, close: Any) -> bool:
+def compare(name: str, methods: dict[str, Callable[[], Any]], gates: dict[str, float], rounds: int, close: Any) -> bool:
     """Print the medians and each peer's ratio to the first; whether every gate holds."""
-    times: dict[str, list[float]] = {way: [] for way in ways}
+    times: dict[str, list[float]] = {method: [] for method in methods}
     for _ in range(rounds):
         values = {}
-        for way, call in ways.items():
-            seconds, values[way] = cpu(call)
-            times[way].append(seconds)
+        for method, call in methods.items():
+            seconds, values[method] = cpu(call)
+            times[method].append(seconds)
         close(values)
-    ours = next(iter(ways))
-    median = {way: statistics.median(seconds) for way, seconds in times.items()}
+    ours = next(iter(methods))
+    median = {method: statistics.median(seconds) for method, seconds in times.items()}
     print(f"\n{name}: {ours} {median[ours]:.2f} s, {rounds} rounds")
     held = True
-    for way, gate in gates.items():
-        ratios = sorted(theirs / own for theirs, own in zip(times[way], times[ours], strict=True))
-        ratio = median[way] / median[ours]
+    for method, gate in gates.items():
+        ratios = sorted(theirs / own for theirs, own in zip(times[method], times[ours], strict=True))
+        ratio = median[method] / median[ours]
         held &= ratio >= gate
         word = "held" if ratio >= gate else "missed"
         spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-        print(f"  {way:28} {median[way]:7.2f} s   {ratio:6.2f} x ({spread})   gate {gate:g} x   {word}")
+        print(f"  {method:28} {median[method]:7.2f} s   {ratio:6.2f} x ({spread})   gate {gate:g} x   {word}")
     return held
 
 
@@ -102,19 +103,19 @@ def frechet(n: int, d: int, gates: dict[str, float], rounds: int) -> bool:
     x, real = features(n, d, 1), features(max(n, 2 * d), d, 0)
     mean, cov = moments(real)
     theirs = fid_features_to_statistics(real)
-    ways = {
+    methods = {
         "ours": lambda: frechet_of_features(x, mean, cov),
         "torch-fidelity": lambda: fidelity(x, theirs),
         "scipy sqrtm": lambda: by_sqrtm(x, theirs),
     }
 
     def close(values: dict[str, float]) -> None:
-        # below full rank the peers take roots of rounding
-        for way, value in values.items():
+        # below full rank the peers take roots of rounding errors
+        for method, value in values.items():
             if abs(value - values["ours"]) > (1e-5 if n > d else 1e-3) * values["ours"]:
-                raise ValueError(f"{way} finds {value}, ours {values['ours']}: they are not the same distance")
+                raise ValueError(f"{method} gives {value}, ours {values['ours']}, expected equal distances: fix one")
 
-    held = compare(f"Frechet step, N = {n:,}, d = {d:,}", ways, gates, rounds, close)
+    held = compare(f"Frechet step, N = {n:,}, d = {d:,}", methods, gates, rounds, close)
     seconds, _ = cpu(lambda: frechet_error(x, mean, cov))
     print(f"  our error by the delta method takes {seconds:.2f} s more")
     return held
@@ -147,8 +148,8 @@ def inception(batch: int, gates: dict[str, float], rounds: int) -> bool:
             if (a - b).norm() > 1e-6 * b.norm():
                 raise ValueError("the features are not the same")
 
-    ways = {"ours": lambda: ours(images), "torch-fidelity": lambda: theirs(images)}
-    return compare(f"Inception, {batch} images of 3x32x32", ways, gates, rounds, close)
+    methods = {"ours": lambda: ours(images), "torch-fidelity": lambda: theirs(images)}
+    return compare(f"Inception, {batch} images of 3x32x32", methods, gates, rounds, close)
 
 
 def evaluation(n: int, gate: float) -> bool:
@@ -156,12 +157,13 @@ def evaluation(n: int, gate: float) -> bool:
     data = Digits()
     data.setup()
     net = build({**yaml.safe_load((ROOT / "experiments/net/unet_digits.yaml").read_text()), "shape": [1, 8, 8]})
-    module = DDPM(net, None, shape=data.shape, value_range=data.value_range, sampler=DDIM(100, clip=[-1.0, 1.0]))
+    optimizer = partial(torch.optim.Adam, lr=1e-4)  # never used
+    module = DDPM(net, optimizer, shape=data.shape, value_range=data.value_range, sampler=DDIM(100, clip=[-1.0, 1.0]))
     net = module.averaged.net
     inside, forward = [0.0], net.forward
 
-    def timed(*words: Any, **options: Any) -> Any:
-        seconds, out = cpu(lambda: forward(*words, **options))
+    def timed(*arguments: Any, **options: Any) -> Any:
+        seconds, out = cpu(lambda: forward(*arguments, **options))
         inside[0] += seconds
         return out
 
@@ -171,7 +173,7 @@ def evaluation(n: int, gate: float) -> bool:
     extractor = ClassifierFeatures()
     extractor.prepare(data)
     images = data.split("train").images(torch.arange(n) % 1300)
-    looking, rows = cpu(lambda: [extractor(part) for part in images.split(block)])
+    extracting, rows = cpu(lambda: [extractor(part) for part in images.split(block)])
     x, logits = (torch.cat(parts) for parts in zip(*rows, strict=True))
     train, test = (reference(data.split(name), extractor, cache_folder()) for name in ("train", "test"))
     noise = 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
@@ -179,11 +181,13 @@ def evaluation(n: int, gate: float) -> bool:
     samples = Evaluation(x + noise, logits, train, (train, test), Options())
     measuring, _ = cpu(lambda: samples.measure(metrics))
     blocks = n / block
-    share = inside[0] * blocks / (drawing * blocks + looking + measuring)
+    share = inside[0] * blocks / (drawing * blocks + extracting + measuring)
     held = share >= gate
     besides, drawn = (drawing - inside[0]) * blocks, inside[0] * blocks
     print(f"\nEvaluation of {n:,} digits, DDIM of 100 steps: forward {drawn:.0f} s,")
-    print(f"  the sampler besides {besides:.1f} s, features {looking:.1f} s, {len(metrics)} metrics {measuring:.1f} s:")
+    print(
+        f"  the sampler's rest {besides:.1f} s, features {extracting:.1f} s, {len(metrics)} metrics {measuring:.1f} s"
+    )
     print(f"  {share:.1%} in the forward   gate {gate:.0%}   {'held' if held else 'missed'}")
     return held
 

@@ -1,7 +1,7 @@
 """Our training step against a bare PyTorch loop of the same mathematics: python benchmarks/training_step.py
 
-Both train in one process, a round of steps of the one after a round of the other, so that what else the machine does
-meets both; times are the process's CPU time on one thread, which other programs do not lengthen by waiting. Ours is
+Both train in one process, a round of steps of the one after a round of the other, so that other load of the computer
+affects both; times are the process's CPU time on one thread, which other programs do not lengthen by waiting. Ours is
 all of a step as Lightning takes it: fetching, hooks, addressed noise, loss, clipping, health, Adam, the average, the
 record. The ratio is of the medians over the rounds; the overhead is their difference.
 """
@@ -88,7 +88,7 @@ class Rounds(Callback):
         self.warm, self.last = 2 * steps, (rounds + 2) * steps + profile
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Turn from the one to the other at the end of a round; profile what comes after the rounds."""
+        """Change loops at the end of a round; profile the steps after the rounds."""
         step, now = trainer.global_step, time.process_time()
         if step == self.last:
             self.profiler.disable()
@@ -96,11 +96,11 @@ class Rounds(Callback):
             return
         if step > self.warm:
             self.ours.append((now - self.start) / self.steps)
-        begin = time.process_time()
+        start = time.process_time()
         for _ in range(self.steps):
             self.bare.step()
         if step > self.warm:
-            self.theirs.append((time.process_time() - begin) / self.steps)
+            self.theirs.append((time.process_time() - start) / self.steps)
         if len(self.ours) == self.rounds and step < self.last:
             self.profiler.enable()
         self.start = time.process_time()
@@ -136,7 +136,7 @@ def measure(net: nn.Module, data: GenerativeData, rounds: int, steps: int, profi
 
 
 def same(module: DDPM, bare: Bare, x: Tensor) -> None:
-    """Refuse to compare two different losses: equal weights and draws give equal values."""
+    """ValueError where equal weights and random numbers give different losses."""
     module.model.eval(), bare.net.eval()
     with torch.no_grad():
         ours = module.loss(module.model, x, torch.Generator().manual_seed(1)).mean().item()

@@ -18,7 +18,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not JSON ({error}): take the file as it was published") from None
     if not isinstance(content, dict):
         raise ValueError(
-            f"{path} holds a {type(content).__name__}, expected a mapping of settings: take the published file"
+            f"{path} holds a {type(content).__name__}, expected settings by name: take the file as it was published"
         )
     return content
 

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 class Npz(GenerativeData):
     """A `.npz` with x_train and x_test, uint8 (N, H, W) or (N, H, W, C), and, for labelled data, y_train and y_test.
 
-    `val_size` images of x_train are held out, the same ones for every seed.
     The layout is that of Keras' mnist.npz (Chollet et al., 2015), https://keras.io/api/datasets/mnist
+
+    Args:
+        path: of the archive; its stem names the data set.
+        val_size: images of x_train that are held out, the same for every seed.
     """
 
     def __init__(
@@ -39,14 +42,14 @@ class Npz(GenerativeData):
         self.val_size = val_size
 
     def prepare_data(self) -> None:
-        """Look whether the file is there and whole."""
+        """FileNotFoundError or ValueError where the file is missing or damaged."""
         if not self.path.is_file():
             raise FileNotFoundError(f"path {self.path} is not a file: set data.path to a .npz with x_train and x_test")
         if not zipfile.is_zipfile(self.path):
-            raise ValueError(f"{self.path} is no whole .npz archive: write it anew with numpy.savez")
+            raise ValueError(f"{self.path} is not a whole .npz archive: write it anew with numpy.savez")
 
     def load(self) -> Mapping[str, Split]:
-        """Read and check the arrays."""
+        """The splits; ValueError for arrays of another layout."""
         import numpy
 
         self.prepare_data()

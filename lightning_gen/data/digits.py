@@ -10,15 +10,18 @@ from lightning_gen.data.base import Binarisation, GenerativeData, hold_out
 from lightning_gen.data.split import Split
 from lightning_gen.options import Count, Natural, ValueRange
 
-TRAIN = 1437  # with those held out
+TRAIN = 1437  # held-out ones included
 TEST = 360
 
 
 class Digits(GenerativeData):
     """1,797 scanned digits of 8x8 pixels, 0..16 scaled to 0..255, as scikit-learn ships them.
 
-    The test split is always the same random 360 (a fifth); `val_size` of the other 1,437 are held out.
+    The test split is always the same random 360 (a fifth).
     Optical recognition of handwritten digits (Alpaydin & Kaynak, 1998), https://doi.org/10.24432/C50P49
+
+    Args:
+        val_size: of the other 1,437 images, those held out, the same for every seed.
     """
 
     name = "digits"
@@ -44,7 +47,7 @@ class Digits(GenerativeData):
         digits = load_digits()
         images = (torch.as_tensor(digits.images) * 255 / 16).round().to(torch.uint8).unsqueeze(1)
         labels = torch.as_tensor(digits.target)
-        # At random: a test split dealt evenly over the classes would look better than a perfect model's samples.
+        # At random: a test split with equal classes would have a lower distance than samples of the true density.
         rest, test = hold_out(TRAIN + TEST, TEST, self.name, "test_size")
         kept, held = hold_out(len(rest), self.val_size, self.name)
         parts = {"train": rest[kept], "val": rest[held], "test": test}

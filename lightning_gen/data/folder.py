@@ -1,4 +1,4 @@
-"""Images from a folder: in memory where they fit, else streamed by workers, the same batches either way."""
+"""Images from a folder: in memory where they fit, else streamed by workers, with the same batches."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,13 @@ from lightning_gen.randomness import generator
 
 @dataclass(frozen=True)
 class Reader:
-    """One file to uint8 (C, H, W): upright, grey or RGB over white, the shorter side `size`, the centre cut out."""
+    """One image file as uint8 (C, H, W): upright, transparent pixels over white.
+
+    Args:
+        size: of the shorter side after bicubic resizing, pixels; null keeps it.
+        crop: cut the centre out, size x size pixels.
+        mode: RGB, or L for grey.
+    """
 
     size: int | None
     crop: bool
@@ -38,7 +44,7 @@ class Reader:
         return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()
 
     def _fit(self, image):
-        """The image at the size asked for."""
+        """The image resized and cropped."""
         from PIL import Image
 
         if self.size is None:
@@ -52,40 +58,48 @@ class Reader:
         left, top = (width - self.size) // 2, (height - self.size) // 2
         return image.crop((left, top, left + self.size, top + self.size))
 
-    def many(self, paths: Sequence[Path], shape: tuple[int, ...]) -> Tensor:
+    def read_all(self, paths: Sequence[Path], shape: tuple[int, ...]) -> Tensor:
         """uint8, (n, *shape)."""
-        return torch.stack([self.one(path, shape) for path in paths])
+        return torch.stack([self.read(path, shape) for path in paths])
 
-    def one(self, path: Path, shape: tuple[int, ...]) -> Tensor:
-        """uint8, of that very shape."""
+    def read(self, path: Path, shape: tuple[int, ...]) -> Tensor:
+        """uint8, of `shape`; ValueError for another."""
         image = self(path)
         if tuple(image.shape) != shape:
             raise ValueError(
-                f"{path} is {image.shape[2]}x{image.shape[1]} pixels and others are {shape[2]}x{shape[1]}: "
+                f"{path} is {image.shape[2]}x{image.shape[1]} pixels, expected {shape[2]}x{shape[1]} as the others: "
                 "set size, with crop=true, to make them equal"
             )
         return image
 
 
 class _Files(Dataset):
-    """What a worker holds; an error comes back as a value, to be raised once and in one sentence."""
+    """The data set of a worker; a ValueError is a returned value: the main process raises it without a traceback."""
 
     def __init__(self, reader: Reader, paths: Sequence[Path], shape: tuple[int, ...]):
         self.reader, self.paths, self.shape = reader, paths, shape
 
     def __getitems__(self, indices: list[int]) -> Tensor | ValueError:
         try:
-            return self.reader.many([self.paths[index] for index in indices], self.shape)
+            return self.reader.read_all([self.paths[index] for index in indices], self.shape)
         except ValueError as error:
             return error
 
 
-def _as_is(batch):
+def _identity(batch):
     return batch
 
 
 class FileSplit(Split):
-    """Images that stay in their files and are read when asked for, ahead of time by `workers` processes."""
+    """Images that stay in their files; `stream` reads them ahead of time.
+
+    Args:
+        reader: of one file.
+        paths: of the files, in order.
+        shape: (C, H, W) of every image.
+        labels: int64 (n,), or null.
+        workers: processes that read ahead.
+    """
 
     def __init__(
         self, reader: Reader, paths: Sequence[Path], shape: tuple[int, ...], labels: Tensor | None, workers: int
@@ -106,19 +120,19 @@ class FileSplit(Split):
         """uint8, (n, C, H, W)."""
         if isinstance(indices, slice):
             indices = range(*indices.indices(len(self)))
-        places = indices.tolist() if isinstance(indices, Tensor) else list(indices)
-        if not places:
+        rows = indices.tolist() if isinstance(indices, Tensor) else list(indices)
+        if not rows:
             return torch.empty(0, *self.shape, dtype=torch.uint8)
-        return self._reader.many([self._paths[place] for place in places], self.shape)
+        return self._reader.read_all([self._paths[row] for row in rows], self.shape)
 
     def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The images of each batch of indices, in that order."""
+        """The images of each batch of indices, in order; ValueError for a file that cannot be read."""
         loader = DataLoader(
             _Files(self._reader, self._paths, self.shape),
             batch_sampler=[indices.tolist() for indices in batches],
             num_workers=self._workers,
-            collate_fn=_as_is,
-            # Without one of its own a DataLoader moves the global generator.
+            collate_fn=_identity,
+            # Without this argument a DataLoader draws from the global generator.
             generator=generator(0, "workers"),
         )
         for rows in loader:
@@ -130,9 +144,15 @@ class FileSplit(Split):
 class Folder(GenerativeData):
     """PNG, JPEG and WebP images below `path`: sub-folders are the classes, or all lie flat and have no label.
 
-    `size` is the shorter side after resizing (bicubic), with `crop` also the longer one, cut about the centre.
-    `val_size` and `test_size`, numbers or shares of the images, are held out, the same ones for every seed.
-    Up to `memory_limit` bytes are kept in memory, on the training device; more is read by `workers` while training.
+    Args:
+        path: of the folder; its name is the data set's.
+        val_size: images held out for validation, a number or a fraction of the others, the same for every seed.
+        test_size: images held out for the test, a number or a fraction of all, the same for every seed.
+        size: of the shorter side after bicubic resizing, pixels; null keeps it.
+        crop: cut the centre out, size x size pixels.
+        mode: RGB, or L for grey.
+        workers: processes that read images in training, where they do not fit in memory.
+        memory_limit: bytes of images, up to which all are kept on the training device.
     """
 
     def __init__(
@@ -158,14 +178,14 @@ class Folder(GenerativeData):
         self.workers, self.memory_limit = workers, memory_limit
 
     def prepare_data(self) -> None:
-        """Look whether the folder is there."""
+        """FileNotFoundError where the folder is missing."""
         if not self.path.is_dir():
             raise FileNotFoundError(f"path {self.path} is not a folder: set data.path to a folder of images")
 
     def load(self) -> Mapping[str, Split]:
-        """Find the files, deal them to the splits, and read them if they fit."""
+        """The splits, in memory where all images fit."""
         self.prepare_data()
-        paths, labels = self._find()
+        paths, labels = self._labelled_files()
         shape = tuple(self.reader(paths[0]).shape)
         rest, parts = torch.arange(len(paths)), {}
         for key, size in self.held.items():
@@ -183,24 +203,24 @@ class Folder(GenerativeData):
         return FileSplit(self.reader, chosen, shape, None if labels is None else labels[rows], self.workers)
 
     def _read(self, paths: list[Path], shape: tuple[int, ...]) -> Tensor:
-        """All images, (n, C, H, W); threads do, because Pillow decodes without the interpreter's lock."""
+        """All images, (n, C, H, W); threads suffice: Pillow decodes without the interpreter's lock."""
         from tqdm import tqdm
 
         images = torch.empty(len(paths), *shape, dtype=torch.uint8)
         with ThreadPoolExecutor(max(1, self.workers)) as pool:
-            found = pool.map(lambda path: self.reader.one(path, shape), paths)
-            for place, image in enumerate(tqdm(found, "reading images", len(paths), disable=len(paths) < 2000)):
-                images[place] = image
+            decoded = pool.map(lambda path: self.reader.read(path, shape), paths)
+            for index, image in enumerate(tqdm(decoded, "reading images", len(paths), disable=len(paths) < 2000)):
+                images[index] = image
         return images
 
-    def _find(self) -> tuple[list[Path], Tensor | None]:
-        """The files in the order of their names, and the label of each."""
-        found = sorted(path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
-        found = [path for path in found if not any(part.startswith(".") for part in path.parts)]
-        other = [path for path in found if path.suffix.lower() in OTHER]
+    def _labelled_files(self) -> tuple[list[Path], Tensor | None]:
+        """The files in the order of their names, and their labels or None; ValueError for a mixed folder."""
+        paths = sorted(path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
+        paths = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
+        other = [path for path in paths if path.suffix.lower() in OTHER]
         if other:
             raise ValueError(f"{self.path / other[0]} is not PNG, JPEG or WebP: convert it, or take it out")
-        files = [path for path in found if path.suffix.lower() in READ]
+        files = [path for path in paths if path.suffix.lower() in READ]
         if not files:
             raise FileNotFoundError(
                 f"path {self.path} holds no PNG, JPEG or WebP image: set data.path to one that does"
@@ -216,5 +236,5 @@ class Folder(GenerativeData):
                 f"{self.path} holds splits, not classes ({', '.join(classes)}): set data.path to one of them"
             )
         self.classes = len(classes)
-        number = {name: place for place, name in enumerate(classes)}
+        number = {name: index for index, name in enumerate(classes)}
         return [self.path / path for path in files], torch.tensor([number[path.parts[0]] for path in files])

@@ -1,4 +1,4 @@
-"""Which picture files are read, and how one is opened: the same for training and for samples that are measured."""
+"""The image formats that are read, and the one function that opens a file: for data and for samples to measure."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Pillow goes by the content, and its readers of other formats start programs (EPS: Ghostscript) or are little tested.
+# Pillow detects the format by content; its other readers start programs (EPS: Ghostscript) or are little tested.
 FORMATS = ("PNG", "JPEG", "WEBP")
 LOSSY = (".jpg", ".jpeg", ".jfif", ".webp")
 READ = (".png", *LOSSY)
@@ -14,7 +14,7 @@ OTHER = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".jxl", ".pp
 
 
 def open_image(path: Path) -> "Image":
-    """The picture, decoded and upright; ValueError for a damaged file, another format, or 16 bits a channel."""
+    """The image, decoded and upright; ValueError for a damaged file, another format, or 16 bits a channel."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -29,7 +29,7 @@ def open_image(path: Path) -> "Image":
             head = file.read(8)
         raise ValueError(
             f"{path} cannot be read, it is damaged or no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} "
-            f"(it begins with {head!r}): replace or delete it"
+            f"(first bytes {head!r}): replace or delete it"
         ) from error
     # Pillow's PNG reader reports a broken chunk as a SyntaxError.
     except (Image.DecompressionBombError, OSError, SyntaxError) as error:

@@ -10,17 +10,25 @@ from lightning_gen.data.split import Split
 from lightning_gen.randomness import generator
 
 
-def coin(images: Tensor, generator: torch.Generator) -> Tensor:
-    """255 with probability image / 255, else 0, of uint8 images on any device; the coins are the CPU's."""
+def binarised(images: Tensor, generator: torch.Generator) -> Tensor:
+    """255 with probability image / 255, else 0, of uint8 images on any device, drawn on the CPU."""
     draw = torch.rand(images.shape, generator=generator).to(images.device, non_blocking=True)
     return (draw * 255 < images).byte() * 255
 
 
 class OrderedLoader:
-    """Every row once, in the order of the split: exactly N rows over all ranks, none repeated to fill up.
+    """Every row of a split once, in its order: exactly N rows over all ranks, without padding.
 
     Of a global batch of m rows, rank r of w takes the rows m r // w to m (r + 1) // w; a rank without rows in the
     last batch has one batch less.
+
+    Args:
+        split: the rows.
+        encode: from stored rows to model space.
+        batch_size: rows of a global batch, all ranks together.
+        rank: of this process, from 0.
+        world: number of ranks.
+        device: of the batches; a split in memory is copied there.
     """
 
     def __init__(
@@ -59,7 +67,7 @@ class OrderedLoader:
         return rows[self._share(len(rows))]
 
     def _batch(self, index: Tensor, rows: Tensor) -> dict[str, Tensor]:
-        """x in model space, index, and label where there is one."""
+        """x in model space, index, and label where the split has labels."""
         batch = {"x": self.encode(rows), "index": index.to(self.device, non_blocking=True)}
         label = self.split.labels(index)
         if label is not None:
@@ -68,25 +76,35 @@ class OrderedLoader:
 
 
 class TrainerEpoch:
-    """Stands as a loader's `sampler` and sets it to the epoch that the trainer is in.
+    """The `sampler` of a loader in a trainer: `set_epoch` sets the loader to the trainer's current epoch.
 
-    Lightning passes the number of epochs processed instead. After a resume from a checkpoint of the end of an epoch,
-    under max_steps, that number runs one ahead for ever, and a whole epoch's order would be passed over.
+    Lightning passes the number of epochs processed. After a resume from a checkpoint of the end of an epoch, under
+    max_steps, that number stays one too high, and the order of a whole epoch would be skipped.
+
+    Args:
+        loader: of the training batches.
+        trainer: Lightning's, with current_epoch.
     """
 
     def __init__(self, loader: "TrainLoader", trainer: Any):
         self.loader, self.trainer = loader, trainer
 
     def set_epoch(self, processed: int) -> None:
-        """Go to the trainer's current epoch."""
+        """Go to the trainer's current epoch; `processed` is ignored."""
         self.loader.set_epoch(self.trainer.current_epoch)
 
 
 class TrainLoader(OrderedLoader):
-    """Full batches in an order that is a function of (seed, epoch) alone, so any number of ranks sees the same ones.
+    """Full batches in an order that depends on (seed, epoch) alone: the same global batches for any number of ranks.
 
-    The loader IS its position: iterating goes on from (epoch, batch), which `state_dict` saves, and a finished pass
-    moves on to the next epoch. One iterator at a time; a checkpoint belongs between two batches.
+    Iteration continues from (epoch, batch), which `state_dict` saves, and ends at the start of the next epoch. One
+    iterator at a time; checkpoints are saved between two batches.
+
+    Args:
+        seed: of the order, of flips and of binarisation.
+        flip: mirror each image left-right with probability 1/2.
+        epoch: where iteration starts.
+        binarise: draw each pixel, 255 with probability pixel / 255, else 0.
     """
 
     def __init__(
@@ -104,13 +122,12 @@ class TrainLoader(OrderedLoader):
     ):
         if len(split) < batch_size:
             raise ValueError(
-                f"batch_size {batch_size} is more than the {len(split)} training samples, so no step could be made: "
+                f"batch_size is {batch_size}, expected at most the {len(split)} training samples: "
                 f"set batch_size <= {len(split)}"
             )
         if batch_size % world:
             raise ValueError(
-                f"batch_size {batch_size} counts the samples of all ranks together and is not divisible by {world} "
-                f"ranks: set a multiple of {world}"
+                f"batch_size is {batch_size}, expected a number divisible by {world} ranks: set a multiple of {world}"
             )
         super().__init__(split, encode, batch_size, rank, world, device)
         self.seed = seed
@@ -118,14 +135,14 @@ class TrainLoader(OrderedLoader):
         self.binarise = binarise
         self.epoch = epoch
         self.batch = 0
-        # Lightning looks for set_epoch on a loader's `sampler`, never on the loader.
+        # Lightning calls set_epoch of a loader's `sampler`, never of the loader.
         self.sampler: TrainLoader | TrainerEpoch = self
 
     def __len__(self) -> int:
         return len(self.split) // self.batch_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of `epoch`; in that epoch already, stay at the batch reached, which a resume needs."""
+        """Go to the start of `epoch`; in the current epoch keep the batch, which a resume has loaded."""
         if epoch != self.epoch:
             self.epoch, self.batch = epoch, 0
 
@@ -139,8 +156,8 @@ class TrainLoader(OrderedLoader):
         for batch, index, rows in zip(batches, indices, self.split.stream(indices), strict=True):
             rows = self._flip(rows.to(self.device, non_blocking=True), epoch, batch)
             if self.binarise:
-                rows = coin(rows, generator(self.seed, "binarise", epoch, batch, self.rank))
-            # Counted before the yield: whoever saves now has this batch in hand and needs the next.
+                rows = binarised(rows, generator(self.seed, "binarise", epoch, batch, self.rank))
+            # Counted before the yield: a checkpoint saved after this step continues with the next batch.
             self.batch = batch + 1
             yield self._batch(index, rows)
         self.set_epoch(epoch + 1)
@@ -149,20 +166,19 @@ class TrainLoader(OrderedLoader):
         """Each image mirrored left-right with probability 1/2, (b, C, H, W)."""
         if not self.flip:
             return rows
-        place = generator(self.seed, "flip", epoch, batch, self.rank)
-        mirrored = (torch.rand(len(rows), generator=place) < 0.5).to(self.device, non_blocking=True)
+        source = generator(self.seed, "flip", epoch, batch, self.rank)
+        mirrored = (torch.rand(len(rows), generator=source) < 0.5).to(self.device, non_blocking=True)
         return torch.where(mirrored.reshape(-1, *[1] * (rows.ndim - 1)), rows.flip(-1), rows)
 
     def state_dict(self) -> dict[str, int]:
-        """The next batch, and what it would be meaningless without."""
+        """Epoch and next batch, with the sizes that they depend on."""
         return {"epoch": self.epoch, "batch": self.batch, "batch_size": self.batch_size, "samples": len(self.split)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where `state` was saved, with any number of ranks."""
+        """Continue where `state` was saved, with any number of ranks; ValueError for other sizes."""
         for key, value in (("batch_size", self.batch_size), ("samples", len(self.split))):
             if state[key] != value:
                 raise ValueError(
-                    f"the checkpoint was saved with {key} {state[key]} and cannot go on with {value}: "
-                    f"set it back, or start a new run"
+                    f"{key} is {value}, expected {state[key]} as in the checkpoint: set it back, or start a new run"
                 )
         self.epoch, self.batch = state["epoch"], state["batch"]

@@ -25,11 +25,11 @@ def photographs() -> Tensor:
     return torch.from_numpy(numpy.stack(load_sample_images().images)).permute(0, 3, 1, 2).contiguous()
 
 
-def owners(height: int, width: int) -> Tensor:
-    """The split that owns each pixel, an index into SPLITS, (height, width).
+def pixel_splits(height: int, width: int) -> Tensor:
+    """The split of each pixel, an index into SPLITS, (height, width).
 
-    Cells of 64x64 along diagonals, one in ten for val and two in ten for test, so that every split sees sky and
-    ground, petal and leaf. A strip too narrow for a cell joins its neighbour.
+    Cells of 64x64 along diagonals, one in ten for val and two in ten for test, so that every split has sky and
+    ground, petal and leaf. A strip too narrow for a cell belongs to its neighbour.
     """
     rows = (torch.arange(height) // CELL).clamp(max=height // CELL - 1).unsqueeze(1)
     columns = (torch.arange(width) // CELL).clamp(max=width // CELL - 1)
@@ -38,11 +38,18 @@ def owners(height: int, width: int) -> Tensor:
 
 
 class Patches(GenerativeData):
-    """`n` training patches of `size` x `size` pixels from two colour photographs, label 0 (china) or 1 (flower).
+    """Patches of two colour photographs, label 0 (china) or 1 (flower).
 
-    Each split owns cells of the photographs and its patches lie wholly inside them, so no pixel is in two splits.
-    Positions are drawn from the seed without repetition; patches of one split overlap.
+    Each split has cells of the photographs, and its patches lie wholly inside them: no pixel is in two splits.
+    Positions are drawn without replacement; patches of one split overlap.
     The sample images of scikit-learn (Pedregosa et al., 2011), https://scikit-learn.org/stable/datasets/loading_other_datasets.html
+
+    Args:
+        seed: of the positions, the order and flips.
+        n: training patches.
+        val_size: validation patches.
+        test_size: test patches.
+        size: height and width of a patch, pixels, 1 to 64.
     """
 
     name = "patches"
@@ -64,24 +71,25 @@ class Patches(GenerativeData):
         self._shape = (3, size, size)
 
     def load(self) -> Mapping[str, Split]:
-        """Cut the patches out."""
+        """The patches of each split; ValueError for more of them than positions."""
         photos = photographs()
         return {name: self._cut(photos, name) for name in SPLITS}
 
     def _cut(self, photos: Tensor, name: str) -> Split:
-        """Patches whose every pixel belongs to the split `name`."""
-        foreign = (owners(*photos.shape[-2:]) != SPLITS.index(name)).float()[None]
+        """Patches whose pixels all belong to the split `name`."""
+        foreign = (pixel_splits(*photos.shape[-2:]) != SPLITS.index(name)).float()[None]
         for window in ((self.size, 1), (1, self.size)):
             foreign = F.max_pool2d(foreign, window, stride=1)
         inside = foreign == 0
-        places = torch.nonzero(inside.expand(len(photos), -1, -1))
+        positions = torch.nonzero(inside.expand(len(photos), -1, -1))
         count = self.counts[name]
-        if count > len(places):
+        if count > len(positions):
             key = {"train": "n", "val": "val_size", "test": "test_size"}[name]
             raise ValueError(
-                f"{key} needs at most {len(places)}, the places for {self.size}x{self.size} patches, got {count}"
+                f"{key} is {count}, expected at most {len(positions)}, the positions of {self.size}x{self.size} "
+                "patches: write a smaller one"
             )
-        drawn = torch.randperm(len(places), generator=generator(self.seed, "patches", name))[:count]
-        photo, top, left = places[drawn].unbind(1)
+        drawn = torch.randperm(len(positions), generator=generator(self.seed, "patches", name))[:count]
+        photo, top, left = positions[drawn].unbind(1)
         windows = photos.unfold(2, self.size, 1).unfold(3, self.size, 1)  # (photos, C, tops, lefts, size, size), a view
         return Split(windows[photo, :, top, left], photo)

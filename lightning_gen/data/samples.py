@@ -1,4 +1,4 @@
-"""Samples that somebody else has drawn: a folder of images, or an .npz."""
+"""Samples from outside: a folder of images, or an .npz."""
 
 import zipfile
 from pathlib import Path
@@ -10,15 +10,15 @@ from torch import Tensor
 from lightning_gen.bar import bar
 from lightning_gen.data.image_files import LOSSY, OTHER, READ, open_image
 
-KEYS = ("images", "points", "arr_0")  # ours, ours in the plane, guided-diffusion's
-ROUNDED = "round(255 clamp(x, 0, 1))"  # what Quality does to a model's own
+KEYS = ("images", "points", "arr_0")  # this package's images and points, guided-diffusion's images
+ROUNDED = "round(255 clamp(x, 0, 1))"  # the quantisation of a model's own samples
 AS_GIVEN, COMPRESSED = "8 bits, as given", "8 bits, as given, some compressed with loss"
 
 
 def read_samples(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor, str, str]:
-    """The samples of that shape in their order, uint8 images or float points, how they were stored, by which sampler.
+    """Samples (n, *shape) in order, uint8 images or float points, their quantisation, and the sampler or "unknown".
 
-    What is not of the shape of the data set of that name is refused, nothing is converted.
+    `name` is the data set's. Nothing is converted: ValueError for another shape, TypeError for another dtype.
     """
     if path.is_dir():
         return *_folder(path, shape, name), "unknown"
@@ -26,11 +26,11 @@ def read_samples(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor,
 
 
 def _folder(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor, str]:
-    """uint8 (n, C, H, W) of every image below a folder, in the order of their names, and how they were stored."""
+    """uint8 (n, C, H, W) of every image below a folder, in the order of their names, and their quantisation."""
     paths = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-    unread = [file for file in paths if file.suffix.lower() in OTHER]
-    if unread:
-        raise ValueError(f"{unread[0]} is not PNG, JPEG or WebP: convert it, or take it out")
+    other = [file for file in paths if file.suffix.lower() in OTHER]
+    if other:
+        raise ValueError(f"{other[0]} is not PNG, JPEG or WebP: convert it, or take it out")
     files = [file for file in paths if file.suffix.lower() in READ]
     if not files:
         raise ValueError(f"{path} holds no PNG, JPEG or WebP image: name a folder that does, or an .npz file itself")
@@ -46,7 +46,7 @@ def _folder(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor, str]
 
 
 def _image(path: Path, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """uint8 (H, W, C), as the file holds it."""
+    """uint8 (H, W, C), as in the file; ValueError for another size or mode."""
     image = open_image(path)
     mode = {1: "L", 3: "RGB"}[shape[0]]
     if (image.mode, image.height, image.width) != (mode, shape[1], shape[2]):
@@ -58,7 +58,7 @@ def _image(path: Path, shape: tuple[int, ...], name: str) -> np.ndarray:
 
 
 def _archive(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor, str, str]:
-    """Rows of an .npz, how they were stored, and what it says of the sampler."""
+    """Samples of an .npz, their quantisation, and the sampler that it names."""
     key, rows, sampler = _loaded(path)
     what = f"{path}: {key}"
     if not np.issubdtype(rows.dtype, np.number) or np.iscomplexobj(rows):
@@ -73,7 +73,7 @@ def _archive(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor, str
 
 
 def _loaded(path: Path) -> tuple[str, np.ndarray, str]:
-    """The key of the samples, the samples, and what the file says of the sampler."""
+    """The key of the samples, the samples, and the sampler that the file names; ValueError for another archive."""
     try:
         # Pickled objects inside an archive could run code.
         with np.load(path, allow_pickle=False) as arrays:
@@ -89,7 +89,7 @@ def _loaded(path: Path) -> tuple[str, np.ndarray, str]:
 
 
 def _points(what: str, rows: np.ndarray, shape: tuple[int, ...], name: str) -> Tensor:
-    """Float points of that shape."""
+    """Float points (N, *shape); ValueError or TypeError for others."""
     if rows.shape[1:] != shape:
         needed = f"(N, {', '.join(map(str, shape))})"
         raise ValueError(f"{what} has shape {rows.shape}, {name} needs {needed}: give samples of the data's shape")
@@ -99,7 +99,7 @@ def _points(what: str, rows: np.ndarray, shape: tuple[int, ...], name: str) -> T
 
 
 def _images(what: str, rows: np.ndarray, shape: tuple[int, ...], name: str) -> Tensor:
-    """uint8 images of that shape, (N, C, H, W), from channels last or, of one channel, none."""
+    """uint8 images (N, C, H, W) from (N, H, W, C) or, if grey, (N, H, W); ValueError or TypeError for others."""
     expected = (shape[1], shape[2], shape[0])
     grey = shape[0] == 1 and rows.shape[1:] == expected[:2]
     if rows.shape[1:] != expected and not grey:
@@ -114,7 +114,7 @@ def _images(what: str, rows: np.ndarray, shape: tuple[int, ...], name: str) -> T
 
 
 def _channels_first(rows: np.ndarray) -> Tensor:
-    """(N, H, W, C) -> (N, C, H, W), laid out as samples are: of one channel a view would pass for channels-last, and a
-    network's sums would have another order."""
+    """(N, H, W, C) -> (N, C, H, W), contiguous: with one channel a view would count as channels_last, and a network's
+    sums would have another order."""
     images = torch.from_numpy(rows).permute(0, 3, 1, 2)
     return torch.empty(images.shape, dtype=images.dtype).copy_(images)

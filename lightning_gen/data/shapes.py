@@ -1,4 +1,4 @@
-"""Pictures whose factors of variation are known: drawn here, or those of dSprites from a file."""
+"""Images with known factors of variation: drawn here, or dSprites from a file."""
 
 import math
 import zipfile
@@ -16,13 +16,18 @@ from lightning_gen.data.base import GenerativeData, hold_out
 from lightning_gen.data.split import Split
 from lightning_gen.options import Count, Natural, ValueRange
 
-FINE = 4  # samples a pixel's side, of whose grid the pixel is the mean
+FINE = 4  # samples along a pixel's side: a pixel is the mean of 4 x 4
 
 
 class Factored(GenerativeData):
-    """Every combination of some factors, once: image number i has the digits of i to the bases `factor_sizes`.
+    """Every combination of some factors, once: image i has the digits of i in the mixed radix `factor_sizes`.
 
-    The label is the shape. val and test are `val_size` and `test_size` random combinations, the same for every seed.
+    The label is the shape.
+
+    Args:
+        val_size: random combinations for validation, the same for every seed.
+        test_size: random combinations for the test, the same for every seed.
+        binarise: threshold at 1/2; null keeps the grey levels.
     """
 
     factor_names: tuple[str, ...] = ("shape", "scale", "rotation", "x", "y")
@@ -43,17 +48,17 @@ class Factored(GenerativeData):
 
     @abstractmethod
     def draw(self) -> Tensor:
-        """Every combination's image in order, uint8, (prod(factor_sizes), C, H, W)."""
+        """All images in order, uint8, (prod(factor_sizes), C, H, W)."""
 
     def all_images(self) -> Tensor:
-        """What `draw` gives, binarised where the data are, made once."""
+        """The images of `draw`, binarised where the data are, computed once."""
         if self._images is None:
             images = self.draw()
             self._images = (images > 127).byte() * 255 if self.binarise else images
         return self._images
 
     def factors(self, indices: Tensor) -> Tensor:
-        """The factors of combinations, int64, (n, F)."""
+        """The factors of the images `indices` (n,), int64, (n, F)."""
         parts = []
         for size in reversed(self.factor_sizes):
             parts.append(indices % size)
@@ -61,14 +66,14 @@ class Factored(GenerativeData):
         return torch.stack(parts[::-1], 1)
 
     def combinations(self, factors: Tensor) -> Tensor:
-        """The combinations of factors (n, F), int64, (n,): what `factors` undoes."""
+        """The inverse of `factors`: image indices of factors (n, F), int64, (n,)."""
         index = torch.zeros(len(factors), dtype=torch.int64)
         for size, column in zip(self.factor_sizes, factors.T, strict=True):
             index = index * size + column
         return index
 
     def load(self) -> Mapping[str, Split]:
-        """Three disjoint parts of the combinations."""
+        """Three disjoint sets of combinations."""
         images = self.all_images()
         labels = self.factors(torch.arange(len(images)))[:, 0]
         rest, test = hold_out(len(images), self.test_size, self.name, "test_size")
@@ -78,11 +83,14 @@ class Factored(GenerativeData):
 
 
 class Shapes(Factored):
-    """A square, an ellipse and a heart of 4 scales at 8 rotations and 8 x 8 places: 6,144 grey pictures, drawn here.
+    """A square, an ellipse and a heart of 4 scales at 8 rotations and 8 x 8 positions: 6,144 grey images, drawn here.
 
-    The rotations are k pi / 16, k = 0..7: within a quarter turn, or the square would come back to itself and a picture
-    would have two sets of factors. A pixel is the mean of 4 x 4 samples; at 32 x 32 all pictures differ.
+    The rotations are k pi / 16, k = 0..7, less than a quarter turn, after which the square is the same: no image has
+    two sets of factors. A pixel is the mean of 4 x 4 samples; at 32 x 32 all images differ.
     After dSprites (Matthey et al., 2017), https://github.com/google-deepmind/dsprites-dataset
+
+    Args:
+        size: height and width, pixels, 16 to 128.
     """
 
     name = "shapes"
@@ -103,10 +111,10 @@ class Shapes(Factored):
         self.size, self._shape = size, (1, size, size)
 
     def draw(self) -> Tensor:
-        """All 6,144, uint8."""
+        """All images, uint8, (6144, 1, size, size)."""
         shapes, scales, rotations, xs, ys = self.factor_sizes
         side = self.size * FINE
-        # One canvas a shape, scale and rotation, of twice the side; places are windows of it, by whole samples.
+        # One canvas of twice the side for each shape, scale and rotation: a position is a window of it.
         fine = (torch.arange(2 * side, dtype=torch.float64) + 0.5) / side * 2 - 2
         shifts = (torch.linspace(-0.2, 0.2, xs, dtype=torch.float64) * side).round().long().tolist()
         images = torch.empty(shapes, scales, rotations, xs, ys, self.size, self.size, dtype=torch.uint8)
@@ -137,18 +145,22 @@ def ellipse(u: Tensor, v: Tensor) -> Tensor:
 
 
 def heart(u: Tensor, v: Tensor) -> Tensor:
-    """Whether (u, v) lies in the heart (x^2 + y^2 - 1)^3 < x^2 y^3, made to fit the unit circle."""
+    """Whether (u, v) lies in the heart (x^2 + y^2 - 1)^3 < x^2 y^3, scaled to the unit circle."""
     x, y = 1.35 * u, 1.35 * v + 0.1
     round_ = x.square() + y.square() - 1
     return round_ * round_ * round_ < x.square() * y * y * y
 
 
 class DSprites(Factored):
-    """dSprites' 737,280 pictures of 64x64 from its .npz, or a part: every k-th value of each factor by `every`.
+    """dSprites: 737,280 images of 64x64 from its .npz, or a part of them.
 
-    All of them take 3 GB, and 6 GB while they are split; every = [1, 1, 2, 2, 2] takes an eighth. A square looks the
-    same after a quarter turn, an ellipse after a half: the rotation of these is not in the picture.
+    All take 3 GB, and 6 GB while they are split; every = [1, 1, 2, 2, 2] takes an eighth. A square is the same after a
+    quarter turn, an ellipse after a half: their rotation cannot be inferred from the image.
     dSprites (Matthey et al., 2017), https://github.com/google-deepmind/dsprites-dataset
+
+    Args:
+        path: of dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz.
+        every: k of each factor, of which every k-th value is kept: shape, scale, rotation, x, y.
     """
 
     name = "dsprites"
@@ -170,22 +182,22 @@ class DSprites(Factored):
         super().__init__(batch_size, seed, val_size, test_size, value_range, binarise)
         if any(k >= n for k, n in zip(every, self.whole_sizes, strict=True)):
             raise ValueError(
-                f"DSprites.every is {list(every)}, expected numbers below {list(self.whole_sizes)}: write less"
+                f"DSprites.every is {list(every)}, expected numbers below {list(self.whole_sizes)}: write smaller ones"
             )
         self.path, self.every = Path(path), tuple(every)
         self.factor_sizes = tuple(-(-n // k) for n, k in zip(self.whole_sizes, self.every, strict=True))
 
     def prepare_data(self) -> None:
-        """Look whether the file is there and whole."""
+        """FileNotFoundError or ValueError where the file is missing or damaged."""
         if not self.path.is_file():
             raise FileNotFoundError(
                 f"path {self.path} is not a file: set data.path to dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
             )
         if not zipfile.is_zipfile(self.path):
-            raise ValueError(f"{self.path} is no whole .npz archive: fetch it anew")
+            raise ValueError(f"{self.path} is not a whole .npz archive: download it again")
 
     def draw(self) -> Tensor:
-        """The chosen pictures, uint8 of 0 and 255."""
+        """The images of `every`, uint8 of 0 and 255; ValueError for another archive."""
         import numpy
 
         self.prepare_data()
@@ -198,7 +210,7 @@ class DSprites(Factored):
         if images.shape != (count, 64, 64) or images.dtype != numpy.uint8 or classes.shape != (count, 6):
             raise ValueError(f"{self.path}: imgs needs uint8 {(count, 64, 64)}, got {images.dtype} {images.shape}")
         chosen = numpy.flatnonzero((classes[:, 1:] % numpy.array(self.every) == 0).all(1))
-        found = torch.from_numpy(classes[chosen, 1:]).long() // torch.tensor(self.every)
-        if not torch.equal(found, self.factors(torch.arange(len(chosen)))):
-            raise ValueError(f"{self.path}: latents_classes are not in dSprites' order: fetch the file anew")
+        factors = torch.from_numpy(classes[chosen, 1:]).long() // torch.tensor(self.every)
+        if not torch.equal(factors, self.factors(torch.arange(len(chosen)))):
+            raise ValueError(f"{self.path}: latents_classes are not in dSprites' order: download the file again")
         return torch.from_numpy(images[chosen]).mul_(255).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""One part of a data set: rows addressed by their index, and a fingerprint of the content."""
+"""One split of a data set: rows by index, and a fingerprint of the content."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,13 +10,20 @@ Indices = Tensor | slice | Sequence[int]
 
 
 class Split:
-    """Rows held in memory: uint8 images (n, C, H, W) or float points (n, D), with int64 labels (n,) or none."""
+    """Rows in memory.
+
+    Args:
+        rows: uint8 images (n, C, H, W) or float points (n, D).
+        labels: whole numbers (n,), or null.
+    """
 
     def __init__(self, rows: Tensor, labels: Tensor | None = None):
         if rows.dtype != torch.uint8 and not rows.is_floating_point():
-            raise TypeError(f"a split needs uint8 images or float points, got {rows.dtype}")
+            raise TypeError(f"rows of a split are {rows.dtype}, expected uint8 images or float points: convert them")
         if labels is not None and len(labels) != len(rows):
-            raise ValueError(f"a split needs one label for each row, got {len(labels)} labels for {len(rows)} rows")
+            raise ValueError(
+                f"a split got {len(labels)} labels, expected one for each of {len(rows)} rows: pass as many"
+            )
         self._rows = rows
         self._labels = None if labels is None else labels.long()
         self._fingerprint: str | None = None
@@ -31,7 +38,7 @@ class Split:
 
     @property
     def device(self) -> torch.device:
-        """Where indices are looked up."""
+        """The device of the rows."""
         return self._rows.device
 
     def to(self, device: torch.device | str) -> "Split":
@@ -44,31 +51,31 @@ class Split:
         return self._rows[indices.to(self.device) if isinstance(indices, Tensor) else indices]
 
     def images(self, indices: Indices) -> Tensor:
-        """uint8, (n, C, H, W), in [0, 255]."""
+        """uint8, (n, C, H, W), in [0, 255]; TypeError for a split of points."""
         rows = self.take(indices)
         if rows.dtype != torch.uint8:
             raise TypeError("this split holds points, not images: call points(indices)")
         return rows
 
     def points(self, indices: Indices) -> Tensor:
-        """float, (n, D)."""
+        """float, (n, D); TypeError for a split of images."""
         rows = self.take(indices)
         if rows.dtype == torch.uint8:
             raise TypeError("this split holds images, not points: call images(indices)")
         return rows
 
     def labels(self, indices: Indices) -> Tensor | None:
-        """int64, (n,), or None where the data has no labels."""
+        """int64, (n,), or None for data without labels."""
         if self._labels is None:
             return None
         return self._labels[indices.to(self._labels.device) if isinstance(indices, Tensor) else indices]
 
     def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The rows of each batch of indices, in that order."""
+        """The rows of each batch of indices, in order."""
         return (self.take(indices) for indices in batches)
 
     def fingerprint(self) -> str:
-        """SHA-256 of rows and labels, 16 hex characters: equal content, equal name."""
+        """The first 16 hex characters of the SHA-256 of rows and labels."""
         if self._fingerprint is None:
             digest = hashlib.sha256(f"{len(self)} {self.shape}".encode())
             blocks = [torch.arange(start, min(start + 1024, len(self))) for start in range(0, len(self), 1024)]

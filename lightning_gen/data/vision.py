@@ -17,7 +17,14 @@ from lightning_gen.options import Count, Natural, ValueRange
 
 
 class VisionData(GenerativeData):
-    """A set of torchvision.datasets in `root`, `val_size` of its training images held out, the same for every seed."""
+    """A data set of torchvision.datasets.
+
+    Args:
+        root: folder of torchvision's data sets.
+        val_size: training images that are held out, the same for every seed.
+        pad: black pixels added on every side.
+        download: download the data set where it is missing.
+    """
 
     source: str
     folder: str
@@ -39,12 +46,12 @@ class VisionData(GenerativeData):
         super().__init__(batch_size, seed, flip, value_range, binarise)
         if val_size >= self.total:
             raise ValueError(
-                f"{type(self).__name__}.val_size is {val_size}, expected int in [0, {self.total}): leave training data"
+                f"{type(self).__name__}.val_size is {val_size}, expected 0 to {self.total - 1}: leave training data"
             )
         self.root, self.val_size, self.pad, self.download = Path(root), val_size, pad, download
 
     def prepare_data(self) -> None:
-        """Download what is missing; Lightning calls this in one process only."""
+        """Download the set where it is missing, in one process (Lightning); FileNotFoundError where that cannot be."""
         if self._present():
             return
         target = self.root / self.folder
@@ -52,13 +59,13 @@ class VisionData(GenerativeData):
             raise FileNotFoundError(f"{target} is incomplete or damaged: delete that folder and run again")
         if not self.download:
             raise FileNotFoundError(
-                f"{self.source} is not in {self.root} and download is false: put it there, or set data.download=true, "
-                "and data.root to where it may go"
+                f"{self.source} is not in {self.root} and download is false: copy it there, or set data.download=true, "
+                "and data.root to a folder for it"
             )
         self._fetch(target)
 
     def _fetch(self, target: Path) -> None:
-        """Download beside the target, then rename: a kill leaves no half set, and two runs cannot mix theirs."""
+        """Download beside the target, then rename: an interrupted or concurrent run leaves no incomplete set."""
         from torchvision import datasets
 
         self.root.mkdir(parents=True, exist_ok=True)
@@ -73,7 +80,7 @@ class VisionData(GenerativeData):
             try:
                 os.rename(Path(partial) / self.folder, target)
             except OSError:
-                # Another run was first, on this machine or on one that shares the folder.
+                # Another process was first, here or on a host that shares the folder.
                 if not self._present():
                     raise
 
@@ -83,7 +90,7 @@ class VisionData(GenerativeData):
         return getattr(datasets, self.source)(self.root, train=train, download=False)
 
     def _present(self) -> bool:
-        """Whether torchvision finds all files; it raises RuntimeError where one is missing or of another checksum."""
+        """Whether all files exist with their checksums: else torchvision raises RuntimeError."""
         try:
             self._open(train=True), self._open(train=False)
         except RuntimeError:
@@ -109,10 +116,12 @@ class VisionData(GenerativeData):
 
 
 class MNIST(VisionData):
-    """60,000 + 10,000 handwritten digits of 28x28 pixels; `pad` adds that many black pixels on every side.
+    """60,000 + 10,000 handwritten digits of 28x28 pixels.
 
-    pad=2 gives 32x32, which halves three times without a remainder, as a U-Net wants.
     MNIST (LeCun, Cortes & Burges, 1998), http://yann.lecun.com/exdb/mnist
+
+    Args:
+        pad: black pixels added on every side; 2 gives 32x32, which a U-Net of four levels can halve three times.
     """
 
     name = "mnist"
@@ -137,7 +146,7 @@ class MNIST(VisionData):
 
 
 class FashionMNIST(MNIST):
-    """60,000 + 10,000 pictures of clothes, in MNIST's format; `pad` as there.
+    """60,000 + 10,000 images of clothes, in MNIST's format.
 
     Fashion-MNIST (Xiao, Rasul & Vollgraf, 2017), https://arxiv.org/abs/1708.07747
     """

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_gen.data import Digits
-from lightning_gen.data.loader import TrainLoader, coin
+from lightning_gen.data.loader import TrainLoader, binarised
 from lightning_gen.data.split import Split
 
 
@@ -30,15 +30,15 @@ def test_a_threshold_is_at_one_half():
     assert torch.equal(found.images(slice(None)) == 255, grey > 127)
 
 
-def test_a_coin_has_the_pixels_intensity():
+def test_a_binarised_pixel_is_white_with_the_probability_of_its_intensity():
     grey = torch.arange(256, dtype=torch.uint8).repeat(20000, 1)
-    mean = coin(grey, torch.Generator().manual_seed(0)).double().mean(0) / 255
+    mean = binarised(grey, torch.Generator().manual_seed(0)).double().mean(0) / 255
     p = torch.arange(256) / 255
     assert ((mean - p).abs() <= 4.5 * (p * (1 - p) / 20000).sqrt()).all()
     assert mean[0] == 0 and mean[255] == 1
 
 
-def test_fixed_pixels_are_coins_thrown_once():
+def test_fixed_pixels_are_drawn_once():
     grey, data = ready().split("train").images(slice(None)).double() / 255, ready(binarise="fixed")
     drawn = data.split("train").images(slice(None)).double() / 255
     z = (drawn - grey).sum() / (grey * (1 - grey)).sum().sqrt()
@@ -51,7 +51,7 @@ def test_fixed_pixels_are_coins_thrown_once():
     assert len(shared) > 1000 and all(torch.equal(batches[0][i], batches[1][i]) for i in shared)
 
 
-def test_stochastic_pixels_are_thrown_anew_in_each_epoch_and_again_by_a_resume():
+def test_stochastic_pixels_are_drawn_anew_in_each_epoch_and_again_by_a_resume():
     data = ready(binarise="stochastic", batch_size=100)
     loader = data.train_dataloader()
     first, second = ({int(i): x for b in [*loader] for i, x in zip(b["index"], b["x"], strict=True)} for _ in range(2))
@@ -72,7 +72,7 @@ def endless(loader):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_run_stopped_between_two_batches_goes_on_with_the_same_coins(rank):
+def test_a_run_stopped_between_two_batches_goes_on_with_the_same_pixels(rank):
     """Through the end of an epoch, on each rank, by the state that the stopped loader gave."""
     split = ready().split("train")
 
@@ -90,7 +90,7 @@ def test_a_run_stopped_between_two_batches_goes_on_with_the_same_coins(rank):
     assert set(whole[0]["x"].unique().tolist()) == {0, 255}
 
 
-def test_another_seed_throws_other_coins():
+def test_another_seed_draws_other_pixels():
     """Sample by sample: the seed moves their order, too."""
     first, second = (
         {int(i): x for b in loader for i, x in zip(b["index"], b["x"], strict=True)}
@@ -108,7 +108,7 @@ def test_what_is_measured_comes_fixed_from_its_loader_in_every_pass():
         assert torch.equal(first, data.encode(ready(binarise="fixed").split(name).images(slice(None))))
 
 
-def test_ranks_throw_coins_of_their_own():
+def test_ranks_draw_pixels_of_their_own():
     split = Split(torch.full((8, 1, 4, 4), 128, dtype=torch.uint8))
     a, b = (next(iter(TrainLoader(split, lambda x: x, 8, rank, 2, binarise=True)))["x"] for rank in (0, 1))
     assert a.shape == b.shape and not torch.equal(a, b)

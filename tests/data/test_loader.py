@@ -124,9 +124,9 @@ def test_set_epoch_keeps_the_position_within_the_epoch_and_resets_it_otherwise()
 
 def test_a_state_of_another_batch_size_or_data_set_is_refused():
     state = train(numbered(60)).state_dict()
-    with pytest.raises(ValueError, match="batch_size 12 .* 10"):
+    with pytest.raises(ValueError, match="batch_size is 10, expected 12"):
         train(numbered(60), batch_size=10).load_state_dict(state)
-    with pytest.raises(ValueError, match="samples 60 .* 61"):
+    with pytest.raises(ValueError, match="samples is 61, expected 60"):
         train(numbered(61)).load_state_dict(state)
 
 
@@ -176,9 +176,9 @@ def test_an_attached_data_set_takes_rank_and_epoch_from_the_trainer():
 
 
 def test_impossible_batches_are_refused():
-    with pytest.raises(ValueError, match="batch_size 100 .* not divisible by 3 ranks: set a multiple of 3"):
+    with pytest.raises(ValueError, match="batch_size is 100, .* 3 ranks.*: set a multiple of 3"):
         attached(Digits(batch_size=100), world=3).train_dataloader()
-    with pytest.raises(ValueError, match="batch_size 1301 is more than the 1300 .* set batch_size <= 1300"):
+    with pytest.raises(ValueError, match="batch_size is 1301, .* 1300 .* set batch_size <= 1300"):
         attached(Digits(batch_size=1301), world=1).train_dataloader()
     with pytest.raises(ValueError, match="overfit_batches"):
         attached(Digits(), world=2, overfit=3).train_dataloader()

@@ -83,10 +83,10 @@ def test_patches_are_windows_and_no_pixel_is_in_two_splits(numbered_photographs,
     assert owned.sum(1).min() > 0 and owned.sum(0).max() == 1
 
 
-def test_every_place_of_a_split_can_be_drawn(numbered_photographs):
+def test_every_position_of_a_split_can_be_drawn(numbered_photographs):
     data = ready(Patches(n=100, val_size=0, test_size=196, size=64))
     assert len(data.split("val")) == 0
-    with pytest.raises(ValueError, match="test_size needs at most 196, .* 64x64 patches, got 197"):
+    with pytest.raises(ValueError, match="test_size is 197, expected at most 196, .* 64x64 patches"):
         ready(Patches(n=100, val_size=0, test_size=197, size=64))
     with pytest.raises(ValueError, match="size is 65"):
         Patches(size=65)
@@ -302,10 +302,10 @@ def test_a_missing_or_torn_archive_is_named(tmp_path):
         Npz(str(tmp_path / "own.npz")).prepare_data()
     numpy.savez(tmp_path / "own.npz", **arrays())
     (tmp_path / "own.npz").write_bytes((tmp_path / "own.npz").read_bytes()[:-50])
-    with pytest.raises(ValueError, match="own.npz is no whole .npz"):
+    with pytest.raises(ValueError, match="own.npz is not a whole .npz"):
         Npz(str(tmp_path / "own.npz")).prepare_data()
     numpy.savez(tmp_path / "own.npz", **arrays())
-    with pytest.raises(ValueError, match="val_size .* between 0 and 29, .* got 30"):
+    with pytest.raises(ValueError, match="val_size is 30, expected 0 to 29"):
         ready(Npz(str(tmp_path / "own.npz"), val_size=30))
 
 
