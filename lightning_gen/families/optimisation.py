@@ -61,6 +61,10 @@ class Optimisation:
         for config in self.module.trainer.lr_scheduler_configs:
             config.interval = "step"  # Lightning steps no schedule here, but LearningRateMonitor asks
 
+    def end(self) -> None:
+        """Read the flag once more: a fused optimizer on a GPU held back, unseen, what came after the last record."""
+        self.health.stop(self.module.trainer, self.module.trainer.global_step)
+
     def share_buffers(self, batch_idx: int) -> None:
         """Let DDP send rank 0's buffers where a window begins; of manual optimisation Lightning makes it forget to."""
         wrapped = self.module.trainer.model
