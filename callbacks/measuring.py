@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from lightning_gen.options import Checked, Count, Natural
 from lightning_gen.results.result import Name, Result
 
 Weights = Literal["ema", "raw"]
+Split = Literal["train", "val", "test"]
 
 
 class Measuring(Checked, Requires, Callback, ABC):
@@ -39,7 +40,6 @@ class Measuring(Checked, Requires, Callback, ABC):
 
     role = "callback"
     key = ""  # in the config, for messages
-    splits: Sequence[str] = ("train", "val", "test")
     alone = False  # rank 0 measures without the others, which neither wait nor publish
     autocast = False  # the model is called in the trainer's precision, not in that of its weights
     every_n_steps = 0
@@ -48,7 +48,7 @@ class Measuring(Checked, Requires, Callback, ABC):
     def __init__(
         self,
         n: Count | None = None,
-        split: str | None = None,
+        split: Split | None = None,
         weights: Weights = "ema",
         seed: Natural = 0,
         every_n_epochs: Natural = 0,

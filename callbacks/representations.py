@@ -46,7 +46,6 @@ class Representations(Measuring):
     """
 
     key = "callbacks.representations"
-    splits = ("val", "test")
 
     def __init__(
         self,

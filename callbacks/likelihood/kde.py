@@ -28,7 +28,6 @@ class KernelDensityLikelihood(Measuring):
     """
 
     key = "callbacks.kde"
-    splits = ("val", "test")
 
     def __init__(
         self,
@@ -42,6 +41,8 @@ class KernelDensityLikelihood(Measuring):
         every_n_epochs: Natural = 0,
     ) -> None:
         super().__init__(n, split, weights, seed, every_n_epochs)
+        if n < folds:
+            raise ValueError(f"callbacks.kde.n is {n}, expected at least the {folds} folds: give more samples")
         self.points, self.folds, self.block = points, folds, block
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -137,8 +137,7 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
 
     def setup(self, stage: str) -> None:
         """Look at the data, before any work; a new run starts from what they say."""
-        data = self.trainer.datamodule
-        if data is None:
+        if (data := self.trainer.datamodule) is None:
             return
         self.check_data(data)
         if stage == "fit" and self.started_from is None:
@@ -201,9 +200,8 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
         place = (self.current_epoch, batch_idx, self.global_rank)
         address = place if main else (*place, player.name)
         reseed(self.seed, "train", *address)
-        model = self.labelled(self.model, batch, place)
         noise = generator(self.seed, "noise", *address, device=self.device)
-        return player.objective(model, batch, noise, player.updates)
+        return player.objective(self.labelled(self.model, batch, place), batch, noise, player.updates)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the players' counts, and what the family keeps."""

@@ -92,7 +92,7 @@ def test_one_function_says_which_weights(known):
 )
 def test_an_option_out_of_range_is_named(options):
     (key, value) = next(iter(options.items()))
-    with pytest.raises(ValueError, match=f"callbacks.counting.{key} is {value}"):
+    with pytest.raises(ValueError, match=f"{key} is .?{value}"):
         Counting(**options)
 
 

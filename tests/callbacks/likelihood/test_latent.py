@@ -293,7 +293,7 @@ def test_what_cannot_be_measured_is_refused(grey, binary):
     ],
 )
 def test_wrong_options_are_refused(call, sentence):
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises((ValueError, TypeError), match=sentence):
         call()
 
 
