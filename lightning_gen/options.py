@@ -93,6 +93,11 @@ def kinds_of(annotation: Any, names: Mapping[str, Any] | None = None) -> list[Ki
         return narrowed(kinds_of(parts[0], names), annotation.__metadata__)
     if annotation in (int, float, bool, str):
         return [Kind(annotation.__name__)]
+    return _class_kinds(annotation, origin, parts, names)
+
+
+def _class_kinds(annotation: Any, origin: Any, parts: tuple, names: Mapping[str, Any] | None) -> list[Kind]:
+    """The alternatives of a class, or of a generic class with its parts in brackets."""
     name = getattr(origin or annotation, "__name__", "")
     if name in MAPPINGS | CALLS:
         return [Kind("dict" if name in MAPPINGS else "object")]
@@ -135,15 +140,21 @@ def _fits(value: Any, kind: Kind, decide: Callable) -> bool:
         return number and all(COMPARE[symbol](value, bound) for symbol, bound in ranges)
     if name == "literal":
         return any(type(v) is type(value) and v == value for v in of)
+    if name in ("tuple", "list"):
+        return _values_fit(value, kind, decide)
+    return isinstance(value, TYPES[name])
+
+
+def _values_fit(value: Any, kind: Kind, decide: Callable) -> bool:
+    """Whether a list has an allowed length, and each of its values fits."""
+    name, of, ranges = kind
     if name == "tuple":
         same_length = isinstance(value, (list, tuple)) and len(value) == len(of)
         return same_length and all(fits(v, k, decide) for v, k in zip(value, of, strict=True))
-    if name == "list":
-        if not isinstance(value, SEVERAL) or isinstance(value, (str, bytes)):
-            return False
-        length_fits = all(COMPARE[symbol](len(value), bound) for symbol, bound in ranges)
-        return length_fits and (of == [ANY] or all(fits(v, of, decide) for v in value))
-    return isinstance(value, TYPES[name])
+    if not isinstance(value, SEVERAL) or isinstance(value, (str, bytes)):
+        return False
+    length_fits = all(COMPARE[symbol](len(value), bound) for symbol, bound in ranges)
+    return length_fits and (of == [ANY] or all(fits(v, of, decide) for v in value))
 
 
 def words(kinds: Sequence[Kind]) -> str:
@@ -194,12 +205,17 @@ def class_name(of: Any) -> str:
 
 def remedy(value: Any, kinds: Sequence[Kind], object_remedy: str = "pass {}") -> str:
     """The remedy that ends a message, "write 1"; `object_remedy` is the one for an object, {} its class."""
-    allowed = {kind.name: kind for kind in reversed(kinds)}
     choices = [str(v) for kind in kinds if kind.name == "literal" for v in kind.of]
-    if "None" in allowed and str(value).lower() in ("none", "nil", "~"):
+    if any(kind.name == "None" for kind in kinds) and str(value).lower() in ("none", "nil", "~"):
         return "write null"
     if choices:
         return suggestion(str(value), choices) or f"write {choices[0]}"
+    return _first_remedy(value, kinds, object_remedy)
+
+
+def _first_remedy(value: Any, kinds: Sequence[Kind], object_remedy: str) -> str:
+    """The remedy by the simplest of the alternatives."""
+    allowed = {kind.name: kind for kind in reversed(kinds)}
     first = next(allowed[name] for name in WRITE if name in allowed)
     if first.name == "object":
         objects = dict.fromkeys(class_name(kind.of) for kind in kinds if kind.name == "object")

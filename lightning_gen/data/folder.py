@@ -213,8 +213,8 @@ class Folder(GenerativeData):
                 images[index] = image
         return images
 
-    def _labelled_files(self) -> tuple[list[Path], Tensor | None]:
-        """The files in the order of their names, and their labels or None; ValueError for a mixed folder."""
+    def _images(self) -> list[Path]:
+        """Image files below the folder, relative to it, by name; ValueError for other images, or none at all."""
         paths = sorted(path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
         paths = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
         other = [path for path in paths if path.suffix.lower() in OTHER]
@@ -225,6 +225,11 @@ class Folder(GenerativeData):
             raise FileNotFoundError(
                 f"path {self.path} holds no PNG, JPEG or WebP image: set data.path to one that does"
             )
+        return files
+
+    def _labelled_files(self) -> tuple[list[Path], Tensor | None]:
+        """The files in the order of their names, and their labels or None; ValueError for a mixed folder."""
+        files = self._images()
         classes = sorted({path.parts[0] for path in files if len(path.parts) > 1})
         if not classes:
             return [self.path / path for path in files], None

@@ -1,6 +1,7 @@
 """The times of a reverse diffusion: falling from t = 1 while there is noise, and then 0 for data without noise."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -32,38 +33,60 @@ def grid(
             (`log_snr`, `karras`) or 1 / steps (`trailing`).
         rho: exponent of `karras`, > 0.
     """
-    total = process.steps
-    if t_end is not None and (total is not None or not 0 <= t_end < 1):
-        expected = "0 <= t_end < 1" if total is None else "null for a discrete process"
+    _check_end(process, t_end)
+    if isinstance(steps, Sequence):
+        return [*_listed(process, steps), 0.0]
+    return [*_spaced(process, _number(process, steps), spacing, t_end, rho), 0.0]
+
+
+def _check_end(process: Process, t_end: float | None) -> None:
+    """ValueError unless noise ends at t_end in [0, 1), or it is null."""
+    if t_end is None:
+        return
+    if process.steps is not None or not 0 <= t_end < 1:
+        expected = "0 <= t_end < 1" if process.steps is None else "null for a discrete process"
         raise ValueError(f"t_end is {t_end}, expected {expected}: write null, for the default")
-    if t_end is not None and float(process.variance(torch.tensor(t_end, dtype=torch.float64))) == 0:
+    if float(process.variance(torch.tensor(t_end, dtype=torch.float64))) == 0:
         raise ValueError(f"t_end is {t_end}, where {type(process).__name__} has no noise: give 0 < t_end < 1, or null")
+
+
+def _listed(process: Process, steps: Sequence[int]) -> list[float]:
+    """Times k / T of a rising list of k; ValueError for another list, or a continuous process."""
+    total = process.steps
+    if total is None or any(b <= a for a, b in pairwise(steps)):
+        raise ValueError(f"steps is {list(steps)}, expected rising k for a discrete process: give a number of steps")
+    if steps[0] < 1 or steps[-1] > total:
+        raise ValueError(f"steps are {steps[0]} to {steps[-1]}, expected 1 <= k <= {total}: give others")
+    return [k / total for k in reversed(steps)]
+
+
+def _number(process: Process, steps: int | None) -> int:
+    """Number of times, by default all T; ValueError for what the process does not have."""
+    total = process.steps
     if steps is None and total is None:
         raise ValueError(f"steps is null, and {type(process).__name__} is continuous: give a number of steps")
-    if isinstance(steps, Sequence):
-        if total is None or any(b <= a for a, b in zip(steps, steps[1:], strict=False)):
-            raise ValueError(
-                f"steps is {list(steps)}, expected rising k for a discrete process: give a number of steps"
-            )
-        if steps[0] < 1 or steps[-1] > total:
-            raise ValueError(f"steps are {steps[0]} to {steps[-1]}, expected 1 <= k <= {total}: give others")
-        return [k / total for k in reversed(steps)] + [0.0]
     steps = total if steps is None else steps
     if steps < 1 or (total is not None and steps > total):
         expected = "steps >= 1" if total is None else f"1 <= steps <= {total}"
         raise ValueError(f"steps is {steps}, expected {expected}: give another number")
+    return steps
+
+
+def _spaced(process: Process, steps: int, spacing: str, t_end: float | None, rho: float) -> list[float]:
+    """`steps` times falling from 1 as `spacing` says."""
+    total = process.steps
     if spacing == "leading":
         if total is None:
             raise ValueError(f"spacing leading needs a discrete process, got {type(process).__name__}: choose trailing")
-        return [(1 + k * (total // steps)) / total for k in reversed(range(steps))] + [0.0]
+        return [(1 + k * (total // steps)) / total for k in reversed(range(steps))]
     if spacing in ("karras", "log_snr"):
-        return _by_level(process, steps, spacing, t_end, rho) + [0.0]
+        return _by_level(process, steps, spacing, t_end, rho)
     if total is not None:
-        return [round(total * (1 - i / steps)) / total for i in range(steps)] + [0.0]
+        return [round(total * (1 - i / steps)) / total for i in range(steps)]
     noisy = float(process.variance(torch.zeros((), dtype=torch.float64))) > 0
     if t_end is None and not noisy:
-        return [1 - i / steps for i in range(steps)] + [0.0]
-    return torch.linspace(1, t_end or 0.0, steps, dtype=torch.float64).tolist() + [0.0]
+        return [1 - i / steps for i in range(steps)]
+    return torch.linspace(1, t_end or 0.0, steps, dtype=torch.float64).tolist()
 
 
 def level(process: Process, t: Tensor) -> Tensor:

@@ -94,7 +94,9 @@ def test_every_number_is_that_of_exactly_the_named_samples(tmp_path):
         assert row["fid"]["value"] == pytest.approx(frechet_distance(*moments(drawn), *moments(real)), rel=1e-6)
         assert (row["kid"]["value"], row["kid"]["error"]) == pytest.approx((kid.value, kid.error), rel=1e-6)
         assert row["evaluations"]["value"] == pytest.approx(sum(counts) / len(counts))
-        assert row["evaluations"]["kind"] == ("exact" if sampler.evaluations(module.averaged, (1, 8, 8)) else "estimate")
+        assert row["evaluations"]["kind"] == (
+            "exact" if sampler.evaluations(module.averaged, (1, 8, 8)) else "estimate"
+        )
         assert row["fid"]["kind"] == row["kid"]["kind"] == row["seconds"]["kind"] == "estimate"
         assert row["protocol"]["sampler"] == json.loads(json.dumps(sampler.describe()))
         assert (row["protocol"]["n"], row["protocol"]["seed"], row["protocol"]["step"]) == (150, 4, 70)
