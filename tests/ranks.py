@@ -28,14 +28,14 @@ def main(folder: str, poisoned: int, words: list[str]) -> int:
         )
 
     def poison(self):
-        loss = self.loss
+        loss = self.loss.forward
 
         def broken(model, x, generator):
             value = loss(model, x, generator)
             bad = self.trainer.global_step == 2 and self.global_rank == poisoned
             return value * float("nan") if bad else value
 
-        self.loss = broken
+        self.loss.forward = broken
 
     DDPM.training_step, DiscreteVP.perturb, DDPM.on_train_end = step, watch, end
     if poisoned >= 0:

@@ -106,7 +106,9 @@ class EnergyNetwork(SmoothEnergy):
         """E(x), nats, (B,)."""
         f = self.call(self.net, x, torch.zeros((), device=x.device, dtype=x.dtype))
         if (f.ndim == 1) != (self.readout == "scalar"):
-            output, choice = ("one number a sample", "scalar") if f.ndim == 1 else ("a tensor like x", "reconstruction")
+            output, choice = "a tensor like x", "product, reconstruction or norm"
+            if f.ndim == 1:
+                output, choice = "one number a sample", "scalar"
             raise ValueError(
                 f"EnergyNetwork.readout is {self.readout}, and {type(self.net).__name__} returns {output}: "
                 f"choose {choice}"
