@@ -25,7 +25,7 @@ from lightning_gen.samplers import Sampler
 OWN = (
     *("training_step", "configure_optimizers", "optimizer_step", "configure_gradient_clipping", "lr_scheduler_step"),
     *("on_before_optimizer_step", "configure_callbacks", "configure_model", "on_save_checkpoint", "on_load_checkpoint"),
-    *("on_train_start", "on_train_batch_start", "automatic_optimization"),
+    *("on_train_start", "on_train_batch_start", "on_train_end", "automatic_optimization"),
 )
 
 
@@ -192,6 +192,10 @@ class GenerativeModule(Checked, Sampling, LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Several ranks begin with equal buffers."""
         self.optimisation.share_buffers(batch_idx)
+
+    def on_train_end(self) -> None:
+        """NonFinite where a loss or gradient after the last record was not finite."""
+        self.optimisation.finish()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One batch for the players whose turn it is."""

@@ -140,11 +140,20 @@ class Optimisation:
         norm = torch.nn.utils.get_total_norm(gradients)
         self.clip(norm)
         self.health.gradient(norm, trainer, self.turn.name, scaled=scaler is not None)
-        if fused and scaler is None and self.module.device.type != "cpu":
+        if fused and scaler is None and self.on_accelerator():
             # A fused optimizer leaves weights and moments alone where found_inf is 1: no host sync.
             optimizer.grad_scale, optimizer.found_inf = None, self.health.bad
         else:
             self.health.stop(trainer, trainer.global_step + 1)
+
+    def on_accelerator(self) -> bool:
+        """Whether the host would wait for the device to read a flag."""
+        return self.module.device.type != "cpu"
+
+    def finish(self) -> None:
+        """Read the flag of the updates since the last record, once, after the last of them."""
+        trainer = self.module.trainer
+        self.health.stop(trainer, trainer.global_step)
 
     def clip(self, norm: Tensor) -> None:
         """Clip the gradients of the player whose turn it is by trainer.gradient_clip_val, as its algorithm says."""

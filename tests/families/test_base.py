@@ -12,6 +12,7 @@ from lightning_gen.data import Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import DDPM
 from lightning_gen.families.health import Health
+from lightning_gen.families.optimisation import Optimisation
 from lightning_gen.losses import Loss
 from lightning_gen.nets import MLP, UNet
 from lightning_gen.randomness import generator
@@ -96,7 +97,7 @@ def test_callbacks_in_any_place_see_the_average_and_never_a_swap(tmp_path):
         def on_validation_end(self, trainer, module):
             self.evaluate(module)
 
-        def look(self, module):
+        def evaluate(self, module):
             seen.append(
                 [torch.cat([p.flatten() for p in m.parameters()]).clone() for m in (module.averaged, module.model)]
             )
@@ -165,6 +166,28 @@ def test_a_fused_optimizer_is_held_back_on_the_device():
     optimizer.found_inf, parameter.grad = torch.zeros(()), torch.ones(3)
     optimizer.step()
     torch.testing.assert_close(parameter.detach(), torch.full((3,), 0.9))
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_what_a_fused_optimizer_left_out_after_the_last_record_ends_the_run(tmp_path, monkeypatch, where):
+    """The flag stays on the device between records: the end of training reads it once more."""
+    monkeypatch.setattr(Optimisation, "on_accelerator", lambda self: True)
+    module, watch = digits_module(optimizer=partial(torch.optim.Adam, lr=1e-2, fused=True)), Watch()
+    loss = module.loss
+
+    def broken(model, x, generator):
+        value = loss(model, x, generator)
+        if module.trainer.global_step != 3:
+            return value
+        root = next(model.parameters()).flatten()[0]
+        return value + (float("nan") if where == "loss" else (root - root.detach()).abs().sqrt())
+
+    module.loss = Written(broken)
+    with pytest.raises(NonFinite, match=rf"{where}.*not finite.*4 to 5"):
+        fit(module, tmp_path, watch, max_steps=5, log_every_n_steps=3)
+    assert len(watch.raw) == 5
+    assert all(torch.equal(a, b) for a, b in zip(watch.raw[2], module.model.parameters(), strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(watch.raw[1], watch.raw[2], strict=True))
 
 
 def test_gradients_are_clipped_by_the_trainers_own_key(tmp_path):

@@ -6,7 +6,7 @@ PLANTS = [
     Plant(
         "AIS from the data's means for their log odds",
         "lightning_gen/likelihood/ais.py",
-        "torch.logit(mean.clamp(0.01, 0.99))",
+        "torch.logit(mean.flatten().clamp(0.01, 0.99))",
         "mean",
         "tests/likelihood/test_ais.py::test_the_path_of_a_model_starts_at_the_datas_marginals",
     ),
