@@ -1,4 +1,4 @@
-"""How probable a model finds data: the diffusion's variational bound, the density along the probability flow, AIS."""
+"""Log-likelihood: variational bound, probability-flow ODE, annealed importance sampling, importance sampling, KDE."""
 
 from lightning_gen.likelihood.ais import (
     AnnealingPath,
@@ -17,11 +17,11 @@ from lightning_gen.likelihood.dequantise import bits_per_dim, dequantised
 from lightning_gen.likelihood.importance import Bounds, bounds
 from lightning_gen.likelihood.kde import Density, kernel_density
 from lightning_gen.likelihood.ode import ODELikelihood
-from lightning_gen.likelihood.tuning import SETTLE, tuned_steps
+from lightning_gen.likelihood.tuning import PILOT_BURN_IN, tuned_steps
 from lightning_gen.likelihood.variational import variational_bound
 
 __all__ = [
-    "SETTLE",
+    "PILOT_BURN_IN",
     "AnnealingPath",
     "Bounds",
     "Density",

@@ -11,8 +11,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from lightning_gen.data import Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import DDPM
-from lightning_gen.families.health import Health
 from lightning_gen.families.optimisation import Optimisation
+from lightning_gen.families.statistics import TrainingStatistics
 from lightning_gen.losses import Loss
 from lightning_gen.nets import MLP, UNet
 from lightning_gen.randomness import generator
@@ -157,10 +157,10 @@ def test_a_fused_optimizer_is_held_back_on_the_device():
     parameter = torch.nn.Parameter(torch.ones(3))
     optimizer = torch.optim.Adam([parameter], lr=0.1, fused=True)
     parameter.grad = torch.full((3,), float("nan"))
-    health = Health()
-    health.loss(torch.tensor(1.0))
-    health.gradient(torch.tensor(float("nan")), SimpleNamespace(world_size=1))
-    optimizer.grad_scale, optimizer.found_inf = None, health.bad
+    statistics = TrainingStatistics()
+    statistics.add_loss(torch.tensor(1.0))
+    statistics.add_gradient(torch.tensor(float("nan")), SimpleNamespace(world_size=1))
+    optimizer.grad_scale, optimizer.found_inf = None, statistics.nonfinite
     optimizer.step()
     assert torch.equal(parameter.detach(), torch.ones(3))
     optimizer.found_inf, parameter.grad = torch.zeros(()), torch.ones(3)
@@ -324,19 +324,19 @@ def test_fewer_samples_are_the_first_of_many(sampler):
 
 
 @pytest.mark.parametrize("bad", [0, 1, 2])
-def test_health_forgets_nothing_until_the_host_has_read(bad):
+def test_statistics_forget_nothing_until_the_host_has_read(bad):
     """Of three micro-batches, and of three updates, any one that is not finite holds back all that follow."""
-    place, health = SimpleNamespace(world_size=1), Health()
+    trainer, statistics = SimpleNamespace(world_size=1), TrainingStatistics()
     for i in range(3):
-        health.loss(torch.tensor(float("nan") if i == bad else 1.0))
-    health.gradient(torch.tensor(1.0), place)
-    assert float(health.bad) == 1
-    health = Health()
+        statistics.add_loss(torch.tensor(float("nan") if i == bad else 1.0))
+    statistics.add_gradient(torch.tensor(1.0), trainer)
+    assert float(statistics.nonfinite) == 1
+    statistics = TrainingStatistics()
     for i in range(3):
-        health.loss(torch.tensor(1.0))
-        health.gradient(torch.tensor(float("inf") if i == bad else 1.0), place)
-        assert float(health.bad) == (i >= bad)
-    assert health.bad.shape == () and health.bad.dtype == torch.float32  # as fused optimizers want found_inf
+        statistics.add_loss(torch.tensor(1.0))
+        statistics.add_gradient(torch.tensor(float("inf") if i == bad else 1.0), trainer)
+        assert float(statistics.nonfinite) == (i >= bad)
+    assert statistics.nonfinite.shape == () and statistics.nonfinite.dtype == torch.float32
 
 
 def test_one_ranks_flag_is_every_ranks(monkeypatch):
@@ -345,10 +345,10 @@ def test_one_ranks_flag_is_every_ranks(monkeypatch):
         flag.fill_(1)
 
     monkeypatch.setattr(torch.distributed, "all_reduce", another_rank_is_bad)
-    health = Health()
-    health.loss(torch.tensor(1.0))
-    health.gradient(torch.tensor(1.0), SimpleNamespace(world_size=2))
-    assert float(health.bad) == 1
+    statistics = TrainingStatistics()
+    statistics.add_loss(torch.tensor(1.0))
+    statistics.add_gradient(torch.tensor(1.0), SimpleNamespace(world_size=2))
+    assert float(statistics.nonfinite) == 1
 
 
 def test_validation_is_the_mean_over_all_samples_of_the_average(tmp_path):
