@@ -11,9 +11,9 @@ from torch import Tensor
 from lightning_gen.callbacks.measuring import Measuring
 from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import NonFinite
-from lightning_gen.families.rbm import means
+from lightning_gen.families.rbm import data_moments
 from lightning_gen.likelihood import (
-    SETTLE,
+    PILOT_BURN_IN,
     AnnealingPath,
     Partition,
     annealing_path,
@@ -112,7 +112,7 @@ class AnnealedImportance(Measuring):
             if model.tractable():
                 exact = Partition(float(model.log_z()), 0.0, math.inf)
                 results += self.results(module, nats, "exact", None, exact, "exact", protocol)
-            mean, variance = (value.to(module.device).view(module.shape) for value in means(data))
+            mean, variance = (value.to(module.device).view(module.shape) for value in data_moments(data))
             path = annealing_path(model, mean, variance, self.transition)
             if self.tune and path.tunable and len(self.betas) > 2:
                 path.tune(self.tuned(trainer, path))
@@ -150,7 +150,7 @@ class AnnealedImportance(Measuring):
     def tuned(self, trainer: Trainer, path: AnnealingPath) -> dict[float, float]:
         """Step sizes by a pilot run of one block of chains, rank 0's on every rank."""
         noise = generator(self.seed, "ais", "pilot", device=trainer.lightning_module.device)
-        with self.bar(trainer, "AIS step sizes", len(self.betas) - 2 + SETTLE, "move") as progress:
+        with self.bar(trainer, "AIS step sizes", len(self.betas) - 2 + PILOT_BURN_IN, "move") as progress:
             sizes = tuned_steps(path, self.betas, BLOCK, noise, progress.update)
         return trainer.strategy.broadcast(sizes)
 
@@ -159,7 +159,7 @@ class AnnealedImportance(Measuring):
         device, exact, reverse = trainer.lightning_module.device, model.tractable(), side == "reverse"
         weights = torch.zeros(self.chains, dtype=torch.float64, device=device)
         blocks = range(trainer.global_rank, -(-self.chains // BLOCK), trainer.world_size)
-        path.forget()
+        path.reset_acceptance()
         how = path.describe()
         if reverse:
             how["started"] = "exact samples" if exact else f"after {self.burn} steps from training data"
@@ -174,7 +174,7 @@ class AnnealedImportance(Measuring):
                 else:
                     split = data.split("train")
                     v = data.encode(split.take(torch.arange(first, first + n) % len(split))).to(device)
-                    v = path.settle(v, self.burn, noise)
+                    v = path.burn_in(v, self.burn, noise)
                 weights[first : first + n] = log_weights(path, self.betas, v, noise, reverse, progress.update)
         if path.acceptance() is not None:
             how["acceptance"] = path.acceptance()

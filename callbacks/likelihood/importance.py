@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_gen.callbacks.likelihood.base import PerSample
 from lightning_gen.likelihood import bits_per_dim, bounds, dequantised
-from lightning_gen.likelihood.importance import log_weights, portions
+from lightning_gen.likelihood.importance import draws_per_pass, log_weights
 from lightning_gen.models import BINARY, Encoded
 from lightning_gen.options import Count, Natural
 from lightning_gen.results.result import Name, Result
@@ -65,7 +65,7 @@ class ImportanceLikelihood(PerSample):
 
     def work(self, module: Any) -> int:
         """One tick a portion of draws."""
-        return len(portions(self.samples, self.batch, TOGETHER))
+        return len(draws_per_pass(self.samples, self.batch, TOGETHER))
 
     def block(self, module: Any, model: Encoded, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
         """IWAE's bound, the evidence lower bound, and the effective sample size, (m, 3)."""

@@ -1,4 +1,4 @@
-"""Families: the LightningModules, each a paper's combination of model, process and loss."""
+"""Families: LightningModules, each a combination of model, process and loss from a paper."""
 
 from lightning_gen.families.base import GenerativeModule
 from lightning_gen.families.ddpm import DDPM

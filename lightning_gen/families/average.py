@@ -9,22 +9,22 @@ class Average:
     """ema <- d ema + (1 - d) model after each optimizer step; buffers are copied.
 
     Args:
-        ema: the averaged model, of the same class as `model`
-        model: the trained one
-        decay: d, in [0, 1)
-        warmup: the decay is min(d, (1 + n) / (10 + n)) at the n-th step
+        ema: the averaged model, of the same class as model.
+        model: the trained model.
+        decay: d, in [0, 1).
+        warmup: whether d is min(decay, (1 + n) / (10 + n)) at step n.
     """
 
     def __init__(self, ema: nn.Module, model: nn.Module, decay: float, warmup: bool) -> None:
         self.decay, self.warmup = decay, warmup
-        # Walking the modules for their tensors at each step would take longer than the average itself.
+        # To collect the tensors at each step would take longer than the average.
         self.parameters = list(ema.parameters()), list(model.parameters())
         self.buffers = list(zip(ema.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after optimizer step number `step`, counted from 1."""
+        """Average the weights after optimizer step number `step`, counted from 1."""
         decay = min(self.decay, (1 + step) / (10 + step)) if self.warmup else self.decay
         get_ema_multi_avg_fn(decay)(*self.parameters, step)
-        for kept, current in self.buffers:
-            kept.copy_(current)
+        for target, source in self.buffers:
+            target.copy_(source)

@@ -1,4 +1,4 @@
-"""The LightningModule of every family: model, loss, players, the averaged model, addressed noise, validation."""
+"""The LightningModule of every family: training and validation of model, loss and averaged model."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 
 from lightning_gen.families.average import Average
-from lightning_gen.families.optimisation import Optimisation, counted
+from lightning_gen.families.optimisation import Optimisation, restore_step_count
 from lightning_gen.families.players import Batch, Player
 from lightning_gen.families.sampling import Sampling
 from lightning_gen.families.validation import Validation
@@ -21,7 +21,7 @@ from lightning_gen.options import Checked, Count, NonNegative, Rate, Shape, Valu
 from lightning_gen.randomness import generator, reseed
 from lightning_gen.samplers import Sampler
 
-# Lightning's hooks that hold what no family may lose; a family has the hooks listed under "may override".
+# Hooks of Lightning that a family may not define; it may define those under "may override".
 OWN = (
     *("training_step", "configure_optimizers", "optimizer_step", "configure_gradient_clipping", "lr_scheduler_step"),
     *("on_before_optimizer_step", "configure_callbacks", "configure_model", "on_save_checkpoint", "on_load_checkpoint"),
@@ -30,15 +30,27 @@ OWN = (
 
 
 class GenerativeModule(Checked, Sampling, Validation, LightningModule):
-    """Trains `model` by `loss`; `ema` is a second model, ema <- d ema + (1 - d) model after each optimizer step.
+    """Trains a model by a loss, and keeps an averaged model: ema <- d ema + (1 - d) model after each optimizer step.
 
-    A family overrides `objective`, or `players` where several are trained; the step itself is Optimisation's.
-    With ema_warmup the decay is min(ema_decay, (1 + n) / (10 + n)) at the n-th step, for short runs.
-    optimizer: parameters -> Optimizer; scheduler: Optimizer -> a schedule that is stepped once per optimizer step.
+    A family overrides `objective`, or `players` if it trains several. With `classes` the model is conditional:
+    classifier-free diffusion guidance (Ho & Salimans, 2022), https://arxiv.org/abs/2207.12598
 
-    With `classes` the model is conditional: it sees each sample's label, or with probability label_dropout the label
-    `classes`, which stands for none, and is sampled with `guidance` (1: conditional, 0: not, above 1: guided).
-    Classifier-free diffusion guidance (Ho & Salimans, 2022), https://arxiv.org/abs/2207.12598
+    Args:
+        model: the model.
+        loss: (model, x, generator) -> (B,); None for a family with objectives of its own.
+        optimizer: parameters -> Optimizer.
+        scheduler: Optimizer -> schedule, stepped once per optimizer step; null for a constant rate.
+        ema_decay: d, in [0, 1); null for no averaged model.
+        ema_warmup: whether d is min(ema_decay, (1 + n) / (10 + n)) at step n, for short runs.
+        sampler: the default sampler; null for none.
+        shape: shape of a sample, without the batch.
+        value_range: lowest and highest value of images in model space; null for points.
+        seed: of all noise in training, validation and sampling.
+        compile: whether to compile the networks.
+        channels_last: whether to use the channels-last memory format.
+        classes: number of classes of a conditional model; null for an unconditional one.
+        label_dropout: probability in training that a label becomes `classes`, the label for none, in [0, 1).
+        guidance: weight of guidance in sampling, >= 0: 0 unconditional, 1 conditional, above 1 guided.
     """
 
     def __init__(
@@ -60,15 +72,15 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
         guidance: NonNegative = 1.0,
     ) -> None:
         super().__init__()
-        known = next((declared(net, "classes") for net in model.networks()), None)
-        if known != (None if classes is None else classes + 1):
+        net_classes = next((declared(net, "classes") for net in model.networks()), None)
+        if net_classes != (None if classes is None else classes + 1):
             raise ValueError(
-                f"module.classes is {classes}, net.classes is {known}: write net.classes = module.classes + 1"
-                " (the last is the label for none), or null for both"
+                f"module.classes is {classes} with net.classes {net_classes}, expected module.classes + 1 (the last is "
+                "the label for none), or null for both: change net.classes"
             )
         if classes is None and guidance != 1:
             raise ValueError(
-                f"module.guidance is {guidance}, and module.classes null: write guidance 1, or the classes"
+                f"module.guidance is {guidance} with module.classes null, expected 1: write 1, or the number of classes"
             )
         self.classes, self.label_dropout, self.guidance = classes, label_dropout, guidance
         self.value_range = None if value_range is None else tuple(value_range)
@@ -82,61 +94,64 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
         self.ema = None if ema_decay is None else copy.deepcopy(model).requires_grad_(False).eval()
         self.ema_decay, self.ema_warmup, self.seed = ema_decay, ema_warmup, seed
         self.compiled, self.channels_last = compile, channels_last
-        self.last_loss: float | None = None  # host copy for the progress bar, renewed at the logging interval
-        self.started_from: str | None = None  # the run whose weights stand here already (init)
-        self.resumed: dict[str, int] | None = None  # a checkpoint's counts, until there are players
+        self.last_loss: float | None = None  # on the host, for the progress bar, of the last record
+        self.started_from: str | None = None  # the run that the initial weights are from (init)
+        self.resumed: dict[str, int] | None = None  # the players' counts in a checkpoint, until the players exist
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """TypeError for a family that defines what the base owns."""
+        """TypeError for a family that defines a hook of OWN."""
         super().__init_subclass__(**options)
         for name in OWN:
             if getattr(cls, name) is not getattr(GenerativeModule, name):
                 raise TypeError(
-                    f"{cls.__name__} defines {name}, which is GenerativeModule's own: override objective, or players"
+                    f"{cls.__name__} defines {name}, which only GenerativeModule may: override objective, or players"
                 )
 
     @classmethod
     def fitted(cls, config: dict[str, Any], data: Any) -> dict[str, Any]:
-        """What the family reads off the training data where its config has null: those keys, for run.py to store."""
+        """Values from the training data of config keys that are null."""
         return {}
 
     # Training: what a family may override
 
     def check_data(self, data: Any) -> None:
-        """Raise ValueError, one sentence, for data that the model does not fit: binary models need binary data."""
+        """ValueError for data that do not fit the model: a binary model needs binary data."""
         if self.model.support == BINARY and (data.binarise is None or data.value_range != (0.0, 1.0)):
             raise ValueError(
-                f"{type(self).__name__} is a model of binary values, and {data.name} has values in {data.value_range} "
-                "of 256 levels: set data.binarise to fixed, stochastic or threshold, and data.value_range to [0.0, 1.0]"
+                f"data.binarise is {data.binarise} and data.value_range {data.value_range} for {data.name}, expected "
+                f"binary values for {type(self).__name__}: set data.binarise to fixed, stochastic or threshold, and "
+                "data.value_range to [0.0, 1.0]"
             )
 
     def initialise(self, data: Any) -> None:
-        """Set, before the first step of a new run, what the training data say."""
+        """Set initial weights that depend on the training data, before the first step of a new run."""
 
     def objective(self, model: Model, batch: Batch, noise: torch.Generator, step: int) -> Tensor:
-        """Losses (B,) of a batch, all random numbers from `noise` or torch's reseeded generators; training measures
-        them of the raw model, validation of the averaged one. step: optimizer steps so far."""
+        """Losses (B,) of a batch: in training of the raw model, in validation of the averaged one.
+
+        Random numbers come from `noise` or torch's global generators, which are reseeded; step: optimizer steps so far.
+        """
         return self.loss(model, batch["x"], noise)
 
     def players(self) -> list[Player]:
-        """Who is trained, in the order of play, the main one last: here one, the parameters of model and loss."""
+        """Players in the order of their updates, the main one last; here one, with the parameters of model and loss."""
         parameters = [*self.model.parameters(), *self.loss.parameters()]
         return [Player("model", parameters, self.objective, self.make_optimizer, self.make_scheduler)]
 
     def training_state(self) -> dict[str, Any]:
-        """What a checkpoint has to hold besides weights and optimizers, by keys of its own; called on all ranks."""
+        """Further entries of a checkpoint, under keys of the family; called on all ranks."""
         return {}
 
     def load_training_state(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from what `training_state` returned."""
+        """Restore the entries of `training_state`."""
 
     def watch(self, step: int) -> None:
-        """Look at what else may go wrong, on all ranks, every log_every_n_steps optimizer steps."""
+        """Raise Diverged if training diverges; called on all ranks every log_every_n_steps optimizer steps."""
 
     # Training: what the base owns
 
     def setup(self, stage: str) -> None:
-        """Look at the data, before any work; a new run starts from what they say."""
+        """Check the data, and initialise a new run from them."""
         if (data := self.trainer.datamodule) is None:
             return
         self.check_data(data)
@@ -146,18 +161,18 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
                 self.ema.load_state_dict(self.model.state_dict())
 
     def configure_callbacks(self) -> list:
-        """Refuse what cannot be done; Lightning checks next whether it could clip and accumulate."""
+        """ValueError for a GradientAccumulationScheduler; Lightning checks clipping and accumulation next."""
         if any(isinstance(callback, GradientAccumulationScheduler) for callback in self.trainer.callbacks):
             raise ValueError(
-                "callbacks hold a GradientAccumulationScheduler, which Lightning takes under automatic optimisation "
-                "alone: remove it, and write trainer.accumulate_grad_batches"
+                "callbacks contain GradientAccumulationScheduler, which needs automatic optimisation: remove it, and "
+                "write trainer.accumulate_grad_batches"
             )
-        # Lightning refuses both keys where a module optimises manually: here Optimisation does as they say.
+        # Lightning refuses both trainer keys in manual optimisation, but Optimisation implements them.
         self.automatic_optimization = True
         return []
 
     def configure_model(self) -> None:
-        """Compile networks and choose their memory format, once, before the optimizer sees the parameters."""
+        """Compile the networks and set their memory format, once, before the optimizers are made."""
         self.automatic_optimization = False
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
@@ -167,7 +182,7 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
         self.compiled = False  # Lightning calls this before every stage
 
     def configure_optimizers(self) -> list[dict[str, Any]]:
-        """The players' optimizers over the raw weights, and their schedules by steps."""
+        """Optimizers and schedules of the players."""
         average = None if self.ema is None else Average(self.ema, self.model, self.ema_decay, self.ema_warmup)
         self.optimisation = Optimisation(self, self.players(), average)
         state, self.resumed = self.resumed, None
@@ -176,64 +191,64 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
         return self.optimisation.build()
 
     def on_train_start(self) -> None:
-        """Count from where the run stands."""
+        """Start the statistics at the current step."""
         self.optimisation.start()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Several ranks begin with equal buffers."""
+        """Synchronise buffers over ranks."""
         self.optimisation.share_buffers(batch_idx)
 
     def on_train_end(self) -> None:
-        """Raise NonFinite for what came after the last record."""
-        self.optimisation.end()
+        """NonFinite where a loss or gradient after the last record was not finite."""
+        self.optimisation.finish()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One batch for the players whose turn it is."""
+        """Update the players due on this batch; the loss of the last one, ()."""
         return self.optimisation.step(batch, batch_idx)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip, and stop what is not finite: Lightning calls this between unscaled gradient and update."""
+        """Clip, and prevent updates that are not finite; Lightning calls this after unscaling, before the update."""
         self.optimisation.check()
 
     def losses(self, player: Player, batch: Batch, batch_idx: int, main: bool = True) -> Tensor:
-        """A player's losses of a batch; its noise depends on (seed, epoch, batch, rank) and the player alone."""
-        place = (self.current_epoch, batch_idx, self.global_rank)
-        address = place if main else (*place, player.name)
+        """A player's losses of a batch; the noise is a function of (seed, epoch, batch, rank) and the player."""
+        position = (self.current_epoch, batch_idx, self.global_rank)
+        address = position if main else (*position, player.name)
         reseed(self.seed, "train", *address)
         noise = generator(self.seed, "noise", *address, device=self.device)
-        return player.objective(self.labelled(self.model, batch, place), batch, noise, player.updates)
+        return player.objective(self.labelled(self.model, batch, position), batch, noise, player.updates)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the players' counts, and what the family keeps."""
+        """Add the players' counts and the family's state."""
         checkpoint |= {"updates": self.optimisation.state(), **self.training_state()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take both back; the optimizers come later."""
-        counted(checkpoint)
+        """Restore both."""
+        restore_step_count(checkpoint)
         self.resumed = checkpoint.get("updates")
         self.load_training_state(checkpoint)
 
     def load_weights(self, state: dict[str, Tensor]) -> None:
-        """Load models for use: every model.* and ema.* has to fit, what else was trained (a critic) may be absent."""
-        found = self.load_state_dict(state, strict=False)
+        """Load weights: ValueError unless model.* and ema.* fit; others (a critic's) may be absent."""
+        result = self.load_state_dict(state, strict=False)
         models = ("model.", "ema.")
-        missing, unknown = ([k for k in keys if k.startswith(models)] for keys in found)
+        missing, unknown = ([k for k in keys if k.startswith(models)] for keys in result)
         if missing or unknown:
             raise ValueError(
                 f"the weights do not fit the model: {', '.join([*missing][:3]) or 'none'} missing, "
-                f"{', '.join([*unknown][:3]) or 'none'} unknown: load them with the config that they were trained by"
+                f"{', '.join([*unknown][:3]) or 'none'} unknown: load them with the config of their run"
             )
 
-    def labelled(self, model: Model, batch: dict[str, Tensor], place: tuple[int, ...] | None = None) -> Model:
-        """The model with the batch's labels bound to it, if it is conditional; in training some stand for none."""
+    def labelled(self, model: Model, batch: dict[str, Tensor], position: tuple[int, ...] | None = None) -> Model:
+        """The model with the batch's labels, if conditional; in training, at a `position`, with label dropout."""
         if self.classes is None:
             return model
         if "label" not in batch:
             raise ValueError(
-                "module.classes is given, but the data have no labels: write null for it and for net.classes"
+                f"module.classes is {self.classes}, but the data have no labels: write null for it and for net.classes"
             )
         label = batch["label"]
-        if place is not None and self.label_dropout:
-            draw = torch.rand(len(label), generator=generator(self.seed, "label", *place)).to(label.device)
+        if position is not None and self.label_dropout:
+            draw = torch.rand(len(label), generator=generator(self.seed, "label", *position)).to(label.device)
             label = torch.where(draw < self.label_dropout, self.classes, label)
         return model.with_label(label)

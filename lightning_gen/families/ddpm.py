@@ -1,4 +1,4 @@
-"""DDPM as a recipe: the discrete variance-preserving chain, a denoiser, and L_simple."""
+"""DDPM: a discrete variance-preserving process, a denoiser, and L_simple."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,10 +13,21 @@ from lightning_gen.process import DiscreteVP, cosine_betas, linear_betas
 
 
 class DDPM(GenerativeModule):
-    """x_t = alpha_t x_0 + sigma_t noise on T levels; the network learns E[noise | x_t] by the mean squared error.
+    """x_t = alpha_t x_0 + sigma_t noise at t = k / T; the network predicts the noise by the mean squared error.
 
-    `options` are GenerativeModule's.
     Denoising diffusion probabilistic models (Ho et al., 2020), https://arxiv.org/abs/2006.11239
+
+    Args:
+        net: the network, (x, t) -> the parametrization's target, like x.
+        optimizer: parameters -> Optimizer.
+        steps: T, >= 1.
+        schedule: of beta: linear, or cosine (Nichol & Dhariwal, 2021).
+        beta_min: beta at k = 1 of the linear schedule, > 0.
+        beta_max: beta at k = T of the linear schedule, > 0.
+        parametrization: what the network predicts.
+        weight: of the squared error of the noise.
+        ema_decay: decay of the averaged model, in [0, 1); null for none.
+        options: those of GenerativeModule.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Deep energy-based models as a recipe: an energy network, and any loss that can train one."""
+"""Deep energy-based models: an energy network and a loss."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,12 +13,19 @@ from lightning_gen.process import VE, Clean
 
 
 class EBM(Chains):
-    """p(x) = exp(-E(x)) / Z, E a readout of a network, trained by `loss`: ContrastiveDivergence with Langevin chains,
-    NCE, exact, sliced or denoising score matching.
+    """p(x) = exp(-E(x)) / Z, E a readout of a network.
 
-    sigma > 0 makes E that of data with noise of this deviation, which denoising needs. `confine` adds
-    1/2 ||x||^2 / confine^2, without which no likelihood is given. `constant` adds a learned number, which NCE needs.
-    `options` are GenerativeModule's. How to train your EBMs (Song & Kingma, 2021), https://arxiv.org/abs/2101.03288
+    How to train your energy-based models (Song & Kingma, 2021), https://arxiv.org/abs/2101.03288
+
+    Args:
+        net: the network f(x), like x, or (B,) for the readout scalar.
+        loss: contrastive divergence, NCE, or exact, sliced or denoising score matching.
+        optimizer: parameters -> Optimizer.
+        readout: E is x^T f (product), 1/2 ||x - f||^2 (reconstruction), 1/2 ||f||^2 (norm) or f (scalar).
+        confine: standard deviation of a Gaussian factor, > 0, needed for a normalisable density; null for none.
+        constant: whether to learn a number that is added to E, as NCE needs.
+        sigma: standard deviation of the noise on the data, >= 0; denoising needs noise.
+        options: those of GenerativeModule.
     """
 
     def __init__(

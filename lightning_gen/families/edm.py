@@ -1,4 +1,4 @@
-"""EDM as a recipe: variance exploding, preconditioned in input, output and loss, levels drawn log-normal."""
+"""EDM: a variance-exploding process, a preconditioned denoiser, and log-normal noise levels."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,10 +18,19 @@ from lightning_gen.process import VE
 class EDM(GenerativeModule):
     """D(x, sigma) = c_skip x + c_out F(c_in x, ln(sigma) / 4), ln sigma ~ N(log_mean, log_std^2), weight 1 / c_out^2.
 
-    sigma_data: standard deviation of the data in model space, per dimension. sigma_min and sigma_max bound the levels
-    that samplers visit. `options` are GenerativeModule's.
     Elucidating the design space of diffusion-based generative models (Karras et al., 2022), table 1,
     https://arxiv.org/abs/2206.00364
+
+    Args:
+        net: the network F(x, t), like x.
+        optimizer: parameters -> Optimizer.
+        sigma_data: standard deviation of the data per dimension, in model space, > 0.
+        log_mean: mean of ln sigma in training.
+        log_std: standard deviation of ln sigma in training, > 0.
+        sigma_min: smallest noise level in sampling, > 0.
+        sigma_max: largest noise level in sampling, > 0.
+        ema_decay: decay of the averaged model, in [0, 1); null for none.
+        options: those of GenerativeModule.
     """
 
     def __init__(

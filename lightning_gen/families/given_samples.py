@@ -1,4 +1,4 @@
-"""Somebody else's samples, a folder of images or an .npz, in the place of a trained module."""
+"""Samples from files, a folder of images or an .npz, in place of a trained module."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +14,12 @@ from lightning_gen.runs.folder import samples_fault
 
 
 class GivenSamples(LightningModule):
-    """Stands where a trained module would: its samples are those of `path`, in their order, and it has no weights.
+    """A module without weights, whose samples are those of a file or folder, in order and unconverted.
 
-    `shape` is the data's: images are uint8 of that shape, points float. What is not is refused, nothing is converted.
+    Args:
+        path: folder of images, or .npz file.
+        shape: shape of a sample, as of the data: images are uint8, points float.
+        name: name of the data, for messages.
     """
 
     ema, classes, trained_steps = None, None, 0
@@ -24,15 +27,15 @@ class GivenSamples(LightningModule):
     def __init__(self, path: str, shape: Sequence[int], name: str = "the data") -> None:
         super().__init__()
         self.shape, self.path = tuple(shape), Path(path)
-        if wrong := samples_fault(self.path):
-            raise FileNotFoundError(wrong)
+        if fault := samples_fault(self.path):
+            raise FileNotFoundError(fault)
         self.rows, self.quantisation, self.sampler = read_samples(self.path, self.shape, name)
         if len(self.rows) < 2:
-            raise ValueError(f"{path} holds {len(self.rows)} sample, a measurement needs at least 2: give more")
+            raise ValueError(f"{path} holds {len(self.rows)} sample, expected at least 2: add samples")
         self.model = torch.nn.Module()
 
     def about(self) -> dict[str, Any]:
-        """What is known of where the samples come from."""
+        """Source, fingerprint and number of the samples, as a protocol stores them."""
         digest = hashlib.sha256(f"{tuple(self.rows.shape)} {self.rows.dtype}".encode())
         for part in self.rows.split(1024):
             digest.update(part.contiguous().numpy().tobytes())
@@ -47,7 +50,7 @@ class GivenSamples(LightningModule):
         }
 
     def work(self, n: int, sampler: Any = None, size: int = 64, rank: int = 0, world: int = 1) -> int:
-        """Blocks of this rank."""
+        """Number of blocks of this rank."""
         return len(range(rank, -(-n // size), world))
 
     def blocks(
@@ -62,7 +65,7 @@ class GivenSamples(LightningModule):
         progress: Callable[[], Any] | None = None,
         counts: list[int] | None = None,
     ) -> Iterator[tuple[int, Tensor]]:
-        """(start, samples as they were given) of this rank's blocks of the first n."""
+        """(start index, samples as stored) of this rank's blocks of the first n."""
         for index in range(rank, -(-n // size), world):
             yield index * size, self.rows[index * size : min(index * size + size, n)].to(self.device)
             if progress is not None:

@@ -1,4 +1,4 @@
-"""NCSN as a recipe: L geometric noise levels, fitted to the data, and denoising score matching summed over them."""
+"""NCSN: denoising score matching at geometric noise levels, whose number and range may follow from the data."""
 
 import math
 from collections.abc import Callable
@@ -15,17 +15,25 @@ from lightning_gen.models import Denoiser
 from lightning_gen.options import OpenUnitInterval, Positive, Rate
 from lightning_gen.process import VE
 
-FARTHEST = 5000  # images among which the largest distance is looked for
+MAX_COMPARED = 5000  # samples between which all distances are computed
 
 
 class NCSN(GenerativeModule):
     """1/(2 L) sum_i sigma_i^2 E||s(x + sigma_i z, sigma_i) + z / sigma_i||^2, sigma_1 > ... > sigma_L geometric.
 
-    NCSN (Song & Ermon, 2019, https://arxiv.org/abs/1907.05600) has noise_levels 10 from sigma_max 1 to sigma_min 0.01.
-    NCSNv2 (Song & Ermon, 2020, https://arxiv.org/abs/2006.09011) fits them to the data: null for sigma_max takes the
-    largest distance between two training samples (technique 1), null for noise_levels the least number whose
-    neighbours overlap by at least `overlap` (technique 2). The network is told 999 t, t linear in log sigma, and gives
-    -sigma score (technique 3). `options` are GenerativeModule's.
+    The network's input is 999 t, t linear in log sigma, its output -sigma s (technique 3 of NCSNv2).
+    NCSN (Song & Ermon, 2019), https://arxiv.org/abs/1907.05600, with 10 levels from 1 to 0.01; NCSNv2 (Song & Ermon,
+    2020), https://arxiv.org/abs/2006.09011
+
+    Args:
+        net: the network, (x, t) -> -sigma s, like x.
+        optimizer: parameters -> Optimizer.
+        noise_levels: L, >= 2; null for the smallest number whose neighbours overlap by `overlap` (technique 2).
+        sigma_min: smallest noise level, in units of the data, > 0.
+        sigma_max: largest noise level; null for the largest distance between training samples (technique 1).
+        overlap: probability mass that neighbouring levels share, in (0, 1).
+        ema_decay: decay of the averaged model, in [0, 1); null for none.
+        options: those of GenerativeModule.
     """
 
     def __init__(
@@ -41,7 +49,8 @@ class NCSN(GenerativeModule):
     ) -> None:
         if noise_levels is None or sigma_max is None:
             raise ValueError(
-                "module.noise_levels or module.sigma_max is null: run.py fits them to data, else give numbers"
+                f"module.noise_levels is {noise_levels} and module.sigma_max {sigma_max}, expected numbers: write "
+                "them, or train by run.py, which computes them from the data"
             )
         model = Denoiser(net, VE(sigma_min, sigma_max, levels=noise_levels), "noise")
         loss = DenoisingScoreMatching(levels(noise_levels, first=0), "simple", "sum")
@@ -49,44 +58,44 @@ class NCSN(GenerativeModule):
 
     @classmethod
     def fitted(cls, config: dict[str, Any], data: Any) -> dict[str, Any]:
-        """noise_levels and sigma_max where the config has null, with a line that justifies each."""
+        """noise_levels and sigma_max where the config has null; prints the reason for each."""
         sigma_max, count = config.get("sigma_max"), config.get("noise_levels")
         sigma_min, overlap = config.get("sigma_min", 0.01), config.get("overlap", 0.5)
         if sigma_max is not None and count is not None:
             return {}
-        say = rank_zero_only(print)
+        report = rank_zero_only(print)
         data.prepare_data()
         data.setup()
         split = data.split("train")
         if sigma_max is None:
             x = data.encode(split.take(slice(None)))
-            sigma_max, looked = largest_distance(x.flatten(1))
-            sigma_max = float(f"{sigma_max:.4g}")  # the same on every machine
-            say(f"sigma_max = {sigma_max}: the largest distance between two of {looked} training samples")
+            sigma_max, compared = largest_distance(x.flatten(1))
+            sigma_max = float(f"{sigma_max:.4g}")  # equal on all hardware
+            report(f"sigma_max = {sigma_max}: the largest distance between two of {compared} training samples")
         d = math.prod(split.shape)
         if count is None:
-            count = fit_levels(sigma_min, sigma_max, d, overlap)
+            count = number_of_levels(sigma_min, sigma_max, d, overlap)
             ratio = (sigma_max / sigma_min) ** (1 / (count - 1))
-            say(
+            report(
                 f"noise_levels = {count}: from {sigma_max} to {sigma_min} by the ratio {ratio:.4f}, at which neighbours"
                 f" in {d} dimensions overlap by C = {overlap_of(ratio, d):.3f}, at least {overlap}"
             )
         return {"sigma_max": sigma_max, "noise_levels": count}
 
 
-def largest_distance(x: Tensor, most: int = FARTHEST) -> tuple[float, str]:
-    """max ||x_i - x_j|| over rows of x (n, d), and over how many: all, or the `most` farthest from the mean."""
-    looked = f"all {len(x)}"
+def largest_distance(x: Tensor, most: int = MAX_COMPARED) -> tuple[float, str]:
+    """max ||x_i - x_j|| over rows of x (n, d), and the rows compared: all, or the `most` farthest from the mean."""
+    compared = f"all {len(x)}"
     if len(x) > most:
         x = x[(x - x.mean(0)).square().sum(1).topk(most).indices]
-        looked = f"the {most} farthest from the mean"
+        compared = f"the {most} farthest from the mean"
     x = x.double()
-    return max(float(torch.cdist(rows, x).max()) for rows in x.split(500)), looked
+    return max(float(torch.cdist(rows, x).max()) for rows in x.split(500)), compared
 
 
 def overlap_of(ratio: float, d: int) -> float:
     """C = Phi(sqrt(2 d)(ratio - 1) + 3 ratio) - Phi(sqrt(2 d)(ratio - 1) - 3 ratio): the probability that a radius
-    of the one level lies within three deviations of the next. NCSNv2 (Song & Ermon, 2020, proposition 2)."""
+    at one level lies within three standard deviations of the next. NCSNv2 (Song & Ermon, 2020), proposition 2."""
 
     def normal(z: float) -> float:
         return 0.5 * math.erfc(-z / math.sqrt(2))
@@ -95,11 +104,12 @@ def overlap_of(ratio: float, d: int) -> float:
     return normal(shift + 3 * ratio) - normal(shift - 3 * ratio)
 
 
-def fit_levels(sigma_min: float, sigma_max: float, d: int, overlap: float = 0.5) -> int:
-    """The least L >= 2 at which neighbours of L geometric levels overlap by at least `overlap` in d dimensions."""
+def number_of_levels(sigma_min: float, sigma_max: float, d: int, overlap: float = 0.5) -> int:
+    """Smallest L >= 2 for which neighbours of L geometric levels overlap by at least `overlap` in d dimensions."""
     if not 0 < sigma_min < sigma_max or not 0 < overlap < 1:
         raise ValueError(
-            f"levels need 0 < sigma_min < sigma_max and 0 < overlap < 1, got {sigma_min}, {sigma_max}, {overlap}"
+            f"module.sigma_min is {sigma_min}, sigma_max {sigma_max}, overlap {overlap}, expected 0 < sigma_min < "
+            "sigma_max and 0 < overlap < 1: change them"
         )
     low, high = 1.0, 2.0 + 3 / math.sqrt(d)
     while overlap_of(high, d) > overlap:

@@ -1,4 +1,4 @@
-"""One training step for one player or several, whatever the family: what no objective can change or lose."""
+"""The training step of every family, for one player or several: no objective can change it."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -11,114 +11,110 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lightning_gen.errors import NonFinite
 from lightning_gen.families.average import Average
-from lightning_gen.families.health import Health
 from lightning_gen.families.players import Batch, Player, average_over_ranks, toggle
+from lightning_gen.families.statistics import TrainingStatistics
 
-SMALLEST_SCALE = 1e-6  # a loss scale that half precision never needs: the gradients are infinite whatever it is
+SMALLEST_SCALE = 1e-6  # of the loss for half precision: below it no scale makes the gradients finite
 
 
 class Optimisation:
-    """Manual optimisation of a module's players: each in turn takes a step along the clipped gradient of its objective.
+    """Manual optimisation: in turn, each player takes a step along the clipped gradient of its objective.
 
-    The last player is the main one: its steps are the trainer's global_step, and after each of them the average moves.
-    The others move before it on the same batch. Each has its own gradient norm, clipped by trainer.gradient_clip_val.
-    One player accumulates trainer.accumulate_grad_batches micro-batches, each divided by their number; the window ends
-    with the epoch, however short it is then. Several take one batch a step.
+    The last player is the main one: its steps are the trainer's global_step, and each updates the average. The others
+    update before it on the same batch. The gradient norm of each is clipped by trainer.gradient_clip_val. A single
+    player accumulates the gradients of trainer.accumulate_grad_batches micro-batches, each loss divided by that
+    number, or of fewer at the end of an epoch. Several players take one batch per step.
 
     Args:
-        module: a GenerativeModule
-        players: in their order of play; the last one counts
-        average: what follows the main player's steps, or None
+        module: a GenerativeModule.
+        players: in the order of their updates, the main one last.
+        average: the moving average of the main player's weights, or None.
     """
 
     def __init__(self, module: LightningModule, players: list[Player], average: Average | None) -> None:
         self.module, self.players, self.average = module, players, average
         self.main, self.several = players[-1], len(players) > 1
-        self.health = Health([player.name for player in players])
+        self.statistics = TrainingStatistics([player.name for player in players])
         self.turn = self.main
 
     def build(self) -> list[dict[str, Any]]:
-        """Optimizers and schedules; ValueError for what several players cannot do."""
+        """Optimizers and schedules, as Lightning expects them; ValueError for options of one player alone."""
         trainer = self.module._trainer
         if trainer is not None and self.several:
             if trainer.accumulate_grad_batches not in (1, self.main.every):
                 raise ValueError(
-                    f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}, and {len(self.players)} "
-                    "players take turns on each batch: write 1, and a larger data.batch_size"
+                    f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches} with {len(self.players)} "
+                    "players, expected 1: write 1, and a larger data.batch_size"
                 )
             if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
                 raise ValueError(
-                    f"trainer.strategy is {type(trainer.strategy).__name__}, and {len(self.players)} players share "
-                    "their gradients under ddp alone: write trainer.strategy=ddp"
+                    f"trainer.strategy is {type(trainer.strategy).__name__} with {len(self.players)} players, "
+                    "expected ddp: write trainer.strategy=ddp"
                 )
-            # Lightning counts batches per optimizer step by it, for the length of the run and the axis of its loggers.
+            # Lightning computes the length of the run and the axis of its loggers from it.
             trainer.accumulate_grad_batches = self.main.every
         return [player.build() for player in self.players]
 
     def start(self) -> None:
-        """Count from where the run stands, new or resumed."""
-        self.health.reset(self.module.trainer.global_step)
+        """Reset the statistics at the first step of a new or resumed run."""
+        self.statistics.reset(self.module.trainer.global_step)
         for config in self.module.trainer.lr_scheduler_configs:
-            config.interval = "step"  # Lightning steps no schedule here, but LearningRateMonitor asks
-
-    def end(self) -> None:
-        """Read the flag once more: a fused optimizer on a GPU held back, unseen, what came after the last record."""
-        self.health.stop(self.module.trainer, self.module.trainer.global_step)
+            config.interval = "step"  # Lightning steps no schedule here, but LearningRateMonitor reads the interval
 
     def share_buffers(self, batch_idx: int) -> None:
-        """Let DDP send rank 0's buffers where a window begins; of manual optimisation Lightning makes it forget to."""
+        """Let DDP broadcast rank 0's buffers at each window's start: Lightning disables it in manual optimisation."""
         wrapped = self.module.trainer.model
         if isinstance(wrapped, DistributedDataParallel):
             window = 1 if self.several else self.module.trainer.accumulate_grad_batches
             wrapped.require_forward_param_sync = batch_idx % window == 0
 
     def step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Move the players whose turn it is; the last loss, divided by the number of micro-batches, ()."""
+        """Update the players due on this batch; returns the last loss, divided by the number of micro-batches, ()."""
         trainer = self.module.trainer
         self.main.updates = trainer.global_step
-        ends = trainer.is_last_batch or batch_idx + 1 == trainer.num_training_batches
+        is_last = trainer.is_last_batch or batch_idx + 1 == trainer.num_training_batches
         if not self.several:
             window = trainer.accumulate_grad_batches
-            ends = ends or (batch_idx + 1) % window == 0
-            return self.micro_batch(self.main, batch, batch_idx, batch_idx % window == 0, ends, window)
+            is_last = is_last or (batch_idx + 1) % window == 0
+            return self.micro_batch(self.main, batch, batch_idx, batch_idx % window == 0, is_last, window)
         loss = None
         for player in self.players:
-            if ends or (batch_idx + 1) % player.every == 0:
+            if is_last or (batch_idx + 1) % player.every == 0:
                 toggle(self.players, player)
                 loss = self.micro_batch(player, batch, batch_idx)
         toggle(self.players, None)
         return loss
 
     def micro_batch(
-        self, player: Player, batch: Batch, batch_idx: int, begins: bool = True, ends: bool = True, n: int = 1
+        self, player: Player, batch: Batch, batch_idx: int, is_first: bool = True, is_last: bool = True, n: int = 1
     ) -> Tensor:
-        """Loss of one micro-batch of n, (), and its gradient; the update where it `ends` a window."""
-        if begins:
+        """Loss of one micro-batch of n, (), after its backward pass; the last of a window is followed by the update."""
+        if is_first:
             player.optimizer.zero_grad()
         loss = self.module.losses(player, batch, batch_idx, player is self.main).mean()
-        self.health.loss(loss, player.name)
+        self.statistics.add_loss(loss, player.name)
         loss = loss / n if n > 1 else loss
         with self.full_precision():
-            self.backward(loss, ends)
-            if ends:
+            self.backward(loss, is_last)
+            if is_last:
                 self.update(player)
         return loss
 
     def full_precision(self) -> AbstractContextManager:
-        """Lightning calls training_step under autocast, which is for the forward pass alone."""
+        """Context without autocast, under which Lightning calls training_step, for all but the forward pass."""
         device = self.module.device.type
         return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
     def backward(self, loss: Tensor, sync: bool) -> None:
-        """Add a micro-batch's gradient. DDP averages one player's over the ranks while it runs, at a window's end."""
+        """Accumulate the gradient of a micro-batch; with `sync` DDP averages that of a single player over the ranks."""
         wrapped = self.module.trainer.model
         if isinstance(wrapped, DistributedDataParallel):
-            # With several players a backward pass reaches some parameters only, for which DDP would wait.
+            # With several players a backward pass reaches some parameters only, and DDP would wait for all.
             wrapped.require_backward_grad_sync = sync and not self.several
         self.module.manual_backward(loss)
 
     def update(self, player: Player) -> None:
-        """One optimizer step of a player, through Lightning's precision plugin, which calls `check` before it."""
+        """One optimizer step of a player by Lightning's precision plugin, which calls `check` before it."""
         trainer, self.turn = self.module.trainer, player
         if self.several and trainer.world_size > 1:
             average_over_ranks(player, trainer.world_size)
@@ -127,31 +123,40 @@ class Optimisation:
             optimizers = self.module.optimizers()
             (optimizers[-1] if self.several else optimizers).step()
             self.count(trainer.global_step)
-        else:  # Lightning's own wrapper would count it
+        else:  # Lightning's wrapper of the optimizer would count it as a step
             trainer.strategy.optimizer_step(player.optimizer, lambda: None)
             player.updates += 1
         if player.schedule is not None:
             player.schedule.step()
 
     def check(self) -> None:
-        """Clip, and hold the update back where a loss or a gradient is not finite on any rank."""
+        """Clip the gradient, and prevent the update where a loss or gradient is not finite on any rank."""
         optimizer, trainer = self.turn.optimizer, self.module.trainer
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         fused = getattr(optimizer, "_step_supports_amp_scaling", False)
-        if scaler is not None and fused:  # Lightning leaves it to the optimizer, which knows nothing of clipping
+        if scaler is not None and fused:  # Lightning leaves it to the optimizer, which would unscale after clipping
             scaler.unscale_(optimizer)
         gradients = self.turn.gradients()
         norm = torch.nn.utils.get_total_norm(gradients)
         self.clip(norm)
-        self.health.gradient(norm, trainer, self.turn.name, scaled=scaler is not None)
-        if fused and scaler is None and self.module.device.type != "cpu":
-            # A fused optimizer leaves weights and moments alone where found_inf is 1: no host sync.
-            optimizer.grad_scale, optimizer.found_inf = None, self.health.bad
+        self.statistics.add_gradient(norm, trainer, self.turn.name, scaled=scaler is not None)
+        if fused and scaler is None and self.on_accelerator():
+            # A fused optimizer skips the update where found_inf is 1, without a host sync.
+            optimizer.grad_scale, optimizer.found_inf = None, self.statistics.nonfinite
         else:
-            self.health.stop(trainer, trainer.global_step + 1)
+            self.statistics.raise_if_nonfinite(trainer, trainer.global_step + 1)
+
+    def on_accelerator(self) -> bool:
+        """Whether the module is on a device that the host has to wait for."""
+        return self.module.device.type != "cpu"
+
+    def finish(self) -> None:
+        """NonFinite if a loss or gradient since the last record was not finite."""
+        trainer = self.module.trainer
+        self.statistics.raise_if_nonfinite(trainer, trainer.global_step)
 
     def clip(self, norm: Tensor) -> None:
-        """Clip the gradients of the player whose turn it is by trainer.gradient_clip_val, as its algorithm says."""
+        """Clip the current player's gradient, of Euclidean norm `norm`, by trainer.gradient_clip_val."""
         trainer = self.module.trainer
         if not trainer.gradient_clip_val:
             return
@@ -162,34 +167,34 @@ class Optimisation:
             torch.nn.utils.clip_grads_with_norm_(parameters, trainer.gradient_clip_val, norm)
 
     def count(self, step: int) -> None:
-        """After the main player's step number `step`: move the average, and every log_every_n_steps record."""
+        """Update the average after the main player's step number `step`; record every log_every_n_steps."""
         if self.average is not None:
             self.average.update(step)
         trainer = self.module.trainer
         if step % trainer.log_every_n_steps:
             return
-        self.health.stop(trainer, step)
+        self.statistics.raise_if_nonfinite(trainer, step)
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         if scaler is not None and scaler.get_scale() < SMALLEST_SCALE:
-            raise NonFinite(f"no gradient is finite at step {step}, whatever the loss scale: lower module.optimizer.lr")
-        values = self.health.read(step)
+            raise NonFinite(f"no gradient is finite at step {step} for any loss scale: lower module.optimizer.lr")
+        values = self.statistics.pop_means(step)
         self.module.last_loss = values["train/loss"]
         rates = {f"train/lr/{player.name}": player.lr for player in self.players[:-1]}
         self.module.record({**values, "train/lr": self.main.lr, **rates}, step)
         self.module.watch(step)
 
     def state(self) -> dict[str, int]:
-        """How many updates each player but the main one has made; that one's are the trainer's."""
+        """Updates of each player but the main one, whose count is the trainer's global_step."""
         return {player.name: player.updates for player in self.players[:-1]}
 
     def load_state(self, state: dict[str, int]) -> None:
-        """Go on from those numbers."""
+        """Restore the counts."""
         for player in self.players[:-1]:
             player.updates = state[player.name]
 
 
-def counted(checkpoint: dict[str, Any]) -> None:
-    """Write the steps where manual optimisation counts them; older checkpoints have automatic optimisation's count."""
+def restore_step_count(checkpoint: dict[str, Any]) -> None:
+    """Give a checkpoint from automatic optimisation, of older versions, the step count of manual optimisation."""
     loop = checkpoint.get("loops", {}).get("fit_loop", {})
     progress = loop.get("epoch_loop.manual_optimization.optim_step_progress")
     if progress is not None and not progress["total"]["completed"]:

@@ -1,4 +1,4 @@
-"""Restricted Boltzmann machines as recipes: contrastive divergence of a binary, or of a Gaussian-Bernoulli RBM."""
+"""Restricted Boltzmann machines, binary and Gaussian-Bernoulli, trained by contrastive divergence."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -17,23 +17,37 @@ from lightning_gen.samplers import Gibbs, Sampler
 
 
 class RBMBase(Chains):
-    """What both RBMs share: a representation."""
+    """Base of both RBMs: codes and reconstructions."""
 
     def transform(self, v: Tensor) -> Tensor:
-        """The representation p(h=1|v) by the averaged model, (B, hidden), of data v (B, *shape)."""
+        """p(h=1|v) by the averaged model, (B, hidden), for data v (B, *shape)."""
         return self.averaged.hidden(v)
 
     def reconstruct(self, v: Tensor) -> Tensor:
-        """E[v|h] at h = `transform` of v, by the averaged model, (B, *shape)."""
+        """E[v|h] at h = p(h=1|v), by the averaged model, (B, *shape)."""
         return self.averaged.visible(self.transform(v))
 
 
 class RBM(RBMBase):
-    """A binary RBM of `hidden` units by CD-k, modified CD or persistent CD (`start` data, noise, persistent).
+    """p(v, h) ~ exp(v^T W h + b^T v + c^T h), v and h in {0, 1}, trained by contrastive divergence.
 
-    Data are 0 or 1: data.binarise. visible_bias `data` starts b at log p / (1 - p) of the training data's means
-    (Hinton, 2012, section 8). `options` are GenerativeModule's.
     Training products of experts (Hinton, 2002), https://doi.org/10.1162/089976602760128018
+
+    Args:
+        optimizer: parameters -> Optimizer.
+        shape: shape of v, without the batch.
+        hidden: number of hidden units, >= 1.
+        k: Gibbs sweeps per update, >= 1.
+        start: start of the chains: data (CD), noise (modified CD) or persistent (PCD).
+        chains: number of persistent chains over all ranks; null for the batch size.
+        restart: probability that a persistent chain restarts, in [0, 1].
+        centred: whether to centre the units by their running means (Montavon & Mueller, 2012).
+        shift: rate of the running means, in (0, 1].
+        weight_decay: factor of W in its gradient, >= 0.
+        limit: largest energy difference of chains from the data, nats per dimension, > 0; null for none.
+        visible_bias: initial b: data, log(p / (1 - p)) of the data's means p (Hinton, 2012, section 8), or zero.
+        std: standard deviation of the initial W, > 0.
+        options: those of GenerativeModule.
     """
 
     def __init__(
@@ -61,7 +75,7 @@ class RBM(RBMBase):
     @torch.no_grad()
     def initialise(self, data: Any) -> None:
         """Set visible biases and offsets from the means of the training data."""
-        mean = means(data)[0]
+        mean = data_moments(data)[0]
         if self.visible_bias == "data":
             self.model.b.copy_(torch.logit(mean.clamp(0.01, 0.99)))
         if self.model.centred:
@@ -69,14 +83,29 @@ class RBM(RBMBase):
 
 
 class GaussianBernoulliRBM(RBMBase):
-    """An RBM with real visible units of learned variance, by contrastive divergence along `chain` (null: Gibbs(k)).
+    """p(v, h) ~ exp(-1/2 ||(v - mu)/sigma||^2 + (v/sigma^2)^T W h + c^T h), v real, h in {0, 1}, trained by CD.
 
-    Data should be standardised: data.value_range of mean 0 and variance 1. mu starts at the data's means, the variance
-    at `variance`, or, where that is `data`, at each unit's own variance in the data, at least 1e-2 of the largest. With
-    `jitter` the density is that of data with Gaussian noise of this deviation: a unit that never changes has none of
-    its own, and its variance would fall for ever. The logarithms of the variances are learned at `variance_rate` times
-    the optimizer's rate: units whose scale has to change by much would wait for it. `options` are GenerativeModule's.
+    mu is initialised by the data's means. Data should be standardised, by data.value_range.
     Gaussian-Bernoulli RBMs without tears (Liao et al., 2022), https://arxiv.org/abs/2210.10318
+
+    Args:
+        optimizer: parameters -> Optimizer.
+        shape: shape of v, without the batch.
+        hidden: number of hidden units, >= 1.
+        k: Gibbs sweeps per update, >= 1, where chain is null.
+        chain: sampler of the chains; null for Gibbs(k).
+        start: start of the chains: data (CD), noise (modified CD) or persistent (PCD).
+        chains: number of persistent chains over all ranks; null for the batch size.
+        restart: probability that a persistent chain restarts, in [0, 1].
+        weight_decay: factor of W in its gradient, >= 0.
+        limit: largest energy difference of chains from the data, nats per dimension, > 0; null for none.
+        jitter: standard deviation of Gaussian noise added to the data, in units of the data, >= 0: without it the
+            variance of a unit that is constant in the data decreases to 0.
+        variance: initial sigma^2, > 0; or data, each unit's variance in the data, at least 1e-2 of the largest.
+        learn_variance: whether to learn sigma^2.
+        variance_rate: learning rate of log sigma^2 relative to the optimizer's, > 0.
+        std: standard deviation of the initial W, > 0.
+        options: those of GenerativeModule.
     """
 
     def __init__(
@@ -98,35 +127,35 @@ class GaussianBernoulliRBM(RBMBase):
         std: Positive = 0.01,
         **options: Any,
     ) -> None:
-        first = 1.0 if variance == "data" else variance
-        model = models.GaussianBernoulliRBM(shape, hidden, std, first, learn_variance)
+        initial = 1.0 if variance == "data" else variance
+        model = models.GaussianBernoulliRBM(shape, hidden, std, initial, learn_variance)
         sampler = Gibbs(k) if chain is None else chain
         loss = RBMContrastiveDivergence(sampler, start, chains, restart, weight_decay, jitter, limit)
-        grouped = partial(with_own_rate, optimizer, model, variance_rate)
+        grouped = partial(optimizer_with_variance_rate, optimizer, model, variance_rate)
         super().__init__(model=model, loss=loss, optimizer=grouped, shape=shape, **options)
         self.variance = variance
 
     @torch.no_grad()
     def initialise(self, data: Any) -> None:
-        """Set mu, and the variance if it is to be, from the training data."""
-        mean, variance = means(data)
+        """Set mu, and with variance `data` the variances, from the training data."""
+        mean, variance = data_moments(data)
         self.model.mu.copy_(mean)
         if self.variance == "data":
             variance = floored(variance + self.loss.jitter**2)
             self.model.log_variance.copy_(variance.log())
 
 
-def with_own_rate(
+def optimizer_with_variance_rate(
     make: Callable, model: models.GaussianBernoulliRBM, rate: float, parameters: Iterable[Tensor]
 ) -> torch.optim.Optimizer:
-    """`make` over the parameters, log_variance in a group of its own with `rate` times the learning rate."""
+    """Optimizer of the parameters, with log_variance in a second group of `rate` times the learning rate."""
     others = [parameter for parameter in parameters if parameter is not model.log_variance]
     optimizer = make([{"params": others}, {"params": [model.log_variance]}])
     optimizer.param_groups[-1]["lr"] *= rate
     return optimizer
 
 
-def means(data: Any) -> tuple[Tensor, Tensor]:
+def data_moments(data: Any) -> tuple[Tensor, Tensor]:
     """Mean and variance of every visible unit over the training split in model space, float64, (D,) each."""
     split, total, squares = data.split("train"), 0.0, 0.0
     for start in range(0, len(split), 4096):

@@ -1,4 +1,4 @@
-"""How a trained module draws: in blocks that any number of ranks repeats, from its averaged model, label by label."""
+"""Sampling from a trained module: in blocks with their own seeds, the same for any number of ranks."""
 
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Literal
@@ -15,7 +15,7 @@ Weights = Literal["ema", "raw"]
 
 
 class Sampling:
-    """What GenerativeModule does after training; it needs model, ema, sampler, shape, value_range, classes."""
+    """Mixin of GenerativeModule: samples of its model or averaged model, by a sampler."""
 
     def check(self, sampler: Sampler) -> None:
         """Raise TypeError or ValueError, one sentence, for a sampler that does not fit this model or its data."""
@@ -27,24 +27,24 @@ class Sampling:
             )
 
     def check_label(self, label: int | None) -> None:
-        """Raise ValueError, one sentence, for a label that the model does not know."""
+        """ValueError for a label that is not one of the classes."""
         if label is not None and not (self.classes is not None and 0 <= label < self.classes):
-            known = f"has the classes 0 to {self.classes - 1}" if self.classes else "is not conditional"
-            raise ValueError(f"label is {label}, and the model {known}: write label=null, or one that it has")
+            expected = f"0 to {self.classes - 1}" if self.classes else "null for an unconditional model"
+            raise ValueError(f"label is {label}, expected {expected}: write label=null, or one of the classes")
 
     @property
     def averaged(self) -> Model:
-        """The EMA model, or the raw one where no average is kept."""
+        """The averaged model, or the raw one without ema_decay."""
         return self.model if self.ema is None else self.ema
 
     def weights(self, which: Weights) -> Model:
-        """The averaged or the raw model; ValueError where no average is kept and it is asked for by name."""
+        """The averaged or the raw model; ValueError for ema without ema_decay."""
         if which == "ema" and self.ema is None:
-            raise ValueError("weights are ema, but module.ema_decay is null: ask for raw")
+            raise ValueError("weights is ema with module.ema_decay null, expected raw: write weights=raw")
         return self.ema if which == "ema" else self.model
 
     def decode(self, x: Tensor) -> Tensor:
-        """Model space -> images in [0, 1], not clamped; points of no range stay as they are."""
+        """Images in [0, 1] from model space, not clamped; points unchanged."""
         if self.value_range is None:
             return x
         low, high = self.value_range
@@ -65,10 +65,20 @@ class Sampling:
     ) -> Iterator[tuple[int, Tensor]]:
         """(start index, x in model space (m, *shape)) of this rank's blocks of n samples.
 
-        A block's noise depends on (seed, block) alone: any number of ranks draws the same n samples. Of the last block
-        only the samples that are wanted are computed, where each depends on its own noise alone (`by_row`); else it is
-        computed whole and cut. `progress` is called after each step of a block, `work` times in all; each block adds
-        to `counts` how often it called the network.
+        A block's noise is a function of (seed, block): any number of ranks draws the same n samples. The last block is
+        computed in part where each sample depends on its own noise alone (`by_row`), else in full and cut.
+
+        Args:
+            n: number of samples over all ranks, >= 0.
+            seed: of the noise.
+            sampler: the sampler; None for the module's.
+            weights: ema or raw; None for the averaged model if there is one.
+            size: samples per block, >= 1; the samples depend on it.
+            rank: this rank, in [0, world).
+            world: number of ranks.
+            progress: called after each step of a block, `work` times in all.
+            label: the class to draw; None for all classes in turn.
+            counts: list to which each block appends its number of network evaluations.
         """
         for index in range(rank, -(-n // size), world):
             states = self.trajectory(size, seed, sampler, weights, index, label, min(size, n - index * size))
@@ -85,7 +95,7 @@ class Sampling:
             yield index * size, x[: n - index * size]
 
     def work(self, n: int, sampler: Sampler | None = None, size: int = 64, rank: int = 0, world: int = 1) -> int:
-        """Sampler steps that `blocks` takes on this rank."""
+        """Number of sampler steps in `blocks` on this rank."""
         plan = (sampler or self.sampler).plan(self.model, (size, *self.shape))
         return len(range(rank, -(-n // size), world)) * len(plan)
 
@@ -98,21 +108,22 @@ class Sampling:
         weights: Weights | None = None,
         block: int = 0,
         label: int | None = None,
-        wanted: int | None = None,
+        needed: int | None = None,
     ) -> Generator[Tensor, None, int]:
-        """x (n, *shape) in model space from the start to the samples, at every step of the sampler; returns how often
-        the network was called. A conditional model draws `label`, or all classes in turn. Where only the first `wanted`
-        are, fewer may come: their noise is that of the whole block."""
+        """x (n, *shape) in model space at the start and after every step; returns the number of network evaluations.
+
+        The first `needed` samples alone are computed where the sampler allows it (`by_row`), with the same noise.
+        """
         sampler = self.sampler if sampler is None else sampler
         if sampler is None or self.shape is None:
-            raise ValueError("no sampler or no shape is known to the module: give module.sampler and module.shape")
+            raise ValueError(f"module.sampler is {sampler} and module.shape {self.shape}, expected both: write them")
         self.check(sampler)
         model = averaged = self.averaged if weights is None else self.weights(weights)
         noise = generator(seed, "sample", block, device=self.device)
         training = averaged.training
         averaged.eval()
         self.check_label(label)
-        count = wanted if wanted is not None and sampler.by_row else n
+        count = needed if needed is not None and sampler.by_row else n
         if self.classes is not None:
             labels = torch.arange(block * n, block * n + count, device=self.device) % self.classes
             labels = labels if label is None else torch.full_like(labels, label)
@@ -128,7 +139,10 @@ class Sampling:
     def sample(
         self, n: int, seed: int = 0, sampler: Sampler | None = None, size: int = 64, label: int | None = None
     ) -> Tensor:
-        """n samples: images (n, C, H, W) in [0, 1], or points (n, d); the same as stage=sample draws with this seed."""
+        """n samples as images (n, C, H, W) in [0, 1], or points (n, d), the same as stage=sample's with this seed.
+
+        NonFinite if a sample is not finite.
+        """
         x = torch.cat([x for _, x in self.blocks(n, seed, sampler, size=size, label=label)])
         if not torch.isfinite(x).all():
             raise NonFinite(f"samples are not finite (seed {seed}, sampler {type(sampler or self.sampler).__name__})")

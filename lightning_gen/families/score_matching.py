@@ -1,4 +1,4 @@
-"""Score matching as a recipe: the score of the data themselves, or of the data at one noise level."""
+"""Score matching: the score of the data, or of the data at one noise level."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,12 +13,22 @@ from lightning_gen.process import VE, Clean
 
 
 class ScoreMatching(GenerativeModule):
-    """s(x) = net(x), or -grad E(x), by exact (Hyvarinen, 2005), sliced (Song et al., 2019) or denoising (Vincent, 2011)
-    score matching.
+    """s(x) = net(x), or -grad E(x), of data with noise N(0, sigma^2 I), by score matching.
 
-    sigma = 0 is the score of the data, which denoising cannot learn; sigma > 0 that of x + sigma noise. Denoising is
-    weighted by sigma^2, which makes one level's loss independent of its scale. `options` are GenerativeModule's.
-    https://jmlr.org/papers/v6/hyvarinen05a.html, https://arxiv.org/abs/1905.07088, https://doi.org/10.1162/NECO_a_00142
+    Exact (Hyvarinen, 2005), https://jmlr.org/papers/v6/hyvarinen05a.html; sliced (Song et al., 2019),
+    https://arxiv.org/abs/1905.07088; denoising (Vincent, 2011), https://doi.org/10.1162/NECO_a_00142
+
+    Args:
+        net: the network, like x, or (B,) for an energy.
+        optimizer: parameters -> Optimizer.
+        method: exact, sliced or denoising (weighted by sigma^2).
+        model: score, the network itself; or energy, -grad of a readout of the network.
+        readout: E is x^T f (product), 1/2 ||x - f||^2 (reconstruction) or 1/2 ||f||^2 (norm).
+        sigma: standard deviation of the noise, in units of the data, >= 0; denoising needs sigma > 0.
+        projections: directions of sliced score matching per sample, >= 1.
+        projection: their distribution.
+        reduced_variance: whether sliced score matching replaces 1/2 (v^T s)^2 by its mean.
+        options: those of GenerativeModule.
     """
 
     def __init__(
@@ -36,7 +46,7 @@ class ScoreMatching(GenerativeModule):
     ) -> None:
         if sigma == 0 and method == "denoising":
             raise ValueError(
-                f"module.sigma is {sigma}, and method denoising learns the score of noised data: give sigma > 0"
+                f"module.sigma is {sigma} with method denoising, expected sigma > 0: increase it, or choose sliced"
             )
         losses = {
             "exact": ExactScoreMatching,

@@ -1,4 +1,4 @@
-"""The score SDEs as a recipe: a process in continuous time, a denoiser, and denoising score matching."""
+"""Score SDEs: a process in continuous time, a denoiser, and denoising score matching."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -13,11 +13,24 @@ from lightning_gen.process import VE, VP, SubVP
 
 
 class ScoreSDE(GenerativeModule):
-    """dx = f_t x dt + g_t dw run backwards; the network learns E[noise | x_t] at t uniform on [t_min, 1].
+    """dx = f_t x dt + g_t dw in reverse time; the network learns E[noise | x_t] at t uniform on [t_min, 1].
 
-    sde: vp and subvp with beta linear in t, or ve with sigma geometric in t. weight simple is lambda = sigma^2,
-    likelihood is lambda = g^2 (Song et al., 2021, https://arxiv.org/abs/2101.09258). `options` are GenerativeModule's.
     Score-based generative modeling through SDEs (Song et al., 2021), https://arxiv.org/abs/2011.13456
+
+    Args:
+        net: the network, (x, t) -> the parametrization's target, like x.
+        optimizer: parameters -> Optimizer.
+        sde: vp or subvp, with beta linear in t, or ve, with sigma geometric in t.
+        beta_min: beta at t = 0 of vp and subvp, > 0.
+        beta_max: beta at t = 1 of vp and subvp, > 0.
+        sigma_min: sigma at t = 0 of ve, in units of the data, > 0.
+        sigma_max: sigma at t = 1 of ve, in units of the data, > 0.
+        parametrization: what the network predicts.
+        weight: of the squared error of the noise: simple is lambda = sigma^2, likelihood is lambda = g^2
+            (Song et al., 2021, https://arxiv.org/abs/2101.09258).
+        t_min: smallest time in training, in (0, 1).
+        ema_decay: decay of the averaged model, in [0, 1); null for none.
+        options: those of GenerativeModule.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Variational autoencoders as a recipe: encoder, decoder, and a bound on log p(x) as the loss."""
+"""Variational autoencoders: encoder, decoder, and a bound on log p(x) as the loss."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -14,11 +14,20 @@ from lightning_gen.options import Count, NonNegative, Positive
 
 
 class VAE(GenerativeModule):
-    """Trains encoder and decoder by the evidence lower bound, or by the tighter one of K = `samples` weights.
+    """p(x) = int p(x|z) N(z; 0, I) dz, trained with an encoder q(z|x) by the ELBO or the IWAE bound.
 
-    beta multiplies the KL term of `elbo`: beta-VAE. Data are 0 or 1 for a bernoulli likelihood, anything for a gaussian
-    one, whose one deviation begins at `scale`. `options` are GenerativeModule's.
     Auto-encoding variational Bayes (Kingma & Welling, 2014), https://arxiv.org/abs/1312.6114
+
+    Args:
+        net: encoder and decoder.
+        optimizer: parameters -> Optimizer.
+        likelihood: p(x|z): bernoulli for data in {0, 1}, gaussian for real data.
+        objective: elbo, or iwae with K = samples.
+        beta: factor of the KL term of elbo, >= 0.
+        samples: draws of z per x, >= 1.
+        scale: initial standard deviation of the gaussian likelihood, > 0.
+        learn_scale: whether to learn that standard deviation.
+        options: those of GenerativeModule.
     """
 
     def __init__(
@@ -34,17 +43,17 @@ class VAE(GenerativeModule):
         **options: Any,
     ) -> None:
         if objective == "iwae" and beta != 1:
-            raise ValueError(f"module.beta is {beta}, and iwae has no KL term of its own: write 1, or objective elbo")
+            raise ValueError(f"module.beta is {beta} with objective iwae, expected 1: write 1, or objective elbo")
         model = models.VAE(net, likelihood, scale, learn_scale)
         loss = ELBO(beta, samples) if objective == "elbo" else IWAE(samples)
         super().__init__(model=model, loss=loss, optimizer=optimizer, **options)
 
     @torch.no_grad()
     def transform(self, x: Tensor) -> Tensor:
-        """The representation by the averaged model: the mean of q(z|x), (B, latent), of data x (B, *shape)."""
+        """Mean of q(z|x) by the averaged model, (B, latent), for data x (B, *shape)."""
         return self.averaged.posterior(x)[0]
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
-        """E[x|z] at z = `transform` of x, by the averaged model, (B, *shape) in model space."""
+        """E[x|z] at the mean z of q(z|x), by the averaged model, (B, *shape) in model space."""
         return self.averaged.visible(self.transform(x))

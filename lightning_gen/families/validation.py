@@ -11,18 +11,18 @@ class Validation:
     """What GenerativeModule does with a validation batch; it needs objective, labelled, averaged, seed, trainer."""
 
     def record(self, values: dict[str, float], step: int) -> None:
-        """Hand values to every logger at the count of optimizer steps, the one axis of all curves and pictures."""
+        """Log values at a number of optimizer steps to all loggers."""
         for logger in self.trainer.loggers:
             logger.log_metrics({**values, "epoch": self.current_epoch}, step=step)
 
     def on_validation_epoch_start(self) -> None:
-        """Start the sums of the loss."""
+        """Reset the sums of loss and samples."""
         self.sums = torch.zeros(2, dtype=torch.float64)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Add the averaged model's loss; the noise depends on (seed, first sample's index)."""
-        place = generator(self.seed, "val", int(batch["index"][0]), device=self.device)
-        loss = self.objective(self.labelled(self.averaged, batch), batch, place, self.trainer.global_step)
+        """Add the averaged model's loss; the noise is a function of (seed, index of the first sample)."""
+        noise = generator(self.seed, "val", int(batch["index"][0]), device=self.device)
+        loss = self.objective(self.labelled(self.averaged, batch), batch, noise, self.trainer.global_step)
         if not torch.isfinite(loss).all():
             raise NonFinite(
                 f"validation loss is not finite at step {self.trainer.global_step}, rank {self.global_rank}"
@@ -30,7 +30,7 @@ class Validation:
         self.sums += torch.tensor([loss.double().sum().item(), len(loss)], dtype=torch.float64)
 
     def on_validation_epoch_end(self) -> None:
-        """Record the mean over all samples of all ranks, named for the weights that it measured."""
+        """Record the mean over all samples of all ranks, named by the weights (ema or raw)."""
         if self.trainer.sanity_checking:
             return
         total, count = self.trainer.strategy.reduce(self.sums.to(self.device, torch.float32), reduce_op="sum")
@@ -40,4 +40,4 @@ class Validation:
             self.record({name: float(total / count)}, self.trainer.global_step)
 
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Nothing: the test loop is where the evaluation callbacks work."""
+        """Nothing: callbacks evaluate in the test loop."""

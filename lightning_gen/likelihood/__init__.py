@@ -1,4 +1,4 @@
-"""How probable a model finds data: the diffusion's variational bound, the density along the probability flow, AIS."""
+"""Log-likelihood: variational bound, probability-flow ODE, annealed importance sampling, importance sampling, KDE."""
 
 from lightning_gen.likelihood.ais import Partition, log_weights, partition, temperatures
 from lightning_gen.likelihood.dequantise import bits_per_dim, dequantised
@@ -14,11 +14,11 @@ from lightning_gen.likelihood.paths import (
     floored,
     path_class,
 )
-from lightning_gen.likelihood.tuning import SETTLE, tuned_steps
+from lightning_gen.likelihood.tuning import PILOT_BURN_IN, tuned_steps
 from lightning_gen.likelihood.variational import variational_bound
 
 __all__ = [
-    "SETTLE",
+    "PILOT_BURN_IN",
     "AnnealingPath",
     "Bounds",
     "Density",

@@ -1,4 +1,4 @@
-"""From 8-bit data to a density and back: uniform noise over each value's bin, and the density's bits for the value."""
+"""Uniform dequantisation of 8-bit data, and bits per dimension of the discrete data."""
 
 import math
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from torch import Tensor
 
 
 def bin_width(value_range: Sequence[float], levels: int = 256) -> float:
-    """(high - low) / 255: the distance of neighbours among 256 levels from low to high; bins are centred on them."""
+    """(high - low) / 255, the distance of neighbouring levels from low to high; bins are centred on the levels."""
     low, high = value_range
     return (high - low) / (levels - 1)
 
 
 def dequantised(x: Tensor, value_range: Sequence[float], generator: torch.Generator, levels: int = 256) -> Tensor:
-    """x + w (u - 1/2), u uniform on [0, 1), like x: 8-bit data in model space spread over bins of width w.
+    """x + w (u - 1/2), u uniform on [0, 1), w the bin width, like x: dequantised data in model space.
 
     A note on the evaluation of generative models (Theis et al., 2016), https://arxiv.org/abs/1511.01844
     """
@@ -23,8 +23,8 @@ def dequantised(x: Tensor, value_range: Sequence[float], generator: torch.Genera
 
 
 def bits_per_dim(nats: Tensor, d: int, value_range: Sequence[float], levels: int = 256) -> Tensor:
-    """-(log p(x) + d log w) / (d log 2), the shape of nats = log p(x) of dequantised x in d dimensions.
+    """-(log p(x) + d log w) / (d log 2), w the bin width, like nats = log p(x) of dequantised x in d dimensions.
 
-    Its mean over the noise is at least -log2 P(k) / d of 8-bit data k, P(k) the integral of p over their bin (Jensen).
+    Its mean over u is at least -log2 P(k) / d for 8-bit data k, P(k) the integral of p over the bin (Jensen).
     """
     return -(nats / d + math.log(bin_width(value_range, levels))) / math.log(2)

@@ -1,4 +1,4 @@
-"""log p(x) of a latent-variable model by importance sampling: a lower bound in expectation, tighter with every draw."""
+"""log p(x) of a latent-variable model by importance sampling: a lower bound in expectation, tighter as K grows."""
 
 import math
 from collections.abc import Callable
@@ -14,10 +14,12 @@ from lightning_gen.options import Count, checked
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of each x, nats, float64, (B,): log 1/K sum_k w_k, the mean of log w_k, and ESS = (sum w)^2 / sum w^2 in [1, K].
+    """Lower bounds on log p(x) in expectation, nats, float64, (B,).
 
-    E log 1/K sum_k w_k <= log p(x), rising with K to it; at K = 1, and in the mean of log w_k, it is the evidence lower
-    bound. 1/K sum_k w_k itself is unbiased for p(x).
+    Args:
+        iwae: log 1/K sum_k w_k, whose expectation grows to log p(x) with K.
+        elbo: 1/K sum_k log w_k, the evidence lower bound.
+        ess: effective sample size (sum_k w_k)^2 / sum_k w_k^2, in [1, K].
     """
 
     iwae: Tensor
@@ -35,31 +37,38 @@ def log_weights(
     together: int = 10_000,
     progress: Callable[[], Any] | None = None,
 ) -> Tensor:
-    """log w_k = log p(x|z_k) + log p(z_k) - log q(z_k|x), z_k ~ q(z|x), nats, float64, (B, samples).
+    """log w_k = log p(x|z_k) + log p(z_k) - log q(z_k|x), z_k ~ q(z|x), nats, float64, (B, K).
 
-    The encoder is called once an x, the decoder on about `together` latent vectors at a time. Auto-encoding variational
-    Bayes (Kingma & Welling, 2014), appendix D; importance weighted autoencoders (Burda et al., 2016),
-    https://arxiv.org/abs/1509.00519
+    Auto-encoding variational Bayes (Kingma & Welling, 2014), appendix D, https://arxiv.org/abs/1312.6114;
+    importance weighted autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
+
+    Args:
+        model: a model with encoder and decoder.
+        x: data, (B, ...); the encoder is called once.
+        samples: K, draws of z per x, >= 1.
+        generator: source of the draws.
+        together: latent vectors per call of the decoder, about.
+        progress: called after each call of the decoder.
     """
     mean, log_variance = model.posterior(x)
-    found = []
-    for k in portions(samples, len(x), together):
+    parts = []
+    for k in draws_per_pass(samples, len(x), together):
         rows = [part.repeat_interleave(k, 0) for part in (x, mean, log_variance)]
         z = model.sample_posterior(rows[1], rows[2], generator)
-        found.append(model.log_weight(*rows, z).double().view(len(x), k))
+        parts.append(model.log_weight(*rows, z).double().view(len(x), k))
         if progress is not None:
             progress()
-    return torch.cat(found, 1)
+    return torch.cat(parts, 1)
 
 
-def portions(samples: int, batch: int, together: int) -> list[int]:
-    """How many draws an x are made at once, portion by portion."""
+def draws_per_pass(samples: int, batch: int, together: int) -> list[int]:
+    """Draws per x in each call of the decoder; they sum to `samples`."""
     size = max(1, together // batch)
     return [min(size, samples - start) for start in range(0, samples, size)]
 
 
 def bounds(log_w: Tensor) -> Bounds:
-    """The bounds that log w, (B, K), gives of each x."""
+    """The bounds by log w, (B, K)."""
     k = log_w.shape[1]
     total = log_w.logsumexp(1)
     ess = (2 * total - (2 * log_w).logsumexp(1)).exp()

@@ -1,4 +1,4 @@
-"""The paths of annealed importance sampling: laws between a tractable one and a model's, each with a transition."""
+"""Paths of annealed importance sampling: distributions from a tractable one to the model, and their transitions."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,17 +15,17 @@ from lightning_gen.samplers import HMC, MALA
 
 
 def floored(variance: Tensor) -> Tensor:
-    """Variances of at least 1e-2 of the largest: a pixel that is always black has none."""
+    """Variances clipped from below at 1e-2 of the largest, since pixels that are always black have none."""
     return variance.clamp(min=1e-2 * float(variance.max()))
 
 
 class AnnealingPath(Requires, ABC):
-    """The laws between a tractable one at beta = 0 and the model's at beta = 1, and a transition that keeps each."""
+    """Distributions p_beta from a tractable p_0 to the model p_1, with transitions T_beta that leave them invariant."""
 
     role = "annealed importance sampling by"
-    tunable = False  # whether its transition has a step size
+    tunable = False  # whether the transitions have a step size
 
-    log_z0: float  # nats
+    log_z0: float  # log Z at beta = 0, nats
 
     @classmethod
     @abstractmethod
@@ -38,7 +38,7 @@ class AnnealingPath(Requires, ABC):
 
     @abstractmethod
     def evaluate(self, v: Tensor) -> Any:
-        """What energy and move need of v at any beta: the expensive part, once."""
+        """Terms of the energy at v that do not depend on beta, each (n,) or (n, ...)."""
 
     @abstractmethod
     def energy(self, v: Tensor, parts: Any, beta: float) -> Tensor:
@@ -46,34 +46,38 @@ class AnnealingPath(Requires, ABC):
 
     @abstractmethod
     def move(self, v: Tensor, parts: Any, beta: float, generator: torch.Generator) -> tuple[Tensor, Any]:
-        """v' ~ T_beta(v), which is reversible with respect to p_beta, (n, ...), and `evaluate` of it."""
+        """v' ~ T_beta(v), reversible with respect to p_beta, (n, ...), and `evaluate` at v'."""
 
-    def settle(self, v: Tensor, steps: int, generator: torch.Generator) -> Tensor:
-        """The ends of `steps` transitions at beta = 1 from v, (n, ...)."""
+    def burn_in(self, v: Tensor, steps: int, generator: torch.Generator) -> Tensor:
+        """v after `steps` transitions at beta = 1, (n, ...)."""
         parts = self.evaluate(v)
         for _ in range(steps):
             v, parts = self.move(v, parts, 1.0, generator)
         return v
 
     def tune(self, sizes: dict[float, float]) -> None:
-        """Take a step size for each inverse temperature, where there are step sizes."""
+        """Set the step size of each inverse temperature; without effect for Gibbs."""
 
     def describe(self) -> dict[str, Any]:
-        """How it moves, as a protocol stores it."""
+        """The transition, as a protocol stores it."""
         return {"transition": "Gibbs"}
 
-    def forget(self) -> None:
-        """Count accepted proposals anew."""
+    def reset_acceptance(self) -> None:
+        """Reset the acceptance rate."""
 
     def acceptance(self) -> float | None:
-        """The share of proposals taken so far, where there are proposals."""
+        """Acceptance rate since the last reset, in [0, 1]; None without proposals."""
         return None
 
 
 class RBMPath(AnnealingPath):
-    """From independent visible units of biases `base` (D,), which should be the data's marginals: two products a step.
+    """E_beta(v) = -((1 - beta) base + beta b)^T v - sum_j softplus(beta logits_j(v)), with Gibbs transitions.
 
-    E_beta(v) = -((1 - beta) base + beta b)T v - sum_j softplus(beta logits_j); the transition is Gibbs'.
+    Salakhutdinov & Murray (2008), https://doi.org/10.1145/1390156.1390266
+
+    Args:
+        model: the RBM.
+        base: biases of the independent visible units at beta = 0, (D,), best those of the data's marginals.
     """
 
     needs = (RBM,)
@@ -86,7 +90,7 @@ class RBMPath(AnnealingPath):
 
     @classmethod
     def between(cls, model: RBM, mean: Tensor, variance: Tensor, transition: MALA | HMC) -> Self:
-        """From biases log p / (1 - p) of the mean, p held in [0.01, 0.99]."""
+        """The path from biases log(p / (1 - p)), p the mean clipped to [0.01, 0.99]."""
         return cls(model, torch.logit(mean.flatten().clamp(0.01, 0.99)))
 
     def start(self, n: int, generator: torch.Generator) -> Tensor:
@@ -111,9 +115,14 @@ class RBMPath(AnnealingPath):
 
 
 class GaussianPath(AnnealingPath):
-    """From N(mean, variance), each (D,), the data's marginals, to a Gaussian-Bernoulli RBM; Gibbs' transition.
+    """E_beta(v) = (1 - beta)/2 ||(v - mean)/s||^2 + beta/2 ||(v - mu)/sigma||^2 - sum_j softplus(beta logits_j(v)).
 
-    E_beta(v) = (1 - beta)/2 ||(v - mean)/s||^2 + beta/2 ||(v - mu)/sigma||^2 - sum_j softplus(beta logits_j).
+    The transitions are Gibbs sweeps.
+
+    Args:
+        model: the Gaussian-Bernoulli RBM.
+        mean: mean of v at beta = 0, (D,), best that of the data.
+        variance: s^2, (D,).
     """
 
     needs = (GaussianBernoulliRBM,)
@@ -121,7 +130,7 @@ class GaussianPath(AnnealingPath):
 
     @classmethod
     def between(cls, model: GaussianBernoulliRBM, mean: Tensor, variance: Tensor, transition: MALA | HMC) -> Self:
-        """From N(mean, variance), each variance at least 1e-2 of the largest."""
+        """The path from N(mean, variance), each variance at least 1e-2 of the largest."""
         return cls(model, mean.flatten(), floored(variance.flatten()))
 
     def __init__(self, model: GaussianBernoulliRBM, mean: Tensor, variance: Tensor) -> None:
@@ -159,7 +168,13 @@ class GaussianPath(AnnealingPath):
 
 
 class Tempered(SmoothEnergy):
-    """E_beta(x) = (1 - beta)/2 ||(x - mean)/s||^2 + beta E(x); `parts` are those of where it was evaluated last."""
+    """E_beta(x) = (1 - beta)/2 ||(x - mean)/s||^2 + beta E(x).
+
+    Args:
+        model: E, a differentiable energy.
+        mean: mean at beta = 0, of the shape of x.
+        variance: s^2, of the shape of x.
+    """
 
     def __init__(self, model: SmoothEnergy, mean: Tensor, variance: Tensor) -> None:
         super().__init__(Clean())
@@ -171,25 +186,29 @@ class Tempered(SmoothEnergy):
         return self.mixed(base, self.model.energy(x))
 
     def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """E_beta(x), nats, (B,), and its score, (B, ...), by one evaluation of E."""
+        """E_beta(x), nats, (B,), and its score, (B, ...), by one evaluation of E, kept in `parts`."""
         self.parts = self.evaluate(x)
         return self.mixed(self.parts[0], self.parts[2]), self.mixed(self.parts[1], self.parts[3])
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Energy and score of the base, and of the model."""
-        away = x - self.mean
-        base = 0.5 * (away.square() / self.variance).flatten(1).sum(1)
-        return base, -away / self.variance, *self.model.energy_and_score(x)
+        """Energy, (B,), and score, (B, ...), at beta = 0, then those of the model."""
+        difference = x - self.mean
+        base = 0.5 * (difference.square() / self.variance).flatten(1).sum(1)
+        return base, -difference / self.variance, *self.model.energy_and_score(x)
 
     def mixed(self, base: Tensor, model: Tensor) -> Tensor:
-        """What they are at beta."""
+        """(1 - beta) base + beta model, like both."""
         return (1 - self.beta) * base + self.beta * model
 
 
 class EnergyPath(AnnealingPath):
-    """From N(mean, variance), of the data's shape, to any energy, by one MALA or HMC proposal a temperature.
+    """From N(mean, variance) to a differentiable energy, by one MALA or HMC proposal per inverse temperature.
 
-    `sizes` holds a step size for inverse temperatures; where it has none, the sampler's own is taken.
+    Args:
+        model: the energy.
+        mean: mean at beta = 0, of the shape of the data.
+        variance: variance at beta = 0, of the shape of the data.
+        sampler: the proposals; its step size is used where `tune` has set none.
     """
 
     needs = (SmoothEnergy,)
@@ -200,35 +219,35 @@ class EnergyPath(AnnealingPath):
         self.tempered = Tempered(model, mean, variance)
         self.sampler, self.sizes = sampler, dict[float, float]()
         self.log_z0 = float(0.5 * (mean.numel() * math.log(2 * math.pi) + variance.double().log().sum()))
-        self.forget()
+        self.reset_acceptance()
 
     @classmethod
     def between(cls, model: SmoothEnergy, mean: Tensor, variance: Tensor, transition: MALA | HMC) -> Self:
-        """From N(mean, variance), each variance at least 1e-2 of the largest, of the data's shape (mean's)."""
+        """The path from N(mean, variance), each of the data's shape, each variance at least 1e-2 of the largest."""
         dtype = next((parameter.dtype for parameter in model.parameters()), mean.dtype)
         return cls(model, mean.to(dtype), floored(variance).to(dtype), transition)
 
     def tune(self, sizes: dict[float, float]) -> None:
-        """Take a step size for each inverse temperature between the ends; at the model itself that of the last."""
+        """Set the step size of each inverse temperature in (0, 1); that of the largest serves at 1, too."""
         self.sizes = sizes | {1.0: sizes[max(sizes)]}
 
     def describe(self) -> dict[str, Any]:
-        """The transition, and the first and last step size where these were tuned."""
+        """The transition, and the first and last step size if they were tuned."""
         sizes = [size for beta, size in sorted(self.sizes.items()) if beta < 1]
         return {"transition": self.sampler.describe()} | (
             {"step_sizes": sizes[:: len(sizes) - 1 or 1]} if sizes else {}
         )
 
-    def settle(self, v: Tensor, steps: int, generator: torch.Generator) -> Tensor:
-        """The ends of `steps` proposals at beta = 1 from v, (n, ...), which count for no acceptance."""
+    def burn_in(self, v: Tensor, steps: int, generator: torch.Generator) -> Tensor:
+        """v after `steps` proposals at beta = 1, (n, ...), outside of the acceptance rate."""
         parts, size = self.evaluate(v), self.sizes.get(1.0, self.sampler.step_size)
         for _ in range(steps):
             v, parts, _ = self.propose(v, parts, 1.0, size, generator)
         return v
 
-    def forget(self) -> None:
-        """Count accepted proposals anew."""
-        self.taken, self.proposed = 0.0, 0
+    def reset_acceptance(self) -> None:
+        """Reset the acceptance rate."""
+        self.accepted, self.proposed = 0.0, 0
 
     def start(self, n: int, generator: torch.Generator) -> Tensor:
         mean, variance = self.tempered.mean, self.tempered.variance
@@ -244,30 +263,30 @@ class EnergyPath(AnnealingPath):
     def move(
         self, v: Tensor, parts: tuple[Tensor, ...], beta: float, generator: torch.Generator
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        v, parts, taken = self.propose(v, parts, beta, self.sizes.get(beta, self.sampler.step_size), generator)
-        self.taken, self.proposed = self.taken + taken.mean(), self.proposed + 1
+        v, parts, accepted = self.propose(v, parts, beta, self.sizes.get(beta, self.sampler.step_size), generator)
+        self.accepted, self.proposed = self.accepted + accepted.mean(), self.proposed + 1
         return v, parts
 
     def propose(
         self, v: Tensor, parts: tuple[Tensor, ...], beta: float, size: float, generator: torch.Generator
     ) -> tuple[Tensor, tuple[Tensor, ...], Tensor]:
-        """v' by one proposal of this step size, `look` at it, and 1 for each proposal that was taken, (n,)."""
+        """v' by one proposal of this step size, (n, ...), `evaluate` at it, and acceptance as 0 or 1, (n,)."""
         tempered = self.tempered
         tempered.beta = beta
         energy, score = tempered.mixed(parts[0], parts[2]), tempered.mixed(parts[1], parts[3])
         carry = (energy, score, torch.zeros(len(v), device=v.device), 0)
         v, carry = self.sampler.step(tempered, v, self.sampler.proposal(size), carry, generator)
-        taken = carry[2]  # by each chain's one proposal, at which the energy was looked at last
-        wide = [taken.bool().reshape(-1, *[1] * (old.ndim - 1)) for old in parts]
+        accepted = carry[2]  # the acceptance rate of one proposal per chain, whose evaluation is tempered.parts
+        wide = [accepted.bool().reshape(-1, *[1] * (old.ndim - 1)) for old in parts]
         parts = tuple(torch.where(*parts) for parts in zip(wide, tempered.parts, parts, strict=True))
-        return v, parts, taken
+        return v, parts, accepted
 
     def acceptance(self) -> float | None:
-        return float(self.taken) / self.proposed if self.proposed else None
+        return float(self.accepted) / self.proposed if self.proposed else None
 
 
 def path_class(model: Energy) -> type[AnnealingPath]:
-    """The path that is made for this model; TypeError, one sentence, where there is none."""
+    """Class of the path for this model; TypeError where none fits."""
     for path in (RBMPath, GaussianPath, EnergyPath):
         if fits(path, model):
             return path
@@ -275,5 +294,5 @@ def path_class(model: Energy) -> type[AnnealingPath]:
 
 
 def annealing_path(model: Energy, mean: Tensor, variance: Tensor, transition: MALA | HMC) -> AnnealingPath:
-    """The path for this model from independent units with the data's mean and variance, of the data's shape."""
+    """The path for this model, from independent units with the data's mean and variance, each of the data's shape."""
     return path_class(model).between(model, mean, variance, transition)

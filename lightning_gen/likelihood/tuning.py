@@ -1,4 +1,4 @@
-"""Step sizes for annealed importance sampling, one a temperature: a pilot run finds them before the run that counts."""
+"""Step sizes of annealed importance sampling for each inverse temperature, by a pilot run before the estimate."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,8 +8,10 @@ import torch
 
 from lightning_gen.likelihood.paths import EnergyPath
 
-GAIN = 0.5  # of the recursion: a change of scale by e takes a few temperatures, the noise of 50 chains stays below 10 %
-SETTLE = 100  # moves at the first temperature, where nothing is known yet
+GAIN = (
+    0.5  # of the recursion: step sizes follow a scale within a few temperatures, and fluctuate below 10 % for 50 chains
+)
+PILOT_BURN_IN = 100  # proposals at the first inverse temperature in (0, 1)
 
 
 @torch.no_grad()
@@ -20,20 +22,26 @@ def tuned_steps(
     generator: torch.Generator,
     progress: Callable[[], Any] | None = None,
 ) -> dict[float, float]:
-    """A step size for every inverse temperature between the ends, at the sampler's `optimal_acceptance`.
+    """Step size of each inverse temperature in (0, 1): log eta <- log eta + gain (acceptance rate - optimal).
 
-    log eta <- log eta + gain (share accepted - optimal), by n chains along the path, forward (Robbins & Monro, 1951,
-    with a gain that does not fall, for the best size moves with beta). Weights taken on this run would be biased, as
-    its moves depend on its past: give the sizes to `path.sizes`, where they are fixed, and draw the weights anew.
-    `progress` is called len(betas) - 2 + 100 times. The optimum: Roberts & Rosenthal (1998),
-    https://doi.org/10.1111/1467-9868.00123, for MALA; Beskos et al. (2013), https://arxiv.org/abs/1001.4460, for HMC.
+    Stochastic approximation (Robbins & Monro, 1951) with a constant gain, since the best eta depends on beta. Weights
+    of the pilot run would be biased, since its transitions adapt: fix the step sizes by `path.tune`, then draw weights.
+    Optimal acceptance rate: for MALA (Roberts & Rosenthal, 1998), https://doi.org/10.1111/1467-9868.00123; for HMC
+    (Beskos et al., 2013), https://arxiv.org/abs/1001.4460
+
+    Args:
+        path: the path, with proposals by MALA or HMC.
+        betas: inverse temperatures 0 = beta_0 < ... < beta_K = 1.
+        n: number of chains, >= 1.
+        generator: source of the chains' noise.
+        progress: called after each proposal, K - 1 + 100 times.
     """
     v, log_size = path.start(n, generator), math.log(path.sampler.step_size)
     parts, inner, sizes = path.evaluate(v), list(betas[1:-1]), {}
-    for beta in inner[:1] * SETTLE + inner:
+    for beta in inner[:1] * PILOT_BURN_IN + inner:
         sizes[beta] = math.exp(log_size)
-        v, parts, taken = path.propose(v, parts, beta, sizes[beta], generator)
-        log_size += GAIN * (float(taken.mean()) - path.sampler.optimal_acceptance)
+        v, parts, accepted = path.propose(v, parts, beta, sizes[beta], generator)
+        log_size += GAIN * (float(accepted.mean()) - path.sampler.optimal_acceptance)
         if progress is not None:
             progress()
     return sizes

@@ -2,7 +2,7 @@
 
 -log p(x_0) <= L_T + sum_{k=2}^T L_{k-1} + L_0, with L_T = KL(q(x_T|x_0) || N(0, I)), L_{k-1} = KL(q(x_{k-1}|x_k,x_0)
 || p(x_{k-1}|x_k)) and L_0 = -log p(x_0|x_1), a Gaussian integrated over the bin of each 8-bit value.
-DDPM (Ho et al., 2020, eq. 5 and 13), https://arxiv.org/abs/2006.11239. x_0 is never clipped here.
+DDPM (Ho et al., 2020), eq. 5 and 13, https://arxiv.org/abs/2006.11239. The predicted x_0 is not clipped.
 """
 
 import math
@@ -18,12 +18,12 @@ from lightning_gen.samplers import Ancestral
 
 
 def decoder_nats(x: Tensor, mean: Tensor, sigma: float, value_range: tuple[float, float]) -> Tensor:
-    """-log of N(mean, sigma^2) integrated over the bin of each value of x (256 levels, open at both ends), (B, ...)."""
+    """-log of the integral of N(mean, sigma^2) over the bin of x among 256, the outer bins unbounded, (B, ...)."""
     low, high = value_range
     half = (high - low) / 510
     normal = torch.special.log_ndtr
     above, below = (x + half - mean) / sigma, (x - half - mean) / sigma
-    # On the side of the nearer tail: log(F(b) - F(a)) = log F(b) + log(1 - exp(log F(a) - log F(b))).
+    # In the nearer tail: log(F(b) - F(a)) = log F(b) + log(1 - exp(log F(a) - log F(b))).
     flip = (above + below) > 0
     upper, lower = torch.where(flip, -below, above), torch.where(flip, -above, below)
     outer, inner = normal(upper), normal(lower)
@@ -46,24 +46,30 @@ def variational_bound(
     variance: Literal["small", "large"] = "large",
     progress: Callable[[], Any] | None = None,
 ) -> Tensor:
-    """The T + 1 terms in bits/dim, (B, T + 1): L_0, L_1, ..., L_{T-1}, L_T; one noise draw a term.
+    """The terms L_0, L_1, ..., L_T in bits/dim, (B, T + 1), whose sum bounds -log2 p(x_0) / d in expectation.
 
-    x (B, ...) is 8-bit data in `value_range`, not dequantised. Their sum bounds -log2 p(x_0) / dim from above in
-    expectation. `progress` is called after each of T terms. Raises ValueError for a process that is not discrete.
+    ValueError for a process that is not discrete.
+
+    Args:
+        model: a model with a score.
+        x: 8-bit data in model space, not dequantised, (B, ...).
+        generator: source of one noise draw per term.
+        value_range: lowest and highest value of the data in model space.
+        variance: of p(x_{k-1}|x_k): large, beta; small, the posterior's.
+        progress: called after each of T terms.
     """
     process = model.process
     if process.steps is None:
         raise ValueError(
-            f"the variational bound needs a discrete process, got {type(process).__name__}: use DiscreteVP"
+            f"variational_bound got the process {type(process).__name__}, expected a discrete one: choose DiscreteVP"
         )
-    terms = [prior_nats(process.alpha(one(x)).double(), process.variance(one(x)).double(), x)]
+    terms = [prior_nats(process.alpha(final_time(x)).double(), process.variance(final_time(x)).double(), x)]
     for t, s, (alpha_t, sigma_t, alpha_s, sigma_s, _, fresh) in Ancestral(variance).moments(process):
         noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         clean = model.denoise(alpha_t * x + sigma_t * noise, instant(t, x))
         if s == 0:
-            # The posterior's variance is 0 at k = 1; both choices of Ho et al. decode with b^2 = beta_1 > 0 there,
-            # or with the posterior variance of k = 2.
-            sigma = math.sqrt(fresh) if variance == "large" else first_posterior(process)
+            # The posterior's variance is 0 at k = 1; Ho et al. decode with beta_1, or the posterior's of k = 2.
+            sigma = math.sqrt(fresh) if variance == "large" else posterior_deviation(process)
             nats = decoder_nats(x.double(), clean.double(), sigma, value_range)
         else:
             true = fresh * sigma_s**2 / sigma_t**2
@@ -76,8 +82,8 @@ def variational_bound(
     return torch.stack(terms[::-1], dim=1) / math.log(2)
 
 
-def one(x: Tensor) -> Tensor:
-    """The time t = 1 on the device of x, ()."""
+def final_time(x: Tensor) -> Tensor:
+    """t = 1 on the device of x, ()."""
     return instant(1.0, x[:1])[0]
 
 
@@ -87,8 +93,8 @@ def prior_nats(alpha: Tensor, variance: Tensor, x: Tensor) -> Tensor:
     return 0.5 * (variance - 1 - variance.log() + means)
 
 
-def first_posterior(process: Process) -> float:
-    """Standard deviation of q(x_1 | x_2, x_0): Ho et al. use it for k = 1 too, where the posterior's own is zero."""
+def posterior_deviation(process: Process) -> float:
+    """Standard deviation of q(x_1 | x_2, x_0)."""
     t = torch.tensor([1.0, 2.0], dtype=torch.float64) / process.steps
     (a1, a2), (v1, v2) = process.alpha(t), process.variance(t)
     return math.sqrt(float((v2 - (a2 / a1).square() * v1) * v1 / v2))

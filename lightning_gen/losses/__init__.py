@@ -1,4 +1,4 @@
-"""Losses (model, x, generator) -> (B,), and the laws of the training time and weights that the denoising loss takes."""
+"""Losses (model, x, generator) -> (B,), and the distributions of training times for denoising score matching."""
 
 from lightning_gen.losses.base import Loss
 from lightning_gen.losses.contrastive import ContrastiveDivergence, RBMContrastiveDivergence

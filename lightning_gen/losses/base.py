@@ -1,4 +1,4 @@
-"""What every loss is: (model, x, generator) -> one value a sample, and what it needs of the model."""
+"""Base of the losses: (model, x, generator) -> one value per sample, with the capabilities that the model needs."""
 
 from abc import ABC, abstractmethod
 
@@ -11,20 +11,18 @@ from lightning_gen.samplers import Sampler
 
 
 class Loss(Checked, Requires, nn.Module, ABC):
-    """A loss with its options. Parameters that it owns, as of a critic, are trained beside the model's."""
+    """A loss with its options. Its own parameters, such as a critic's, are trained with the model's."""
 
     role = "loss"
-    sampler: Sampler | None = None  # that it draws from the model with
-    chains: Tensor | None = None  # that are kept from batch to batch, of this rank, (n, ...)
-    farthest: Tensor | None = (
-        None  # largest energy difference of a chain from the data since `forget`, nats a dimension
-    )
-    limit: float | None = None  # of `farthest`, above which the run is stopped
+    sampler: Sampler | None = None  # of its Markov chains, if it runs any
+    chains: Tensor | None = None  # persistent ones of this rank, (n, ...)
+    max_deviation: Tensor | None = None  # of a chain's energy from the data's since the last reset, nats per dimension
+    limit: float | None = None  # of max_deviation, above which training stops
 
-    def forget(self) -> None:
-        """Start `farthest` anew."""
-        self.farthest = None
+    def reset_max_deviation(self) -> None:
+        """Reset max_deviation to None."""
+        self.max_deviation = None
 
     @abstractmethod
     def forward(self, model: Model, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss of each sample, (B,), of x (B, ...); noise comes from the generator."""
+        """Loss of each sample, (B,), for x (B, ...); all noise is drawn from the generator."""

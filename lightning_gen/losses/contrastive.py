@@ -1,4 +1,4 @@
-"""Contrastive divergence: data are pulled down in energy, and what a short chain reaches is pushed up."""
+"""Contrastive divergence: lower the energy of the data, raise the energy of samples from short Markov chains."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -12,33 +12,40 @@ from lightning_gen.options import Count, NonNegative, Positive, UnitInterval
 from lightning_gen.samplers import Sampler
 
 
-class KnownGradient(torch.autograd.Function):
-    """A value whose gradients are known in closed form: backward asks for them, scaled as its mean is."""
+class ClosedFormGradient(torch.autograd.Function):
+    """A value with closed-form gradients in the parameters."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, gradients: Callable[[Tensor], list[Tensor]], *parameters: Tensor) -> Tensor:
-        """`value` (B,); `gradients` gives scale times those of its mean, one for each parameter."""
+        """`value`, (B,); `gradients(scale)` returns scale times the gradients of its mean, one for each parameter."""
         ctx.gradients = gradients
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
-        """The gradients of what the value became part of."""
+        """Gradients by the chain rule, one for each argument of forward."""
         return None, None, *ctx.gradients(grad.sum())
 
 
 class ContrastiveDivergence(Loss):
-    """E(x) - E(x_k) with x_k the end of a chain of `sampler`'s steps, through which no gradient runs.
+    """E(x) - E(x_k), x_k the state of a Markov chain after k transitions, through which no gradient flows.
 
-    start: `data` (CD, Hinton, 2002), `noise` (the sampler's own start; modified CD), or `persistent`: chains are kept
-    from batch to batch (PCD, Tieleman, 2008). Each batch moves as many of the `chains` of all ranks as it has samples
-    (null: just so many are kept), drawn at random, after each is sent back to the sampler's start with probability
-    `restart`: with many chains that is the replay buffer of IGEBM (Du & Mordatch, 2019).
-    `l2` adds l2 (E(x)^2 + E(x_k)^2). `jitter` is the deviation of Gaussian noise added to the data, whose
-    density is then learned with it. Out of training no chain that is kept moves.
-    `farthest` is the largest |E(x_k) - mean E(x)| of the training batches since `forget`, nats a dimension: above
-    `limit` the module stops the run (null: never), for no sample of the model lies there, however finite it is.
-    https://doi.org/10.1162/089976602760128018, https://doi.org/10.1145/1390156.1390290, https://arxiv.org/abs/1903.08689
+    Training products of experts (Hinton, 2002), https://doi.org/10.1162/089976602760128018;
+    persistent chains (Tieleman, 2008), https://doi.org/10.1145/1390156.1390290;
+    replay buffer of IGEBM (Du & Mordatch, 2019), https://arxiv.org/abs/1903.08689
+
+    Args:
+        sampler: the chain's transitions; k is its number of steps.
+        start: start of the chains: data (CD), noise (the sampler's start distribution; modified CD), or persistent:
+            the states after the previous batches (PCD).
+        chains: number of persistent chains over all ranks, at least the global batch size; each batch advances as many
+            as it has samples, drawn at random, in training only; null for the batch size.
+        restart: probability that a persistent chain restarts from the sampler's start distribution, in [0, 1].
+        l2: factor of the penalty E(x)^2 + E(x_k)^2, >= 0.
+        jitter: standard deviation of Gaussian noise added to the data, in units of the data, >= 0; the model then
+            learns the density of the noisy data.
+        limit: largest |E(x_k) - mean E(x)| in training, nats per dimension, > 0, above which the run stops: the chains
+            have diverged; null for none.
     """
 
     needs = (Energy,)
@@ -55,17 +62,20 @@ class ContrastiveDivergence(Loss):
     ) -> None:
         super().__init__()
         if start != "persistent" and (chains is not None or restart):
-            raise ValueError(f"chains {chains} and restart {restart} are for start persistent, got start {start}")
+            raise ValueError(
+                f"loss.chains is {chains} and loss.restart {restart} with start {start}, expected null and 0: "
+                "write start persistent"
+            )
         self.sampler, self.start, self.count, self.restart = sampler, start, chains, restart
         self.l2, self.jitter, self.limit = l2, jitter, limit
-        self.chains = None  # no buffer, or DDP would make all ranks' one
-        self.last_batch: dict[str, Tensor] = {}  # of the last training batch, for who watches: energies and chains
+        self.chains = None  # not a buffer, or DDP would broadcast those of rank 0
+        self.last_batch: dict[str, Tensor] = {}  # energies and chains of the last training batch, for callbacks
 
     def forward(self, model: Energy, x: Tensor, generator: torch.Generator) -> Tensor:
-        """E(x_i) - mean E(x_k), and what `l2` adds, nats, (B,); in training its gradient is the update."""
+        """E(x_i) - mean E(x_k), plus the l2 penalty, nats, (B,)."""
         x = self.jittered(x, generator)
         with torch.no_grad():
-            reached, carry = self.run(model, self.first(model, x, generator)[0], None, generator)
+            reached, carry = self.run_chains(model, self.start_states(model, x, generator)[0], None, generator)
         energies = model.energy(torch.cat([x, reached]))
         data, chains = energies[: len(x)], energies[len(x) :]
         self.record(data, chains, reached, carry)
@@ -73,73 +83,74 @@ class ContrastiveDivergence(Loss):
         return loss + self.l2 * (data.square() + chains.square().mean()) if self.l2 else loss
 
     def jittered(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """x with the noise that `jitter` adds, (B, ...)."""
+        """x with Gaussian noise of standard deviation `jitter`, (B, ...)."""
         if not self.jitter:
             return x
         return x + self.jitter * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
     def check(self, model: Energy) -> None:
-        """Refuse a model without an energy, and one that the sampler cannot use."""
+        """TypeError or ValueError for a model without an energy, or one that the sampler does not support."""
         super().check(model)
         self.sampler.check(model)
 
-    def first(self, model: Energy, x: Tensor, generator: torch.Generator) -> tuple[Tensor, bool]:
-        """Where the chains of this batch begin, (b, ...), and whether that is x itself."""
+    def start_states(self, model: Energy, x: Tensor, generator: torch.Generator) -> tuple[Tensor, bool]:
+        """Initial states of this batch's chains, (b, ...), and whether they are x itself."""
         if self.start == "data":
             return x, True
         shape = (len(x), *x.shape[1:])
         if self.start == "noise" or (self.chains is None and not self.training):
             return self.sampler.start(model, shape, generator).to(x.dtype), False
         if self.chains is None:
-            kept = self.kept(len(x))
-            self.chains = self.sampler.start(model, (kept, *x.shape[1:]), generator).to(x.dtype)
+            count = self.chains_per_rank(len(x))
+            self.chains = self.sampler.start(model, (count, *x.shape[1:]), generator).to(x.dtype)
         self.chains = self.chains.to(x.device)
         self.chosen = torch.randperm(len(self.chains), generator=generator, device=x.device)[: len(x)]
         start = self.chains[self.chosen]
         if self.restart:
             fresh = self.sampler.start(model, tuple(start.shape), generator).to(x.dtype)
-            again = torch.rand(len(start), generator=generator, device=x.device) < self.restart
-            start = torch.where(again.reshape(-1, *[1] * (x.ndim - 1)), fresh, start)
+            restarts = torch.rand(len(start), generator=generator, device=x.device) < self.restart
+            start = torch.where(restarts.reshape(-1, *[1] * (x.ndim - 1)), fresh, start)
         return start, False
 
-    def kept(self, batch: int) -> int:
-        """How many chains this rank keeps; ValueError where they do not suffice for a batch."""
+    def chains_per_rank(self, batch: int) -> int:
+        """Number of persistent chains of a rank; ValueError where they are fewer than a batch, or differ by rank."""
         world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         count = batch if self.count is None else self.count // world
         if count < batch or (self.count or 0) % world:
             raise ValueError(
-                f"chains is {self.count}, on {world} ranks with {batch} samples each: give a multiple of {world}, "
-                f"at least {batch * world}, or null"
+                f"loss.chains is {self.count} on {world} ranks with {batch} samples each, expected a multiple of "
+                f"{world}, at least {batch * world}: write that, or null"
             )
         return count
 
-    def run(self, model: Energy, x: Tensor, carry: Any, generator: torch.Generator) -> tuple[Tensor, Any]:
-        """The ends of the chains, (b, ...), which are kept if they are to be, and the sampler's carry."""
-        kept = self.start == "persistent" and self.training
+    def run_chains(self, model: Energy, x: Tensor, carry: Any, generator: torch.Generator) -> tuple[Tensor, Any]:
+        """States after the sampler's transitions from x, (b, ...), and its carry; persistent chains move to them."""
         for transition in self.sampler.plan(model, tuple(x.shape)):
             x, carry = self.sampler.step(model, x, transition, carry, generator)
-        if kept:
+        if self.start == "persistent" and self.training:
             self.chains[self.chosen] = x
         return x, carry
 
     def record(self, data: Tensor, chains: Tensor, reached: Tensor, carry: Any) -> None:
-        """Keep energies and chains of the last training batch, and how far chains have been, on the device."""
+        """Store energies and chains of a training batch, and the largest deviation in energy, on the device."""
         if self.training:
-            far = (chains.detach() - data.detach().mean()).abs().amax() / reached[0].numel()
-            self.farthest = far if self.farthest is None else torch.maximum(self.farthest, far)
+            deviation = (chains.detach() - data.detach().mean()).abs().amax() / reached[0].numel()
+            known = self.max_deviation
+            self.max_deviation = deviation if known is None else torch.maximum(known, deviation)
             self.last_batch = {"data": data.detach(), "chains": chains.detach(), "reached": reached}
             if isinstance(carry, tuple):
                 self.last_batch["acceptance"] = carry[2]
 
 
 class RBMContrastiveDivergence(ContrastiveDivergence):
-    """Contrastive divergence of models whose hidden units are summed out: the gradient is closed form, plus
-    `weight_decay` W; five matrix products for CD-1.
+    """Contrastive divergence of RBMs: E is the free energy, its gradient is in closed form, plus weight_decay W.
 
+    CD-1 costs five matrix products.
     Training products of experts (Hinton, 2002), https://doi.org/10.1162/089976602760128018
 
     Args:
-        weight_decay: factor of W in its gradient, at least 0.
+        sampler, start, chains, restart, jitter, limit: those of ContrastiveDivergence.
+        weight_decay: factor of W in its gradient, >= 0.
     """
 
     needs = (HiddenUnits,)
@@ -159,18 +170,18 @@ class RBMContrastiveDivergence(ContrastiveDivergence):
 
     @torch.no_grad()
     def forward(self, model: HiddenUnits, x: Tensor, generator: torch.Generator) -> Tensor:
-        """E(x_i) - mean E(x_k), nats, (B,); in training its gradient is the update."""
-        # Half precision would lose draws of small probability, and the kept chains are of the data's dtype.
+        """F(x_i) - mean F(x_k), nats, (B,)."""
+        # Half precision would lose draws of small probability, and persistent chains have the data's dtype.
         with torch.autocast(x.device.type, enabled=False):
             return self.closed_form(model, self.jittered(x, generator), generator)
 
     def closed_form(self, model: HiddenUnits, v: Tensor, generator: torch.Generator) -> Tensor:
-        """The value, with the gradient that `model.gradient` gives."""
+        """The loss, nats, (B,), with the gradient of `model.gradient`."""
         logits = model.logits(v)
-        start, at_data = self.first(model, v, generator)
+        start, at_data = self.start_states(model, v, generator)
         carry = logits if at_data and self.sampler.carries_logits else None
-        reached, carry = self.run(model, start, carry, generator)
-        last = carry if torch.is_tensor(carry) else model.logits(reached)
+        reached, carry = self.run_chains(model, start, carry, generator)
+        last = carry if self.sampler.carries_logits else model.logits(reached)
         rows, all_logits = torch.cat([v, reached]), torch.cat([logits, last])
         data, chains = model.free_energy(rows, all_logits).split([len(v), len(reached)])
         self.record(data, chains, reached, carry)
@@ -189,4 +200,4 @@ class RBMContrastiveDivergence(ContrastiveDivergence):
             return [by_name[name] for name in parameters]
 
         with torch.enable_grad():
-            return KnownGradient.apply(value, gradients, *parameters.values())
+            return ClosedFormGradient.apply(value, gradients, *parameters.values())

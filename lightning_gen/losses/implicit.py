@@ -1,7 +1,7 @@
-"""Score matching without the data's score: integration by parts leaves the model's own divergence.
+"""Score matching without the data's score: by integration by parts, with the divergence of the model's score.
 
-Both are of the density at the time t of the model's process: of the data, or, where sigma(t) > 0, of the noised data.
-They take gradients in x under no_grad too, and then give plain values.
+Both losses are for the density p_t of the model's process: of the data, or where sigma(t) > 0 of the noisy data.
+Under torch.no_grad they return detached values.
 """
 
 from typing import Literal
@@ -15,11 +15,11 @@ from lightning_gen.models.energy import twice_differentiable
 from lightning_gen.options import Count, UnitInterval
 from lightning_gen.process import instant
 
-LARGEST = 1000  # dimensions of an exact trace
+MAX_DIMENSIONS = 1000  # of an exact trace
 
 
 def noised(model: Scored, x: Tensor, generator: torch.Generator, t: float) -> tuple[Tensor, Tensor]:
-    """x_t as a leaf that takes gradients, and t, (B,); no noise is drawn where there is none."""
+    """x_t as a leaf that requires gradients, (B, ...), and t, (B,); a process without noise draws none."""
     time = instant(t, x)
     if model.process.prior_sigma > 0:
         noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
@@ -28,10 +28,13 @@ def noised(model: Scored, x: Tensor, generator: torch.Generator, t: float) -> tu
 
 
 class ExactScoreMatching(Loss):
-    """1/2 ||s||^2 + tr grad s, the trace by d vector-Jacobian products; nats, (B,).
+    """1/2 ||s||^2 + tr(ds/dx), the trace by d vector-Jacobian products.
 
-    Estimation of non-normalized statistical models by score matching (Hyvarinen, 2005, theorem 1),
+    Estimation of non-normalized statistical models by score matching (Hyvarinen, 2005), theorem 1,
     https://jmlr.org/papers/v6/hyvarinen05a.html
+
+    Args:
+        t: time of the density p_t, in [0, 1].
     """
 
     needs = (Scored,)
@@ -42,15 +45,16 @@ class ExactScoreMatching(Loss):
         self.t = t
 
     def forward(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss of each sample, (B,); ValueError above 1,000 dimensions."""
-        if x[0].numel() > LARGEST:
+        """Loss of each sample, (B,); ValueError above 1,000 dimensions."""
+        if x[0].numel() > MAX_DIMENSIONS:
             raise ValueError(
-                f"ExactScoreMatching needs at most {LARGEST} dimensions, got {x[0].numel()}: take SlicedScoreMatching"
+                f"ExactScoreMatching got x of {x[0].numel()} dimensions, expected at most {MAX_DIMENSIONS}: choose "
+                "SlicedScoreMatching"
             )
         training = torch.is_grad_enabled()
         with torch.enable_grad():
             x, time = noised(model, x, generator, self.t)
-            score = attached(model, x, time)
+            score = differentiable_score(model, x, time)
             flat, trace = score.flatten(1), 0
             for i in range(flat.shape[1]):
                 (row,) = torch.autograd.grad(flat[:, i].sum(), x, create_graph=training, retain_graph=True)
@@ -60,9 +64,15 @@ class ExactScoreMatching(Loss):
 
 
 class SlicedScoreMatching(Loss):
-    """v^T grad s v + 1/2 (v^T s)^2, or with 1/2 ||s||^2, its mean over v, in its place; mean over `projections`, (B,).
+    """v^T (ds/dx) v + 1/2 (v^T s)^2, averaged over random directions v with E[v v^T] = I.
 
-    Sliced score matching (Song et al., 2019, eq. 7 and 8), https://arxiv.org/abs/1905.07088
+    Sliced score matching (Song et al., 2019), eq. 7 and 8, https://arxiv.org/abs/1905.07088
+
+    Args:
+        projections: number of directions v per sample, >= 1.
+        reduced_variance: whether 1/2 ||s||^2, its mean over v, replaces 1/2 (v^T s)^2.
+        projection: distribution of v, rademacher or gaussian.
+        t: time of the density p_t, in [0, 1].
     """
 
     needs = (Scored,)
@@ -79,28 +89,28 @@ class SlicedScoreMatching(Loss):
         self.projections, self.reduced_variance, self.projection, self.t = projections, reduced_variance, projection, t
 
     def forward(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss of each sample, (B,)."""
+        """Loss of each sample, (B,)."""
         training = torch.is_grad_enabled()
         with torch.enable_grad():
             noisy, time = noised(model, x, generator, self.t)
-            score, total = attached(model, noisy, time), 0
+            score, total = differentiable_score(model, noisy, time), 0
             for _ in range(self.projections):
-                v = probe(x, generator, self.projection)
-                along = (v * score).flatten(1).sum(1)
-                (row,) = torch.autograd.grad(along.sum(), noisy, create_graph=training, retain_graph=True)
-                square = score.flatten(1).square().sum(1) if self.reduced_variance else along.square()
+                v = random_direction(x, generator, self.projection)
+                projected = (v * score).flatten(1).sum(1)
+                (row,) = torch.autograd.grad(projected.sum(), noisy, create_graph=training, retain_graph=True)
+                square = score.flatten(1).square().sum(1) if self.reduced_variance else projected.square()
                 total = total + (v * row).flatten(1).sum(1) + 0.5 * square
             value = total / self.projections
         return value if training else value.detach()
 
 
-def attached(model: Scored, x: Tensor, t: Tensor) -> Tensor:
+def differentiable_score(model: Scored, x: Tensor, t: Tensor) -> Tensor:
     """s(x, t) with a graph to x that can be differentiated twice, also where the score does not depend on x."""
     with twice_differentiable():
         return model.score(x, t) + 0 * x
 
 
-def probe(x: Tensor, generator: torch.Generator, law: str) -> Tensor:
-    """A random direction v for each row, E[v v^T] = I, like x."""
+def random_direction(x: Tensor, generator: torch.Generator, distribution: str) -> Tensor:
+    """A random direction v for each sample, E[v v^T] = I, (B, ...)."""
     v = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    return v if law == "gaussian" else torch.where(v < 0, -1.0, 1.0).to(x.dtype)
+    return v if distribution == "gaussian" else torch.where(v < 0, -1.0, 1.0).to(x.dtype)

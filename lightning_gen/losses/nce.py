@@ -1,4 +1,4 @@
-"""Noise-contrastive estimation: tell data from noise of known density; the energy is learned with its constant."""
+"""Noise-contrastive estimation: classify data against noise of known density; log Z is learned with the energy."""
 
 import math
 
@@ -12,11 +12,15 @@ from lightning_gen.options import Count, Finite, Positive
 
 
 class NCE(Loss):
-    """-log s(G(x)) - ratio log(1 - s(G(y))), s(G) = 1 / (1 + ratio e^{-G}), G(u) = -E(u) - log p_noise(u).
+    """-log s(G(x)) - sum_i log(1 - s(G(y_i))), s(G) = 1 / (1 + ratio e^{-G}), G(u) = -E(u) - log p_noise(u).
 
-    y ~ N(mean, std^2 I), `ratio` of them a sample. Least where exp(-E) = p_data, its constant included: E needs one
-    that is learned, or log Z stays what it was. Good where noise covers the data and is not far from them.
-    Gutmann & Hyvarinen (2010), https://proceedings.mlr.press/v9/gutmann10a.html
+    y_i ~ N(mean, std^2 I), i = 1..ratio. The minimum is exp(-E) = p_data, for which E needs a learned constant.
+    Noise-contrastive estimation (Gutmann & Hyvarinen, 2010), https://proceedings.mlr.press/v9/gutmann10a.html
+
+    Args:
+        std: standard deviation of the noise, in units of the data, > 0; the noise should cover the data.
+        mean: mean of the noise in every dimension, in units of the data.
+        ratio: noise samples per data sample, >= 1.
     """
 
     needs = (Energy,)
@@ -27,12 +31,12 @@ class NCE(Loss):
         self.std, self.mean, self.ratio = std, mean, ratio
 
     def forward(self, model: Energy, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss of each sample with its own noise, nats, (B,)."""
+        """Loss of each sample and its noise samples, nats, (B,)."""
         shape = (len(x) * self.ratio, *x.shape[1:])
         noise = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
         points = torch.cat([x, self.mean + self.std * noise])
-        gain = -model.energy(points) - self.log_noise(points) - math.log(self.ratio)
-        data, other = gain[: len(x)], gain[len(x) :]
+        logits = -model.energy(points) - self.log_noise(points) - math.log(self.ratio)
+        data, other = logits[: len(x)], logits[len(x) :]
         return F.softplus(-data) + F.softplus(other).view(self.ratio, len(x)).sum(0)
 
     def log_noise(self, x: Tensor) -> Tensor:

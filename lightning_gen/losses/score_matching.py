@@ -1,4 +1,4 @@
-"""Denoising score matching: at random times the squared error of the noise, weighted."""
+"""Denoising score matching: the weighted squared error of the predicted noise at random times."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -16,7 +16,7 @@ Weight = Callable[[Process, Tensor], Tensor]
 
 
 def simple(process: Process, t: Tensor) -> Tensor:
-    """1: the error of the noise itself. DDPM's L_simple (Ho et al., 2020, eq. 14); NCSN's lambda = sigma^2."""
+    """1: the error of the noise. DDPM's L_simple (Ho et al., 2020, eq. 14); NCSN's lambda = sigma^2."""
     return torch.ones_like(t)
 
 
@@ -37,7 +37,7 @@ def score(process: Process, t: Tensor) -> Tensor:
 
 
 def likelihood(process: Process, t: Tensor) -> Tensor:
-    """g^2 / sigma^2: lambda = g^2 of the score's error, with which the loss bounds the likelihood in continuous time.
+    """g^2 / sigma^2: the error of the score times g^2, a bound on the negative log-likelihood in continuous time.
 
     Maximum likelihood training of score-based diffusion models (Song et al., 2021), https://arxiv.org/abs/2101.09258
     """
@@ -46,26 +46,33 @@ def likelihood(process: Process, t: Tensor) -> Tensor:
 
 @checked
 def edm(sigma_data: Positive = 0.5) -> Weight:
-    """(level^2 + sigma_data^2) / sigma_data^2, level = sigma / alpha: the error of x_0 weighted by 1 / c_out^2.
+    """(level^2 + sigma_data^2) / sigma_data^2, level = sigma / alpha: the error of x_0 times 1 / c_out^2.
 
-    EDM (Karras et al., 2022, table 1), https://arxiv.org/abs/2206.00364
+    EDM (Karras et al., 2022), table 1, https://arxiv.org/abs/2206.00364
+
+    Args:
+        sigma_data: standard deviation of the data per dimension, in model space, > 0.
     """
     return lambda process, t: 1 + 1 / (process.snr(t) * sigma_data**2)
 
 
 @checked
 def vlb(variance: Literal["small", "large"] = "large") -> Weight:
-    """beta^2 / (2 v (1 - beta)(1 - alpha^2)) at t = k / T: T times the mean over k is the sum of the bound's terms, but
-    for what no model changes, in nats per dimension. v is the sampler's variance: large beta, small the posterior's,
-    and at k = 1, where that is 0, the one of k = 2.
+    """beta^2 / (2 v (1 - beta)(1 - alpha^2)) at t = k / T, of a discrete process with T >= 2 steps, else ValueError.
 
-    DDPM (Ho et al., 2020, eq. 12), https://arxiv.org/abs/2006.11239
+    T times the mean over k is the sum of the variational bound's terms that depend on the model, nats per dimension.
+    DDPM (Ho et al., 2020), eq. 12, https://arxiv.org/abs/2006.11239
+
+    Args:
+        variance: v, the sampler's variance: large, beta; small, the posterior's, and at k = 1, where that is 0, that of
+            k = 2.
     """
 
     def weigh(process: Process, t: Tensor) -> Tensor:
         if process.steps is None or process.steps < 2:
             raise ValueError(
-                f"weight vlb needs a discrete process of 2 steps or more, got {type(process).__name__}: take likelihood"
+                f"loss.weight is vlb with the process {type(process).__name__}, expected a discrete process of at "
+                "least 2 steps: choose likelihood"
             )
 
         def step(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,10 +101,15 @@ WEIGHTS: dict[str, Weight] = {
 
 
 class DenoisingScoreMatching(Loss):
-    """w(t) ||E[noise | x_t] - noise||^2 at random times: every denoising loss, since sigma^2 ||s + noise / sigma||^2
-    is the squared error of the noise. reduction `mean` over dimensions without 1/2 (DDPM), `sum` with 1/2 (NCSN).
+    """w(t) ||E[noise | x_t] - noise||^2 at random times t, which equals w(t) sigma^2 ||s + noise / sigma||^2.
 
-    Vincent (2011), https://doi.org/10.1162/NECO_a_00142
+    A connection between score matching and denoising autoencoders (Vincent, 2011),
+    https://doi.org/10.1162/NECO_a_00142
+
+    Args:
+        times: distribution of t, (n, generator) -> (n,) in [0, 1].
+        weight: w, the name of a weight or a function (process, t) -> w(t), (B,).
+        reduction: mean over dimensions (DDPM), or half the sum (NCSN).
     """
 
     needs = (Scored,)
@@ -113,16 +125,16 @@ class DenoisingScoreMatching(Loss):
         self.times, self.weigh, self.reduction = times, WEIGHTS.get(weight, weight), reduction
 
     def check(self, model: Scored) -> None:
-        """Refuse a model without a score, and a process without noise: ValueError."""
+        """TypeError for a model without a score, ValueError for a process without noise."""
         super().check(model)
         if not model.process.prior_sigma > 0:
             raise ValueError(
-                f"{type(self).__name__} needs a process with noise, got {type(model.process).__name__}: take "
-                "ExactScoreMatching or SlicedScoreMatching, or VE(sigma, sigma)"
+                f"{type(self).__name__} got the process {type(model.process).__name__}, expected one with noise: "
+                "choose ExactScoreMatching or SlicedScoreMatching, or the process VE(sigma, sigma)"
             )
 
     def forward(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The weighted squared error of each sample, (B,)."""
+        """Weighted squared error of each sample, (B,)."""
         t = self.times(len(x), generator)
         noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
         error = (model.noise(model.process.perturb(x, t, noise), t) - noise).square().flatten(1)

@@ -1,4 +1,4 @@
-"""Laws of the training time: (n, generator) -> (n,) in [0, 1], on the generator's device."""
+"""Distributions of the training time t: (n, generator) -> (n,) in [0, 1], on the generator's device."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -14,9 +14,12 @@ Times = Callable[[int, torch.Generator], Tensor]
 
 @checked
 def uniform(minimum: OpenUnitInterval = 1e-5) -> Times:
-    """t uniform on [minimum, 1]; minimum > 0, since sigma(0) = 0 has no noise to predict.
+    """t uniform on [minimum, 1].
 
-    Score SDE (Song et al., 2021, appendix C), https://arxiv.org/abs/2011.13456
+    Score SDE (Song et al., 2021), appendix C, https://arxiv.org/abs/2011.13456
+
+    Args:
+        minimum: smallest t, in (0, 1): where sigma(0) = 0 there is no noise to predict at t = 0.
     """
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
@@ -27,8 +30,14 @@ def uniform(minimum: OpenUnitInterval = 1e-5) -> Times:
 
 @checked
 def levels(steps: Count, first: Literal[0, 1] = 1) -> Times:
-    """t = k / steps with k uniform on 1..steps, DDPM's chain (Ho et al., 2020, algorithm 1); or, with first = 0,
-    t = k / (steps - 1) with k uniform on 0..steps - 1, NCSN's levels of a VE, t = 0 the smallest (one level: t = 0).
+    """t = k / steps, k uniform on 1..steps; with first = 0, t = k / (steps - 1), k uniform on 0..steps - 1.
+
+    DDPM (Ho et al., 2020), algorithm 1, https://arxiv.org/abs/2006.11239; NCSN (Song & Ermon, 2019),
+    https://arxiv.org/abs/1907.05600
+
+    Args:
+        steps: number of levels, >= 1.
+        first: 1 for DDPM's chain, 0 for the noise levels of a VE, the smallest at t = 0.
     """
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
@@ -40,7 +49,11 @@ def levels(steps: Count, first: Literal[0, 1] = 1) -> Times:
 
 @checked
 def constant(t: UnitInterval) -> Times:
-    """One time for all: a single noise level."""
+    """The same t for all samples: a single noise level.
+
+    Args:
+        t: the time, in [0, 1].
+    """
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
         return instant(t, torch.empty(n, device=generator.device))
@@ -50,12 +63,17 @@ def constant(t: UnitInterval) -> Times:
 
 @checked
 def lognormal(process: Process, mean: Finite = -1.2, std: Positive = 1.2) -> Times:
-    """t at which ln(sigma / alpha) ~ N(mean, std^2): unbounded, for a VE, which is defined beyond its levels.
+    """t at which ln(sigma / alpha) ~ N(mean, std^2). It has no bounds, and a VE is defined beyond its levels.
 
-    EDM (Karras et al., 2022, table 1), https://arxiv.org/abs/2206.00364
+    EDM (Karras et al., 2022), table 1, https://arxiv.org/abs/2206.00364
+
+    Args:
+        process: the model's process, with noise, else ValueError.
+        mean: mean of ln(sigma / alpha).
+        std: standard deviation of ln(sigma / alpha), > 0.
     """
     if process.prior_sigma == 0:
-        raise ValueError("times.lognormal needs a process with noise, got Clean: take VE")
+        raise ValueError("lognormal got the process Clean, expected one with noise: choose VE")
 
     def draw(n: int, generator: torch.Generator) -> Tensor:
         level = mean + std * torch.randn(n, generator=generator, device=generator.device)

@@ -147,7 +147,7 @@ class ODELatent(Representation):
         """x_1 / sigma of the prior, (B, d)."""
         path = self.path(model, x, x[0].numel())
         slope = lambda u, z: path.slope(u, z, [])  # noqa: E731
-        z, _ = self.flow.fixed(slope, *path.ends, x.double() / path.scales[0], None)
+        z, _ = self.flow.fixed(slope, *path.limits, x.double() / path.scales[0], None)
         return (z * path.scales[1] / model.process.prior_sigma).flatten(1).to(x.dtype)
 
     def reconstruct(self, model: Scored, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -155,7 +155,7 @@ class ODELatent(Representation):
         path = self.path(model, codes, codes.shape[1])
         slope = lambda u, z: path.slope(u, z, [])  # noqa: E731
         start = codes.double().view(-1, *shape) * model.process.prior_sigma / path.scales[1]
-        z, _ = self.flow.fixed(slope, *path.ends[::-1], start, None)
+        z, _ = self.flow.fixed(slope, *path.limits[::-1], start, None)
         return (z * path.scales[0]).to(codes.dtype)
 
     def describe(self) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from lightning_gen.data import Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import DDPM
-from lightning_gen.families.health import Health
+from lightning_gen.families.optimisation import Optimisation
+from lightning_gen.families.statistics import TrainingStatistics
 from lightning_gen.losses import Loss
 from lightning_gen.nets import MLP, UNet
 from lightning_gen.randomness import generator
@@ -151,32 +152,42 @@ def test_what_is_not_finite_never_reaches_the_weights(tmp_path, where):
     assert len(watch.raw) == 2
 
 
-def test_what_is_not_finite_after_the_last_record_fails_the_run(tmp_path):
-    """On a GPU the host reads the flag at records alone; the last steps of a run may have none."""
-
-    class Unseen(Callback):
-        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-            if trainer.global_step == 3:
-                module.optimisation.health.gradient(torch.tensor(float("nan")), trainer)
-
-    with pytest.raises(NonFinite, match="gradient is not finite.* to 3"):
-        fit(digits_module(), tmp_path, Unseen(), max_steps=3)
-
-
 def test_a_fused_optimizer_is_held_back_on_the_device():
     """What a GPU does without asking the host: found_inf = 1 leaves weights and moments as they are."""
     parameter = torch.nn.Parameter(torch.ones(3))
     optimizer = torch.optim.Adam([parameter], lr=0.1, fused=True)
     parameter.grad = torch.full((3,), float("nan"))
-    health = Health()
-    health.loss(torch.tensor(1.0))
-    health.gradient(torch.tensor(float("nan")), SimpleNamespace(world_size=1))
-    optimizer.grad_scale, optimizer.found_inf = None, health.bad
+    statistics = TrainingStatistics()
+    statistics.add_loss(torch.tensor(1.0))
+    statistics.add_gradient(torch.tensor(float("nan")), SimpleNamespace(world_size=1))
+    optimizer.grad_scale, optimizer.found_inf = None, statistics.nonfinite
     optimizer.step()
     assert torch.equal(parameter.detach(), torch.ones(3))
     optimizer.found_inf, parameter.grad = torch.zeros(()), torch.ones(3)
     optimizer.step()
     torch.testing.assert_close(parameter.detach(), torch.full((3,), 0.9))
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_what_a_fused_optimizer_left_out_after_the_last_record_ends_the_run(tmp_path, monkeypatch, where):
+    """The flag stays on the device between records: the end of training reads it once more."""
+    monkeypatch.setattr(Optimisation, "on_accelerator", lambda self: True)
+    module, watch = digits_module(optimizer=partial(torch.optim.Adam, lr=1e-2, fused=True)), Watch()
+    loss = module.loss
+
+    def broken(model, x, generator):
+        value = loss(model, x, generator)
+        if module.trainer.global_step != 3:
+            return value
+        root = next(model.parameters()).flatten()[0]
+        return value + (float("nan") if where == "loss" else (root - root.detach()).abs().sqrt())
+
+    module.loss = Written(broken)
+    with pytest.raises(NonFinite, match=rf"{where}.*not finite.*4 to 5"):
+        fit(module, tmp_path, watch, max_steps=5, log_every_n_steps=3)
+    assert len(watch.raw) == 5
+    assert all(torch.equal(a, b) for a, b in zip(watch.raw[2], module.model.parameters(), strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(watch.raw[1], watch.raw[2], strict=True))
 
 
 def test_gradients_are_clipped_by_the_trainers_own_key(tmp_path):
@@ -313,19 +324,19 @@ def test_fewer_samples_are_the_first_of_many(sampler):
 
 
 @pytest.mark.parametrize("bad", [0, 1, 2])
-def test_health_forgets_nothing_until_the_host_has_read(bad):
+def test_statistics_forget_nothing_until_the_host_has_read(bad):
     """Of three micro-batches, and of three updates, any one that is not finite holds back all that follow."""
-    place, health = SimpleNamespace(world_size=1), Health()
+    trainer, statistics = SimpleNamespace(world_size=1), TrainingStatistics()
     for i in range(3):
-        health.loss(torch.tensor(float("nan") if i == bad else 1.0))
-    health.gradient(torch.tensor(1.0), place)
-    assert float(health.bad) == 1
-    health = Health()
+        statistics.add_loss(torch.tensor(float("nan") if i == bad else 1.0))
+    statistics.add_gradient(torch.tensor(1.0), trainer)
+    assert float(statistics.nonfinite) == 1
+    statistics = TrainingStatistics()
     for i in range(3):
-        health.loss(torch.tensor(1.0))
-        health.gradient(torch.tensor(float("inf") if i == bad else 1.0), place)
-        assert float(health.bad) == (i >= bad)
-    assert health.bad.shape == () and health.bad.dtype == torch.float32  # as fused optimizers want found_inf
+        statistics.add_loss(torch.tensor(1.0))
+        statistics.add_gradient(torch.tensor(float("inf") if i == bad else 1.0), trainer)
+        assert float(statistics.nonfinite) == (i >= bad)
+    assert statistics.nonfinite.shape == () and statistics.nonfinite.dtype == torch.float32
 
 
 def test_one_ranks_flag_is_every_ranks(monkeypatch):
@@ -334,10 +345,10 @@ def test_one_ranks_flag_is_every_ranks(monkeypatch):
         flag.fill_(1)
 
     monkeypatch.setattr(torch.distributed, "all_reduce", another_rank_is_bad)
-    health = Health()
-    health.loss(torch.tensor(1.0))
-    health.gradient(torch.tensor(1.0), SimpleNamespace(world_size=2))
-    assert float(health.bad) == 1
+    statistics = TrainingStatistics()
+    statistics.add_loss(torch.tensor(1.0))
+    statistics.add_gradient(torch.tensor(1.0), SimpleNamespace(world_size=2))
+    assert float(statistics.nonfinite) == 1
 
 
 def test_validation_is_the_mean_over_all_samples_of_the_average(tmp_path):

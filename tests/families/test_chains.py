@@ -106,7 +106,7 @@ def test_a_chain_of_one_rank_stops_all():
     module = RBM(lambda parameters: torch.optim.SGD(parameters, lr=0.1), (1, 2, 2), 3, limit=5.0)
     gathered = SimpleNamespace(all_gather=lambda far: torch.stack([far, torch.tensor(7.0)]))
     module._trainer = SimpleNamespace(strategy=gathered, log_every_n_steps=10)
-    module.loss.farthest = torch.tensor(1.0)
+    module.loss.max_deviation = torch.tensor(1.0)
     with pytest.raises(Diverged, match="rank 1 .*7 nats.* 5.*21 to 30"):
         module.watch(30)
     module.watch(40)

@@ -6,7 +6,7 @@ import torch
 from lightning_gen import models
 from lightning_gen.data import Digits
 from lightning_gen.families import EBM, RBM, GaussianBernoulliRBM
-from lightning_gen.families.rbm import means
+from lightning_gen.families.rbm import data_moments
 from lightning_gen.losses import ContrastiveDivergence
 from lightning_gen.models import EnergyNetwork, SumOfEnergies
 from lightning_gen.nets import MLP, ResNetEnergy
@@ -27,7 +27,7 @@ def test_visible_biases_and_offsets_are_the_datas():
     digits, module = data(), RBM(SGD, SHAPE, 4, centred=True)
     module.initialise(digits)
     mean = digits.encode(digits.split("train").take(slice(None))).double().mean(0).flatten()
-    torch.testing.assert_close(means(digits)[0], mean)
+    torch.testing.assert_close(data_moments(digits)[0], mean)
     torch.testing.assert_close(module.model.b.detach().sigmoid(), mean.clamp(0.01, 0.99).float())
     torch.testing.assert_close(module.model.offset_v, mean.float())
     zero = RBM(SGD, SHAPE, 4, visible_bias="zero")
@@ -40,7 +40,7 @@ def test_a_gaussian_machine_starts_at_the_datas_mean():
     module.initialise(digits)
     x = digits.encode(digits.split("train").take(slice(None))).double().flatten(1)
     torch.testing.assert_close(module.model.mu.detach(), x.mean(0).float())
-    torch.testing.assert_close(means(digits)[1], x.var(0, correction=0), atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(data_moments(digits)[1], x.var(0, correction=0), atol=1e-9, rtol=1e-9)
     assert abs(float(x.mean())) < 1e-3 and abs(float(x.var()) - 1) < 1e-3  # the experiment's range is standardised
 
 

@@ -293,7 +293,7 @@ def test_a_loss_that_owns_a_parameter_is_trained_saved_and_resumed(tmp_path):
     assert torch.equal(export.model.net.weight, module.ema.net.weight)
 
 
-@pytest.mark.parametrize("name", ["training_step", "configure_optimizers", "on_before_optimizer_step"])
+@pytest.mark.parametrize("name", ["training_step", "configure_optimizers", "on_before_optimizer_step", "on_train_end"])
 def test_a_family_cannot_lose_the_step_by_overriding(name):
     with pytest.raises(TypeError, match=f"Lost defines {name}.*override objective"):
         type("Lost", (DDPM,), {name: lambda self, *_: None})

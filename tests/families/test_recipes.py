@@ -8,7 +8,7 @@ import torch
 
 from lightning_gen.data import Digits, Rings
 from lightning_gen.families import DDPM, EDM, NCSN, ScoreMatching, ScoreSDE
-from lightning_gen.families.ncsn import fit_levels, largest_distance, overlap_of
+from lightning_gen.families.ncsn import largest_distance, number_of_levels, overlap_of
 from lightning_gen.nets import MLP
 from lightning_gen.process import linear_betas
 from lightning_gen.randomness import generator
@@ -137,7 +137,7 @@ def test_the_overlap_is_the_papers(ratio, d, known):
 @pytest.mark.parametrize("d", [2, 64, 784, 3072])
 @pytest.mark.parametrize("overlap", [0.3, 0.5])
 def test_as_few_levels_as_overlap_enough(d, overlap):
-    count = fit_levels(0.01, 20.0, d, overlap)
+    count = number_of_levels(0.01, 20.0, d, overlap)
     assert overlap_of((20 / 0.01) ** (1 / (count - 1)), d) >= overlap - 1e-9
     assert count == 2 or overlap_of((20 / 0.01) ** (1 / (count - 2)), d) < overlap
 
@@ -145,11 +145,11 @@ def test_as_few_levels_as_overlap_enough(d, overlap):
 def test_the_largest_distance_is_that_of_all_pairs_or_of_the_far_ones():
     x = torch.randn(700, 5, generator=torch.Generator().manual_seed(0))
     brute = max(float((a - b).norm()) for a in x for b in x[:: len(x) // 50])
-    found, looked = largest_distance(x)
-    assert found >= brute - 1e-5 and looked == "all 700"
+    found, compared = largest_distance(x)
+    assert found >= brute - 1e-5 and compared == "all 700"
     assert found == pytest.approx(float(torch.cdist(x, x).max()), rel=1e-5)
-    far, looked = largest_distance(x, 100)
-    assert far == pytest.approx(found, rel=1e-5) and looked == "the 100 farthest from the mean"
+    far, compared = largest_distance(x, 100)
+    assert far == pytest.approx(found, rel=1e-5) and compared == "the 100 farthest from the mean"
 
 
 def test_levels_are_fitted_where_the_config_has_null_and_justified(capsys):
@@ -157,7 +157,7 @@ def test_levels_are_fitted_where_the_config_has_null_and_justified(capsys):
     fitted = NCSN.fitted(config, data)
     x = data.encode(data.split("train").take(slice(None))).flatten(1).double()
     assert fitted["sigma_max"] == pytest.approx(float(torch.cdist(x, x).max()), rel=1e-3)
-    assert fitted["noise_levels"] == fit_levels(0.01, fitted["sigma_max"], 64)
+    assert fitted["noise_levels"] == number_of_levels(0.01, fitted["sigma_max"], 64)
     said = capsys.readouterr().out
     assert "all 1300 " in said and "C = 0.5" in said
     assert NCSN.fitted(config | {"noise_levels": 10, "sigma_max": 1.0}, data) == {}
@@ -220,13 +220,13 @@ def test_guidance_one_is_the_conditional_model_and_more_is_another():
         (lambda: conditional().sample(2, label=4), "label.*4.*0 to 3"),
         (lambda: DDPM(MLP((2,), 16, 1), ADAM, shape=(2,), sampler=DDIM(2)).sample(2, label=0), "conditional"),
         (lambda: conditional().labelled(None, {"x": torch.zeros(2, 2)}), "labels"),
-        (lambda: NCSN(Net(), ADAM), "fit"),
+        (lambda: NCSN(Net(), ADAM), "noise_levels is None.*numbers"),
         (lambda: NCSN(Net(), ADAM, noise_levels=1, sigma_max=1.0), "noise_levels.*1"),
         (lambda: ScoreMatching(Net(), ADAM), "denoising.*sigma"),
         (lambda: ScoreMatching(Net(), ADAM, method="exacto", sigma=1.0), "exacto.*exact, sliced, denoising"),
         (lambda: ScoreSDE(Net(), ADAM, sde="v"), "sde.*v.*vp, subvp, ve"),
         (lambda: EDM(Net(), ADAM, sigma_data=0.0), "sigma_data.*0.0"),
-        (lambda: fit_levels(1.0, 0.5, 3), "sigma_min.*sigma_max"),
+        (lambda: number_of_levels(1.0, 0.5, 3), "sigma_min.*sigma_max"),
     ],
 )
 def test_what_cannot_be_is_refused(call, sentence):

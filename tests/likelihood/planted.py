@@ -111,7 +111,7 @@ PLANTS = [
     Plant(
         "bandwidth chosen on the points that it is for",
         "lightning_gen/likelihood/kde.py",
-        "cv=cuts",
+        "cv=splits",
         "cv=[(range(len(samples)), range(len(samples)))]",
         "tests/likelihood/test_kde.py::test_held_out_samples_choose_the_bandwidth",
     ),

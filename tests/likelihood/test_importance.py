@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lightning_gen.likelihood.importance import bounds, log_weights, portions
+from lightning_gen.likelihood.importance import bounds, draws_per_pass, log_weights
 from lightning_gen.losses import ELBO, IWAE
 from tests.likelihood.linear import linear, rows
 
@@ -80,7 +80,7 @@ def test_draws_are_made_in_portions_and_the_encoder_is_called_once():
     model.net.calls.clear()
     assert log_weights(model, rows(4), 10, seeded(), together=12, progress=lambda: ticks.append(1)).shape == (4, 10)
     assert model.net.calls == [12, 12, 12, 4] and len(ticks) == 4
-    assert portions(10, 4, 12) == [3, 3, 3, 1] and portions(2, 50, 12) == [1, 1]
+    assert draws_per_pass(10, 4, 12) == [3, 3, 3, 1] and draws_per_pass(2, 50, 12) == [1, 1]
 
 
 @pytest.mark.parametrize(

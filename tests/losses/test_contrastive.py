@@ -215,13 +215,13 @@ def test_the_farthest_chain_of_all_batches_is_known():
     for seed in range(4):
         loss(model, v, generator(seed))
         seen.append(float((loss.last_batch["chains"] - loss.last_batch["data"].mean()).abs().max() / 5))
-    assert float(loss.farthest) == pytest.approx(max(seen)) and max(seen) > min(seen) > 0
+    assert float(loss.max_deviation) == pytest.approx(max(seen)) and max(seen) > min(seen) > 0
     loss.eval()
     loss(model, 100 * v, generator(4))
-    assert float(loss.farthest) == pytest.approx(max(seen))
-    loss.train().forget()
+    assert float(loss.max_deviation) == pytest.approx(max(seen))
+    loss.train().reset_max_deviation()
     loss(model, v, generator(seen.index(min(seen))))
-    assert float(loss.farthest) == pytest.approx(min(seen))
+    assert float(loss.max_deviation) == pytest.approx(min(seen))
 
 
 @pytest.mark.parametrize("limit", [0.0, -1.0, math.nan])
@@ -234,11 +234,11 @@ def test_chains_that_are_all_sent_back_begin_anew():
     model, v = binary(5, 3), coins(8, 5)
     loss = RBMContrastiveDivergence(Gibbs(1), "persistent", restart=1.0)
     loss.chains = torch.full((8, 5), torch.nan, dtype=torch.float64)
-    start, own = loss.first(model, v, generator())
+    start, own = loss.start_states(model, v, generator())
     assert not own and set(start.unique().tolist()) == {0.0, 1.0}
     kept = RBMContrastiveDivergence(Gibbs(1), "persistent")
     kept.chains = torch.full((8, 5), 7.0, dtype=torch.float64)
-    assert (kept.first(model, v, generator())[0] == 7).all()
+    assert (kept.start_states(model, v, generator())[0] == 7).all()
 
 
 def test_noise_on_the_data_is_of_the_asked_deviation():
@@ -296,7 +296,7 @@ def test_the_noises_density_is_normal():
     ("wrong", "sentence"),
     [
         ({"start": "model"}, "start.*model.*persistent"),
-        ({"chains": 5}, "chains.*5.*persistent.*data"),
+        ({"chains": 5}, "chains.*5.*data.*persistent"),
         ({"restart": 0.5}, "restart.*0.5.*persistent"),
         ({"start": "persistent", "restart": 2.0}, "restart.*2.0"),
         ({"weight_decay": -1.0}, "weight_decay.*-1.0"),

@@ -9,7 +9,7 @@ from lightning_gen.callbacks import AnnealedImportance, measuring
 from lightning_gen.data import Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import EBM, RBM, GaussianBernoulliRBM, ScoreMatching
-from lightning_gen.families.rbm import means
+from lightning_gen.families.rbm import data_moments
 from lightning_gen.likelihood import annealing_path, bits_per_dim, dequantised
 from lightning_gen.losses import NCE, ContrastiveDivergence
 from lightning_gen.models import EnergyNetwork
@@ -155,7 +155,7 @@ def test_an_untuned_transition_keeps_its_step_size(published):
 def test_two_ranks_draw_the_chains_of_one(binary):
     module = machine(RBM, binary, 24)
     measure = AnnealedImportance(chains=120, schedule=10, burn=3)
-    path = annealing_path(module.model, *means(binary), measure.transition)
+    path = annealing_path(module.model, *data_moments(binary), measure.transition)
     for side in measure.sides:
         alone, _ = measure.side(Alone(binary, module), module.model, binary, path, side)
         parts = [measure.side(Alone(binary, module, rank, 2), module.model, binary, path, side)[0] for rank in (0, 1)]
