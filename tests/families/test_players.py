@@ -81,7 +81,7 @@ def test_the_critic_moves_on_each_batch_and_the_generator_on_every_third_and_cou
         assert watch.moved("critic.", batch)
         assert watch.moved("model.net.4", batch) == watch.moved("ema.net.4", batch) == turn
     critic, generator = ([turn for turn in module.turns if turn[0] == name] for name in ("critic", "generator"))
-    assert [step for _, step, _ in critic] == list(range(len(due))), "each player is told its own count"
+    assert [step for _, step, _ in critic] == list(range(len(due))), "each player gets its own count"
     assert [step for _, step, _ in generator] == list(range(6))
     assert len({tuple(index) for _, _, index in critic}) == len(due), "a fresh batch for each critic step"
     assert [index for *_, index in generator] == [critic[i][2] for i, turn in enumerate(due) if turn]
