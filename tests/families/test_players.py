@@ -127,7 +127,7 @@ def test_clipping_bounds_each_players_gradient_by_itself(tmp_path):
 
 
 def test_accumulation_of_two_players_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="trainer.accumulate_grad_batches is 4, and 2 players.*data.batch_size"):
+    with pytest.raises(ValueError, match="trainer.accumulate_grad_batches is 4 with 2 players.*data.batch_size"):
         train(tmp_path, TwoPlayers(), accumulate_grad_batches=4)
 
 
