@@ -17,16 +17,16 @@ from lightning_gen.options import Count, Natural
 from lightning_gen.randomness import derived_seed, generator
 from lightning_gen.representations import (
     beta_vae,
-    closeness,
     clustering,
     dci,
     factor_vae,
+    image_similarity,
     linear_probe,
     mig,
     modularity,
     sap,
 )
-from lightning_gen.representations.disentanglement import ACTIVE, BATCH, BINS, draw
+from lightning_gen.representations.disentanglement import ACTIVE, BATCH, BINS, draw_factors
 from lightning_gen.representations.encoders import Representation, representation_of
 from lightning_gen.results.result import Name, Result
 
@@ -171,7 +171,7 @@ class Representations(Measuring):
             add("probe_accuracy", probe.accuracy, probe.error, n_train=len(train), converged=probe.converged)
         if images is not None:
             original = module.decode(data.encode(split.take(rows)).float())
-            near = closeness(original.clamp(0, 1), images.clamp(0, 1))
+            near = image_similarity(original.clamp(0, 1), images.clamp(0, 1))
             for name, values in near._asdict().items():
                 if values is not None:
                     error = float(values.std()) / len(values) ** 0.5
@@ -201,7 +201,10 @@ class Representations(Measuring):
             more = {"active_codes": active, "active_above": ACTIVE, "batch": BATCH}
             add("factor_vae_score", score, binomial(score), **shared, **more)
             progress.update()
-            factors, tests = draw(sizes, self.train, random("train")), draw(sizes, self.evaluate, random("test"))
+            factors, tests = (
+                draw_factors(sizes, self.train, random("train")),
+                draw_factors(sizes, self.evaluate, random("test")),
+            )
             z, z_test = codes(factors), codes(tests)
             for name, measure in (("mig", mig), ("modularity", modularity)):
                 add(name, measure(z, factors), **shared, bins=BINS)

@@ -18,12 +18,12 @@ class Sampling:
     """Mixin of GenerativeModule: samples of its model or averaged model, by a sampler."""
 
     def check(self, sampler: Sampler) -> None:
-        """Raise TypeError or ValueError, one sentence, for a sampler that does not fit this model or its data."""
+        """TypeError or ValueError for a sampler that does not fit the model or the range of the data."""
         sampler.check(self.model)
         sampler.plan(self.model, (1, *(self.shape or ())))
         if sampler.clip is not None and tuple(sampler.clip) != self.value_range:
             raise ValueError(
-                f"sampler.clip is {list(sampler.clip)}, the data's range is {self.value_range}: write the range or null"
+                f"sampler.clip is {list(sampler.clip)}, expected the data's range {self.value_range}: write it, or null"
             )
 
     def check_label(self, label: int | None) -> None:

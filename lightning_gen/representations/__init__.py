@@ -1,4 +1,4 @@
-"""What models make of x besides samples, and how it is judged."""
+"""Representations (codes) of x by models, and their evaluation."""
 
 from lightning_gen.representations.clustering import Clusters, Probe, clustering, linear_probe
 from lightning_gen.representations.disentanglement import DCI, beta_vae, dci, factor_vae, mig, modularity, sap
@@ -10,12 +10,12 @@ from lightning_gen.representations.encoders import (
     Representation,
     representation_of,
 )
-from lightning_gen.representations.reconstruction import Closeness, closeness
+from lightning_gen.representations.reconstruction import ImageSimilarity, image_similarity
 
 __all__ = [
     "DCI",
     "Bottleneck",
-    "Closeness",
+    "ImageSimilarity",
     "Clusters",
     "Hidden",
     "ODELatent",
@@ -23,7 +23,7 @@ __all__ = [
     "Probe",
     "Representation",
     "beta_vae",
-    "closeness",
+    "image_similarity",
     "clustering",
     "dci",
     "factor_vae",

@@ -1,4 +1,4 @@
-"""What models make of x besides samples: hidden units, posterior means, a U-Net's middle, the end of the ODE's path."""
+"""Codes of x by models: hidden units, posterior means, a U-Net's bottleneck, latents of the probability-flow ODE."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -15,7 +15,7 @@ from lightning_gen.process import instant
 
 
 class Representation(Checked, Requires, ABC):
-    """x (B, ...) -> codes (B, L), and back where there is a way."""
+    """x (B, ...) -> codes (B, L), and for some codes -> x."""
 
     role = "representation"
 
@@ -27,16 +27,16 @@ class Representation(Checked, Requires, ABC):
         """Codes, (B, L)."""
 
     def reconstruct(self, model: Scored, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """x again, (B, *shape), from codes (B, L)."""
-        raise ValueError(f"{self.name} codes lead back to no x")
+        """x, (B, *shape), from codes (B, L); ValueError for a representation without a decoder."""
+        raise ValueError(f"representation is {self.name}, expected one with a decoder: choose hidden, posterior or ode")
 
     def describe(self) -> dict[str, Any]:
-        """What a protocol stores."""
+        """Name and options, as a protocol stores them."""
         return {"representation": self.name}
 
 
 class Hidden(Representation):
-    """p(h=1|v) of a model with hidden units; back by E[v|h]."""
+    """p(h=1|v) of a model with hidden units; the decoder is E[v|h]."""
 
     name = "hidden"
     reconstructs = True
@@ -52,7 +52,7 @@ class Hidden(Representation):
 
 
 class PosteriorMean(Representation):
-    """The mean of q(z|x); back by E[x|z]."""
+    """Mean of q(z|x) of a model with an encoder; the decoder is E[x|z]."""
 
     name = "posterior"
     reconstructs = True
@@ -68,11 +68,14 @@ class PosteriorMean(Representation):
 
 
 class Bottleneck(Representation):
-    """The maps between the two ways of a U-Net, averaged over pixels, of x_t = alpha_t x + sigma_t noise.
+    """Feature maps at the lowest resolution of a U-Net, averaged over pixels, for x_t = alpha_t x + sigma_t noise.
 
-    Of a conditional model without a label, which would be in the codes. A process without noise takes x itself.
+    A conditional model gets the label for none. A process without noise gets x itself.
     Denoising diffusion autoencoders are unified self-supervised learners (Xiang et al., 2023),
-    https://arxiv.org/abs/2303.09769: neither least nor most noise is best.
+    https://arxiv.org/abs/2303.09769
+
+    Args:
+        t: time, in [0, 1]; a medium noise level is best.
     """
 
     name = "bottleneck"
@@ -83,14 +86,16 @@ class Bottleneck(Representation):
         self.t = t
 
     def check(self, model: Scored) -> None:
-        """Refuse a model without a U-Net, and a time without noise of a discrete process: ValueError."""
+        """ValueError for a model without a U-Net, and for t below the first step of a discrete process."""
         super().check(model)
         if not any(declared(net, "middle") for net in model.networks()):
             names = [type(net).__name__ for net in model.networks()] or [type(model).__name__]
-            raise ValueError(f"Bottleneck needs a U-Net, got {', '.join(names)}: write null, or ODELatent")
+            raise ValueError(f"Bottleneck got {', '.join(names)}, expected a U-Net: write null, or ODELatent")
         steps = model.process.steps
         if steps is not None and self.t * steps < 1:
-            raise ValueError(f"Bottleneck.t is {self.t}, and the first noise of {steps} steps is at t = {1 / steps}")
+            raise ValueError(
+                f"Bottleneck.t is {self.t}, expected at least {1 / steps}, the first of {steps} steps: increase it"
+            )
 
     def encode(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
         """(B, channels of the middle)."""
@@ -101,7 +106,7 @@ class Bottleneck(Representation):
             model = model.with_label(torch.full((len(x),), classes - 1, device=x.device))
         hook = net.middle[-1].register_forward_hook(lambda _, __, out: maps.append(out.mean((2, 3))))
         try:
-            # A compiled network would not see a hook that came after its compilation.
+            # A compiled network ignores hooks that are registered after its compilation.
             with torch.compiler.set_stance("force_eager"):
                 model.output(model.process.perturb(x, t, noise), model.readings([self.t])[0])
         finally:
@@ -109,15 +114,17 @@ class Bottleneck(Representation):
         return maps[0].detach().float()
 
     def describe(self) -> dict[str, Any]:
-        """Name, time and what labels were given."""
+        """Name, time, pooling and label."""
         return {"representation": self.name, "t": self.t, "pooling": "mean over pixels", "label": "none"}
 
 
 class ODELatent(Representation):
-    """Where the probability-flow ODE brings x: x_1 in units of the prior's deviation; back along the same path.
+    """x_1 / sigma(1), x_1 the solution of the probability-flow ODE from x; the decoder solves it in reverse.
 
-    Of the latent variables' dimension that x has. Score SDE (Song et al., 2021, section 4.3),
-    https://arxiv.org/abs/2011.13456
+    Score SDE (Song et al., 2021), section 4.3, https://arxiv.org/abs/2011.13456
+
+    Args:
+        flow: solver with equal steps; null for heun with 20 steps.
     """
 
     name = "ode"
@@ -129,29 +136,29 @@ class ODELatent(Representation):
         self.flow = ODELikelihood("heun", steps=20) if flow is None else flow
         if self.flow.solver not in RULES:
             raise ValueError(
-                f"ODELatent goes both ways in equal steps, got solver {self.flow.solver}: choose rk4, heun or euler"
+                f"ODELatent.flow.solver is {self.flow.solver}, expected one with equal steps: choose rk4, heun or euler"
             )
 
     def check(self, model: Scored) -> None:
-        """Refuse a process whose noise does not grow, and a conditional model."""
+        """ValueError for a process whose noise does not grow, and for a conditional model."""
         super().check(model)
         self.flow.check(model)
         if any(declared(net, "classes") is not None for net in model.networks()):
-            raise ValueError("ODELatent needs a model without labels, got a conditional one: choose Bottleneck")
+            raise ValueError("ODELatent got a conditional model, expected one without labels: choose Bottleneck")
 
     def path(self, model: Scored, x: Tensor, d: int) -> ODEPath:
-        """The path on which x lies."""
+        """The ODE for inputs like x of d dimensions."""
         return ODEPath(model, self.flow.first_time(model.process), d, x.dtype)
 
     def encode(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
-        """x_1 / sigma of the prior, (B, d)."""
+        """x_1 / sigma(1), (B, d)."""
         path = self.path(model, x, x[0].numel())
         slope = lambda u, z: path.slope(u, z, [])  # noqa: E731
         z, _ = self.flow.fixed(slope, *path.limits, x.double() / path.scales[0], None)
         return (z * path.scales[1] / model.process.prior_sigma).flatten(1).to(x.dtype)
 
     def reconstruct(self, model: Scored, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """x at the beginning of the path, (B, *shape)."""
+        """x at t_start, (B, *shape)."""
         path = self.path(model, codes, codes.shape[1])
         slope = lambda u, z: path.slope(u, z, [])  # noqa: E731
         start = codes.double().view(-1, *shape) * model.process.prior_sigma / path.scales[1]
@@ -159,12 +166,12 @@ class ODELatent(Representation):
         return (z * path.scales[0]).to(codes.dtype)
 
     def describe(self) -> dict[str, Any]:
-        """Name and solver."""
+        """Name, solver and number of steps."""
         return {"representation": self.name, "solver": self.flow.solver, "steps": self.flow.steps}
 
 
 def representation_of(model: Model) -> Representation:
-    """The first that it has of hidden units, posterior mean, bottleneck and ODE; ValueError where it has none."""
+    """The first of Hidden, PosteriorMean, Bottleneck and ODELatent that fits the model; ValueError if none does."""
     for representation in (Hidden(), PosteriorMean(), Bottleneck(), ODELatent()):
         try:
             representation.check(model)
@@ -172,6 +179,6 @@ def representation_of(model: Model) -> Representation:
             continue
         return representation
     raise ValueError(
-        f"callbacks.representations finds none in a {type(model).__name__}: there are no hidden units, no encoder, no "
-        "U-Net and no path to noise; write callbacks.representations=null"
+        f"callbacks.representations got a {type(model).__name__}, expected hidden units, an encoder, a U-Net or "
+        "a process with noise that grows: write callbacks.representations=null"
     )

@@ -1,42 +1,43 @@
-"""How near a reconstruction is to its image: MSE, PSNR and SSIM of each, by torchmetrics."""
+"""Quality of reconstructions: MSE, PSNR and SSIM of each image, by torchmetrics."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-SSIM_SIDE = 6  # the least side over which a window of 11, reflected at the border, still slides
+SSIM_SIDE = 6  # the smallest side for a window of 11 with reflection at the border
 
 
-class Closeness(NamedTuple):
-    """Of each image, (n,): mean squared error, PSNR in dB (infinite where there is no error), SSIM or None."""
+class ImageSimilarity(NamedTuple):
+    """Of each image, (n,): mean squared error, PSNR in dB (infinite without error), SSIM or None."""
 
     mse: Tensor
     psnr: Tensor
     ssim: Tensor | None
 
 
-def closeness(images: Tensor, others: Tensor) -> Closeness:
-    """Of `others` to `images`, (n, C, H, W) in [0, 1] each: ValueError where one is not.
+def image_similarity(images: Tensor, others: Tensor) -> ImageSimilarity:
+    """MSE, PSNR and SSIM of `others` with respect to `images`, (n, C, H, W) in [0, 1] each, else ValueError.
 
-    SSIM with its authors' Gaussian window of 11 and deviation 1.5; None below 6 pixels a side.
+    SSIM has the Gaussian window of 11 and standard deviation 1.5 of the paper, and is None below 6 pixels a side.
     Image quality assessment (Wang et al., 2004), https://doi.org/10.1109/TIP.2003.819861
     """
     from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
     if images.shape != others.shape or images.ndim != 4:
         raise ValueError(
-            f"closeness needs images (n, C, H, W) of one shape, got {tuple(images.shape)}, {tuple(others.shape)}"
+            f"image_similarity got shapes {tuple(images.shape)} and {tuple(others.shape)}, expected one shape "
+            "(n, C, H, W): reshape them"
         )
     for values in (images, others):
         if not (values.min() >= 0 and values.max() <= 1):
             raise ValueError(
-                f"closeness needs images in [0, 1], got {float(values.min()):.3g} to {float(values.max()):.3g}: "
-                "decode them, and clamp what lies outside"
+                f"image_similarity got values from {float(values.min()):.3g} to {float(values.max()):.3g}, expected "
+                "[0, 1]: decode and clamp them"
             )
     images, others = images.double(), others.double()
     ssim = None
     if min(images.shape[2:]) >= SSIM_SIDE:
         ssim = structural_similarity_index_measure(others, images, data_range=1.0, reduction="none")
     psnr = [peak_signal_noise_ratio(b, a, data_range=1.0) for a, b in zip(images, others, strict=True)]
-    return Closeness((images - others).square().flatten(1).mean(1), torch.stack(psnr), ssim)
+    return ImageSimilarity((images - others).square().flatten(1).mean(1), torch.stack(psnr), ssim)

@@ -40,7 +40,7 @@ PLANTS = [
         "tests/families/test_base.py::test_dropout_and_noise_each_differ_between_ranks_batches_and_epochs",
     ),
     Plant(
-        "a block's noise drawn for the wanted rows alone",
+        "a block's noise drawn for the needed rows alone",
         "lightning_gen/families/sampling.py",
         "noise if count == n else Rows(noise, n)",
         "noise",

@@ -88,7 +88,7 @@ def test_the_average_follows_its_recursion_once_per_optimizer_step(tmp_path, war
 
 def test_callbacks_in_any_place_see_the_average_and_never_a_swap(tmp_path):
     """Trap: an average that is swapped in for validation is gone for callbacks listed after, and in checkpoints."""
-    seen = []
+    records = []
 
     class See(Callback):
         def on_validation_start(self, trainer, module):
@@ -98,16 +98,16 @@ def test_callbacks_in_any_place_see_the_average_and_never_a_swap(tmp_path):
             self.look(module)
 
         def look(self, module):
-            seen.append(
+            records.append(
                 [torch.cat([p.flatten() for p in m.parameters()]).clone() for m in (module.averaged, module.model)]
             )
 
     module = digits_module(ema_decay=0.9)
     fit(module, tmp_path, See(), See(), max_steps=3, val_check_interval=3)
-    assert len(seen) == 4
-    for averaged, raw in seen:
-        assert torch.equal(averaged, seen[0][0]) and torch.equal(raw, seen[0][1])
-    assert not torch.equal(seen[0][0], seen[0][1])
+    assert len(records) == 4
+    for averaged, raw in records:
+        assert torch.equal(averaged, records[0][0]) and torch.equal(raw, records[0][1])
+    assert not torch.equal(records[0][0], records[0][1])
     keys = module.state_dict().keys()
     assert {key.replace("ema.", "model.") for key in keys if key.startswith("ema.")} == {
         key for key in keys if key.startswith("model.")
@@ -295,24 +295,26 @@ def test_dropout_and_noise_each_differ_between_ranks_batches_and_epochs():
     module.loss = Written(
         lambda model, x, generator: torch.stack([torch.rand(()), torch.rand((), generator=generator)])
     )
-    seen = []
+    records = []
 
     class Placed(DDPM):
-        current_epoch = property(lambda self: self.place[0])
-        global_rank = property(lambda self: self.place[2])
+        current_epoch = property(lambda self: self.position[0])
+        global_rank = property(lambda self: self.position[2])
 
     module.__class__ = Placed
 
-    def draws(*place):
-        module.place, seen[:] = place, []
-        module.loss = Written(lambda model, x, g: seen.extend([torch.rand(()), torch.rand((), generator=g)]) or x.sum())
-        module.losses(module.players()[0], {"x": torch.zeros(1)}, place[1])
-        return [float(draw) for draw in seen]
+    def draws(*position):
+        module.position, records[:] = position, []
+        module.loss = Written(
+            lambda model, x, g: records.extend([torch.rand(()), torch.rand((), generator=g)]) or x.sum()
+        )
+        module.losses(module.players()[0], {"x": torch.zeros(1)}, position[1])
+        return [float(draw) for draw in records]
 
-    places = ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 1, 0), (1, 0, 1))
-    values = [draws(*place) for place in places]
-    assert len({dropout for dropout, _ in values}) == len({noise for _, noise in values}) == len(places)
-    assert len({draw for pair in values for draw in pair}) == 2 * len(places), "noise and dropout are one stream"
+    positions = ((0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 1, 0), (1, 0, 1))
+    values = [draws(*position) for position in positions]
+    assert len({dropout for dropout, _ in values}) == len({noise for _, noise in values}) == len(positions)
+    assert len({draw for pair in values for draw in pair}) == 2 * len(positions), "noise and dropout are one stream"
     assert draws(0, 0, 1) == values[1]
 
 

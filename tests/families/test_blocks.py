@@ -39,7 +39,7 @@ WHOLE = {"predictor-corrector": PredictorCorrector(Ancestral("small", 6)), "rk45
 
 
 def module(sampler, classes=None):
-    """A module with random weights, of the kind that the sampler takes, and how many rows its network has seen."""
+    """A module with random weights, of the kind that the sampler takes, and how many rows its network has evaluated."""
     torch.manual_seed(0)
     net, rows = MLP((2,), 16, 1, classes=None if classes is None else classes + 1), []
     net.register_forward_hook(lambda net, inputs, output: rows.append(len(inputs[0])))
@@ -69,7 +69,7 @@ def test_labels_go_with_the_rows():
 
 
 @pytest.mark.parametrize("name", BY_ROW)
-def test_the_network_sees_the_wanted_rows_alone(name):
+def test_the_network_evaluates_the_needed_rows_alone(name):
     made, rows = module(BY_ROW[name])
     made.sample(1)
     assert set(rows) == {1}

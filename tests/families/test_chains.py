@@ -86,20 +86,20 @@ def test_another_number_of_ranks_is_refused(ranks, capsys):
 RINGS = ["experiment=ebm_rings", "quality=none", "logger=none", "callbacks=default", "callbacks.pictures=null"]
 RINGS += ["net.width=16", "net.depth=1", "data.batch_size=64", "module.loss.sampler.steps=5", "module.loss.chains=64"]
 RINGS += ["trainer.log_every_n_steps=2", "trainer.max_steps=8", "callbacks.curves=null", "callbacks.likelihood=null"]
-FLYING = ["module.loss.sampler._target_=lightning_gen.samplers.Langevin", "module.loss.sampler.step_size=8.0"]
-FLYING += ["~module.loss.sampler.jump"]
+DIVERGING = ["module.loss.sampler._target_=lightning_gen.samplers.Langevin", "module.loss.sampler.step_size=8.0"]
+DIVERGING += ["~module.loss.sampler.jump"]
 
 
 def test_chains_that_fly_off_while_finite_stop_the_run(tmp_path, capsys):
     """Unadjusted steps of eta = 8 in a bowl of curvature 1 grow sevenfold each, far below what float32 holds."""
-    assert entry.main([*RINGS, *FLYING, f"run={tmp_path / 'flown'}"]) == 1
+    assert entry.main([*RINGS, *DIVERGING, f"run={tmp_path / 'diverged'}"]) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert re.search("^error: .*rank 0 .*1000.*1 to 2", said)
     assert entry.main([*RINGS, f"run={tmp_path / 'sound'}"]) == 0
 
 
 def test_null_is_no_limit(tmp_path):
-    assert entry.main([*RINGS, *FLYING, "module.loss.limit=null", f"run={tmp_path}", "trainer.max_steps=2"]) == 0
+    assert entry.main([*RINGS, *DIVERGING, "module.loss.limit=null", f"run={tmp_path}", "trainer.max_steps=2"]) == 0
 
 
 def test_a_chain_of_one_rank_stops_all():

@@ -1,4 +1,4 @@
-"""The recipes of machines and energies: what they read off the data, what they refuse, what they represent."""
+"""The families of RBMs and energies: what they take from the data, what they refuse, what they represent."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def test_visible_biases_and_offsets_are_the_datas():
     assert not zero.model.b.any()
 
 
-def test_a_gaussian_machine_starts_at_the_datas_mean():
+def test_a_gaussian_rbm_starts_at_the_datas_mean():
     digits, module = data(value_range=(-0.8124, 1.8429), binarise=None), GaussianBernoulliRBM(SGD, SHAPE, 4)
     module.initialise(digits)
     x = digits.encode(digits.split("train").take(slice(None))).double().flatten(1)
@@ -44,7 +44,7 @@ def test_a_gaussian_machine_starts_at_the_datas_mean():
     assert abs(float(x.mean())) < 1e-3 and abs(float(x.var()) - 1) < 1e-3  # the experiment's range is standardised
 
 
-def test_a_gaussian_machines_variances_start_at_the_datas():
+def test_a_gaussian_rbms_variances_start_at_the_datas():
     """Pixels of 8x8 digits differ in variance a thousandfold, and three of them never change."""
     digits = data(value_range=(-0.8124, 1.8429), binarise=None)
     x = digits.encode(digits.split("train").take(slice(None))).double().flatten(1).var(0, correction=0)
@@ -81,9 +81,9 @@ def test_variances_are_learned_at_a_rate_of_their_own(make):
         GaussianBernoulliRBM(SGD, SHAPE, 4, variance_rate=0)
 
 
-def test_a_jittered_machine_rests_where_its_variances_are_those_of_jittered_data():
+def test_a_jittered_rbm_rests_where_its_variances_are_those_of_jittered_data():
     """Without weights it is a Gaussian: at the moments of data plus noise the expected gradient is zero."""
-    digits, found = data(value_range=(-0.8124, 1.8429), binarise=None), []
+    digits, result = data(value_range=(-0.8124, 1.8429), binarise=None), []
     module = GaussianBernoulliRBM(SGD, SHAPE, 4, variance="data", jitter=0.3)
     module.initialise(digits)
     module.model.W.data.zero_()
@@ -91,8 +91,8 @@ def test_a_jittered_machine_rests_where_its_variances_are_those_of_jittered_data
     for seed in range(40):
         module.model.zero_grad()
         module.loss(module.model, x, torch.Generator().manual_seed(seed)).mean().backward()
-        found.append(torch.cat([module.model.mu.grad, module.model.log_variance.grad]))
-    rows = torch.stack(found)
+        result.append(torch.cat([module.model.mu.grad, module.model.log_variance.grad]))
+    rows = torch.stack(result)
     z = rows.mean(0) / (rows.std(0) / len(rows) ** 0.5)
     assert z.abs().max() < 5 and z.square().mean() < 1.5
 
@@ -113,7 +113,7 @@ def test_the_representation_is_the_averaged_models(kind):
     assert module.transform(v).shape == (3, 4) and not torch.allclose(module.transform(v), module.model.hidden(v))
 
 
-def test_one_word_chooses_the_chain_of_a_gaussian_machine():
+def test_one_key_chooses_the_chain_of_a_gaussian_rbm():
     for chain in (Gibbs(3), GibbsLangevin(3), Langevin(3, 0.01), MALA(3, 0.01), HMC(3, 0.01)):
         module = GaussianBernoulliRBM(SGD, SHAPE, 4, chain=chain)
         loss = module.loss(module.model, torch.randn(5, *SHAPE), torch.Generator().manual_seed(0))
@@ -148,13 +148,13 @@ def test_a_readout_must_fit_its_network():
 
 def test_two_energies_are_the_product_of_their_densities():
     """N(0, 1/a) times N(1, 1/b) is N(b / (a + b), 1 / (a + b)): MALA on the sum finds it."""
-    machines = []
+    rbms = []
     for mu, variance in ((0.0, 1.0), (1.0, 0.5)):
-        machine = models.GaussianBernoulliRBM(1, 1, variance=variance).double()
+        rbm = models.GaussianBernoulliRBM(1, 1, variance=variance).double()
         with torch.no_grad():
-            machine.W.zero_(), machine.mu.fill_(mu)
-        machines.append(machine)
-    both = SumOfEnergies(*machines)
+            rbm.W.zero_(), rbm.mu.fill_(mu)
+        rbms.append(rbm)
+    both = SumOfEnergies(*rbms)
     assert both.why_unnormalisable() is None
     generator = torch.Generator().manual_seed(0)
     x = MALA(200, 0.2)(both, torch.zeros(20000, 1, dtype=torch.float64), generator)

@@ -81,7 +81,7 @@ def test_the_critic_moves_on_each_batch_and_the_generator_on_every_third_and_cou
         assert watch.moved("critic.", batch)
         assert watch.moved("model.net.4", batch) == watch.moved("ema.net.4", batch) == turn
     critic, generator = ([turn for turn in module.turns if turn[0] == name] for name in ("critic", "generator"))
-    assert [step for _, step, _ in critic] == list(range(len(due))), "each player is told its own count"
+    assert [step for _, step, _ in critic] == list(range(len(due))), "each player gets its own count"
     assert [step for _, step, _ in generator] == list(range(6))
     assert len({tuple(index) for _, _, index in critic}) == len(due), "a fresh batch for each critic step"
     assert [index for *_, index in generator] == [critic[i][2] for i, turn in enumerate(due) if turn]
@@ -127,7 +127,7 @@ def test_clipping_bounds_each_players_gradient_by_itself(tmp_path):
 
 
 def test_accumulation_of_two_players_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="trainer.accumulate_grad_batches is 4, and 2 players.*data.batch_size"):
+    with pytest.raises(ValueError, match="trainer.accumulate_grad_batches is 4 with 2 players.*data.batch_size"):
         train(tmp_path, TwoPlayers(), accumulate_grad_batches=4)
 
 

@@ -18,7 +18,7 @@ ADAM = partial(torch.optim.Adam, lr=1e-3)
 
 
 class Net(torch.nn.Module):
-    """Something nonlinear that depends on the time that it is told."""
+    """Something nonlinear that depends on the time that it gets."""
 
     def __init__(self):
         super().__init__()
@@ -68,7 +68,7 @@ def test_a_score_sde_is_denoising_score_matching_of_its_perturbation(sde):
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_ve_networks_of_the_papers_code_are_told_the_level():
+def test_ve_networks_of_the_papers_code_get_the_level():
     net, x = Net().double(), data()
     module = ScoreSDE(net, ADAM, sde="ve", parametrization="ve")
     t = torch.full((6,), 0.4, dtype=torch.float64)
@@ -115,8 +115,8 @@ def test_score_matching_trains_scores_and_energies(method, model):
     test = torch.randn(500, 2, generator=g) * (scale**2 + 0.25).sqrt()
 
     def divergence():
-        found = module.model.score(test, torch.zeros(()))
-        return float((found + test / (scale**2 + 0.25)).square().sum(1).mean())
+        result = module.model.score(test, torch.zeros(()))
+        return float((result + test / (scale**2 + 0.25)).square().sum(1).mean())
 
     before = divergence()
     for _ in range(300):
@@ -142,14 +142,14 @@ def test_as_few_levels_as_overlap_enough(d, overlap):
     assert count == 2 or overlap_of((20 / 0.01) ** (1 / (count - 2)), d) < overlap
 
 
-def test_the_largest_distance_is_that_of_all_pairs_or_of_the_far_ones():
+def test_the_largest_distance_is_that_of_all_pairs_or_of_the_distant_ones():
     x = torch.randn(700, 5, generator=torch.Generator().manual_seed(0))
     brute = max(float((a - b).norm()) for a in x for b in x[:: len(x) // 50])
-    found, compared = largest_distance(x)
-    assert found >= brute - 1e-5 and compared == "all 700"
-    assert found == pytest.approx(float(torch.cdist(x, x).max()), rel=1e-5)
-    far, compared = largest_distance(x, 100)
-    assert far == pytest.approx(found, rel=1e-5) and compared == "the 100 farthest from the mean"
+    result, compared = largest_distance(x)
+    assert result >= brute - 1e-5 and compared == "all 700"
+    assert result == pytest.approx(float(torch.cdist(x, x).max()), rel=1e-5)
+    distance, compared = largest_distance(x, 100)
+    assert distance == pytest.approx(result, rel=1e-5) and compared == "the 100 farthest from the mean"
 
 
 def test_levels_are_fitted_where_the_config_has_null_and_justified(capsys):
@@ -182,8 +182,8 @@ def test_training_sees_the_labels_but_for_a_share_that_stands_for_none():
     assert abs(float(dropped.float().mean()) - 0.2) < 4 * math.sqrt(0.2 * 0.8 / n)
     assert torch.equal(label[~dropped], batch["label"][~dropped])
     assert torch.equal(module.labelled(module.model, batch, (0, 0, 0)).label, label)
-    for place in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
-        assert not torch.equal(module.labelled(module.model, batch, place).label, label)
+    for position in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
+        assert not torch.equal(module.labelled(module.model, batch, position).label, label)
     assert torch.equal(module.labelled(module.model, batch).label, batch["label"]), "validation drops no label"
 
 
@@ -195,8 +195,8 @@ def test_a_conditional_model_draws_all_classes_in_turn_or_the_one_asked_for():
         labels = torch.arange(12) % 4 if label is None else torch.full((12,), 2)
         with torch.no_grad():
             expected = sampler(module.model.with_label(labels), noise)
-        found = whole if label is None else module.sample(12, seed=3, size=4, label=2)
-        torch.testing.assert_close(found, expected)
+        result = whole if label is None else module.sample(12, seed=3, size=4, label=2)
+        torch.testing.assert_close(result, expected)
     assert not torch.equal(module.sample(12, seed=3, size=4, label=2), whole)
 
 

@@ -29,7 +29,7 @@ PLANTS = [
         "lightning_gen/likelihood/ais.py",
         "(path.energy(v, parts, old) - path.energy(v, parts, new)).double()",
         "(path.energy(v, parts, new) - path.energy(v, parts, old)).double()",
-        "tests/likelihood/test_ais.py::test_forward_and_reverse_find_the_listed_constant_of_twenty_machines",
+        "tests/likelihood/test_ais.py::test_forward_and_reverse_estimate_the_exact_constant_of_twenty_rbms",
     ),
     Plant(
         "AIS mean of logarithms for logarithm of the mean",
@@ -39,11 +39,11 @@ PLANTS = [
         "tests/likelihood/test_ais.py::test_log_z_is_that_of_the_mean_weight_with_its_error_and_ess",
     ),
     Plant(
-        "AIS base of a Gaussian machine with a wrong constant",
+        "AIS base of a Gaussian RBM with a wrong constant",
         "lightning_gen/likelihood/paths.py",
         "math.log(2 * math.pi) + self.variance.double().log()",
         "math.log(2 * math.pi) - self.variance.double().log()",
-        "tests/likelihood/test_ais.py::test_a_gaussian_machine_against_its_mixture",
+        "tests/likelihood/test_ais.py::test_a_gaussian_rbm_against_its_mixture",
     ),
     Plant(
         "proposals of AIS at a temperature of their own",
@@ -120,6 +120,6 @@ PLANTS = [
         "lightning_gen/likelihood/tuning.py",
         " - path.sampler.optimal_acceptance)",
         " - 0.5 * path.sampler.optimal_acceptance)",
-        "tests/likelihood/test_ais.py::test_step_sizes_are_found_at_every_temperature",
+        "tests/likelihood/test_ais.py::test_step_sizes_are_tuned_at_every_temperature",
     ),
 ]

@@ -27,7 +27,7 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def machine(seed, scale=1.0, visible=16, hidden=10, kind=RBM):
+def rbm(seed, scale=1.0, visible=16, hidden=10, kind=RBM):
     model = kind(visible, hidden, std=scale).double()
     g = generator(seed)
     for name, parameter in model.named_parameters():
@@ -46,9 +46,9 @@ def path_of(model, seed=0):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_forward_and_reverse_find_the_listed_constant_of_twenty_machines(seed):
+def test_forward_and_reverse_estimate_the_exact_constant_of_twenty_rbms(seed):
     """The gate of the specification: 500 chains, 1,000 temperatures, within 4 s.e. and 0.02 nats."""
-    model = machine(seed, 0.5)
+    model = rbm(seed, 0.5)
     path, betas, truth = path_of(model, seed), temperatures(1000), float(model.exact_log_z().detach())
     forward = partition(path, log_weights(path, betas, path.start(500, generator(seed)), generator(seed + 1)))
     assert abs(forward.log_z - truth) < min(4 * forward.error, 0.02)
@@ -59,16 +59,16 @@ def test_forward_and_reverse_find_the_listed_constant_of_twenty_machines(seed):
 
 
 def test_weights_of_scale_two_are_within_a_twentieth_of_a_nat():
-    model = machine(1, 2.0)
+    model = rbm(1, 2.0)
     path, truth = path_of(model), float(model.exact_log_z().detach())
-    found = partition(path, log_weights(path, temperatures(1000), path.start(500, generator(0)), generator(1)))
-    assert abs(found.log_z - truth) < min(max(4 * found.error, 0.02), 0.05 if found.error < 0.0125 else 1)
+    result = partition(path, log_weights(path, temperatures(1000), path.start(500, generator(0)), generator(1)))
+    assert abs(result.log_z - truth) < min(max(4 * result.error, 0.02), 0.05 if result.error < 0.0125 else 1)
 
 
 @pytest.mark.parametrize("kind", [RBM, GaussianBernoulliRBM])
 def test_both_sides_bound_the_constant_where_the_way_is_short(kind):
     """With few temperatures the gap opens, forward below and reverse above in expectation."""
-    model = machine(3, 1.5, kind=kind)
+    model = rbm(3, 1.5, kind=kind)
     path, betas, truth = path_of(model), temperatures(10), float(model.exact_log_z().detach())
     forward = log_weights(path, betas, path.start(2000, generator(0)), generator(1))
     backward = log_weights(path, betas, model.draw((2000, *model.shape), generator(2)), generator(3), reverse=True)
@@ -81,22 +81,22 @@ def test_both_sides_bound_the_constant_where_the_way_is_short(kind):
 
 @pytest.mark.parametrize("kind", [RBM, GaussianBernoulliRBM])
 def test_forward_weights_are_unbiased_for_z(kind):
-    model = machine(5, 1.0, kind=kind)
+    model = rbm(5, 1.0, kind=kind)
     path, truth = path_of(model), float(model.exact_log_z().detach())
     w = (path.log_z0 + log_weights(path, temperatures(50), path.start(20000, generator(0)), generator(1)) - truth).exp()
     assert abs(float((w.mean() - 1) / (w.std() / len(w) ** 0.5))) < 4
 
 
-def test_a_gaussian_machine_against_its_mixture():
-    model = machine(2, 1.0, visible=6, hidden=5, kind=GaussianBernoulliRBM)
+def test_a_gaussian_rbm_against_its_mixture():
+    model = rbm(2, 1.0, visible=6, hidden=5, kind=GaussianBernoulliRBM)
     path, truth = path_of(model), float(model.exact_log_z().detach())
-    found = partition(path, log_weights(path, temperatures(1000), path.start(500, generator(0)), generator(1)))
-    assert abs(found.log_z - truth) < 4 * found.error < 0.2
+    result = partition(path, log_weights(path, temperatures(1000), path.start(500, generator(0)), generator(1)))
+    assert abs(result.log_z - truth) < 4 * result.error < 0.2
 
 
 @pytest.mark.parametrize(("visible", "hidden"), [(5, 7), (7, 5)])
 def test_exact_samples_have_the_machines_law(visible, hidden):
-    model, n = machine(4, 1.0, visible, hidden), 20000
+    model, n = rbm(4, 1.0, visible, hidden), 20000
     v = model.draw((n, *model.shape), generator(0))
     everything = states(visible)
     p = (-model.energy(everything) - model.exact_log_z()).exp().detach()
@@ -108,14 +108,14 @@ def test_exact_samples_have_the_machines_law(visible, hidden):
 
 
 def test_exact_samples_of_a_gaussian_machine_have_its_moments():
-    model = machine(4, 1.0, 3, 4, GaussianBernoulliRBM)
+    model = rbm(4, 1.0, 3, 4, GaussianBernoulliRBM)
     v = model.draw((50000, *model.shape), generator(0)).detach()
     logits, means, variance = (value.detach() for value in model.mixture())
     w = logits.softmax(0)
     mean = w @ means
     second = w @ (means.square() + variance)
-    for found, truth in ((v, mean), (v.square(), second)):
-        z = (found.mean(0) - truth) / (found.std(0) / len(v) ** 0.5)
+    for result, truth in ((v, mean), (v.square(), second)):
+        z = (result.mean(0) - truth) / (result.std(0) / len(v) ** 0.5)
         assert z.abs().max() < 4
 
 
@@ -138,18 +138,18 @@ def narrow(sampler, scale=1.0):
 
 def shares(path, betas, n=400):
     """The share of proposals taken at every temperature."""
-    g, found = generator(7), []
+    g, result = generator(7), []
     v = path.start(n, g)
     seen = path.evaluate(v)
     for beta in betas[1:-1]:
         v, seen, taken = path.propose(v, seen, beta, path.sizes.get(beta, path.sampler.step_size), g)
-        found.append(float(taken.mean()))
-    return torch.tensor(found)
+        result.append(float(taken.mean()))
+    return torch.tensor(result)
 
 
 @pytest.mark.parametrize("wild", [1e-6, 1e3])
 @pytest.mark.parametrize("make", [lambda size: MALA(1, size), lambda size: HMC(1, size, 5)])
-def test_step_sizes_are_found_at_every_temperature(make, wild):
+def test_step_sizes_are_tuned_at_every_temperature(make, wild):
     path, betas = narrow(make(wild)), temperatures(400)
     assert (shares(path, betas) - path.sampler.optimal_acceptance).abs().min() > 0.3
     path.sizes = tuned_steps(path, betas, 50, generator(3))
@@ -171,17 +171,17 @@ def test_step_sizes_grow_with_the_scale_as_the_dynamics_say(sampler, power):
 
 def test_tuning_shrinks_the_error_and_keeps_z():
     betas, truth = temperatures(300), 4 * math.log(2 * math.pi / 16)
-    found = []
+    result = []
     for tune in (False, True):
         path = narrow(MALA(1, 1e-3))
         if tune:
             path.sizes = tuned_steps(path, betas, 50, generator(3))
         weights = log_weights(path, betas, path.start(2000, generator(0)), generator(1))
         z = partition(path, weights)
-        found.append(z)
+        result.append(z)
         w = (path.log_z0 + weights - truth).exp()
         assert abs(float((w.mean() - 1) / (w.std() / len(w) ** 0.5))) < 4
-    assert found[1].error < 0.5 * found[0].error and found[1].ess > 2 * found[0].ess
+    assert result[1].error < 0.5 * result[0].error and result[1].ess > 2 * result[0].ess
 
 
 def test_a_temperature_costs_one_evaluation():
@@ -215,8 +215,8 @@ def test_any_energy_by_proposals_that_are_accepted_or_not(sampler):
     truth = float(0.5 * (3 * math.log(2 * math.pi) - model.a.log().sum()) - 2.0)
     path = EnergyPath(model, torch.zeros(3, dtype=torch.float64), torch.full((3,), 2.0, dtype=torch.float64), sampler)
     betas = temperatures(300)
-    found = partition(path, log_weights(path, betas, path.start(500, generator(0)), generator(1)))
-    assert abs(found.log_z - truth) < 4 * found.error < 0.2
+    result = partition(path, log_weights(path, betas, path.start(500, generator(0)), generator(1)))
+    assert abs(result.log_z - truth) < 4 * result.error < 0.2
     exact = 1 + torch.randn(500, 3, generator=generator(2), dtype=torch.float64) / model.a.sqrt()
     back = partition(path, log_weights(path, betas, exact, generator(3), reverse=True), reverse=True)
     assert abs(back.log_z - truth) < 4 * back.error < 0.2
@@ -225,13 +225,13 @@ def test_any_energy_by_proposals_that_are_accepted_or_not(sampler):
 
 def test_the_base_alone_is_its_own_constant():
     """A machine without weights, at its own marginals: no chain has anything to say."""
-    model = machine(0)
+    model = rbm(0)
     model.W.data.zero_()
     path = RBMPath(model, model.b.detach())
     weights = log_weights(path, [0.0, 1.0], path.start(10, generator(0)), generator(1))
-    found = partition(path, weights)
-    assert found.log_z == pytest.approx(float(model.exact_log_z().detach()), abs=1e-10)
-    assert found.ess == pytest.approx(10)
+    result = partition(path, weights)
+    assert result.log_z == pytest.approx(float(model.exact_log_z().detach()), abs=1e-10)
+    assert result.ess == pytest.approx(10)
 
 
 def test_the_papers_temperatures():
@@ -251,18 +251,18 @@ def test_a_wrong_schedule_is_refused(schedule):
 
 
 def test_progress_counts_the_temperatures():
-    model, calls = machine(0), []
+    model, calls = rbm(0), []
     path = path_of(model)
     log_weights(path, temperatures(7), path.start(2, generator(0)), generator(1), progress=lambda: calls.append(1))
     assert len(calls) == 7
 
 
 def test_log_z_is_that_of_the_mean_weight_with_its_error_and_ess():
-    path = path_of(machine(0))
-    found = partition(path, torch.tensor([1.0, 3.0], dtype=torch.float64).log())
-    assert found.log_z == pytest.approx(path.log_z0 + math.log(2))
-    assert found.error == pytest.approx(2**0.5 / 2 / 2**0.5)  # deviation of w / mean w over sqrt n
-    assert found.ess == pytest.approx(16 / 10)
+    path = path_of(rbm(0))
+    result = partition(path, torch.tensor([1.0, 3.0], dtype=torch.float64).log())
+    assert result.log_z == pytest.approx(path.log_z0 + math.log(2))
+    assert result.error == pytest.approx(2**0.5 / 2 / 2**0.5)  # deviation of w / mean w over sqrt n
+    assert result.ess == pytest.approx(16 / 10)
     back = partition(path, torch.tensor([1.0, 3.0], dtype=torch.float64).log(), reverse=True)
     assert back.log_z == pytest.approx(path.log_z0 - math.log(2))
 

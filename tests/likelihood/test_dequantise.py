@@ -34,11 +34,11 @@ def test_uniform_data_under_a_uniform_model_cost_eight_bits(value_range):
 def test_the_noise_fills_its_bin_evenly_and_no_other(value_range):
     k = torch.arange(256, **F64).repeat(400)
     low, high = value_range
-    place = (dequantised(encoded(k, value_range), value_range, seeded()) - low) / (high - low) * 255 - k
-    assert place.abs().max() <= 0.5 + 1e-9
-    n = len(place)
-    assert abs(float(place.mean()) * math.sqrt(12 * n)) < 4
-    assert abs(float(place.square().mean() - 1 / 12) * math.sqrt(180 * n)) < 4
+    offset = (dequantised(encoded(k, value_range), value_range, seeded()) - low) / (high - low) * 255 - k
+    assert offset.abs().max() <= 0.5 + 1e-9
+    n = len(offset)
+    assert abs(float(offset.mean()) * math.sqrt(12 * n)) < 4
+    assert abs(float(offset.square().mean() - 1 / 12) * math.sqrt(180 * n)) < 4
 
 
 def test_the_noise_is_the_generators():

@@ -19,10 +19,10 @@ def test_at_the_exact_posterior_every_weight_is_p():
     x = rows(20)
     log_w = log_weights(model, x, 7, seeded())
     torch.testing.assert_close(log_w, log_density(x)[:, None].expand(20, 7))
-    found = bounds(log_w)
-    torch.testing.assert_close(found.iwae, log_density(x))
-    torch.testing.assert_close(found.elbo, log_density(x))
-    torch.testing.assert_close(found.ess, torch.full((20,), 7.0, dtype=torch.float64))
+    result = bounds(log_w)
+    torch.testing.assert_close(result.iwae, log_density(x))
+    torch.testing.assert_close(result.elbo, log_density(x))
+    torch.testing.assert_close(result.ess, torch.full((20,), 7.0, dtype=torch.float64))
 
 
 def test_the_mean_weight_is_unbiased_for_p():
@@ -51,9 +51,9 @@ def test_the_bound_rises_with_the_draws_to_log_p_and_never_above():
 
 
 def test_the_effective_sample_size_by_hand():
-    found = bounds(torch.tensor([[0.0, 0.0, 0.0], [0.0, -1e3, -1e3], [math.log(3), 0.0, -1e3]], dtype=torch.float64))
-    assert found.ess.tolist() == pytest.approx([3, 1, 16 / 10])
-    assert found.iwae.tolist() == pytest.approx([0, -math.log(3), math.log(4 / 3)])
+    result = bounds(torch.tensor([[0.0, 0.0, 0.0], [0.0, -1e3, -1e3], [math.log(3), 0.0, -1e3]], dtype=torch.float64))
+    assert result.ess.tolist() == pytest.approx([3, 1, 16 / 10])
+    assert result.iwae.tolist() == pytest.approx([0, -math.log(3), math.log(4 / 3)])
 
 
 def test_the_losses_are_the_bounds():

@@ -20,8 +20,8 @@ def by_hand(centres, points, s):
 
 def test_it_is_the_formula():
     centres, points = samples(), samples(30, seed=1)
-    found = kernel_density(centres, points)
-    assert found.nats == pytest.approx(by_hand(centres, points, found.bandwidth), rel=1e-9)
+    result = kernel_density(centres, points)
+    assert result.nats == pytest.approx(by_hand(centres, points, result.bandwidth), rel=1e-9)
 
 
 def test_it_integrates_to_one_in_five_dimensions():
@@ -37,15 +37,15 @@ def test_held_out_samples_choose_the_bandwidth():
     from sklearn.model_selection import KFold
 
     centres = samples(80, 2)
-    found = kernel_density(centres, centres, folds=4, seed=3)
+    result = kernel_density(centres, centres, folds=4, seed=3)
 
     def held_out(s):
         cuts = KFold(4, shuffle=True, random_state=3).split(centres)
         return np.mean([by_hand(centres[kept], centres[left], s).sum() for kept, left in cuts])
 
-    neighbours = [found.bandwidth * 10 ** (k / 5) for k in (-3, -1, 0, 1, 3)]
-    assert max(neighbours, key=held_out) == found.bandwidth
-    assert found.bandwidth < centres.std(0).mean()
+    neighbours = [result.bandwidth * 10 ** (k / 5) for k in (-3, -1, 0, 1, 3)]
+    assert max(neighbours, key=held_out) == result.bandwidth
+    assert result.bandwidth < centres.std(0).mean()
 
 
 def test_the_bandwidth_follows_the_scale_of_the_samples():
@@ -57,9 +57,9 @@ def test_the_bandwidth_follows_the_scale_of_the_samples():
 
 def test_the_search_goes_on_where_the_best_lies_at_an_end():
     """Samples on a fine grid far apart: the best bandwidth is much below their spread."""
-    places = np.repeat([0.0, 1000.0], 30)[:, None] + 0.1 * samples(60, 1)
-    found = kernel_density(places, places)
-    assert found.bandwidth < 1 and found.tried > 11
+    points = np.repeat([0.0, 1000.0], 30)[:, None] + 0.1 * samples(60, 1)
+    result = kernel_density(points, points)
+    assert result.bandwidth < 1 and result.tried > 11
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ class Mixture(Scored):
 
     def score(self, x, t):
         with torch.enable_grad():
-            place = x if x.requires_grad else x.detach().requires_grad_()
-            return torch.autograd.grad(self.law(t[0]).log_prob(place).sum(), place, create_graph=True)[0]
+            leaf = x if x.requires_grad else x.detach().requires_grad_()
+            return torch.autograd.grad(self.law(t[0]).log_prob(leaf).sum(), leaf, create_graph=True)[0]
 
 
 class Broken(Scored):
@@ -127,10 +127,10 @@ def test_a_solvers_order_by_halving(solver, order, t_start, process):
 def test_rk45_agrees_with_rk4_and_obeys_its_tolerances():
     model, x = Mixture(VE()), points()
     exact, _ = ODELikelihood("rk4", steps=400)(model, x)
-    found = {tolerance: ODELikelihood(rtol=tolerance, atol=tolerance)(model, x) for tolerance in (1e-3, 1e-5, 1e-7)}
-    errors = [float((nats - exact).abs().max()) for nats, _ in found.values()]
+    result = {tolerance: ODELikelihood(rtol=tolerance, atol=tolerance)(model, x) for tolerance in (1e-3, 1e-5, 1e-7)}
+    errors = [float((nats - exact).abs().max()) for nats, _ in result.values()]
     assert errors[1] < 2e-3 and errors[1] < errors[0] / 3 and errors[2] < errors[1] / 3
-    calls = [calls for _, calls in found.values()]
+    calls = [calls for _, calls in result.values()]
     assert calls[0] < calls[1] < calls[2] < 1600
 
 

@@ -27,8 +27,8 @@ PLANTS = [
     Plant(
         "homogeneity and completeness exchanged",
         "lightning_gen/representations/clustering.py",
-        "v_measure(labels, found)",
-        "v_measure(found, labels)",
+        "v_measure(labels, clusters)",
+        "v_measure(clusters, labels)",
         "tests/representations/test_clustering.py::test_the_measure_is_that_of_entropies",
     ),
     Plant(
@@ -36,20 +36,20 @@ PLANTS = [
         "lightning_gen/representations/clustering.py",
         "np.asarray(test, dtype=np.float64), test_labels",
         "np.asarray(train, dtype=np.float64), train_labels",
-        "tests/representations/test_clustering.py::test_a_probe_answers_on_rows_that_it_has_not_seen",
+        "tests/representations/test_clustering.py::test_a_probe_is_evaluated_on_held_out_rows",
     ),
     Plant(
         "beta-VAE's pairs with nothing shared",
         "lightning_gen/representations/disentanglement.py",
-        "pairs[1][place] = pairs[0][place]",
-        "pairs[1][place] = pairs[1][place]",
+        "pairs[1][shared] = pairs[0][shared]",
+        "pairs[1][shared] = pairs[1][shared]",
         "tests/representations/test_disentanglement.py::test_beta_vae_holds_a_factor_fixed_in_pairs_and_factor_vae_in_a_batch",
     ),
     Plant(
         "FactorVAE by absolute variance",
         "lightning_gen/representations/disentanglement.py",
-        "(found.var(1, ddof=1) / variance[active]).argmin(1)",
-        "found.var(1, ddof=1).argmin(1)",
+        "(batches.var(1, ddof=1) / variance[active]).argmin(1)",
+        "batches.var(1, ddof=1).argmin(1)",
         "tests/representations/test_disentanglement.py::test_factor_vae_is_relative_to_each_codes_own_variance",
     ),
     Plant(

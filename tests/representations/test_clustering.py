@@ -39,10 +39,10 @@ def test_it_depends_on_its_seed_alone():
     assert np.array_equal(np.random.get_state()[1], state)
 
 
-def test_a_probe_answers_on_rows_that_it_has_not_seen():
+def test_a_probe_is_evaluated_on_held_out_rows():
     x, labels = blobs(600, 0.05)
-    perfect = linear_probe(x[:300], labels[:300], x[300:], labels[300:])
-    assert perfect == (1.0, 0.0, True)
+    ideal = linear_probe(x[:300], labels[:300], x[300:], labels[300:])
+    assert ideal == (1.0, 0.0, True)
     noise = np.random.default_rng(2).standard_normal((600, 40))
     chance = linear_probe(noise[:100], labels[:100], noise[100:], labels[100:])
     assert chance.error == pytest.approx(math.sqrt(chance.accuracy * (1 - chance.accuracy) / 500))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lightning_gen.representations import beta_vae, dci, factor_vae, mig, modularity, sap
-from lightning_gen.representations.disentanglement import concentration, draw, entropy, gap, mutual_information
+from lightning_gen.representations.disentanglement import concentration, draw_factors, entropy, gap, mutual_information
 
 SIZES = (3, 4, 4)
 GRID = np.array(list(itertools.product(*map(range, SIZES))))
@@ -19,7 +19,7 @@ def random(seed=0):
     return np.random.default_rng(seed)
 
 
-def perfect(factors):
+def ideal(factors):
     return factors * [1.0, -2.0, 0.5]
 
 
@@ -34,13 +34,13 @@ def rotated(factors):
     return np.stack([a + b, a - b], 1)
 
 
-def test_perfect_codes_have_all_measures_at_one():
-    assert beta_vae(perfect, SIZES, random(), **FEW) == 1
-    assert factor_vae(perfect, SIZES, random(), **FEW) == (1, 3)
-    assert mig(perfect(GRID), GRID) == pytest.approx(1)
-    assert modularity(perfect(GRID), GRID) == pytest.approx(1)
-    found = dci(perfect(GRID), GRID, perfect(GRID), GRID)
-    assert found == pytest.approx((1, 1, 1), abs=1e-6)
+def test_ideal_codes_have_all_measures_at_one():
+    assert beta_vae(ideal, SIZES, random(), **FEW) == 1
+    assert factor_vae(ideal, SIZES, random(), **FEW) == (1, 3)
+    assert mig(ideal(GRID), GRID) == pytest.approx(1)
+    assert modularity(ideal(GRID), GRID) == pytest.approx(1)
+    result = dci(ideal(GRID), GRID, ideal(GRID), GRID)
+    assert result == pytest.approx((1, 1, 1), abs=1e-6)
 
 
 def test_random_codes_are_at_chance():
@@ -48,7 +48,7 @@ def test_random_codes_are_at_chance():
     assert abs(share - 1 / 3) < 4.5 * math.sqrt(2 / 9 / 200)
     share, active = factor_vae(noise, SIZES, random(), **FEW)
     assert active == 3 and abs(share - 1 / 3) < 0.2
-    factors = draw(SIZES, 3000, random(1))
+    factors = draw_factors(SIZES, 3000, random(1))
     codes = noise(factors)
     assert mig(codes, factors) < 0.01
     assert dci(codes[:600], factors[:600], codes[600:1200], factors[600:1200]).informativeness < 0.45
@@ -62,8 +62,8 @@ def test_rotated_codes_cannot_be_told_apart():
     grid = GRID[:16, 1:]
     assert mig(pair(grid), grid) == pytest.approx(0, abs=1e-9)
     assert modularity(pair(grid), grid) == pytest.approx(0, abs=1e-9)
-    found = dci(pair(grid), grid, pair(grid), grid)
-    assert found.disentanglement < 0.15 and found.completeness < 0.15
+    result = dci(pair(grid), grid, pair(grid), grid)
+    assert result.disentanglement < 0.15 and result.completeness < 0.15
 
 
 def test_beta_vae_holds_a_factor_fixed_in_pairs_and_factor_vae_in_a_batch():
@@ -72,7 +72,7 @@ def test_beta_vae_holds_a_factor_fixed_in_pairs_and_factor_vae_in_a_batch():
 
     def watched(factors):
         asked.append(factors.copy())
-        return perfect(factors)
+        return ideal(factors)
 
     beta_vae(watched, (50, 60, 70), random(), batch=8, train=40, evaluate=10)
     for first, second in zip(asked[::2], asked[1::2], strict=True):
@@ -87,14 +87,14 @@ def test_beta_vae_holds_a_factor_fixed_in_pairs_and_factor_vae_in_a_batch():
 
 def test_factor_vae_leaves_out_dead_codes_and_counts_the_others():
     """disentanglement_lib reports the length of its mask instead: here 4."""
-    with_dead = lambda factors: np.insert(perfect(factors), 1, 1e-3 * factors[:, 0], 1)  # noqa: E731
+    with_dead = lambda factors: np.insert(ideal(factors), 1, 1e-3 * factors[:, 0], 1)  # noqa: E731
     assert factor_vae(with_dead, SIZES, random(), **FEW) == (1, 3)
-    assert factor_vae(lambda factors: 0.01 * perfect(factors), SIZES, random(), **FEW) == (0, 0)
+    assert factor_vae(lambda factors: 0.01 * ideal(factors), SIZES, random(), **FEW) == (0, 0)
 
 
 def test_factor_vae_is_relative_to_each_codes_own_variance():
     """By absolute variance the small code would always be the least, as no code is without noise."""
-    shaken = lambda factors: (perfect(factors) + 0.2 * noise(factors)) * [0.1, 10, 1]  # noqa: E731
+    shaken = lambda factors: (ideal(factors) + 0.2 * noise(factors)) * [0.1, 10, 1]  # noqa: E731
     assert factor_vae(shaken, SIZES, random(), **FEW)[0] > 0.95
 
 
@@ -154,13 +154,13 @@ def test_dci_tells_disentanglement_from_completeness():
     """Two codes share one factor and none mixes: disentangled, not complete."""
     factors = np.tile(GRID[:16, 1:], (20, 1))
     codes = np.stack([factors[:, 0] // 2, factors[:, 0] % 2, factors[:, 1]], 1).astype(float)
-    found = dci(codes, factors, codes, factors)
-    assert found.disentanglement == pytest.approx(1, abs=1e-6) and 0.3 < found.completeness < 0.9
-    assert found.informativeness == 1
+    result = dci(codes, factors, codes, factors)
+    assert result.disentanglement == pytest.approx(1, abs=1e-6) and 0.3 < result.completeness < 0.9
+    assert result.informativeness == 1
 
 
 def test_draws_are_even_and_reach_every_value():
-    factors = draw(SIZES, 12_000, random())
+    factors = draw_factors(SIZES, 12_000, random())
     for column, size in zip(factors.T, SIZES, strict=True):
         counts = np.bincount(column)
         assert len(counts) == size and (abs(counts - 12_000 / size) < 5 * math.sqrt(12_000 / size)).all()

@@ -44,29 +44,29 @@ def test_a_bottleneck_is_the_middle_of_the_network_at_noised_data(process):
     net, x = unet(), images()
     model = Denoiser(net, process, "noise")
     with torch.no_grad():
-        found = Bottleneck(0.3).encode(model, x, seeded())
+        result = Bottleneck(0.3).encode(model, x, seeded())
         t = torch.full((3,), 0.3, dtype=torch.float64)
         noised = process.perturb(x, t, torch.randn(x.shape, generator=seeded()))
-        torch.testing.assert_close(found, middle(net, noised, process.network_time(t).float()))
+        torch.testing.assert_close(result, middle(net, noised, process.network_time(t).float()))
     assert not net.middle[-1]._forward_hooks
-    assert found.shape == (3, 16) and found.std(0).min() > 0
+    assert result.shape == (3, 16) and result.std(0).min() > 0
 
 
 def test_an_energys_bottleneck_sees_the_data_themselves():
     net, x = unet(), images()
     with torch.no_grad():
-        found = Bottleneck().encode(EnergyNetwork(net, Clean(), "norm"), x, seeded())
-        torch.testing.assert_close(found, middle(net, x, torch.zeros(3)))
+        result = Bottleneck().encode(EnergyNetwork(net, Clean(), "norm"), x, seeded())
+        torch.testing.assert_close(result, middle(net, x, torch.zeros(3)))
 
 
 def test_no_label_reaches_the_codes_of_a_conditional_model():
     net, x = unet(classes=5), images()
     model = Denoiser(net, VP(), "noise").with_label(torch.tensor([0, 1, 2]))
     with torch.no_grad():
-        found = Bottleneck(0.3).encode(model, x, seeded())
+        result = Bottleneck(0.3).encode(model, x, seeded())
         t = torch.full((3,), 0.3, dtype=torch.float64)
         noised = VP().perturb(x, t, torch.randn(x.shape, generator=seeded()))
-        torch.testing.assert_close(found, middle(net, noised, VP().network_time(t).float(), torch.full((3,), 4)))
+        torch.testing.assert_close(result, middle(net, noised, VP().network_time(t).float(), torch.full((3,), 4)))
 
 
 @pytest.mark.parametrize("name", ["vp", "ve"])
@@ -96,14 +96,14 @@ class Learned(models.Scored):
         return self.one * self.inner.score(x, t)
 
 
-def test_machines_and_autoencoders_represent_and_reconstruct():
+def test_rbms_and_autoencoders_represent_and_reconstruct():
     torch.manual_seed(0)
-    machine = models.RBM((1, 2, 2), 3, std=1.0)
+    rbm = models.RBM((1, 2, 2), 3, std=1.0)
     v = torch.randint(0, 2, (4, 1, 2, 2), generator=seeded()).float()
-    codes = Hidden().encode(machine, v, seeded())
-    torch.testing.assert_close(codes, (machine.c + v.flatten(1) @ machine.W).sigmoid())
-    expected = (machine.b + codes @ machine.W.T).sigmoid().view(-1, 1, 2, 2)
-    torch.testing.assert_close(Hidden().reconstruct(machine, codes, (1, 2, 2)), expected)
+    codes = Hidden().encode(rbm, v, seeded())
+    torch.testing.assert_close(codes, (rbm.c + v.flatten(1) @ rbm.W).sigmoid())
+    expected = (rbm.b + codes @ rbm.W.T).sigmoid().view(-1, 1, 2, 2)
+    torch.testing.assert_close(Hidden().reconstruct(rbm, codes, (1, 2, 2)), expected)
     vae = models.VAE(MLPAutoencoder((1, 2, 2), 2, 8, 1), "bernoulli")
     codes = PosteriorMean().encode(vae, v, seeded())
     torch.testing.assert_close(codes, vae.net.encode(v)[:, :2])
@@ -131,7 +131,7 @@ def test_each_family_has_its_own(model, kind):
         (lambda: representation_of(EnergyNetwork(MLP((2,), 8, 1), Clean(), "norm")), "EnergyNetwork"),
         (lambda: Bottleneck(1.5), "t.*1.5"),
         (lambda: Bottleneck(0.001).check(Denoiser(unet(), DiscreteVP(linear_betas(100)))), "100 steps"),
-        (lambda: Bottleneck().check(Denoiser(MLP((2,), 8, 1), VP())), "U-Net.*MLP"),
+        (lambda: Bottleneck().check(Denoiser(MLP((2,), 8, 1), VP())), "MLP.*U-Net"),
         (lambda: ODELatent(ODELikelihood("rk45")), "solver.*rk45"),
         (lambda: ODELatent().check(Denoiser(unet(3), VP())), "labels"),
         (lambda: ODELatent().check(Gaussian(Clean(), *example())), "process.*Clean"),
