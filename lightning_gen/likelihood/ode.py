@@ -78,8 +78,8 @@ class ODELikelihood(Checked, Requires):
         low, high = process.sigma(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
         if not low < high:
             raise ValueError(
-                f"ODELikelihood got the process {type(process).__name__} with sigma from {low:.3g} to {high:.3g}, "
-                "expected noise that grows to a known prior: choose another process or another estimator"
+                f"ODELikelihood needs a process with noise that grows, got {type(process).__name__} with sigma from "
+                f"{low:.3g} to {high:.3g}: choose another process or another estimator"
             )
         if process.steps is not None and self.t_start is not None and self.t_start < 1 / process.steps:
             raise ValueError(

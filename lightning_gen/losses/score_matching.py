@@ -129,8 +129,8 @@ class DenoisingScoreMatching(Loss):
         super().check(model)
         if not model.process.prior_sigma > 0:
             raise ValueError(
-                f"{type(self).__name__} got the process {type(model.process).__name__}, expected one with noise: "
-                "choose ExactScoreMatching or SlicedScoreMatching, or the process VE(sigma, sigma)"
+                f"{type(self).__name__} needs a process with noise, got {type(model.process).__name__}: choose "
+                "ExactScoreMatching or SlicedScoreMatching, or the process VE(sigma, sigma)"
             )
 
     def forward(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:

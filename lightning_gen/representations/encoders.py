@@ -90,7 +90,7 @@ class Bottleneck(Representation):
         super().check(model)
         if not any(declared(net, "middle") for net in model.networks()):
             names = [type(net).__name__ for net in model.networks()] or [type(model).__name__]
-            raise ValueError(f"Bottleneck got {', '.join(names)}, expected a U-Net: write null, or ODELatent")
+            raise ValueError(f"Bottleneck needs a U-Net, got {', '.join(names)}: write null, or ODELatent")
         steps = model.process.steps
         if steps is not None and self.t * steps < 1:
             raise ValueError(
@@ -144,7 +144,7 @@ class ODELatent(Representation):
         super().check(model)
         self.flow.check(model)
         if any(declared(net, "classes") is not None for net in model.networks()):
-            raise ValueError("ODELatent got a conditional model, expected one without labels: choose Bottleneck")
+            raise ValueError("ODELatent needs a model without labels, got a conditional one: choose Bottleneck")
 
     def path(self, model: Scored, x: Tensor, d: int) -> ODEPath:
         """The ODE for inputs like x of d dimensions."""

@@ -131,7 +131,7 @@ def test_each_family_has_its_own(model, kind):
         (lambda: representation_of(EnergyNetwork(MLP((2,), 8, 1), Clean(), "norm")), "EnergyNetwork"),
         (lambda: Bottleneck(1.5), "t.*1.5"),
         (lambda: Bottleneck(0.001).check(Denoiser(unet(), DiscreteVP(linear_betas(100)))), "100 steps"),
-        (lambda: Bottleneck().check(Denoiser(MLP((2,), 8, 1), VP())), "MLP.*U-Net"),
+        (lambda: Bottleneck().check(Denoiser(MLP((2,), 8, 1), VP())), "U-Net.*MLP"),
         (lambda: ODELatent(ODELikelihood("rk45")), "solver.*rk45"),
         (lambda: ODELatent().check(Denoiser(unet(3), VP())), "labels"),
         (lambda: ODELatent().check(Gaussian(Clean(), *example())), "process.*Clean"),
