@@ -20,7 +20,7 @@ from lightning_gen.likelihood.importance import log_weights
 from lightning_gen.nets import MLP, MLPAutoencoder
 from lightning_gen.randomness import derived_seed, generator
 from lightning_gen.representations import clustering, linear_probe, mig
-from lightning_gen.representations.disentanglement import draw
+from lightning_gen.representations.disentanglement import draw_factors
 from lightning_gen.representations.encoders import Bottleneck
 from tests.callbacks.likelihood.latent_parts import BINARY, GREY, digits, family, measures
 from tests.processes import ROOT, two
@@ -170,7 +170,7 @@ class Tiny(Shapes):
 
     factor_sizes = (3, 2, 2, 3, 3)
 
-    def draw(self):
+    def draw_factors(self):
         whole = super_images()
         picked = [torch.linspace(0, a - 1, b).round().long() for a, b in zip((3, 4, 8, 8, 8), self.factor_sizes)]  # noqa: B905
         for axis, rows in enumerate(picked):
@@ -192,7 +192,7 @@ def test_disentanglement_is_that_of_the_whole_grid(measured):
     scores += ("dci_disentanglement", "dci_completeness", "dci_informativeness")
     assert set(found) == {f"{name}/posterior/ema" for name in scores}
     assert all(0 <= row["value"] <= 1 for row in found.values())
-    factors = draw(data.factor_sizes, 200, np.random.default_rng(derived_seed(0, "factors", "train")))
+    factors = draw_factors(data.factor_sizes, 200, np.random.default_rng(derived_seed(0, "factors", "train")))
     x = data.encode(data.all_images()[data.combinations(torch.from_numpy(factors))])
     assert found["mig/posterior/ema"]["value"] == pytest.approx(
         mig(made.transform(x).double().numpy(), factors), abs=1e-6
