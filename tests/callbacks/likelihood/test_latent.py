@@ -170,7 +170,7 @@ class Tiny(Shapes):
 
     factor_sizes = (3, 2, 2, 3, 3)
 
-    def draw_factors(self):
+    def draw(self):
         whole = super_images()
         picked = [torch.linspace(0, a - 1, b).round().long() for a, b in zip((3, 4, 8, 8, 8), self.factor_sizes)]  # noqa: B905
         for axis, rows in enumerate(picked):
