@@ -3,6 +3,11 @@
 
 import sys
 
+from lightning_gen.runs import signals
+
+if __name__ == "__main__":
+    signals.listen()  # before all that takes time
+
 from lightning_gen.stages import Session, main
 
 __all__ = ["Session", "main"]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from lightning_gen.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
     from lightning_gen.callbacks.curves import Curves
     from lightning_gen.callbacks.energy_pictures import EnergyPictures
+    from lightning_gen.callbacks.evaluation import Evaluation
     from lightning_gen.callbacks.given_quality import GivenQuality
     from lightning_gen.callbacks.likelihood.ais import AnnealedImportance
     from lightning_gen.callbacks.likelihood.base import FlowLikelihood, Likelihood
@@ -34,6 +35,7 @@ _HOME = {
     "chain_health": ("ChainHealth",),
     "curves": ("Curves",),
     "energy_pictures": ("EnergyPictures",),
+    "evaluation": ("Evaluation",),
     "given_quality": ("GivenQuality",),
     "likelihood.ais": ("AnnealedImportance",),
     "likelihood.base": ("FlowLikelihood", "Likelihood"),
@@ -59,6 +61,7 @@ __all__ = [
     "Checkpoints",
     "Curves",
     "EnergyPictures",
+    "Evaluation",
     "FlowLikelihood",
     "GivenQuality",
     "ImportanceLikelihood",

@@ -2,7 +2,6 @@
 
 import math
 import os
-import signal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,9 +11,9 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from lightning_gen.callbacks.measuring import measured_weights
-from lightning_gen.errors import Stopped
 from lightning_gen.options import Checked, Count, Natural, choose
 from lightning_gen.results.result import Name
+from lightning_gen.runs import signals
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -57,7 +56,7 @@ class Checkpoints(Checked, Checkpoint):
     monitor: the name of a number that a callback publishes during training, as fid/digits/ema with
     quality.every_n_epochs, or val/loss/ema. mode: null is min or max by what the number is.
 
-    SIGTERM, SIGINT and SIGUSR1 set a flag that is read between batches, on all ranks: then `last` is written and
+    While it trains a signal is noted only, and read after each optimizer step on all ranks: then `last` is written and
     Stopped is raised.
     """
 
@@ -74,9 +73,7 @@ class Checkpoints(Checked, Checkpoint):
         self.keep_every_n_steps = keep_every_n_steps
         self.best: float | None = None
         self.sure = False
-        self.saved = -1
-        self.signal: int | None = None
-        self.handlers: dict[int, Any] = {}
+        self.saved = self.step = -1
 
     def folder(self, trainer: Trainer) -> Path:
         """Where the files stand."""
@@ -91,30 +88,25 @@ class Checkpoints(Checked, Checkpoint):
         self.best = state_dict["best"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen for the signals that mean: stop, but lose nothing."""
-        self.saved = trainer.global_step
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-            self.handlers[number] = signal.signal(number, self.note)
-
-    def note(self, number: int, frame: Any) -> None:
-        """Only remember: a save inside a handler would see the optimizer in the middle of its step."""
-        self.signal = number
+        """A signal waits for the end of the step: a save in its middle would see half an optimizer."""
+        self.saved = self.step = trainer.global_step
+        signals.hold()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save what is due."""
         step = trainer.global_step
-        stop = self.signal is not None
-        # The ranks agree now and then, not at every step; alone there is nobody to ask.
-        if trainer.world_size > 1:
-            stop = step % 10 == 0 and bool(trainer.strategy.reduce_boolean_decision(stop, all=False))
+        if step == self.step:  # within an accumulation window, whose gradients no checkpoint holds
+            return
+        self.step = step
+        stop = trainer.strategy.reduce_boolean_decision(signals.received() is not None, all=False)
         if step != self.saved and (stop or step % self.every_n_steps == 0):
             self.save(trainer, "last.ckpt")
         if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:
             trainer.save_checkpoint(self.folder(trainer) / f"step-{step:08d}.ckpt", weights_only=False)
         if stop:
-            raise Stopped(f"stopped by a signal at step {step}, saved: the same command resumes")
+            raise signals.stopped(f" at step {step}, saved")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a number that the run will never have, before any work."""
@@ -168,12 +160,7 @@ class Checkpoints(Checked, Checkpoint):
         """Save the last step."""
         if trainer.global_step != self.saved:
             self.save(trainer, "last.ckpt")
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back."""
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
-        self.handlers = {}
+        signals.release()
 
     def save(self, trainer: Trainer, name: str) -> None:
         """Write checkpoints/`name`."""

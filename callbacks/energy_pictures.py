@@ -86,7 +86,7 @@ class EnergyPictures(Measuring):
         step, clouds = step_of(trainer), {"data": test(trainer, self.points)}
         if module.sampler is not None:
             with self.drawing(trainer, module, "landscape", self.points, 64) as blocks:
-                clouds["samples"] = torch.cat([x for _, x in blocks])
+                clouds["samples"] = torch.cat([block["x"] for _, block in blocks])
             check_finite(clouds["samples"], "samples", step)
         half = 1.25 * float(clouds["data"].abs().max())
         energies = plane_energies(module, model, half)

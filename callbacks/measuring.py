@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lightning_gen.bar import bar
+from lightning_gen.callbacks.evaluation import Pieces, pieces_of
 from lightning_gen.callbacks.progress import shows
 from lightning_gen.callbacks.publishing import publish
 from lightning_gen.errors import NonFinite
@@ -124,13 +125,12 @@ class Measuring(Checked, Requires, Callback, ABC):
         size: int,
         sampler: Any = None,
         progress: Callable | None = None,
-        counts: list[int] | None = None,
-        seconds: list[float] | None = None,
-    ) -> Iterator[Iterator[tuple[int, Tensor]]]:
-        """This rank's blocks of n samples, (start, x), in the trainer's precision.
+        made: Callable[[int, Tensor], dict[str, Any]] = lambda start, x: {"x": x},
+    ) -> Iterator[Iterator[tuple[int, dict[str, Any]]]]:
+        """This rank's blocks of n samples, (start, what is `made` of start and x), in the trainer's precision.
 
-        `progress` is called at each step of the sampler, or there is a bar; `counts` grows by the network calls of a
-        block, `seconds` by the time that it took.
+        `progress` is called at each step of the sampler, or there is a bar. Each block has its network `calls`, and the
+        `seconds` that drawing it took. An evaluation that was stopped begins with the blocks that it has kept.
         """
         rank, world = (0, 1) if self.alone else (trainer.global_rank, trainer.world_size)
         share = {"size": size, "rank": rank, "world": world}
@@ -139,9 +139,33 @@ class Measuring(Checked, Requires, Callback, ABC):
             trainer.precision_plugin.forward_context(),
             self.bar(trainer, what, work, visible=progress is None) as own,
         ):
-            share |= {"progress": progress or own.update} | ({} if counts is None else {"counts": counts})
-            blocks = module.blocks(n, self.seed, sampler, weights=self.measured(module), **share)
-            yield blocks if seconds is None else timed(blocks, module.device, seconds)
+            share |= {"progress": progress or own.update}
+            kept = pieces_of(trainer, self, what, n, size, None if sampler is None else sampler.describe())
+            yield self._blocks(module, n, sampler, share, made, kept)
+
+    def _blocks(
+        self, module: Any, n: int, sampler: Any, share: dict[str, Any], made: Callable, pieces: Pieces | None
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        size, device, world = share["size"], module.device, share["world"]
+        while pieces and share["rank"] * size < n and (piece := pieces.load(share["rank"], device)) is not None:
+            yield share["rank"] * size, piece
+            for _ in range(module.work(n, sampler, size, share["rank"], -(-n // size))):
+                share["progress"]()
+            share["rank"] += world  # the same blocks but for the first
+        counts: list[int] = []
+        blocks = module.blocks(n, self.seed, sampler, weights=self.measured(module), **share, counts=counts)
+        while True:
+            begun = time.perf_counter()
+            block = next(blocks, None)
+            if block is None:
+                return
+            if device.type != "cpu":
+                torch.accelerator.synchronize()
+            seconds, (start, x) = time.perf_counter() - begun, block
+            piece = made(start, x) | {"calls": counts[-1] if counts else 0, "seconds": seconds}
+            if pieces:
+                pieces.store(start // size, piece)
+            yield start, piece
 
     def bar(self, trainer: Trainer, what: str, total: int, unit: str = "step", visible: bool = True) -> tqdm:
         """A progress bar, where the run shows any."""
@@ -166,19 +190,6 @@ def stop_together(trainer: Trainer, problem: str | None) -> None:
     problem = gather_problems(problem, trainer.world_size)
     if problem is not None:
         raise NonFinite(problem)
-
-
-def timed(blocks: Iterator[Any], device: torch.device, seconds: list[float]) -> Iterator[Any]:
-    """The same blocks; `seconds` grows by what each took, until its work on the device is done."""
-    while True:
-        begun = time.perf_counter()
-        block = next(blocks, None)
-        if block is None:
-            return
-        if device.type != "cpu":
-            torch.accelerator.synchronize()
-        seconds.append(time.perf_counter() - begun)
-        yield block
 
 
 @contextmanager

@@ -88,7 +88,7 @@ class Pictures(Measuring):
         work, step = module.work(n) + (module.work(1) if self.strip else 0), step_of(trainer)
         with self.bar(trainer, "pictures", work) as progress:
             with self.drawing(trainer, module, "samples", n, 64, progress=progress.update) as blocks:
-                drawn = [x for _, x in blocks]
+                drawn = [block["x"] for _, block in blocks]
             frames = []
             if self.strip:
                 with trainer.precision_plugin.forward_context():

@@ -1,6 +1,5 @@
 """The one way in which callbacks publish numbers and pictures."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,10 +8,11 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from lightning_gen.callbacks.evaluation import evaluation_of, write_metrics
 from lightning_gen.data.image_files import FORMATS
 from lightning_gen.results.drawing import save_png, to_pil
 from lightning_gen.results.result import Result, error_of
-from lightning_gen.results.store import METRICS, plain, write_atomically
+from lightning_gen.results.store import METRICS
 from lightning_gen.runs.folder import read_metrics
 
 
@@ -22,7 +22,8 @@ def step_of(trainer: Trainer) -> int:
 
 
 def publish(trainer: Trainer, results: Iterable[Result], final: bool) -> None:
-    """Log each value, and its error as <name>/error, to loggers and callback_metrics; when final, to metrics.json."""
+    """Log each value, and its error as <name>/error, to loggers and callback_metrics; when final, to metrics.json too,
+    or to the Evaluation that will write it."""
     step, results = step_of(trainer), {str(result.name): result for result in results}
     values = {name: float(result.value) for name, result in results.items()}
     errors = {error_of(name): float(r.error) for name, r in results.items() if r.error is not None}
@@ -31,10 +32,12 @@ def publish(trainer: Trainer, results: Iterable[Result], final: bool) -> None:
     for logger in trainer.loggers:
         logger.log_metrics({"epoch": trainer.current_epoch, **values, **errors}, step)
     if final and trainer.is_global_zero:
-        path = Path(trainer.default_root_dir) / METRICS
-        known = read_metrics(path) if path.exists() else {}
         fresh = {name: result.as_dict() | {"step": step} for name, result in results.items()}
-        write_atomically(path, (json.dumps(plain(known | fresh), indent=2, allow_nan=False) + "\n").encode())
+        if (evaluation := evaluation_of(trainer)) is not None:
+            evaluation.numbers |= fresh
+        else:
+            path = Path(trainer.default_root_dir) / METRICS
+            write_metrics(path, (read_metrics(path) if path.exists() else {}) | fresh)
 
 
 def log_image(trainer: Trainer, name: str, picture: str | Path | np.ndarray) -> None:

@@ -138,43 +138,53 @@ class Quality(Measuring):
     ) -> Drawn:
         """n samples of `sampler`, by default the module's; `progress` is called at each of its steps, or has a bar."""
         rank, world = trainer.global_rank, trainer.world_size
-        counts, seconds = [], []
-        rows, first, problem = self._rows(trainer, module, sampler, progress, counts, seconds)
+        blocks, problem = self._extracted(trainer, module, sampler, progress)
         stop_together(trainer, problem)
+        rows = (self._rows(module, blocks, "features", self.features.dim),)
+        rows += (
+            None if self.features.classes is None else self._rows(module, blocks, "logits", self.features.classes),
+        )
         features, logits = (None if x is None else gather_blocks(x, self.n, self.block, rank, world) for x in rows)
 
         def total(*values: float) -> list[float]:
             mine = torch.tensor(values, dtype=torch.float32, device=module.device)
             return trainer.strategy.reduce(mine, reduce_op="sum").tolist()
 
-        calls, taken, blocks = total(sum(counts), sum(seconds), len(seconds))
-        (squares,) = total(sum((x - taken / blocks) ** 2 for x in seconds))
-        spread = (squares / (blocks - 1) / blocks) ** 0.5 * 1000 / self.block if blocks > 1 else None
-        return Drawn(features, logits, calls / blocks, taken / blocks * 1000 / self.block, spread, first)
+        seconds = [block["seconds"] for block in blocks]
+        calls, taken, count = total(sum(block["calls"] for block in blocks), sum(seconds), len(blocks))
+        (squares,) = total(sum((x - taken / count) ** 2 for x in seconds))
+        spread = (squares / (count - 1) / count) ** 0.5 * 1000 / self.block if count > 1 else None
+        first = blocks[0]["images"] if blocks else None
+        return Drawn(features, logits, calls / count, taken / count * 1000 / self.block, spread, first)
 
-    def _rows(
-        self, trainer: Trainer, module: Any, sampler: Any, progress: Any, counts: list[int], seconds: list[float]
-    ) -> tuple[tuple[Tensor, Tensor | None], Tensor | None, str | None]:
-        """Features and logits of this rank's blocks in their order, its first images, and what was not finite."""
-        rank, extractor, first = trainer.global_rank, self.features, None
-        features = [torch.empty(0, extractor.dim, dtype=torch.float32, device=module.device)]
-        logits = [torch.empty(0, extractor.classes or 0, dtype=torch.float32, device=module.device)]
-        where = f"at step {step_of(trainer)}, rank {rank}: the model has diverged"
+    def _extracted(
+        self, trainer: Trainer, module: Any, sampler: Sampler | None, progress: Callable | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """This rank's blocks in their order: features, logits, images of the first; and what was not finite."""
+        blocks: list[dict[str, Any]] = []
+
+        def made(start: int, x: Tensor) -> dict[str, Any]:
+            # Cast to uint8, NaN would become an image, and the metric a number.
+            if not torch.isfinite(x).all():
+                raise NonFinite(f"samples of block {start // self.block} are not finite")
+            images = self._quantised(module, x)
+            try:
+                features, logits = self.features(images)
+            except NonFinite as error:
+                raise NonFinite(f"{error}, block {start // self.block}") from error
+            return {"features": features, "logits": logits, "images": None if start else images}
+
         what = f"{self.n} samples for {', '.join(self.metrics)}"
-        with self.drawing(trainer, module, what, self.n, self.block, sampler, progress, counts, seconds) as blocks:
-            for start, x in blocks:
-                # Cast to uint8, NaN would become an image, and the metric a number.
-                if not torch.isfinite(x).all():
-                    return (features[0], None), None, f"samples of block {start // self.block} are not finite {where}"
-                images = self._quantised(module, x)
-                try:
-                    extracted = extractor(images)
-                except NonFinite as error:
-                    return (features[0], None), None, f"{error}, block {start // self.block} {where}"
-                first = images if first is None else first
-                features.append(extracted[0])
-                logits.append(extracted[1])
-        return (torch.cat(features), None if extractor.classes is None else torch.cat(logits)), first, None
+        try:
+            with self.drawing(trainer, module, what, self.n, self.block, sampler, progress, made) as drawn:
+                blocks += [block for _, block in drawn]
+        except NonFinite as error:
+            return blocks, f"{error} at step {step_of(trainer)}, rank {trainer.global_rank}: the model has diverged"
+        return blocks, None
+
+    def _rows(self, module: Any, blocks: list[dict[str, Any]], name: str, width: int) -> Tensor:
+        empty = torch.empty(0, width, dtype=torch.float32, device=module.device)
+        return torch.cat([empty, *(block[name] for block in blocks)])
 
     def _quantised(self, module: Any, x: Tensor) -> Tensor:
         """Samples as the extractor takes them: uint8 images, or points as they are."""

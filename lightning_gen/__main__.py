@@ -1,8 +1,17 @@
-"""python -m lightning_gen: the command `lightning-gen`, as torchrun -m starts it in every process."""
+"""The command `lightning-gen`, and python -m lightning_gen, as torchrun -m starts it in every process."""
 
 import sys
 
-from lightning_gen.stages import main
+from lightning_gen.runs import signals
+
+
+def main() -> int:
+    """Run what the program's own command line asks for; the exit code."""
+    signals.listen()  # before all that takes time
+    from lightning_gen.stages import main as command
+
+    return command()
+
 
 if __name__ == "__main__":
     sys.exit(main())

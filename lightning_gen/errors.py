@@ -19,5 +19,12 @@ class Diverged(NonFinite):
     """Finite, and yet where it cannot belong; the message names quantity, step and rank."""
 
 
-class Stopped(Exception):
-    """A signal asked the run to stop; everything is saved and the same command resumes (exit code 75)."""
+class RunDeleted(RuntimeError):
+    """A file that the run writes to is gone; the message names it."""
+
+
+class Stopped(BaseException):
+    """A signal asked the run to stop; everything is saved and the same command resumes (exit code 75).
+
+    No Exception, so that no library takes it for a failure of its own.
+    """

@@ -10,6 +10,7 @@ from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
+from lightning_gen.callbacks.evaluation import pieces_of
 from lightning_gen.callbacks.measuring import Measuring
 from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import NonFinite
@@ -56,11 +57,17 @@ class PerSample(Measuring):
         split, n = self.samples_of(data)
         starts = range(trainer.global_rank * self.batch, n, trainer.world_size * self.batch)
         rows = torch.zeros(n, self.columns, dtype=torch.float64, device=device)
+        pieces = pieces_of(trainer, self, n, self.batch)
         with (
             self.model(trainer, module) as model,
             self.bar(trainer, self.what, len(starts) * self.work(module)) as progress,
         ):
             for start in starts:
+                kept = pieces and pieces.load(start // self.batch, device)
+                if kept:
+                    rows[start : start + self.batch] = kept["values"]
+                    progress.update(self.work(module))
+                    continue
                 indices = torch.arange(start, min(start + self.batch, n))
                 x = data.encode(split.take(indices)).to(device)
                 label = split.labels(indices)
@@ -68,6 +75,8 @@ class PerSample(Measuring):
                 noise = generator(self.seed, self.purpose, start, device=device)
                 values = self.block(module, module.labelled(model, batch), x, noise, progress.update)
                 rows[start : start + len(x)] = values.double()
+                if pieces:
+                    pieces.store(start // self.batch, {"values": values.double()})
         rows = trainer.strategy.reduce(rows, reduce_op="sum")
         if not torch.isfinite(rows).all():
             raise NonFinite(f"{self.what} not finite at step {step_of(trainer)}: the model's output is not finite")

@@ -95,7 +95,7 @@ class KernelDensityLikelihood(Measuring):
         rank, world = trainer.global_rank, trainer.world_size
         rows = [torch.empty(0, math.prod(module.shape), device=module.device)]
         with self.drawing(trainer, module, f"{self.n} samples for a KDE", self.n, self.block) as blocks:
-            rows += [x.float().flatten(1) for _, x in blocks]
+            rows += [block["x"].float().flatten(1) for _, block in blocks]
         own = torch.cat(rows)
         finite = bool(torch.isfinite(own).all())
         problem = f"samples are not finite at step {step_of(trainer)}, rank {rank}: the model has diverged"

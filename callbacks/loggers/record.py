@@ -5,6 +5,7 @@ optimizer steps done, so that losses, metrics and pictures of one moment stand a
 """
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from lightning_gen.errors import RunDeleted
 from lightning_gen.results.store import RECORD, plain, torn
 
 if TYPE_CHECKING:
@@ -24,13 +26,15 @@ class RecordLogger(Logger):
     """Appends every logged value to <folder>/record.jsonl as {"name", "value", "step", "epoch", "time"}, one a line.
 
     One unbuffered write per call: what was logged outlives kill -9. The file is only ever appended to; where a run
-    resumes, a line {"resume": step} says that later steps written before it belong to an abandoned future.
+    resumes, a line {"resume": step} says that later steps written before it belong to an abandoned future. RunDeleted
+    where the file, once written, is gone.
     """
 
     def __init__(self, folder: str | Path) -> None:
         super().__init__()
         self.folder = Path(folder)
         self._file: Any = None
+        self._identity: tuple[int, int] | None = None
         self._epoch = 0
 
     @property
@@ -76,17 +80,37 @@ class RecordLogger(Logger):
             self._file = None
 
     def _append(self, lines: list[dict[str, Any]]) -> None:
+        self._check()
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             broken = torn(self.folder / RECORD)
             self._file = open(self.folder / RECORD, "ab", buffering=0)  # noqa: SIM115  # kept open: a step costs one write
+            self._identity = identity(os.fstat(self._file.fileno()))
             if broken:
                 self._file.write(b"\n")
         if lines:
             self._file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
 
+    def _check(self) -> None:
+        path = self.folder / RECORD
+        try:
+            same = self._identity in (None, identity(path.stat()))
+        except FileNotFoundError:
+            same = self._identity is None
+        if not same:
+            what = path if self.folder.is_dir() else self.folder
+            raise RunDeleted(
+                f"{what} was deleted or replaced while the run was at work in it, which ends here without a save: put "
+                "it back, or start anew"
+            )
+
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_file": None}
+        return self.__dict__ | {"_file": None, "_identity": None}
+
+
+def identity(about: os.stat_result) -> tuple[int, int]:
+    """Which file it is, whatever its name."""
+    return about.st_dev, about.st_ino
 
 
 class Resume(Callback):

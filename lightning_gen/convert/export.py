@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from lightning_gen.config.faults import check
@@ -74,7 +74,7 @@ def write(imported: Imported, target: Path) -> RunFolder:
     folder.path.mkdir(parents=True, exist_ok=True)
     weights = {f"model.net.{name}": value.contiguous() for name, value in imported.state.items()}
     partial = folder.path / "model.safetensors.part"
-    save_file(weights, partial, {"source": imported.source})
+    partial.write_bytes(save(weights, {"source": imported.source}))
     os.replace(partial, folder.exported)
     folder.store(config)
     return folder

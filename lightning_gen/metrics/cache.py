@@ -3,7 +3,7 @@
 import hashlib
 import os
 import pickle
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,16 @@ def file_digest(path: Path) -> str:
 def store(path: Path, content: dict[str, Any]) -> None:
     """Write tensors and plain values so that a reader sees all of them or no file, whoever else writes the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
+    # Not tempfile's, which nobody else may read.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(partial, "xb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
-        Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any] | None:

@@ -27,7 +27,7 @@ def fetch_timm(model: str, to: Path | None = None) -> Path:
 
     Nobody publishes its hash: the one printed is of what came, for quality.features.sha256 to hold later copies to.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from lightning_gen.metrics.features.networks import timm
 
@@ -38,7 +38,8 @@ def fetch_timm(model: str, to: Path | None = None) -> Path:
         tensors = timm().create_model(model, pretrained=True).state_dict()
         path.parent.mkdir(parents=True, exist_ok=True)
         staged = path.with_name(f".{path.name}.part")
-        save_file({name: x.contiguous() for name, x in tensors.items()}, staged)
+        # Not save_file, whose files nobody else may read.
+        staged.write_bytes(save({name: x.contiguous() for name, x in tensors.items()}))
         staged.replace(path)
     return path
 

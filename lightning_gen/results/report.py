@@ -190,8 +190,8 @@ def _text(path: Path) -> str:
 
 
 def _files(folder: Path) -> str:
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".") and p.name != REPORT)
-    own = [p.relative_to(folder) for p in paths if "wandb" not in p.relative_to(folder).parts]
+    paths = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file() and p.name != REPORT)
+    own = [p for p in paths if "wandb" not in p.parts and not any(part[0] == "." for part in p.parts)]
     rows = "".join(f"<dt>{escape(str(p))}</dt><dd>{(folder / p).stat().st_size / 1024:,.0f} KiB</dd>" for p in own)
     return f"<details><summary>{len(own):,} files</summary><dl>{rows}</dl></details>" if own else ""
 

@@ -4,6 +4,11 @@ import os
 from typing import Any
 
 
+def process_rank() -> int:
+    """The number of this process among those that torchrun or srun started together; 0 alone."""
+    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+
+
 def processes(trainer: dict[str, Any]) -> dict[str, Any]:
     """Devices and nodes as torchrun or srun started them; refuses what would start processes by itself.
 

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import yaml
 
 from lightning_gen.config.root import CHANGES
 from lightning_gen.config.stored import read
+from lightning_gen.errors import Stopped
+from lightning_gen.runs import signals
 
 
 class RunFolder:
@@ -77,10 +80,25 @@ class RunFolder:
         """The last evaluation's numbers."""
         return self.path / "metrics.json"
 
-    def set_metrics_aside(self) -> None:
-        """metrics.json holds one evaluation, under one protocol; the one before stays in reach."""
-        if self.metrics.is_file():
-            self.metrics.replace(self.path / "metrics-before.json")
+    @contextmanager
+    def stop_note(self, rank: int = 0) -> Iterator[None]:
+        """The file `stopped`, written by rank 0 where a signal ends what is done within: torchrun's exit code is 1."""
+        note = self.path / "stopped"
+
+        def write(sentence: str) -> None:
+            if rank == 0 and self.path.is_dir():
+                note.write_text(f"stopped {sentence}\n")
+
+        if rank == 0:
+            note.unlink(missing_ok=True)
+        signals.leaving.insert(0, write)
+        try:
+            yield
+        except Stopped as stop:
+            write(str(stop))
+            raise
+        finally:
+            signals.leaving.remove(write)
 
     def checkpoint(self, path: Path | None = None) -> dict[str, Any]:
         """A checkpoint's plain containers and tensors, on the CPU; FileNotFoundError where there is none."""
@@ -110,17 +128,19 @@ class RunFolder:
 
     def export(self) -> "RunFolder":
         """Write <run>/export: the averaged weights as safetensors, and config.yaml."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         checkpoint, target = self.checkpoint(), RunFolder(self.path / "export")
         target.store(self.config())
         weights = {key: value.contiguous() for key, value in averaged(checkpoint["state_dict"]).items()}
-        save_file(weights, target.exported, {"step": str(checkpoint["global_step"])})
+        # Not save_file, whose files nobody else may read.
+        target.exported.write_bytes(save(weights, {"step": str(checkpoint["global_step"])}))
         return target
 
     def files(self) -> list[Path]:
         """What a person opens, W&B's own files left out."""
-        return sorted(path for path in self.path.rglob("*") if path.is_file() and "wandb" not in path.parts)
+        paths = (path for path in self.path.rglob("*") if path.is_file() and "wandb" not in path.parts)
+        return sorted(p for p in paths if not any(part[0] == "." for part in p.relative_to(self.path).parts))
 
 
 def list_files(files: Iterable[Path]) -> None:

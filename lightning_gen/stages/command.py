@@ -10,10 +10,14 @@ from typing import Any
 
 from lightning_gen.config.compose import launch
 from lightning_gen.config.instantiate import refusing
-from lightning_gen.errors import ConfigError, NonFinite, Stopped
+from lightning_gen.errors import ConfigError, NonFinite, RunDeleted, Stopped
+from lightning_gen.runs import signals
+from lightning_gen.runs.devices import process_rank
 from lightning_gen.runs.folder import RunFolder, comparison_faults, samples_fault
+from lightning_gen.runs.lock import Lock
 from lightning_gen.stages.compare import compare
 from lightning_gen.stages.export import export
+from lightning_gen.stages.output import lasting_output
 from lightning_gen.stages.quiet import quieten
 from lightning_gen.stages.session import Session
 
@@ -22,15 +26,19 @@ CONFIGS = Path(__file__).resolve().parents[1] / "experiments"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the command line asks for, this program's own by default; the exit code."""
-    try:
-        launch(start, CONFIGS, sys.argv[1:] if argv is None else argv)
-    except ConfigError as error:
-        print(*(f"error: {fault}" for fault in error.faults), sep="\n", file=sys.stderr)
-        return 2
-    except (NonFinite, Stopped) as stop:
-        print(f"{'stopped' if isinstance(stop, Stopped) else 'error'}: {stop}", file=sys.stderr)
-        return 75 if isinstance(stop, Stopped) else 1
-    return 0
+    with signals.listening(), lasting_output():
+        try:
+            launch(start, CONFIGS, sys.argv[1:] if argv is None else argv)
+        except ConfigError as error:
+            print(*(f"error: {fault}" for fault in error.faults), sep="\n", file=sys.stderr)
+            return 2
+        except Stopped as stop:
+            print(f"stopped: {stop}", file=sys.stderr)
+            return signals.STOPPED
+        except (NonFinite, RunDeleted) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        return 0
 
 
 def start(config: dict[str, Any], path: Path) -> None:
@@ -43,11 +51,19 @@ def start(config: dict[str, Any], path: Path) -> None:
 
 
 def job(config: dict[str, Any], folder: RunFolder) -> None:
-    """One job of a sweep, or the only one: fit (then evaluate), evaluate, sample, export or compare."""
+    """One job of a sweep, or the only one, alone in its folder; where it is stopped, the folder says so."""
     if config["stage"] == "compare":
-        return compare(config, folder)
+        with signals.interrupting():
+            return compare(config, folder)
     if config["fresh"]:
         folder = refusing(folder.fresh)
+    rank = process_rank()
+    with Lock(folder.path, rank), folder.stop_note(rank), signals.interrupting():
+        work(config, folder)
+
+
+def work(config: dict[str, Any], folder: RunFolder) -> None:
+    """Fit (then evaluate), evaluate, sample or export."""
     if config["stage"] == "export":
         return export(folder)
     quieten()
@@ -56,4 +72,5 @@ def job(config: dict[str, Any], folder: RunFolder) -> None:
         return session.sample()
     if config["stage"] == "fit":
         session.fit()
+        signals.check()
     session.evaluate()

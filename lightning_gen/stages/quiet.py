@@ -1,7 +1,8 @@
-"""What is not said on the terminal."""
+"""What is not said on the terminal, and what Lightning is not to do by itself."""
 
 import logging
 import warnings
+from typing import Any
 
 
 def quieten() -> None:
@@ -17,3 +18,9 @@ def quieten() -> None:
         ".*Total length of `list` across ranks is zero.*",  # a paper that trains on all of train
     ):
         warnings.filterwarnings("ignore", untrue)
+
+
+def without_handlers(trainer: Any) -> Any:
+    """The trainer, which sets no signal handlers: they would replace ours, and broadcast from within a handler."""
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    return trainer

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from lightning_gen.config.instantiate import Maker, build, build_module, complete, fault, import_extensions, refusing
+from lightning_gen.config.root import NODES
 from lightning_gen.runs.devices import processes
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.load import start_from
 from lightning_gen.stages.evaluate import evaluate
 from lightning_gen.stages.fit import fit
 from lightning_gen.stages.loggers import build_loggers
+from lightning_gen.stages.quiet import without_handlers
 from lightning_gen.stages.sample import sample
 
 Config = dict[str, Any]
@@ -47,25 +49,29 @@ class Session:
 
     def callbacks(self, make: Maker) -> list[Any]:
         """The callbacks of the config, its quality among them."""
-        from lightning_gen.callbacks import Resume
+        from lightning_gen.callbacks import Evaluation, Resume
 
         nodes = {**(self.config.get("callbacks") or {}), "quality": self.config.get("quality")}
         if self.theirs and nodes["quality"]:
             nodes["quality"] = {**nodes["quality"], "_target_": "lightning_gen.callbacks.GivenQuality"}
-        return [Resume(), *(make(build, node) for node in nodes.values() if node)]
+        # Somebody else's samples are not drawn, so that there is nothing to keep.
+        config = None if self.theirs else {key: self.config.get(key) for key in (*NODES, "seed")} | {"logger": None}
+        return [Resume(), Evaluation(config), *(make(build, node) for node in nodes.values() if node)]
 
     def build_trainer(self, started: Config, callbacks: list[Any], loggers: list[Any]) -> Any:
         """Lightning's trainer; `started` are the processes that torchrun or srun started."""
         from lightning_gen.callbacks import AtomicCheckpointIO, RecordLogger
 
-        return build(
-            {**self.config["trainer"], **started},
-            default_root_dir=str(self.folder.path),
-            callbacks=callbacks,
-            logger=[RecordLogger(self.folder.path), *loggers],
-            plugins=[AtomicCheckpointIO()],
-            inference_mode=False,
-            use_distributed_sampler=False,
+        return without_handlers(
+            build(
+                {**self.config["trainer"], **started},
+                default_root_dir=str(self.folder.path),
+                callbacks=callbacks,
+                logger=[RecordLogger(self.folder.path), *loggers],
+                plugins=[AtomicCheckpointIO()],
+                inference_mode=False,
+                use_distributed_sampler=False,
+            )
         )
 
     def read_weights(self) -> None:
@@ -81,8 +87,6 @@ class Session:
         self.begun = True
         if not self.trainer.is_global_zero:
             return
-        if self.trainer.testing:
-            self.folder.set_metrics_aside()
         if self.theirs or not self.trainer.testing:
             self.folder.store(self.config)
         if self.theirs:

@@ -1,0 +1,131 @@
+"""An evaluation as a whole: its numbers are written together at its end, and what was drawn outlives a stop."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from lightning_gen import __version__
+from lightning_gen.metrics.cache import digest, load, store
+from lightning_gen.results.store import METRICS, plain, write_atomically
+
+PIECES = ".evaluation"
+BEFORE = "metrics-before.json"
+
+
+class Pieces(NamedTuple):
+    """What one callback has drawn or computed so far, a file a block.
+
+    Args:
+        folder: of the evaluation: a name for all that its numbers depend on.
+        owner: the callback's name.
+    """
+
+    folder: Path
+    owner: str
+
+    def path(self, block: int) -> Path:
+        """The file of a block."""
+        return self.folder / f"{self.owner}-{block:08d}.pt"
+
+    def load(self, block: int, device: torch.device) -> dict[str, Any] | None:
+        """A block's values and tensors; None where there are none, or a damaged file."""
+        try:
+            piece = load(self.path(block))
+        except ValueError:
+            return None
+        if piece is None:
+            return None
+        return {key: x.to(device) if isinstance(x, torch.Tensor) else x for key, x in piece.items()}
+
+    def store(self, block: int, piece: Mapping[str, Any]) -> None:
+        """Keep a block, where there is room for it."""
+        content = {key: x.detach().cpu() if isinstance(x, torch.Tensor) else x for key, x in piece.items()}
+        try:
+            store(self.path(block), content)
+        except OSError:  # a full disk costs the way back, not the evaluation
+            self.path(block).unlink(missing_ok=True)
+
+
+class Evaluation(Callback):
+    """Collects the numbers of a test, and writes them to metrics.json when all are there; the old ones go aside.
+
+    Until `forget`, blocks that callbacks draw are kept in <run>/.evaluation, under a hash of the config, the weights,
+    the device and the versions: an evaluation that was stopped goes on where it stood, to the same numbers.
+
+    Args:
+        config: what the numbers depend on but for the weights; None keeps no blocks.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        self.config = config
+        self.numbers: dict[str, Any] | None = None
+        self.folder: Path | None = None
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin without numbers, and with the blocks of the same evaluation alone."""
+        self.numbers, self.folder = {}, None
+        if self.config is None:
+            return
+        self.folder = Path(trainer.default_root_dir) / PIECES / self.identity(trainer, pl_module)
+        if trainer.is_global_zero and self.folder.parent.is_dir():
+            for other in self.folder.parent.iterdir():
+                if other != self.folder:
+                    shutil.rmtree(other, ignore_errors=True)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the numbers in one step."""
+        numbers, self.numbers = self.numbers, None
+        if not numbers or not trainer.is_global_zero:
+            return
+        path = Path(trainer.default_root_dir) / METRICS
+        if path.is_file():
+            write_atomically(path.with_name(BEFORE), path.read_bytes())
+        write_metrics(path, numbers)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Forget half of the numbers."""
+        self.numbers = None
+
+    def identity(self, trainer: Trainer, module: LightningModule) -> str:
+        """A hash of all that a block depends on, but for its number."""
+        about = {
+            "config": self.config,
+            "weights": digest(module.state_dict()),
+            "precision": str(trainer.precision),
+            "device": module.device.type,
+            "threads": torch.get_num_threads(),
+            "versions": [str(torch.__version__), __version__],
+        }
+        return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def evaluation_of(trainer: Trainer) -> Evaluation | None:
+    """The evaluation in progress, None where there is none."""
+    mine = (callback for callback in trainer.callbacks if isinstance(callback, Evaluation))
+    return next((callback for callback in mine if callback.numbers is not None), None)
+
+
+def pieces_of(trainer: Trainer, callback: Callback, *what: Any) -> Pieces | None:
+    """Where the blocks of one of the trainer's callbacks are kept, of each `what` apart; None where they are not."""
+    evaluation = evaluation_of(trainer)
+    number = next((i for i, other in enumerate(trainer.callbacks) if other is callback), None)
+    if evaluation is None or evaluation.folder is None or number is None:
+        return None
+    kind = hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()[:8]
+    return Pieces(evaluation.folder, f"{type(callback).__name__}-{number}-{kind}")
+
+
+def write_metrics(path: Path, numbers: Mapping[str, Any]) -> None:
+    """Replace a metrics.json."""
+    write_atomically(path, (json.dumps(plain(numbers), indent=2, allow_nan=False) + "\n").encode())
+
+
+def forget(folder: Path) -> None:
+    """Remove the blocks of an evaluation that is complete."""
+    shutil.rmtree(folder / PIECES, ignore_errors=True)
