@@ -35,6 +35,7 @@ class RecordLogger(Logger):
         self.folder = Path(folder)
         self._file: Any = None
         self._identity: tuple[int, int] | None = None
+        self._size = 0
         self._epoch = 0
 
     @property
@@ -90,13 +91,17 @@ class RecordLogger(Logger):
                 self._file.write(b"\n")
         if lines:
             self._file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+        self._size = self._file.tell()
 
     def _check(self) -> None:
         path = self.folder / RECORD
+        if self._identity is None:
+            return
         try:
-            same = self._identity in (None, identity(path.stat()))
+            about = path.stat()
+            same = identity(about) == self._identity and about.st_size >= self._size
         except FileNotFoundError:
-            same = self._identity is None
+            same = False
         if not same:
             what = path if self.folder.is_dir() else self.folder
             raise RunDeleted(

@@ -87,7 +87,7 @@ class RunFolder:
 
         def write(sentence: str) -> None:
             if rank == 0 and self.path.is_dir():
-                note.write_text(f"stopped {sentence}\n")
+                note.write_text(f"stopped: {sentence}\n")
 
         if rank == 0:
             note.unlink(missing_ok=True)

@@ -108,7 +108,7 @@ def stopped(what: str) -> Stopped:
     if _Process.since is None:
         _Process.since = time.monotonic()
         _wake(0)
-    return Stopped(f"by {received() or 'a signal to another process'}{what}: the same command resumes")
+    return Stopped(f"by {received() or 'a signal to another process'}{what}; the same command resumes")
 
 
 def _note(number: int, frame: Any) -> None:
@@ -156,7 +156,7 @@ def _interrupted() -> None:
 
 def _leave(how: str) -> None:
     """End the process from another thread than the main one."""
-    sentence = f"{how}: the same command goes on from the last save"
+    sentence = f"{how}; the same command goes on from the last save"
     for call in leaving:
         call(sentence)
     try:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -12,11 +13,14 @@ import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
+import run as entry
 from lightning_gen.callbacks.loggers.record import RecordLogger, Resume
 from lightning_gen.callbacks.publishing import log_image, publish
+from lightning_gen.errors import RunDeleted
 from lightning_gen.results.result import Name, Result
 from lightning_gen.results.store import read_record, write_atomically
 from lightning_gen.runs.folder import read_metrics
+from tests.test_run import BARE
 
 
 def values(folder: Path, name: str) -> dict[int, float]:
@@ -190,3 +194,38 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch, step):
     with pytest.raises(OSError, match="no space"):
         write_atomically(path, b"new and longer")
     assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("gone", ["record", "folder", "replaced"])
+def test_a_record_that_is_gone_is_noticed_at_the_next_write(tmp_path, gone, closed):
+    logger, path = RecordLogger(tmp_path / "run"), tmp_path / "run" / "record.jsonl"
+    logger.log_metrics({"loss": 1.0}, 1)
+    if closed:
+        logger.finalize("success")
+    if gone == "folder":
+        shutil.rmtree(tmp_path / "run")
+    else:
+        path.unlink()
+    if gone == "replaced":
+        (tmp_path / "other").write_text("")
+        (tmp_path / "other").rename(path)
+    with pytest.raises(RunDeleted, match=f"{tmp_path / 'run'}.*deleted"):
+        logger.log_metrics({"loss": 2.0}, 2)
+    assert gone == "replaced" or not path.exists()
+
+
+def test_a_run_whose_folder_is_deleted_ends_with_a_sentence(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+    append = RecordLogger._append
+
+    def deleting(self, lines):
+        append(self, lines)
+        if any(line.get("step") == 2 for line in lines):
+            shutil.rmtree(folder)
+
+    monkeypatch.setattr(RecordLogger, "_append", deleting)
+    assert entry.main([*BARE, "trainer.max_steps=9", f"run={folder}"]) == 1
+    error = capsys.readouterr().err
+    assert f"error: {folder} was deleted" in error and "Traceback" not in error
+    assert not folder.exists()
