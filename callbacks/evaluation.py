@@ -107,15 +107,18 @@ class Evaluation(Callback):
 
 def evaluation_of(trainer: Trainer) -> Evaluation | None:
     """The evaluation in progress, None where there is none."""
-    mine = (callback for callback in trainer.callbacks if isinstance(callback, Evaluation))
+    # Whoever measures without Lightning's trainer has no callbacks.
+    mine = (callback for callback in getattr(trainer, "callbacks", ()) if isinstance(callback, Evaluation))
     return next((callback for callback in mine if callback.numbers is not None), None)
 
 
 def pieces_of(trainer: Trainer, callback: Callback, *what: Any) -> Pieces | None:
     """Where the blocks of one of the trainer's callbacks are kept, of each `what` apart; None where they are not."""
     evaluation = evaluation_of(trainer)
+    if evaluation is None or evaluation.folder is None:
+        return None
     number = next((i for i, other in enumerate(trainer.callbacks) if other is callback), None)
-    if evaluation is None or evaluation.folder is None or number is None:
+    if number is None:  # a copy, as SamplerTable makes of Quality
         return None
     kind = hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()[:8]
     return Pieces(evaluation.folder, f"{type(callback).__name__}-{number}-{kind}")

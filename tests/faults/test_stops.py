@@ -122,3 +122,45 @@ def test_two_ranks_agree_at_the_step_at_which_one_is_told(tmp_path):
     assert (folder / "stopped").is_file()
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert steps.pop().startswith(f"{saved}, saved") and max(losses(folder)) == saved
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "all_told"), [("SIGTERM", False), ("SIGINT", True)])
+def test_under_torchrun_the_folder_says_that_it_was_stopped(name, all_told, tmp_path):
+    """torchrun alone is told, as by a scheduler, or all processes, as by Ctrl-C on a terminal."""
+    folder = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--master-port",
+        str(free_port()),
+    ]
+    words = [*WORDS, "trainer=ddp_cpu", f"run={folder}"]
+    process = subprocess.Popen(
+        [*command, "-m", "tests.faults.moments", *words, "trainer.max_steps=100000"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until(process, "step")
+    (os.killpg if all_told else os.kill)(process.pid, getattr(signal, name))
+    error = process.communicate(timeout=240)[1]
+    assert process.returncode == 1 and error.count("stopped: by ") == 2 and "at once" not in error, error
+    note, saved = (folder / "stopped").read_text(), torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert f"by {name} at step {saved['global_step']}, saved" in note
+    assert not (folder / ".lock").exists()
+    ended = subprocess.run(
+        [*command, "run.py", *words, f"trainer.max_steps={saved['global_step'] + 3}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert not (folder / "stopped").exists() and (folder / "metrics.json").is_file()
