@@ -70,7 +70,7 @@ class Evaluation(Callback):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin without numbers, and with the blocks of the same evaluation alone."""
         self.numbers, self.folder = {}, None
-        if self.config is None:
+        if self.config is None or trainer.fast_dev_run:
             return
         self.folder = Path(trainer.default_root_dir) / PIECES / self.identity(trainer, pl_module)
         if trainer.is_global_zero and self.folder.parent.is_dir():
@@ -81,7 +81,7 @@ class Evaluation(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the numbers in one step."""
         numbers, self.numbers = self.numbers, None
-        if not numbers or not trainer.is_global_zero:
+        if not numbers or not trainer.is_global_zero or trainer.fast_dev_run:
             return
         path = Path(trainer.default_root_dir) / METRICS
         if path.is_file():
