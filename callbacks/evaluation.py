@@ -13,8 +13,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from lightning_gen import __version__
 from lightning_gen.metrics.cache import digest, load, store
 from lightning_gen.results.store import METRICS, plain, write_atomically
+from lightning_gen.runs.folder import PIECES
 
-PIECES = ".evaluation"
 BEFORE = "metrics-before.json"
 
 
@@ -55,8 +55,8 @@ class Pieces(NamedTuple):
 class Evaluation(Callback):
     """Collects the numbers of a test, and writes them to metrics.json when all are there; the old ones go aside.
 
-    Until `forget`, blocks that callbacks draw are kept in <run>/.evaluation, under a hash of the config, the weights,
-    the device and the versions: an evaluation that was stopped goes on where it stood, to the same numbers.
+    Until `RunFolder.forget_pieces`, blocks that callbacks draw are kept in <run>/.evaluation, under a hash of config,
+    weights, device and versions: an evaluation that was stopped goes on where it stood, to the same numbers.
 
     Args:
         config: what the numbers depend on but for the weights; None keeps no blocks.
@@ -127,8 +127,3 @@ def pieces_of(trainer: Trainer, callback: Callback, *what: Any) -> Pieces | None
 def write_metrics(path: Path, numbers: Mapping[str, Any]) -> None:
     """Replace a metrics.json."""
     write_atomically(path, (json.dumps(plain(numbers), indent=2, allow_nan=False) + "\n").encode())
-
-
-def forget(folder: Path) -> None:
-    """Remove the blocks of an evaluation that is complete."""
-    shutil.rmtree(folder / PIECES, ignore_errors=True)

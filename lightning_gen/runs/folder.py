@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from lightning_gen.config.root import CHANGES
 from lightning_gen.config.stored import read
 from lightning_gen.errors import Stopped
 from lightning_gen.runs import signals
+
+PIECES = ".evaluation"  # what an evaluation in progress has drawn
 
 
 class RunFolder:
@@ -79,6 +82,10 @@ class RunFolder:
     def metrics(self) -> Path:
         """The last evaluation's numbers."""
         return self.path / "metrics.json"
+
+    def forget_pieces(self) -> None:
+        """Remove what an evaluation that is complete had drawn."""
+        shutil.rmtree(self.path / PIECES, ignore_errors=True)
 
     @contextmanager
     def stop_note(self, rank: int = 0) -> Iterator[None]:

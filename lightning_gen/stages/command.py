@@ -32,12 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except ConfigError as error:
             print(*(f"error: {fault}" for fault in error.faults), sep="\n", file=sys.stderr)
             return 2
-        except Stopped as stop:
-            print(f"stopped: {stop}", file=sys.stderr)
-            return signals.STOPPED
-        except (NonFinite, RunDeleted) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
+        except (NonFinite, RunDeleted, Stopped) as end:
+            print(f"{'stopped' if isinstance(end, Stopped) else 'error'}: {end}", file=sys.stderr)
+            return signals.STOPPED if isinstance(end, Stopped) else 1
         return 0
 
 
@@ -57,8 +54,7 @@ def job(config: dict[str, Any], folder: RunFolder) -> None:
             return compare(config, folder)
     if config["fresh"]:
         folder = refusing(folder.fresh)
-    rank = process_rank()
-    with Lock(folder.path, rank), folder.stop_note(rank), signals.interrupting():
+    with Lock(folder.path, process_rank()) as lock, folder.stop_note(lock.rank), signals.interrupting():
         work(config, folder)
 
 

@@ -12,11 +12,10 @@ def evaluate(session: "Session") -> None:
     """Let the callbacks measure and draw, then show what came out and where it lies."""
     session.start(session.trainer.test, session.module, datamodule=session.data, verbose=False, weights_only=True)
     if session.trainer.is_global_zero:
-        from lightning_gen.callbacks.evaluation import forget
         from lightning_gen.results.report import closing_table, write_report
 
         if session.folder.metrics.is_file():
             print(closing_table(read_metrics(session.folder.metrics)))
         write_report(session.folder.path)
-        forget(session.folder.path)
+        session.folder.forget_pieces()
         list_files(session.folder.files())

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning_gen.config.instantiate import Maker, build, build_module, complete, fault, import_extensions, refusing
-from lightning_gen.config.root import NODES
 from lightning_gen.runs.devices import processes
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.load import start_from
@@ -17,6 +16,8 @@ from lightning_gen.stages.quiet import without_handlers
 from lightning_gen.stages.sample import sample
 
 Config = dict[str, Any]
+# What numbers depend on, but for the weights.
+MEASURED = ("data", "net", "module", "sampler", "trainer", "callbacks", "quality", "seed")
 
 
 class Session:
@@ -55,8 +56,8 @@ class Session:
         if self.theirs and nodes["quality"]:
             nodes["quality"] = {**nodes["quality"], "_target_": "lightning_gen.callbacks.GivenQuality"}
         # Somebody else's samples are not drawn, so that there is nothing to keep.
-        config = None if self.theirs else {key: self.config.get(key) for key in (*NODES, "seed")} | {"logger": None}
-        return [Resume(), Evaluation(config), *(make(build, node) for node in nodes.values() if node)]
+        evaluation = Evaluation(None if self.theirs else {key: self.config.get(key) for key in MEASURED})
+        return [Resume(), evaluation, *(make(build, node) for node in nodes.values() if node)]
 
     def build_trainer(self, started: Config, callbacks: list[Any], loggers: list[Any]) -> Any:
         """Lightning's trainer; `started` are the processes that torchrun or srun started."""

@@ -10,13 +10,14 @@ import torch
 from pytorch_lightning import Callback
 
 import run as entry
-from lightning_gen.callbacks.evaluation import PIECES, Evaluation, Pieces
+from lightning_gen.callbacks.evaluation import Evaluation, Pieces
 from lightning_gen.callbacks.likelihood.base import Likelihood
 from lightning_gen.callbacks.publishing import publish
 from lightning_gen.callbacks.quality import Quality
 from lightning_gen.errors import Stopped
 from lightning_gen.families import GenerativeModule
 from lightning_gen.results.result import Name, Result
+from lightning_gen.runs.folder import PIECES
 from tests.test_run import TINY
 
 WORDS = (*TINY, "trainer.max_steps=2", "quality.n=40", "quality.block=8", "quality.metrics=[fid,kid]")
