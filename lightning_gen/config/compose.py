@@ -1,6 +1,7 @@
 """From the command line to a config: composed by Hydra, checked whole, handed on. What is wrong is found here, before
 any heavy import."""
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -95,5 +96,8 @@ def run_folder(config: Config, asked: Request, words: Words) -> Path:
     hydra_config = HydraConfig.get()
     run = config.get("run") or asked.run or f"outputs/{hydra_config.runtime.choices['experiment']}"
     if not config.get("run") and words.sweeps:
-        run = "-".join([run, *swept(hydra_config.overrides.task)])
+        name = "-".join([run, *swept(hydra_config.overrides.task)])
+        # 255 bytes are the longest name that a file system takes.
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        run = name if len(os.fsencode(Path(name).name)) <= 200 else f"{run}-{digest}"
     return Path(run)
