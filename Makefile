@@ -1,12 +1,13 @@
 # make demo       train, sample and measure a DDPM on handwritten digits: python run.py
 # make test       the quick tests            make test-slow  those that take minutes
+# make test-faults  signals, kills and other faults at many moments, with their counts
 # make lint       ruff                       make clean      remove the environment and what tools left behind
 #
 # PYTHON=/path/to/python3.12 chooses the interpreter, VENV=folder the environment, ARGS="..." goes to run.py or to pytest.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-faults lint clean
 
 VENV := .venv
 ARGS :=
@@ -24,6 +25,9 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -q -m slow -n logical --maxprocesses 4 --dist worksteal $(ARGS)
+
+test-faults: $(VENV)/.test
+	$(VENV)/bin/python -m pytest -q -s -m 'slow or not slow' $(ARGS) tests/faults
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
