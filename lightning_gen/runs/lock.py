@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lightning_gen.errors import ConfigError
+from lightning_gen.errors import ConfigError, Stopped
 from lightning_gen.runs import signals
 
 NAME = ".lock"
@@ -28,7 +28,8 @@ class Lock:
     """Held by rank 0 of a job, for the others too: a context, which raises ConfigError where another job is at work.
 
     The file is made by O_CREAT | O_EXCL and names its owner. One on this machine is alive while its process runs; one
-    elsewhere while the file's time advances, which a thread of the owner sees to. A dead one's lock is taken over.
+    elsewhere while the file's time advances, which a thread of the owner sees to, and for which a start waits: a job
+    that was killed on one node may start again on another. A dead one's lock is taken over.
 
     Args:
         folder: the run folder, made where it does not exist; what is left empty at the end is removed.
@@ -39,6 +40,7 @@ class Lock:
         self.folder, self.path, self.rank = folder, folder / NAME, rank
         self.owner: Owner = {}
         self.made: list[Path] = []
+        self.seen: tuple[str, float] | None = None  # another owner, and the time of its file when it was first seen
         self.over = threading.Event()
 
     def __enter__(self) -> "Lock":
@@ -57,13 +59,14 @@ class Lock:
             self.made = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
             self.folder.mkdir(parents=True, exist_ok=True)
             while not (create(self.path, self.owner) or self.take_over()):
+                signals.check()
                 time.sleep(0.1)
         except OSError as error:
             self.release()
             raise ConfigError(
                 [f"run={self.folder} cannot be written to ({error.strerror or error}): name another folder by run="]
             ) from error
-        except ConfigError:
+        except (ConfigError, Stopped):
             self.release()
             raise
         signals.leaving.append(self.release)
@@ -74,8 +77,12 @@ class Lock:
         owner = read(self.path)
         if owner is None or (owner["token"] == UNREAD and age(self.path) < BRIEF):
             return False
-        if owner["token"] != UNREAD and alive(self.path, owner, self.owner):
-            raise ConfigError([in_use(self.folder, owner, self.owner)])
+        if owner["token"] != UNREAD:
+            living = self.alive(owner)
+            if living:
+                raise ConfigError([in_use(self.folder, owner, self.owner)])
+            if living is None:
+                return False
         # One claim a dead owner: of two that find it dead the second waits, and then finds the first.
         claim = self.path.with_name(f"{NAME}-{owner['token']}")
         if not create(claim, self.owner):
@@ -91,6 +98,22 @@ class Lock:
         finally:
             claim.unlink(missing_ok=True)
         return self.mine()
+
+    def alive(self, owner: Owner) -> bool | None:
+        """Whether another owner still runs; None where that is not known yet."""
+        if owner.get("machine") == self.owner["machine"]:
+            return owner.get("started") is not None and started(owner["pid"]) == owner["started"]
+        try:
+            time_of_file = self.path.stat().st_mtime
+        except FileNotFoundError:
+            return None
+        if age(self.path) >= STALE:
+            return False
+        if self.seen is None or self.seen[0] != owner["token"]:
+            self.seen = (owner["token"], time_of_file)
+            who = f"process {owner['pid']} on {owner['host']}, which holds {self.path}"
+            print(f"waiting up to {STALE:.0f} s for a sign of life of {who}", file=sys.stderr, flush=True)
+        return True if time_of_file != self.seen[1] else None
 
     def mine(self) -> bool:
         """Whether the file names this process."""
@@ -186,13 +209,6 @@ def read(path: Path) -> Owner | None:
         return {"host": "another user's host", "pid": "?", "machine": None, "token": "hidden"}
     except (OSError, ValueError, KeyError, TypeError):
         return {"host": "?", "pid": "?", "token": UNREAD}
-
-
-def alive(path: Path, owner: Owner, mine: Owner) -> bool:
-    """Whether the owner of a lock still runs."""
-    if owner.get("machine") == mine["machine"]:
-        return owner.get("started") is not None and started(owner["pid"]) == owner["started"]
-    return age(path) < STALE
 
 
 def age(path: Path) -> float:

@@ -5,11 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from lightning_gen.errors import ConfigError
+from lightning_gen.errors import ConfigError, Stopped
 from lightning_gen.runs import lock, signals
 from lightning_gen.runs.lock import NAME, STALE, Lock, myself
 
@@ -95,23 +96,35 @@ def test_a_process_of_the_same_number_that_started_later_is_not_the_owner(tmp_pa
         assert held.mine()
 
 
-@pytest.mark.parametrize(("seconds", "dead"), [(STALE / 2, False), (STALE + 10, True)])
-def test_an_owner_on_another_machine_is_alive_while_the_files_time_advances(tmp_path, seconds, dead):
-    left(tmp_path, seconds, machine="another", host="elsewhere", pid=os.getpid())
-    if dead:
-        with Lock(tmp_path) as held:
-            assert held.mine()
-        return
+def test_an_owner_elsewhere_is_alive_while_the_files_time_advances(tmp_path, capsys):
+    left(tmp_path, 1, machine="another", host="elsewhere", pid=os.getpid())
+    beat = threading.Timer(0.5, os.utime, [tmp_path / NAME])
+    beat.start()
     with pytest.raises(ConfigError, match=f"elsewhere.*delete {tmp_path}/.lock if"), Lock(tmp_path):
         pass
+    beat.join()
     assert json.loads((tmp_path / NAME).read_text())["host"] == "elsewhere", "another's lock is not ours to remove"
+    assert "waiting" in capsys.readouterr().err
 
 
-def test_the_clock_is_the_file_systems(tmp_path, monkeypatch):
-    left(tmp_path, 5, machine="another")
-    monkeypatch.setattr(time, "time", lambda: 1e12)
-    with pytest.raises(ConfigError), Lock(tmp_path):
-        pass
+@pytest.mark.parametrize("seconds", [STALE + 10, STALE - 1])
+def test_an_owner_elsewhere_without_a_sign_of_life_is_dead(tmp_path, seconds, monkeypatch):
+    """By the file system's clock; a start waits until that is known."""
+    left(tmp_path, seconds, machine="another")
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    begun = time.monotonic()
+    with Lock(tmp_path) as held:
+        assert held.mine()
+    assert (time.monotonic() - begun > 0.5) == (seconds < STALE)
+
+
+def test_a_start_that_waits_can_be_stopped(tmp_path):
+    left(tmp_path, machine="another")
+    with signals.listening(), pytest.raises(Stopped):
+        threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM]).start()
+        with Lock(tmp_path):
+            pass
+    assert (tmp_path / NAME).exists()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"pid": "x"}'])
