@@ -9,7 +9,6 @@ import torch
 from matplotlib.axes import Axes
 from PIL import Image
 from pytorch_lightning import Callback
-from torch import nn
 
 from lightning_gen import families, losses
 from lightning_gen.callbacks import chain_health as health
@@ -19,27 +18,14 @@ from lightning_gen.data import Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import EBM, GenerativeModule
 from lightning_gen.losses import ContrastiveDivergence
-from lightning_gen.models import SmoothEnergy
 from lightning_gen.nets import MLP
-from lightning_gen.process import Clean
 from lightning_gen.results.pictures.energies import histogram
 from lightning_gen.results.store import read_record
 from lightning_gen.runs.folder import read_metrics
 from lightning_gen.samplers import MALA, Gibbs, Langevin, Stepwise, Transition
+from tests.energies import Quadratic
 
 SGD = lambda parameters: torch.optim.SGD(parameters, lr=0.01)  # noqa: E731
-
-
-class Bowl(SmoothEnergy):
-    """E = depth + 1/2 |x|^2: of p, mean d / 2 and variance d / 2 above its depth."""
-
-    def __init__(self, depth=0.0):
-        super().__init__(Clean())
-        self.depth = nn.Parameter(torch.tensor(depth))
-
-    def energy(self, x):
-        """(B,)."""
-        return self.depth + 0.5 * x.flatten(1).square().sum(1)
 
 
 class Moves(Stepwise):
@@ -67,12 +53,12 @@ class Moves(Stepwise):
 
 
 def exact(x, transition, generator):
-    """Draws of the bowl's own law."""
+    """Draws of the energy's own law."""
     return torch.randn(x.shape, generator=generator)
 
 
 def bowl(move, shape=(2,), **options):
-    model, loss = Bowl(), ContrastiveDivergence(Moves(move))
+    model, loss = Quadratic(learned=True), ContrastiveDivergence(Moves(move))
     module = GenerativeModule(model=model, loss=loss, optimizer=SGD, shape=shape, **options)
     module.trained_steps = 12
     return module
@@ -165,7 +151,7 @@ def test_each_energy_is_that_of_where_the_chain_then_stands():
 
 def test_the_asked_weights_are_run_at_rest_and_the_sampler_tells_its_step(tested):
     module = EBM(MLP((2,), 8, 1), ContrastiveDivergence(Langevin(2, 0.02)), SGD, "norm", 1.0, shape=(2,), ema_decay=0.9)
-    module.ema = Bowl(5.0)
+    module.ema = Quadratic(constant=5.0)
     module.ema.train()
     found = tested(module, chains=400, length=100, long=2)
     assert found["health/step_size"]["value"] == 0.02 and found["health/step_size"]["kind"] == "exact"
@@ -289,7 +275,7 @@ def test_energies_that_floats_cannot_part_have_a_histogram():
 
 
 def test_what_has_no_chains_is_refused_before_any_work(make_trainer):
-    module = GenerativeModule(model=Bowl(), loss=losses.ExactScoreMatching(), optimizer=SGD, shape=(2,))
+    module = GenerativeModule(Quadratic(learned=True), losses.ExactScoreMatching(), SGD, shape=(2,))
     with pytest.raises(ValueError, match="loss.*ExactScoreMatching.*callbacks.health=null"):
         make_trainer(ChainHealth()).fit(module, datamodule=rings())
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 from PIL import Image
-from torch import nn
 
 from lightning_gen import families
 from lightning_gen.callbacks import publishing
@@ -14,28 +13,15 @@ from lightning_gen.data import Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import EBM, GenerativeModule
 from lightning_gen.losses import ContrastiveDivergence, ExactScoreMatching
-from lightning_gen.models import SmoothEnergy
 from lightning_gen.nets import MLP, ResNetEnergy
-from lightning_gen.process import Clean
 from lightning_gen.results.drawing import grid, strip
 from lightning_gen.results.pictures.energies import filters
 from lightning_gen.samplers import MALA
+from tests.energies import Quadratic
 
 SGD = lambda parameters: torch.optim.SGD(parameters, lr=0.0)  # noqa: E731
 SHAPE = (1, 8, 8)
 NAMES = ["filters-00000012.png", "reconstructions-00000012.png"]
-
-
-class Valley(SmoothEnergy):
-    """E = 7 + 1/2 (x - 1)^2 + 2 y^2, times a factor."""
-
-    def __init__(self, factor=1.0):
-        super().__init__(Clean())
-        self.factor = nn.Parameter(torch.tensor(factor))
-
-    def energy(self, x):
-        """(B,)."""
-        return self.factor * (7 + 0.5 * (x[:, 0] - 1).square() + 2 * x[:, 1].square())
 
 
 def digits(**options):
@@ -54,8 +40,8 @@ def machine(kind="RBM", hidden=64, **options):
 
 
 def valley(sampler=None, **options):
-    loss = ContrastiveDivergence(MALA(1))
-    module = GenerativeModule(model=Valley(), loss=loss, optimizer=SGD, shape=(2,), sampler=sampler, **options)
+    model, loss = Quadratic([1.0, 4.0], [1.0, 0.0], 7.0, learned=True), ContrastiveDivergence(MALA(1))
+    module = GenerativeModule(model, loss, SGD, shape=(2,), sampler=sampler, **options)
     module.trained_steps = 12
     return module
 
@@ -173,7 +159,7 @@ def test_the_landscape_is_the_energy_above_its_lowest_with_data_and_samples(draw
 def test_an_energy_without_sampler_or_slope_has_a_landscape_too(drawn):
     module = valley()
     with torch.no_grad():
-        module.model.factor.zero_()
+        module.model.precision.zero_()
     assert list(drawn(module, rings())) == ["landscape-00000012.png"]
 
 
@@ -191,7 +177,7 @@ def test_what_is_not_finite_stops_and_is_named(drawn, tmp_path):
     module, flat = machine(hidden=2), valley()
     with torch.no_grad():
         module.model.W[3, 1] = torch.nan
-        flat.model.factor.fill_(torch.nan)
+        flat.model.constant.fill_(torch.nan)
     with pytest.raises(NonFinite, match="1 of 2 filters.*not finite.*step 12.*rank 0"):
         drawn(module, digits())
     with pytest.raises(NonFinite, match="200 of 200.*not finite.*step 12.*rank 0"):

@@ -21,16 +21,10 @@ from lightning_gen.metrics import (
     moments,
 )
 from lightning_gen.randomness import generator
-from tests.callbacks.quality_parts import Noisy, Projection, measure, trainer
+from tests.callbacks.quality_parts import Noisy, Projection, measure
+from tests.callbacks.trainers import trainer
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def digits():
-    data = Digits()
-    data.setup()
-    return data
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ from lightning_gen.likelihood import (
     temperatures,
     tuned_steps,
 )
-from lightning_gen.models import RBM, GaussianBernoulliRBM, SmoothEnergy
+from lightning_gen.models import RBM, GaussianBernoulliRBM
 from lightning_gen.models.rbm import states
-from lightning_gen.process import Clean
 from lightning_gen.samplers import HMC, MALA
+from tests.energies import Quadratic
 
 F64 = {"dtype": torch.float64}
 
@@ -119,21 +119,10 @@ def test_exact_samples_of_a_gaussian_machine_have_its_moments():
         assert z.abs().max() < 4
 
 
-class Quadratic(SmoothEnergy):
-    """E = 1/2 sum a (x - 1)^2 + offset: a Gaussian of known constant."""
-
-    def __init__(self, a, offset):
-        super().__init__(Clean())
-        self.a, self.offset = torch.tensor(a, dtype=torch.float64), offset
-
-    def energy(self, x):
-        return 0.5 * (self.a * (x - 1).square()).sum(1) + self.offset
-
-
 def narrow(sampler, scale=1.0):
     """From N(0, 2) to N(1, scale^2 / 16) in eight dimensions, where one step size does not do."""
     size = torch.full((8,), 2.0, dtype=torch.float64)
-    return EnergyPath(Quadratic([16.0 / scale**2] * 8, 0.0), torch.zeros(8, dtype=torch.float64), size, sampler)
+    return EnergyPath(Quadratic([16.0 / scale**2] * 8, 1.0), torch.zeros(8, dtype=torch.float64), size, sampler)
 
 
 def shares(path, betas, n=400):
@@ -185,15 +174,8 @@ def test_tuning_shrinks_the_error_and_keeps_z():
 
 
 def test_a_temperature_costs_one_evaluation():
-    class Counted(Quadratic):
-        calls = 0
-
-        def energy_and_score(self, x):
-            self.calls += 1
-            return super().energy_and_score(x)
-
     for sampler, each in ((MALA(1, 0.2), 1), (HMC(1, 0.3, 5), 5)):
-        model = Counted([1.0], 0.0)
+        model = Quadratic(mean=1.0)
         path = EnergyPath(model, torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64), sampler)
         log_weights(path, temperatures(30), path.start(4, generator()), generator(1))
         assert model.calls == 1 + 29 * each
@@ -211,13 +193,13 @@ def test_what_was_seen_is_what_is_there(sampler, size):
 
 @pytest.mark.parametrize("sampler", [MALA(1, 0.2), HMC(1, 0.3, 5)])
 def test_any_energy_by_proposals_that_are_accepted_or_not(sampler):
-    model = Quadratic([1.0, 4.0, 0.5], 2.0)
-    truth = float(0.5 * (3 * math.log(2 * math.pi) - model.a.log().sum()) - 2.0)
+    model = Quadratic([1.0, 4.0, 0.5], 1.0, 2.0)
+    truth = float(0.5 * (3 * math.log(2 * math.pi) - model.precision.log().sum()) - 2.0)
     path = EnergyPath(model, torch.zeros(3, dtype=torch.float64), torch.full((3,), 2.0, dtype=torch.float64), sampler)
     betas = temperatures(300)
     result = partition(path, log_weights(path, betas, path.start(500, generator(0)), generator(1)))
     assert abs(result.log_z - truth) < 4 * result.error < 0.2
-    exact = 1 + torch.randn(500, 3, generator=generator(2), dtype=torch.float64) / model.a.sqrt()
+    exact = 1 + torch.randn(500, 3, generator=generator(2), dtype=torch.float64) / model.precision.sqrt()
     back = partition(path, log_weights(path, betas, exact, generator(3), reverse=True), reverse=True)
     assert abs(back.log_z - truth) < 4 * back.error < 0.2
     assert 0.3 < path.acceptance() < 1

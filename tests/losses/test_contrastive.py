@@ -7,11 +7,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_gen.losses import NCE, ContrastiveDivergence, RBMContrastiveDivergence
-from lightning_gen.models import RBM, EnergyNetwork, SmoothEnergy
+from lightning_gen.models import RBM, EnergyNetwork
 from lightning_gen.models.rbm import states
 from lightning_gen.nets import MLP
-from lightning_gen.process import Clean
 from lightning_gen.samplers import MALA, Gibbs, Langevin
+from tests.energies import Quadratic
 from tests.models.test_rbm import binary, gaussian
 
 
@@ -253,36 +253,24 @@ def test_noise_on_the_data_is_of_the_asked_deviation():
     assert abs(float(seen[-1][:20000].std()) / 0.3 - 1) < 0.03
 
 
-class Quadratic(SmoothEnergy):
-    """E = 1/2 ||x||^2 / variance + constant, both learned."""
-
-    def __init__(self, variance=1.0, constant=0.0):
-        super().__init__(Clean())
-        self.variance = torch.nn.Parameter(torch.tensor(float(variance)))
-        self.constant = torch.nn.Parameter(torch.tensor(float(constant)))
-
-    def energy(self, x):
-        return 0.5 * x.square().sum(1) / self.variance + self.constant
-
-
 @pytest.mark.parametrize("ratio", [1, 5])
 def test_nce_is_at_rest_where_energy_and_constant_are_true(ratio):
     """Gutmann & Hyvarinen (2010): for data N(0, 1/2 I) in the plane, Z = 2 pi / 2."""
-    truth = {"variance": 0.5, "constant": math.log(2 * math.pi * 0.5)}
+    truth = {"precision": 2.0, "constant": math.log(2 * math.pi * 0.5)}
     rows, off = [], []
     for seed in range(100):
         x = 0.5**0.5 * torch.randn(400, 2, generator=generator(seed))
         for kept, constant in ((rows, truth["constant"]), (off, truth["constant"] + 0.3)):
-            model = Quadratic(0.5, constant)
+            model = Quadratic(2.0, 0.0, constant, learned=True)
             NCE(1.0, 0.0, ratio)(model, x, generator(1000 + seed)).mean().backward()
-            kept.append(torch.stack([model.variance.grad, model.constant.grad]))
+            kept.append(torch.stack([model.precision.grad, model.constant.grad]))
     z = [torch.stack(r).mean(0) / (torch.stack(r).std(0) / 100**0.5) for r in (rows, off)]
     assert z[0].abs().max() < 4
     assert float(z[1][1]) > 10  # too large a constant comes down
 
 
 def test_nce_of_noise_itself_is_two_log_two():
-    model = Quadratic(1.0, math.log(2 * math.pi))
+    model = Quadratic(constant=math.log(2 * math.pi))
     value = NCE(1.0)(model, torch.randn(10, 2, generator=generator()), generator(1))
     torch.testing.assert_close(value, torch.full((10,), 2 * math.log(2)))
 

@@ -17,16 +17,10 @@ from lightning_gen.samplers import (
 )
 from lightning_gen.samplers.base import Denoising
 from tests.gaussian import Gaussian, example
+from tests.networks import Identity
 
 F64 = {"dtype": torch.float64}
 SYNCS = ("_local_scalar_dense", "is_nonzero", "item", "nonzero")
-
-
-class Net(torch.nn.Module):
-    """A network of no operation, so that what is counted is the sampler's."""
-
-    def forward(self, x, t):
-        return x
 
 
 class Counter(TorchDispatchMode):
@@ -42,7 +36,7 @@ class Counter(TorchDispatchMode):
 
 
 def denoiser(parametrization, process):
-    return Denoiser(Net(), process, parametrization)
+    return Denoiser(Identity(), process, parametrization)
 
 
 PROCESSES = {"vp": VP, "subvp": SubVP, "ve": VE, "discrete": lambda: DiscreteVP(linear_betas(1000))}
@@ -81,7 +75,7 @@ def costs(sampler, model):
 @pytest.mark.parametrize("name", [*ONE_CALL, *MORE])
 def test_a_step_is_at_most_8_operations_12_with_two_calls_or_memory_and_no_host_sync(name, parametrization, process):
     process = PROCESSES[process]()
-    model = ScoreNetwork(Net(), process) if parametrization == "score" else denoiser(parametrization, process)
+    model = ScoreNetwork(Identity(), process) if parametrization == "score" else denoiser(parametrization, process)
     for names in costs((ONE_CALL | MORE)[name](), model):
         assert len(names) <= (8 if name in ONE_CALL else 12), names
         assert not any(sync in operation for operation in names for sync in SYNCS)

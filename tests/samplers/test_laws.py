@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from lightning_gen.models import Denoiser, ScoreNetwork, SmoothEnergy
+from lightning_gen.models import Denoiser, ScoreNetwork
 from lightning_gen.models.denoiser import PARAMETRIZATIONS
-from lightning_gen.process import VE, VP, Clean, DiscreteVP, SubVP, linear_betas
+from lightning_gen.process import VE, VP, DiscreteVP, SubVP, linear_betas
 from lightning_gen.samplers import (
     DDIM,
     MALA,
@@ -21,8 +21,9 @@ from lightning_gen.samplers import (
     PredictorCorrector,
     ProbabilityFlow,
 )
+from tests.energies import Quadratic
 from tests.gaussian import Gaussian, Mixture, example
-from tests.models.test_score import Exact
+from tests.networks import Exact
 
 F64 = {"dtype": torch.float64}
 PROCESSES = {
@@ -127,18 +128,6 @@ def test_every_reading_walks_the_same_path(sampler, process):
             torch.testing.assert_close(state / scale, goal / scale, rtol=0, atol=1e-9 if reading == "clean" else 1e-10)
 
 
-class Normal(SmoothEnergy):
-    """E = |x|^2 / 2, and its number of evaluations."""
-
-    def __init__(self):
-        super().__init__(Clean())
-        self.calls = 0
-
-    def energy(self, x):
-        self.calls += 1
-        return 0.5 * x.square().flatten(1).sum(1)
-
-
 class Counting(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -170,7 +159,7 @@ def test_planned_calls_are_the_networks_and_a_path_has_its_plans_length(sampler,
 
 @pytest.mark.parametrize(("sampler", "calls"), [(MALA(7), 8), (Langevin(7), 7)])
 def test_chains_count_their_calls(sampler, calls):
-    model = Normal()
+    model = Quadratic()
     sampler(model, torch.zeros(2, 3, **F64), torch.Generator().manual_seed(0))
     assert model.calls == calls == sampler.evaluations(model, (1, 2))
 
@@ -198,13 +187,13 @@ def test_grids_by_level_are_what_they_are_named_for():
 @pytest.mark.parametrize(
     ("call", "error", "sentence"),
     [
-        (lambda: ProbabilityFlow().check(Normal()), TypeError, "process.*Clean"),
+        (lambda: ProbabilityFlow().check(Quadratic()), TypeError, "process.*Clean"),
         (lambda: MALA().check(Gaussian(VP(), *example())), TypeError, "MALA.*energy.*Gaussian"),
         (lambda: AnnealedLangevin().check(Gaussian(VP(), *example())), TypeError, "VE.*sigma_min"),
         (lambda: AnnealedLangevin().transitions(VE()), ValueError, "sampler.levels.*null"),
         (lambda: AnnealedLangevin(step_rule="v1"), ValueError, "sampler.epsilon.*null"),
-        (lambda: Langevin(denoise=True).check(Normal()), ValueError, "sampler.denoise.*true"),
-        (lambda: Langevin(start="prior").check(Normal()), ValueError, "sampler.start.*prior"),
+        (lambda: Langevin(denoise=True).check(Quadratic()), ValueError, "sampler.denoise.*true"),
+        (lambda: Langevin(start="prior").check(Quadratic()), ValueError, "sampler.start.*prior"),
         (lambda: Langevin(step_size=0), ValueError, "step_size.*0"),
         (lambda: EDMHeun(10, s_churn=4.0).transitions(VE(0.01, 5.0)), ValueError, "sampler.s_churn"),
         (lambda: DDIM(9, t_end=1.5).transitions(VP()), ValueError, "t_end.*1.5"),

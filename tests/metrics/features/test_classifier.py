@@ -7,17 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_gen.data import Digits, Moons, Split
+from lightning_gen.data import Moons, Split
 from lightning_gen.metrics import ClassifierFeatures, PixelFeatures, reference
 from lightning_gen.metrics.cache import digest
 from lightning_gen.metrics.features import classifier
-
-
-@pytest.fixture(scope="module")
-def digits():
-    data = Digits()
-    data.setup()
-    return data
+from tests.data.sets import ready
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +143,7 @@ def test_pixels_and_points_are_themselves(digits):
     found, logits = pixels(images)
     np.testing.assert_allclose(found.numpy(), images.numpy().reshape(5, 64) / 255, rtol=1e-6)
     assert logits is None and (pixels.name, pixels.dim) == ("pixels", 64)
-    moons = Moons(n=50)
-    moons.setup()
+    moons = ready(Moons(n=50))
     pixels.prepare(moons)
     points = moons.split("train").points(slice(None))
     assert torch.equal(pixels(points)[0], points) and (pixels.name, pixels.dim) == ("points", 2)
