@@ -132,17 +132,17 @@ def test_a_drift_is_the_energy_of_long_runs_less_that_of_short_ones(tested):
 
 def test_each_energy_is_that_of_where_the_chain_then_stands():
     """By whatever the sampler carries: energies, the hidden units' field, or nothing."""
-    machine = families.GaussianBernoulliRBM(SGD, (2,), 3, std=1.0).model
+    model = families.GaussianBernoulliRBM(SGD, (2,), 3, std=1.0).model
     for sampler in (Gibbs(2), MALA(2, 0.3), Langevin(2, 0.1)):
         places, ticks, step = [], [], sampler.step
         sampler.step = lambda *a, step=step, places=places: (out := step(*a), places.append(out[0]))[0]
         start = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
         energies, short, long, share = run_on(
-            machine, sampler, start, 4, 3, torch.Generator().manual_seed(1), lambda ticks=ticks: ticks.append(1)
+            model, sampler, start, 4, 3, torch.Generator().manual_seed(1), lambda ticks=ticks: ticks.append(1)
         )
         assert energies.shape == (12, 6) and len(places) == len(ticks) == 12
         with torch.no_grad():
-            torch.testing.assert_close(energies, torch.stack([machine.energy(x) for x in places]).double())
+            torch.testing.assert_close(energies, torch.stack([model.energy(x) for x in places]).double())
         assert short is places[3] and long is places[-1]
         moved = torch.stack([(b != a).any(1) for a, b in pairwise([start, *places])]).float().mean(0)
         assert (share is None) == (not isinstance(sampler, MALA))
@@ -162,7 +162,7 @@ def test_the_asked_weights_are_run_at_rest_and_the_sampler_tells_its_step(tested
     assert raw["energy/long"]["protocol"]["weights"] == "raw" and raw["energy/long"]["value"] < 5
 
 
-def machines():
+def rbm_modules():
     digits = {"batch_size": 100, "value_range": (0.0, 1.0), "binarise": "stochastic"}
     yield Digits(**digits), families.RBM(SGD, (1, 8, 8), 8, start="persistent", centred=True)
     chain = MALA(3, 0.05, start="uniform", spread=2.0)
@@ -186,7 +186,7 @@ class Watch(Callback):
 @pytest.mark.parametrize("which", [0, 1], ids=["rbm", "mala"])
 def test_training_is_the_same_with_and_without_it(which, make_trainer, tmp_path):
     """Weights, averages, kept chains and global generators, bit by bit; and the gap is that of the means."""
-    data, module = list(machines())[which]
+    data, module = list(rbm_modules())[which]
     twin, runs = copy.deepcopy(module), []
     for each, callbacks in ((twin, []), (module, [ChainHealth(every_n_steps=2, chains=4, length=4, long=2)])):
         watch = Watch()

@@ -1,4 +1,4 @@
-"""Annealed importance sampling against machines whose log Z can be listed, Gaussians, and exact samples."""
+"""Annealed importance sampling against RBMs whose log Z can be listed, Gaussians, and exact samples."""
 
 import math
 
@@ -66,7 +66,7 @@ def test_weights_of_scale_two_are_within_a_twentieth_of_a_nat():
 
 
 @pytest.mark.parametrize("kind", [RBM, GaussianBernoulliRBM])
-def test_both_sides_bound_the_constant_where_the_way_is_short(kind):
+def test_both_sides_bound_the_constant_where_the_path_is_short(kind):
     """With few temperatures the gap opens, forward below and reverse above in expectation."""
     model = rbm(3, 1.5, kind=kind)
     path, betas, truth = path_of(model), temperatures(10), float(model.exact_log_z().detach())
@@ -95,7 +95,7 @@ def test_a_gaussian_rbm_against_its_mixture():
 
 
 @pytest.mark.parametrize(("visible", "hidden"), [(5, 7), (7, 5)])
-def test_exact_samples_have_the_machines_law(visible, hidden):
+def test_exact_samples_have_the_rbms_law(visible, hidden):
     model, n = rbm(4, 1.0, visible, hidden), 20000
     v = model.draw((n, *model.shape), generator(0))
     everything = states(visible)
@@ -107,7 +107,7 @@ def test_exact_samples_have_the_machines_law(visible, hidden):
     assert abs(chi2 - degrees) < 4 * (2 * degrees) ** 0.5
 
 
-def test_exact_samples_of_a_gaussian_machine_have_its_moments():
+def test_exact_samples_of_a_gaussian_rbm_have_its_moments():
     model = rbm(4, 1.0, 3, 4, GaussianBernoulliRBM)
     v = model.draw((50000, *model.shape), generator(0)).detach()
     logits, means, variance = (value.detach() for value in model.mixture())
@@ -182,7 +182,7 @@ def test_a_temperature_costs_one_evaluation():
 
 
 @pytest.mark.parametrize(("sampler", "size"), [(MALA(1, 0.2), 0.1), (HMC(1, 0.3, 5), 0.5)])
-def test_what_was_seen_is_what_is_there(sampler, size):
+def test_a_proposal_returns_energy_and_score_of_its_end(sampler, size):
     path = narrow(sampler)
     v = 1 + 0.3 * torch.randn(200, 8, generator=generator(), dtype=torch.float64)
     moved, seen, taken = path.propose(v, path.evaluate(v), 0.5, size, generator(1))
@@ -206,7 +206,7 @@ def test_any_energy_by_proposals_that_are_accepted_or_not(sampler):
 
 
 def test_the_base_alone_is_its_own_constant():
-    """A machine without weights, at its own marginals: no chain has anything to say."""
+    """An RBM without weights, at its own marginals: every weight is 1."""
     model = rbm(0)
     model.W.data.zero_()
     path = RBMPath(model, model.b.detach())

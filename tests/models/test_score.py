@@ -122,7 +122,7 @@ def test_a_noise_network_is_read_without_loss_at_small_noise():
     torch.testing.assert_close(read, output, rtol=1e-6, atol=1e-6)
 
 
-def test_published_ve_networks_are_told_the_logarithm_of_sigma():
+def test_published_ve_networks_receive_the_logarithm_of_sigma():
     """score = F(x, ln sigma) / sigma, alpha being 1."""
 
     class Told(torch.nn.Module):

@@ -54,7 +54,7 @@ def test_langevins_variance_is_the_temperatures_over_one_less_half_a_step(heat, 
 
 
 @pytest.mark.parametrize("heat", [1.0, 2.0])
-def test_another_density_is_kept_at_its_temperature(heat):
+def test_the_double_well_is_invariant_at_its_temperature(heat):
     """Chains of the double well started in exp(-E / T), by rejection, keep its second moment and its share inside."""
     g = generator()
     proposals = 5 * torch.rand(400_000, 1, generator=g, **F64) - 2.5

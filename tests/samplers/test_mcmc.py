@@ -126,7 +126,7 @@ def test_technique_four_finds_the_papers_step():
     assert left(u) <= min(left(1.1 * u), left(0.9 * u))
 
 
-def test_chains_start_where_they_are_told():
+def test_chains_start_where_the_option_says():
     g = torch.Generator().manual_seed(0)
     model = Zero(0.0)
     uniform = Langevin(start="uniform", spread=3.0).start(model, (CHAINS, 1), g)

@@ -42,7 +42,7 @@ def grey():
     return ready(Digits(value_range=(-0.8124, 1.8429)))
 
 
-def machine(kind, data, hidden=6):
+def rbm_module(kind, data, hidden=6):
     torch.manual_seed(0)
     made = kind(SGD, data.shape, hidden, std=0.3, value_range=data.value_range, sampler=Gibbs(2))
     made.initialise(data)
@@ -51,7 +51,7 @@ def machine(kind, data, hidden=6):
 
 @pytest.mark.parametrize("hidden", [6, 24])
 def test_an_rbms_likelihood_from_both_sides_and_exactly(binary, published, hidden):
-    module = machine(RBM, binary, hidden)
+    module = rbm_module(RBM, binary, hidden)
     measure = AnnealedImportance(chains=60, schedule=400, burn=20)
     trainer = Alone(binary, module)
     measure.setup(trainer, module, "test")
@@ -75,8 +75,8 @@ def test_an_rbms_likelihood_from_both_sides_and_exactly(binary, published, hidde
         assert "exact/log_likelihood/raw" not in published
 
 
-def test_a_gaussian_machines_bits_are_those_of_dequantised_pixels(grey, published):
-    module = machine(GaussianBernoulliRBM, grey)
+def test_a_gaussian_rbms_bits_are_those_of_dequantised_pixels(grey, published):
+    module = rbm_module(GaussianBernoulliRBM, grey)
     measure = AnnealedImportance(chains=60, schedule=300, n=50, reverse=False)
     measure.on_test_epoch_end(Alone(grey, module), module)
     x = grey.encode(grey.split("test").take(slice(0, 50)))
@@ -133,7 +133,7 @@ def test_an_untuned_transition_keeps_its_step_size(published):
 
 
 def test_two_ranks_draw_the_chains_of_one(binary):
-    module = machine(RBM, binary, 24)
+    module = rbm_module(RBM, binary, 24)
     measure = AnnealedImportance(chains=120, schedule=10, burn=3)
     path = annealing_path(module.model, *data_moments(binary), measure.transition)
     for side in measure.sides:
@@ -176,8 +176,8 @@ def test_wrong_options_are_refused(wrong):
         AnnealedImportance(**wrong)
 
 
-def test_a_diverged_machine_gives_no_number(binary, published):
-    module = machine(RBM, binary)
+def test_a_diverged_rbm_gives_no_number(binary, published):
+    module = rbm_module(RBM, binary)
     module.model.W.data[0, 0] = torch.nan
     with pytest.raises(NonFinite, match=r"forward.*not finite.*step 7"):
         AnnealedImportance(chains=4, schedule=3).on_test_epoch_end(Alone(binary, module), module)

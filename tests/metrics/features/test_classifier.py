@@ -58,7 +58,7 @@ def test_the_logits_are_a_linear_map_of_the_features(digits, trained):
     torch.testing.assert_close(trained.net.head(features), logits)
 
 
-def test_kept_and_found_again(digits, cache, trained, monkeypatch):
+def test_a_trained_classifier_is_read_from_the_cache(digits, cache, trained, monkeypatch):
     def never(*_):
         raise AssertionError("trained again")
 
@@ -149,7 +149,7 @@ def test_pixels_and_points_are_themselves(digits):
     assert torch.equal(pixels(points)[0], points) and (pixels.name, pixels.dim) == ("points", 2)
 
 
-def test_reference_is_kept_by_content(digits, trained, tmp_path, monkeypatch):
+def test_the_reference_is_cached_by_content(digits, trained, tmp_path, monkeypatch):
     test = digits.split("test")
     first = reference(test, trained, tmp_path, batch=64)
     features, logits = trained(test.images(slice(None)))
