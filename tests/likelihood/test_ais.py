@@ -206,7 +206,7 @@ def test_any_energy_by_proposals_that_are_accepted_or_not(sampler):
 
 
 def test_the_base_alone_is_its_own_constant():
-    """An RBM without weights, at its own marginals: every weight is 1."""
+    """An RBM without weights, at its own marginals: all weights are equal."""
     model = rbm(0)
     model.W.data.zero_()
     path = RBMPath(model, model.b.detach())
