@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_gen.data.base import GenerativeData, partition
-from lightning_gen.data.image_files import OTHER, READ, open_image
+from lightning_gen.data.image_files import image_files, open_image
 from lightning_gen.data.split import Indices, Split
 from lightning_gen.options import Count, Natural, Rate
 from lightning_gen.randomness import generator
@@ -208,33 +208,23 @@ class Folder(GenerativeData):
                 images[index] = image
         return images
 
-    def _images(self) -> list[Path]:
-        """Image files below the folder, relative to it, by name; ValueError for other images, or none at all."""
-        paths = sorted(path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
-        paths = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
-        other = [path for path in paths if path.suffix.lower() in OTHER]
-        if other:
-            raise ValueError(f"{self.path / other[0]} is not PNG, JPEG or WebP: convert it, or take it out")
-        files = [path for path in paths if path.suffix.lower() in READ]
+    def _labelled_files(self) -> tuple[list[Path], Tensor | None]:
+        """The files in the order of their names, and their labels or None; ValueError for a mixed folder."""
+        files = image_files(self.path)
         if not files:
             raise FileNotFoundError(
                 f"path {self.path} holds no PNG, JPEG or WebP image: set data.path to one that does"
             )
-        return files
-
-    def _labelled_files(self) -> tuple[list[Path], Tensor | None]:
-        """The files in the order of their names, and their labels or None; ValueError for a mixed folder."""
-        files = self._images()
-        classes = sorted({path.parts[0] for path in files if len(path.parts) > 1})
-        if not classes:
-            return [self.path / path for path in files], None
-        flat = [path for path in files if len(path.parts) == 1]
+        flat = [path for path in files if path.parent == self.path]
+        if len(flat) == len(files):
+            return files, None
         if flat:
-            raise ValueError(f"{self.path / flat[0]} lies beside class folders: move it into one of them")
+            raise ValueError(f"{flat[0]} lies beside class folders: move it into one of them")
+        names = [path.relative_to(self.path).parts[0] for path in files]
+        classes, labels = numpy.unique(names, return_inverse=True)
         if len({"train", "val", "valid", "validation", "test"} & {name.lower() for name in classes}) > 1:
             raise ValueError(
                 f"{self.path} holds splits, not classes ({', '.join(classes)}): set data.path to one of them"
             )
         self.classes = len(classes)
-        number = {name: index for index, name in enumerate(classes)}
-        return [self.path / path for path in files], torch.tensor([number[path.parts[0]] for path in files])
+        return files, torch.from_numpy(labels)
