@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
-from lightning_gen.callbacks.loop_state import ends_here, mark_validation_due, validation_follows
+from lightning_gen.callbacks.loop_state import ends_here, say_validation, validation_follows
 from lightning_gen.callbacks.measuring import measured_weights, stop_together
 from lightning_gen.errors import Stopped
 from lightning_gen.metrics.gather import gather_problems
@@ -227,11 +227,10 @@ class Checkpoints(Checked, Checkpoint):
             folder.identify(**checkpoint["run"])
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the run's identity, and mark a validation that is due as interrupted before its first batch."""
+        """Add the run's identity, and whether a validation is due."""
         if self.run:
             checkpoint["run"] = {key: self.run[key] for key in ("id", "config")}
-        if self.before_validation:
-            mark_validation_due(checkpoint["loops"]["fit_loop"])
+        say_validation(checkpoint["loops"]["fit_loop"], self.before_validation)
 
 
 def nonfinite_weight(trainer: Trainer) -> str | None:

@@ -23,14 +23,16 @@ def validation_follows(trainer: Trainer) -> bool:
     return trainer.strategy.reduce_boolean_decision(follows, all=True)
 
 
-def mark_validation_due(loops: dict[str, Any]) -> None:
-    """Change the loops' state of a checkpoint so that a resumed run begins with the validation after the last batch.
+def say_validation(loops: dict[str, Any], due: bool) -> None:
+    """Change the loops' state of a checkpoint so that a resumed run begins with the validation if it is due.
 
-    Without it Lightning takes a checkpoint of an epoch's last batch for one after the validation. Here the validation
-    is one that was interrupted before its first batch.
+    Lightning takes a checkpoint of an epoch's last batch for one after the validation. A validation that is due is
+    therefore stored as one that was interrupted before its first batch.
     """
-    batches = loops["epoch_loop.batch_progress"]
-    for counts in (batches["total"], batches["current"]):
-        counts["completed"] = counts["processed"]
-    validated = loops["epoch_loop.val_loop.batch_progress"]["total"]
-    validated["ready"] = validated["started"] = validated["completed"] + 1
+    validated = loops["epoch_loop.val_loop.batch_progress"]
+    validated["total"] |= dict.fromkeys(("ready", "started"), validated["total"]["completed"] + due)
+    if due:
+        validated["current"] = dict.fromkeys(validated["current"], 0)
+        batches = loops["epoch_loop.batch_progress"]
+        for counts in (batches["total"], batches["current"]):
+            counts["completed"] = counts["processed"]
