@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for readers of the source: editors, and the check of configs
     from lightning_gen.callbacks.chain_health import ChainHealth
-    from lightning_gen.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+    from lightning_gen.callbacks.checkpoints import Checkpoints
     from lightning_gen.callbacks.curves import Curves
     from lightning_gen.callbacks.energy_pictures import EnergyPictures
     from lightning_gen.callbacks.evaluation import Evaluation
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from lightning_gen.callbacks.throughput import Throughput
 
 _HOME = {
-    "checkpoints": ("AtomicCheckpointIO", "Checkpoints"),
+    "checkpoints": ("Checkpoints",),
     "chain_health": ("ChainHealth",),
     "curves": ("Curves",),
     "energy_pictures": ("EnergyPictures",),
@@ -56,7 +56,6 @@ _HOME = {
 }
 __all__ = [
     "AnnealedImportance",
-    "AtomicCheckpointIO",
     "ChainHealth",
     "Checkpoints",
     "Curves",

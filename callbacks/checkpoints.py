@@ -1,15 +1,21 @@
-"""Checkpoints that a kill cannot destroy: `last` by the clock of steps, `best` by a metric, and a stop by signal."""
+"""When a run is saved: `last` every so many steps, `best` by a metric, and where a signal or an end stops it."""
 
 import math
+<<<<<<< HEAD
 import os
+=======
+import shutil
+import signal
+from contextlib import nullcontext
+>>>>>>> main
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
+<<<<<<< HEAD
 from lightning_gen.callbacks.measuring import measured_weights
 from lightning_gen.options import Checked, Count, Natural, choose
 from lightning_gen.results.result import Name
@@ -47,17 +53,36 @@ class AtomicCheckpointIO(CheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete the file."""
         Path(path).unlink(missing_ok=True)
+=======
+from lightning_gen.callbacks.loop_state import ends_here, say_validation, validation_follows
+from lightning_gen.callbacks.measuring import measured_weights, stop_together
+from lightning_gen.errors import Stopped
+from lightning_gen.metrics.gather import gather_problems
+from lightning_gen.options import Checked, Count, Natural, choose
+from lightning_gen.results.result import Name
+from lightning_gen.runs.checkpoint_file import keeping
+from lightning_gen.runs.folder import RunFolder
+>>>>>>> main
 
 
 class Checkpoints(Checked, Checkpoint):
-    """checkpoints/last.ckpt every `every_n_steps` optimizer steps and at the end, whatever a metric does;
-    best.ckpt when `monitor` improves; step-*.ckpt every `keep_every_n_steps` (0 = none).
+    """Saves checkpoints/last.ckpt, best.ckpt and step-*.ckpt between two optimizer steps.
 
-    monitor: the name of a number that a callback publishes during training, as fid/digits/ema with
-    quality.every_n_epochs, or val/loss/ema. mode: null is min or max by what the number is.
+    A save at a batch that a validation follows is made after it, so that a resumed run neither loses nor repeats it.
+    SIGTERM, SIGINT and SIGUSR1 are noted, and read after each optimizer step on all ranks: `last` is saved and
+    Stopped is raised; a validation that is due then is run by the resumed run. A fast_dev_run saves nothing.
 
+<<<<<<< HEAD
     While it trains a signal is noted only, and read after each optimizer step on all ranks: then `last` is written and
     Stopped is raised.
+=======
+    Args:
+        every_n_steps: optimizer steps between two saves of last.ckpt, which is also saved at the end.
+        monitor: name of the number, as fid/digits/ema or val/loss/ema, at whose best value best.ckpt is saved.
+        mode: whether the best value is the min or the max; null for what is known of the number.
+        keep_every_n_steps: optimizer steps between two step-*.ckpt, which are kept; 0 for none.
+        keep_last: number of files of last.ckpt that are kept, >= 1: the previous ones are last-1.ckpt, ...
+>>>>>>> main
     """
 
     def __init__(
@@ -66,37 +91,65 @@ class Checkpoints(Checked, Checkpoint):
         monitor: str | None = None,
         mode: Literal["min", "max"] | None = None,
         keep_every_n_steps: Natural = 0,
+        keep_last: Count = 2,
     ) -> None:
         if mode is None and monitor is not None:
             mode = {"lower": "min", "higher": "max"}.get(Name.parse(monitor).about.better)
         self.every_n_steps, self.monitor, self.mode = every_n_steps, monitor, mode
-        self.keep_every_n_steps = keep_every_n_steps
+        self.keep_every_n_steps, self.keep_last = keep_every_n_steps, keep_last
         self.best: float | None = None
         self.sure = False
+<<<<<<< HEAD
         self.saved = self.step = -1
+=======
+        self.metrics: dict[str, float] = {}
+        self.run: dict[str, Any] = {}  # the identity of the run folder
+        self.step = self.saved = -1  # the last optimizer step, and that of the last save
+        self.due = False  # a save after the validation that follows
+        self.before_validation = False  # whether a validation follows, with which a resumed run begins
+        self.signal: int | None = None
+        self.handlers: dict[int, Any] = {}
+>>>>>>> main
 
     def folder(self, trainer: Trainer) -> Path:
-        """Where the files stand."""
+        """The folder of the files."""
         return Path(trainer.default_root_dir) / "checkpoints"
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
-        return {"best": self.best}
+        """The best value so far, and the numbers that callbacks as EarlyStopping read at the end of an epoch."""
+        return {"best": self.best, "metrics": self.metrics}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the best value so far."""
-        self.best = state_dict["best"]
+        """Restore both."""
+        self.best, self.metrics = state_dict["best"], state_dict.get("metrics", {})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+<<<<<<< HEAD
         """A signal waits for the end of the step: a save in its middle would see half an optimizer."""
         self.saved = self.step = trainer.global_step
         signals.hold()
+=======
+        """Count from the current step, and note signals; a run that was stopped early remains so."""
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self.metrics.items()})
+        early = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]
+        if any(callback.stopped_epoch or callback.wait_count >= callback.patience for callback in early):
+            trainer.should_stop = True
+        self.step = self.saved = trainer.global_step
+        self.run = RunFolder(Path(trainer.default_root_dir)).identity()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            self.handlers[number] = signal.signal(number, self.note)
+
+    def note(self, number: int, frame: Any) -> None:
+        """Only remember: a save inside a handler would see the optimizer in the middle of its step."""
+        self.signal = number
+>>>>>>> main
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save what is due."""
+        """Save what is due, where an optimizer step has ended."""
         step = trainer.global_step
+<<<<<<< HEAD
         if step == self.step:  # within an accumulation window, whose gradients no checkpoint holds
             return
         self.step = step
@@ -107,6 +160,47 @@ class Checkpoints(Checked, Checkpoint):
             trainer.save_checkpoint(self.folder(trainer) / f"step-{step:08d}.ckpt", weights_only=False)
         if stop:
             raise signals.stopped(f" at step {step}, saved")
+=======
+        if step == self.step:  # inside an accumulation window, whose gradients no checkpoint holds
+            return
+        self.step = step
+        ends = ends_here(trainer)
+        stop = trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False)
+        last = stop or ends or step % self.every_n_steps == 0
+        copy = self.keep_every_n_steps and step % self.keep_every_n_steps == 0
+        if not last and not copy:
+            return
+        self.before_validation = validation_follows(trainer)
+        if copy:
+            self.save(trainer, f"step-{step:08d}.ckpt")
+        # A resumed run that has no step left to do would never run the last validation.
+        self.due = last and self.before_validation and (ends or not stop)
+        if last and not self.due:
+            self.save_last(trainer)
+            if stop:
+                raise Stopped(f"stopped by a signal at step {step}, saved: the same command resumes")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the best by the monitored value, then what was due before the validation."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        self.before_validation = False
+        if self.monitor is not None:
+            self.save_best(trainer)
+        if self.due or ends_here(trainer):
+            self.due = False
+            self.save_last(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save where a callback, as EarlyStopping, ends the run after the last save."""
+        if ends_here(trainer) and self.saved != trainer.global_step:
+            self.save_last(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the last step."""
+        if trainer.global_step != self.saved:
+            self.save_last(trainer)
+>>>>>>> main
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a number that the run will never have, before any work."""
@@ -134,10 +228,8 @@ class Checkpoints(Checked, Checkpoint):
                     "trainer.check_val_every_n_epoch, lower"
                 )
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the best by the monitored value; a value that never comes is an error, not a silence."""
-        if self.monitor is None or trainer.sanity_checking or trainer.state.fn != "fit":
-            return
+    def save_best(self, trainer: Trainer) -> None:
+        """Save the best by the monitored value; ValueError for a value that never comes."""
         if self.monitor not in trainer.callback_metrics:
             rhythm = max([getattr(callback, "every_n_epochs", 0) for callback in trainer.callbacks], default=0)
             if self.sure or trainer.current_epoch + 1 < rhythm:
@@ -150,22 +242,89 @@ class Checkpoints(Checked, Checkpoint):
         better = self.best is None or (value < self.best if self.mode == "min" else value > self.best)
         if better and math.isfinite(value):
             self.best = value
-            trainer.save_checkpoint(self.folder(trainer) / "best.ckpt", weights_only=False)
+            self.save(trainer, "best.ckpt")
 
     def said(self) -> str:
         """How a refusal begins."""
         return f"callbacks.checkpoints.monitor is {self.monitor}"
 
+<<<<<<< HEAD
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the last step."""
         if trainer.global_step != self.saved:
             self.save(trainer, "last.ckpt")
         signals.release()
+=======
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        self.handlers = {}
+>>>>>>> main
+
+    def save_last(self, trainer: Trainer) -> None:
+        """Write last.ckpt, and keep the one before it."""
+        with keeping(self.folder(trainer) / "last.ckpt", self.keep_last) if trainer.is_global_zero else nullcontext():
+            self.save(trainer, "last.ckpt")
+        self.saved = trainer.global_step
+        if self.run and trainer.is_global_zero:
+            RunFolder(Path(trainer.default_root_dir)).identify(step=self.saved)
 
     def save(self, trainer: Trainer, name: str) -> None:
-        """Write checkpoints/`name`."""
-        trainer.save_checkpoint(self.folder(trainer) / name, weights_only=False)
-        self.saved = trainer.global_step
+        """Write checkpoints/`name`; NonFinite on all ranks, and no file, if a weight is not finite on any."""
+        if trainer.fast_dev_run:
+            return
+        stop_together(trainer, nonfinite_weight(trainer))
+        self.metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        path = self.folder(trainer) / name
+        problem = gather_problems(self.disk_problem(path) if trainer.is_global_zero else None, trainer.world_size)
+        if problem is not None:
+            raise OSError(problem)
+        trainer.save_checkpoint(path, weights_only=False)
+
+    def disk_problem(self, path: Path) -> str | None:
+        """Why `path` cannot be written: the run's folder is gone, or the disk is full."""
+        folder = RunFolder(path.parent.parent)
+        if self.run and folder.identity().get("id") != self.run["id"]:
+            return (
+                f"{folder.path} no longer holds this run, expected run.json with id {self.run['id']}: it was deleted "
+                "or replaced while the run trained; put it back, or start anew"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        free, size = shutil.disk_usage(path.parent).free, path.stat().st_size if path.is_file() else 0
+        if free < size:
+            return (
+                f"the disk of {path.parent} has {free >> 20} MiB free, expected {size >> 20} for a checkpoint: free "
+                "space; the last checkpoint is unchanged, and the same command resumes"
+            )
+        return None
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """ValueError for a checkpoint of another run; the run keeps the checkpoint's id where run.json is gone."""
+        folder = RunFolder(Path(trainer.default_root_dir))
+        folder.check_identity(checkpoint, Path(trainer.ckpt_path))
+        if trainer.is_global_zero and not folder.identity() and "run" in checkpoint:
+            folder.identify(**checkpoint["run"])
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the run's identity, and whether a validation is due."""
+        if self.run:
+            checkpoint["run"] = {key: self.run[key] for key in ("id", "config")}
+        say_validation(checkpoint["loops"]["fit_loop"], self.before_validation)
+
+
+def nonfinite_weight(trainer: Trainer) -> str | None:
+    """A sentence that names a weight, raw or averaged, that is not finite; None where all are. One host sync."""
+    weights = {
+        name: value for name, value in trainer.lightning_module.state_dict().items() if value.is_floating_point()
+    }
+    if not weights or torch.stack(torch._foreach_norm(list(weights.values()), torch.inf)).isfinite().all():
+        return None
+    name = next(name for name, value in weights.items() if not value.isfinite().all())
+    return (
+        f"{name} is not finite after optimizer step {trainer.global_step} on rank {trainer.global_rank}: nothing was "
+        "saved, and the last checkpoint is finite; lower module.optimizer.lr, or set trainer.gradient_clip_val"
+    )
 
 
 def published(trainer: Trainer, module: LightningModule) -> dict[str, int | None]:

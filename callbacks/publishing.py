@@ -21,6 +21,15 @@ def step_of(trainer: Trainer) -> int:
     return int(trainer.global_step or getattr(trainer.lightning_module, "trained_steps", 0))
 
 
+def epoch_of(trainer: Trainer) -> int:
+    """Epoch of the weights' last optimizer step, from 0."""
+    return (
+        trainer.current_epoch
+        if trainer.training or trainer.validating
+        else getattr(trainer.lightning_module, "trained_epoch", 0)
+    )
+
+
 def publish(trainer: Trainer, results: Iterable[Result], final: bool) -> None:
     """Log each value, and its error as <name>/error, to loggers and callback_metrics; when final, to metrics.json too,
     or to the Evaluation that will write it."""
@@ -30,7 +39,7 @@ def publish(trainer: Trainer, results: Iterable[Result], final: bool) -> None:
     for name, value in values.items():
         trainer.callback_metrics[name] = torch.tensor(value)
     for logger in trainer.loggers:
-        logger.log_metrics({"epoch": trainer.current_epoch, **values, **errors}, step)
+        logger.log_metrics({"epoch": epoch_of(trainer), **values, **errors}, step)
     if final and trainer.is_global_zero:
         fresh = {name: result.as_dict() | {"step": step} for name, result in results.items()}
         if (evaluation := evaluation_of(trainer)) is not None:

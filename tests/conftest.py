@@ -5,6 +5,17 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", MPLBACKEND="Agg")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """scikit-learn's digits, split."""
+    from lightning_gen.data import Digits
+    from tests.data.sets import ready
+
+    return ready(Digits())

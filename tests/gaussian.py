@@ -53,11 +53,10 @@ class Mixture(Scored):
         self.means = torch.tensor([[-1.0, -0.6], [1.2, -0.4], [0.1, 1.1]], dtype=torch.float64)
         self.spread = 0.3
 
-    def log_density(self, x: Tensor) -> Tensor:
-        """log p(x) of the data, nats, (B,)."""
-        return self._log_density(x, torch.ones(len(x), dtype=torch.float64), torch.zeros(len(x), dtype=torch.float64))
-
-    def _log_density(self, x: Tensor, alpha: Tensor, variance: Tensor) -> Tensor:
+    def log_density(self, x: Tensor, t: Tensor) -> Tensor:
+        """log p_t(x), nats, (B,)."""
+        t = t.double().expand(len(x))
+        alpha, variance = self.process.alpha(t), self.process.variance(t)
         total = (alpha**2 * self.spread**2 + variance)[:, None]
         squares = (x[:, None] - alpha[:, None, None] * self.means).square().sum(2)
         return (self.weights.log() - squares / (2 * total) - (2 * torch.pi * total).log()).logsumexp(1)

@@ -36,9 +36,9 @@ def test_an_experiment_takes_two_steps_and_is_measured(name, tmp_path):
     words += ["callbacks.pictures.n=2", "callbacks.pictures.strip=1", "module.compile=false", f"run={tmp_path / 'r'}"]
     page = composed(f"experiment={name}")
     module, net, likelihood = page["module"], page["net"] or {}, page["callbacks"]["likelihood"]
-    if "rings" in name:
-        words += ["net.width=16", "callbacks.pictures.points=20", "data.n=64", "data.val_size=8", "data.test_size=32"]
-    elif "width" in net:
+    if "n" in page["data"]:  # points
+        words += ["callbacks.pictures.points=20", "data.n=64", "data.val_size=8", "data.test_size=32"]
+    if "width" in net:
         words.append("net.width=16")
     elif net:
         words += ["net.channels=8", "net.blocks=1"] + ["net.groups=4"] * ("groups" in net)

@@ -131,7 +131,7 @@ def test_what_a_command_uses_is_recorded(copied):
     assert yaml.safe_load(Path("out/config.yaml").read_text())["extensions"] == ["spirals"]
 
 
-def test_its_faults_are_found_as_ours_are(copied, capsys):
+def test_its_faults_are_reported_as_ours_are(copied, capsys):
     wrong = ["net.widht=3", "module.loss.delta=-1", "sampler.steps=many", "callbacks.norm.evry=2", "data.n=0"]
     sentences = refused([*ALLOW, *FOLDER, *TINY[:2], *wrong], capsys)
     for key, found in (("net.widht", "width?"), ("module.loss.delta", "-1"), ("sampler.steps", "'many'")):

@@ -123,7 +123,7 @@ def test_the_cosine_schedule_follows_its_definition():
     assert max(cosine_betas(1000)) == 0.999
 
 
-def test_the_network_is_told_whole_indices_in_single_precision():
+def test_the_network_receives_whole_indices_in_single_precision():
     process = DiscreteVP(linear_betas(1000))
     index = process.network_time(torch.arange(1, 1001) / 1000)
     assert torch.equal(index, torch.arange(1000.0))

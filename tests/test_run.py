@@ -301,7 +301,7 @@ def test_evaluation_can_take_gradients(trained, monkeypatch):
     assert seen
 
 
-def test_divergence_stops_with_its_place_and_leaves_the_last_good_weights(tmp_path, capsys):
+def test_divergence_stops_with_its_step_and_leaves_the_last_good_weights(tmp_path, capsys):
     words = (*TINY, "trainer.max_steps=50", "module.optimizer.lr=1e30", "trainer.gradient_clip_val=null")
     words += ("callbacks.checkpoints.every_n_steps=1", f"run={tmp_path / 'r'}")
     assert command(*words) == 1

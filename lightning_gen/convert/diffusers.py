@@ -49,6 +49,7 @@ SCHEDULER = {
 }
 PARAMETRIZATION = {"epsilon": "noise", "sample": "clean", "v_prediction": "velocity"}
 HO = {"clip_sample": True, "variance_type": "fixed_large"}  # as the published scheduler_config.json says
+MIRRORED = {"DownBlock2D": "UpBlock2D", "AttnDownBlock2D": "AttnUpBlock2D"}
 RESIDUAL = {"time_emb_proj": "shift", "conv_shortcut": "skip"} | {n: n for n in ("norm1", "conv1", "norm2", "conv2")}
 ATTENTION = {"group_norm": "norm", "to_out.0": "out", "proj_attn": "out"}
 THIRDS = {"to_q": 0, "to_k": 1, "to_v": 2, "query": 0, "key": 1, "value": 2}  # the second three: before version 0.18
@@ -106,12 +107,14 @@ def network_arguments(config: Mapping[str, Any], file: Path | str = "config.json
     down, up = list(config["down_block_types"]), list(config["up_block_types"])
     height, width = (size, size) if isinstance(size, int) else size
     channels = config.get("in_channels", 3)
-    attends = ["Attn" in kind for kind in down]
-    mirrored = ["AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)]
-    plain = ["AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends]
+    attends = [kind == "AttnDownBlock2D" for kind in down]
+    mirrored = [MIRRORED.get(kind, kind) for kind in reversed(down)]
     demands = {
         "out_channels": (config.get("out_channels", 3) == channels, f"{channels} as in_channels, no learned variance"),
-        "down_block_types": (down == plain and any(attends), "DownBlock2D and AttnDownBlock2D, of these at least one"),
+        "down_block_types": (
+            {*down} <= {*MIRRORED} and any(attends),
+            "DownBlock2D and AttnDownBlock2D, of these at least one",
+        ),
         "up_block_types": (up == mirrored, ", ".join(mirrored)),
         "block_out_channels": (not any(other % widths[0] for other in widths), f"multiples of {widths[0]}"),
     }

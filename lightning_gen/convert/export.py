@@ -1,16 +1,19 @@
 """A folder of imported weights, config.yaml and model.safetensors, which lightning_gen.load reads."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+<<<<<<< HEAD
 from safetensors.torch import save
+=======
+>>>>>>> main
 from torch import Tensor
 
 from lightning_gen.config.faults import check
 from lightning_gen.config.root import DEFAULTS
 from lightning_gen.errors import ConfigError
+from lightning_gen.runs import weights_file
 from lightning_gen.runs.folder import RunFolder
 
 
@@ -71,10 +74,13 @@ def write(imported: Imported, target: Path) -> RunFolder:
         raise ValueError(f"{target} holds a run or an export already: name a new folder")
     if faults := check(config):
         raise ConfigError(faults)
-    folder.path.mkdir(parents=True, exist_ok=True)
     weights = {f"model.net.{name}": value.contiguous() for name, value in imported.state.items()}
+<<<<<<< HEAD
     partial = folder.path / "model.safetensors.part"
     partial.write_bytes(save(weights, {"source": imported.source}))
     os.replace(partial, folder.exported)
+=======
+    weights_file.write(weights, folder.exported, source=imported.source)
+>>>>>>> main
     folder.store(config)
     return folder

@@ -27,6 +27,17 @@ from lightning_gen.convert.targets import Target, converted_state
 from lightning_gen.nets import NCSNpp
 
 SDE = Literal["vp", "subvp", "ve"]
+VE = {"parametrization": "ve", "ema_decay": 0.999, "value_range": [0.0, 1.0]}
+VP = {"parametrization": "noise", "ema_decay": 0.9999, "value_range": [-1.0, 1.0]}
+MODULES = {"ve": VE, "vp": VP, "subvp": VP}
+PREDICTOR = {"_target_": "lightning_gen.samplers.EulerMaruyama", "steps": 1000}
+CORRECTOR = {
+    "_target_": "lightning_gen.samplers.PredictorCorrector",
+    "predictor": PREDICTOR,
+    "corrections": 1,
+    "snr": 0.16,
+}
+SAMPLERS = {"ve": CORRECTOR, "vp": PREDICTOR, "subvp": PREDICTOR}
 PLAIN = {"weight": Target("weight"), "bias": Target("bias")}
 
 
@@ -78,10 +89,7 @@ def read_score_sde(
     """
     content = read_tensors(file)
     nested = isinstance(content.get("model"), Mapping)
-    model = content["model"] if nested else content
-    tensors = {name.removeprefix("module."): value for name, value in model.items()}
-    if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ValueError(f"{file} holds no state dict of tensors: name a checkpoint of score_sde_pytorch")
+    tensors = named_tensors(content["model"] if nested else content, file)
     sigmas = tensors.pop("sigmas", None)
     arguments = network_arguments({name: value.shape for name, value in tensors.items()}, size)
     sde = checked_sde(sde, arguments["embedding"], file)
@@ -93,30 +101,28 @@ def read_score_sde(
     if weights == "ema":
         shadow = averaged_parameters(content.get("ema") if nested else None, by_name, state, file)
         state = converted_state(net, by_name, tensors | shadow)
-    module = {
-        "_target_": "lightning_gen.families.ScoreSDE",
-        "sde": sde,
-        "parametrization": "ve" if sde == "ve" else "noise",
-        "ema_decay": None if weights == "raw" else 0.999 if sde == "ve" else 0.9999,
-        "value_range": [0.0, 1.0] if sde == "ve" else [-1.0, 1.0],
-    }
-    predictor = {"_target_": "lightning_gen.samplers.EulerMaruyama", "steps": 1000}
-    sampler = predictor
-    if sde == "ve":
-        if sigmas is None or sigmas.ndim != 1 or not len(sigmas) or not 0 < sigmas[-1] <= sigmas[0]:
-            raise ValueError(f"{file} has no decreasing list sigmas, the noise levels of a VE: take the whole file")
-        module |= {"sigma_min": float(f"{sigmas[-1]:.6g}"), "sigma_max": float(f"{sigmas[0]:.6g}")}
-        sampler = {
-            "_target_": "lightning_gen.samplers.PredictorCorrector",
-            "predictor": predictor,
-            "corrections": 1,
-            "snr": 0.16,
-        }
-    else:
-        module |= {"beta_min": beta_min, "beta_max": beta_max}
+    levels = noise_levels(sigmas, file) if sde == "ve" else {"beta_min": beta_min, "beta_max": beta_max}
+    module = {"_target_": "lightning_gen.families.ScoreSDE", "sde": sde} | MODULES[sde] | levels
+    if weights == "raw":
+        module["ema_decay"] = None
     node = {"_target_": "lightning_gen.nets.NCSNpp", **arguments, "dropout": 0.1, "classes": None}
     step = f", step {content['step']}" if nested and isinstance(content.get("step"), int) else ""
-    return Imported(node, module, sampler, state, f"score_sde {file.name}, {weights}{step}")
+    return Imported(node, module, SAMPLERS[sde], state, f"score_sde {file.name}, {weights}{step}")
+
+
+def named_tensors(model: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict by their names without the prefix module.; ValueError for other content."""
+    tensors = {name.removeprefix("module."): value for name, value in model.items()}
+    if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise ValueError(f"{file} holds no state dict of tensors: name a checkpoint of score_sde_pytorch")
+    return tensors
+
+
+def noise_levels(sigmas: Tensor | None, file: Path) -> dict[str, float]:
+    """sigma_min and sigma_max, the ends of a decreasing list; ValueError for another one, or none."""
+    if sigmas is None or sigmas.ndim != 1 or not len(sigmas) or not 0 < sigmas[-1] <= sigmas[0]:
+        raise ValueError(f"{file} has no decreasing list sigmas, the noise levels of a VE: take the whole file")
+    return {"sigma_min": float(f"{sigmas[-1]:.6g}"), "sigma_max": float(f"{sigmas[0]:.6g}")}
 
 
 def checked_sde(sde: SDE | None, embedding: str, file: Path) -> SDE:
@@ -190,16 +196,7 @@ def network_arguments(shapes: Mapping[str, torch.Size], size: int) -> dict[str, 
 
     `converted_state` checks every name and shape against them.
     """
-    rows: dict[int, dict[str, torch.Size]] = {}
-    for name, shape in shapes.items():
-        head, _, rest = name.partition(".")
-        number, _, layer = rest.partition(".")
-        if head != "all_modules" or not number.isdigit():
-            raise ValueError(
-                f"tensor {name} is not one of all_modules.N.*, expected those of an NCSN++: import another file"
-            )
-        rows.setdefault(int(number), {})[layer] = shape
-    ordered = [rows[number] for number in sorted(rows)]
+    ordered = shapes_by_module(shapes)
     try:
         kinds = [_kind(row) for row in ordered]
         stem = kinds.index("conv")
@@ -207,11 +204,8 @@ def network_arguments(shapes: Mapping[str, torch.Size], size: int) -> dict[str, 
         resized, residual = kinds.count("resized"), kinds.count("residual")
         levels = resized // 2 + 1
         blocks = (residual - 2 - levels) // (2 * levels)
-        rest = [
-            (kind, row)
-            for kind, row in zip(kinds, ordered, strict=True)
-            if kind in ("residual", "resized", "attention")
-        ]
+        rows = zip(kinds, ordered, strict=True)
+        rest = [(kind, row) for kind, row in rows if kind in ("residual", "resized", "attention")]
         multipliers, attends = [], []
         for level in range(levels):
             row = rest.pop(0)[1]
@@ -220,7 +214,7 @@ def network_arguments(shapes: Mapping[str, torch.Size], size: int) -> dict[str, 
             del rest[: (blocks - 1) * (1 + attends[-1]) + attends[-1] + (level < levels - 1)]
     except (ValueError, IndexError, KeyError):
         raise ValueError(
-            f"the {len(rows)} modules of all_modules are not those of an NCSN++ or DDPM++ with BigGAN's blocks: "
+            f"the {len(ordered)} modules of all_modules are not those of an NCSN++ or DDPM++ with BigGAN's blocks: "
             "import another file"
         ) from None
     filtered = "filtered" in kinds
@@ -237,6 +231,20 @@ def network_arguments(shapes: Mapping[str, torch.Size], size: int) -> dict[str, 
         "progressive": "output_skip" if levels > 1 and kinds.count("norm") > 1 else "none",
         "progressive_input": "residual" if filtered or "convolved" in kinds else "none",
     }
+
+
+def shapes_by_module(shapes: Mapping[str, torch.Size]) -> list[dict[str, torch.Size]]:
+    """The shapes of all_modules.0, .1, ..., by the names inside each; ValueError for a tensor of another name."""
+    modules: dict[int, dict[str, torch.Size]] = {}
+    for name, shape in shapes.items():
+        head, _, rest = name.partition(".")
+        number, _, layer = rest.partition(".")
+        if head != "all_modules" or not number.isdigit():
+            raise ValueError(
+                f"tensor {name} is not one of all_modules.N.*, expected those of an NCSN++: import another file"
+            )
+        modules.setdefault(int(number), {})[layer] = shape
+    return [modules[number] for number in sorted(modules)]
 
 
 def _kind(row: Mapping[str, torch.Size]) -> str:

@@ -33,32 +33,35 @@ def converted_state(net: nn.Module, targets: Mapping[str, Target], state: Mappin
     """
     ours = {name: torch.empty(value.shape) for name, value in net.state_dict().items()}
     needed = {name: target for name, target in targets.items() if target.name in ours}
-    if unknown := [name for name in state if name not in needed]:
-        raise ValueError(
-            f"tensor {unknown[0]} is not of this network ({_count(unknown)}): import the file that belongs to it"
-        )
-    if missing := [name for name in needed if name not in state]:
-        raise ValueError(f"tensor {missing[0]} is missing ({_count(missing)}): take the whole file")
+    unknown, missing = ([name for name in a if name not in b] for a, b in ((state, needed), (needed, state)))
+    _raise_for(unknown, "tensor {} is not of this network ({}): import the file that belongs to it")
+    _raise_for(missing, "tensor {} is missing ({}): take the whole file")
     missing_values, used = {name: value.numel() for name, value in ours.items()}, set()
     for name, value in state.items():
         if needed[name] in used:
             raise ValueError(f"tensor {name} comes a second time under another name: take the file as it was published")
         used.add(needed[name])
         part = needed[name].part(ours[needed[name].name])
-        if value.shape != part.shape:
-            raise ValueError(
-                f"tensor {name} has the shape {tuple(value.shape)}, the network needs {tuple(part.shape)}: "
-                "import it with the config that it was trained with"
-            )
-        if not torch.isfinite(value).all():
-            raise ValueError(f"tensor {name} holds values that are not finite: take another checkpoint")
+        _check_value(name, value, part.shape)
         part.copy_(value)
         missing_values[needed[name].name] -= value.numel()
-    if absent := [name for name, count in missing_values.items() if count]:
-        raise ValueError(f"no tensor in the file is for {absent[0]} ({_count(absent)}): take the whole file")
+    absent = [name for name, count in missing_values.items() if count]
+    _raise_for(absent, "no tensor in the file is for {} ({}): take the whole file")
     return ours
 
 
-def _count(names: list[str]) -> str:
-    """How many tensors, in words."""
-    return f"{len(names)} such tensor{'s' * (len(names) > 1)}"
+def _raise_for(names: list[str], fault: str) -> None:
+    """ValueError where there are names; `fault` has {} for the first and {} for their number."""
+    if names:
+        raise ValueError(fault.format(names[0], f"{len(names)} such tensor{'s' * (len(names) > 1)}"))
+
+
+def _check_value(name: str, value: Tensor, shape: torch.Size) -> None:
+    """ValueError for a tensor of another shape, or not finite."""
+    if value.shape != shape:
+        raise ValueError(
+            f"tensor {name} has the shape {tuple(value.shape)}, the network needs {tuple(shape)}: "
+            "import it with the config that it was trained with"
+        )
+    if not torch.isfinite(value).all():
+        raise ValueError(f"tensor {name} holds values that are not finite: take another checkpoint")

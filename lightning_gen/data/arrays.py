@@ -3,14 +3,14 @@
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from lightning_gen.data.base import Binarisation, GenerativeData, hold_out
+from lightning_gen.data.base import GenerativeData, partition
 from lightning_gen.data.split import Split
-from lightning_gen.options import Count, Natural, ValueRange
+from lightning_gen.options import Natural
 
 if TYPE_CHECKING:
     import numpy
@@ -26,17 +26,8 @@ class Npz(GenerativeData):
         val_size: images of x_train that are held out, the same for every seed.
     """
 
-    def __init__(
-        self,
-        path: str,
-        batch_size: Count = 128,
-        seed: Natural = 0,
-        flip: bool = False,
-        val_size: Natural = 0,
-        value_range: ValueRange | None = (-1.0, 1.0),
-        binarise: Binarisation | None = None,
-    ):
-        super().__init__(batch_size, seed, flip, value_range, binarise)
+    def __init__(self, path: str, *, val_size: Natural = 0, **options: Any):
+        super().__init__(**options)
         self.path = Path(path)
         self.name = self.path.stem
         self.val_size = val_size
@@ -69,12 +60,7 @@ class Npz(GenerativeData):
                 f"got {tuple(images.shape[1:])} and {tuple(parts['test'][0].shape[1:])}"
             )
         self.classes = None if labels is None else 1 + max(int(part[1].max()) for part in parts.values())
-        kept, held = hold_out(len(images), self.val_size, "npz")
-        return {
-            "train": Split(images[kept], None if labels is None else labels[kept]),
-            "val": Split(images[held], None if labels is None else labels[held]),
-            "test": Split(*parts["test"]),
-        }
+        return partition(Split(images, labels), "npz", val_size=self.val_size) | {"test": Split(*parts["test"])}
 
     def _part(self, archive: "numpy.lib.npyio.NpzFile", part: str) -> tuple[Tensor, Tensor | None]:
         """Images (n, C, H, W) and labels (n,) or None."""

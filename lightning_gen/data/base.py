@@ -18,11 +18,20 @@ Binarisation = Literal["fixed", "stochastic", "threshold"]
 
 
 def hold_out(count: int, size: int, name: str, key: str = "val_size") -> tuple[Tensor, Tensor]:
-    """Indices (kept, held out) of `count` rows, both ascending, the same for every seed; ValueError if none is kept."""
+    """Indices of rows that stay and of those held out, ascending, the same for every seed; ValueError if all are."""
     if not 0 <= size < count:
         raise ValueError(f"{key} is {size}, expected 0 to {count - 1} of the {count} samples: write a smaller one")
     shuffled = torch.randperm(count, generator=generator(0, "split", name, key))
     return shuffled[size:].sort().values, shuffled[:size].sort().values
+
+
+def partition(whole: Split, name: str, **sizes: int) -> dict[str, Split]:
+    """The split train, and val_size=N and test_size=N rows of it as splits val and test, in the order of `sizes`."""
+    rows, parts = torch.arange(len(whole)), {}
+    for key, size in sizes.items():
+        train, held_out = hold_out(len(rows), size, name, key)
+        rows, parts[key.removesuffix("_size")] = rows[train], rows[held_out]
+    return {split: whole.subset(indices) for split, indices in ({"train": rows} | parts).items()}
 
 
 class GenerativeData(Checked, LightningDataModule, ABC):

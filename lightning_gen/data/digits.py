@@ -1,14 +1,13 @@
 """Handwritten digits without a download."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Interval
 
-from lightning_gen.data.base import Binarisation, GenerativeData, hold_out
+from lightning_gen.data.base import GenerativeData, partition
 from lightning_gen.data.split import Split
-from lightning_gen.options import Count, Natural, ValueRange
 
 TRAIN = 1437  # held-out ones included
 TEST = 360
@@ -28,16 +27,8 @@ class Digits(GenerativeData):
     classes = 10
     _shape = (1, 8, 8)
 
-    def __init__(
-        self,
-        batch_size: Count = 128,
-        seed: Natural = 0,
-        flip: bool = False,
-        val_size: Annotated[int, Interval(ge=0, lt=TRAIN)] = 137,
-        value_range: ValueRange | None = (-1.0, 1.0),
-        binarise: Binarisation | None = None,
-    ):
-        super().__init__(batch_size, seed, flip, value_range, binarise)
+    def __init__(self, *, val_size: Annotated[int, Interval(ge=0, lt=TRAIN)] = 137, **options: Any):
+        super().__init__(**options)
         self.val_size = val_size
 
     def load(self) -> Mapping[str, Split]:
@@ -46,9 +37,6 @@ class Digits(GenerativeData):
 
         digits = load_digits()
         images = (torch.as_tensor(digits.images) * 255 / 16).round().to(torch.uint8).unsqueeze(1)
-        labels = torch.as_tensor(digits.target)
         # At random: a test split with equal classes would have a lower distance than samples of the true density.
-        rest, test = hold_out(TRAIN + TEST, TEST, self.name, "test_size")
-        kept, held = hold_out(len(rest), self.val_size, self.name)
-        parts = {"train": rest[kept], "val": rest[held], "test": test}
-        return {name: Split(images[rows], labels[rows]) for name, rows in parts.items()}
+        whole = Split(images, torch.as_tensor(digits.target))
+        return partition(whole, self.name, test_size=TEST, val_size=self.val_size)

@@ -4,17 +4,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_gen.data.base import GenerativeData, hold_out
-from lightning_gen.data.image_files import OTHER, READ, open_image
+from lightning_gen.data.base import GenerativeData, partition
+from lightning_gen.data.image_files import image_files, open_image
 from lightning_gen.data.split import Indices, Split
-from lightning_gen.options import Count, Natural, Rate, ValueRange
+from lightning_gen.options import Count, Natural, Rate
 from lightning_gen.randomness import generator
 
 
@@ -116,6 +116,11 @@ class FileSplit(Split):
         """Itself: files are not on a device."""
         return self
 
+    def subset(self, indices: Tensor) -> "FileSplit":
+        """The split of the files `indices`, (n,)."""
+        paths = [self._paths[row] for row in indices.tolist()]
+        return FileSplit(self._reader, paths, self._shape, self.labels(indices), self._workers)
+
     def take(self, indices: Indices) -> Tensor:
         """uint8, (n, C, H, W)."""
         if isinstance(indices, slice):
@@ -146,7 +151,7 @@ class Folder(GenerativeData):
 
     Args:
         path: of the folder; its name is the data set's.
-        val_size: images held out for validation, a number or a fraction of the others, the same for every seed.
+        val_size: images held out for validation, a number or a fraction of all, the same for every seed.
         test_size: images held out for the test, a number or a fraction of all, the same for every seed.
         size: of the shorter side after bicubic resizing, pixels; null keeps it.
         crop: cut the centre out, size x size pixels.
@@ -158,9 +163,7 @@ class Folder(GenerativeData):
     def __init__(
         self,
         path: str,
-        batch_size: Count = 128,
-        seed: Natural = 0,
-        flip: bool = False,
+        *,
         val_size: Natural | Rate = 0.05,
         test_size: Natural | Rate = 0.1,
         size: Count | None = None,
@@ -168,13 +171,13 @@ class Folder(GenerativeData):
         mode: Literal["RGB", "L"] = "RGB",
         workers: Natural = 2,
         memory_limit: Natural = 2 * 2**30,
-        value_range: ValueRange | None = (-1.0, 1.0),
+        **options: Any,
     ):
-        super().__init__(batch_size, seed, flip, value_range)
+        super().__init__(binarise=None, **options)
         self.path = Path(path)
         self.name = self.path.name
         self.reader = Reader(size, crop, mode)
-        self.held = {"test_size": test_size, "val_size": val_size}
+        self.sizes = {"test_size": test_size, "val_size": val_size}
         self.workers, self.memory_limit = workers, memory_limit
 
     def prepare_data(self) -> None:
@@ -187,20 +190,12 @@ class Folder(GenerativeData):
         self.prepare_data()
         paths, labels = self._labelled_files()
         shape = tuple(self.reader(paths[0]).shape)
-        rest, parts = torch.arange(len(paths)), {}
-        for key, size in self.held.items():
-            size = int(size * len(paths)) if isinstance(size, float) else size
-            kept, held = hold_out(len(rest), size, "folder", key)
-            rest, parts[key.removesuffix("_size")] = rest[kept], rest[held]
-        parts["train"] = rest
         if len(paths) * torch.Size(shape).numel() > self.memory_limit:
-            return {name: self._files(paths, rows, shape, labels) for name, rows in parts.items()}
-        images = self._read(paths, shape)
-        return {name: Split(images[rows], None if labels is None else labels[rows]) for name, rows in parts.items()}
-
-    def _files(self, paths: list[Path], rows: Tensor, shape: tuple[int, ...], labels: Tensor | None) -> FileSplit:
-        chosen = [paths[row] for row in rows.tolist()]
-        return FileSplit(self.reader, chosen, shape, None if labels is None else labels[rows], self.workers)
+            whole = FileSplit(self.reader, paths, shape, labels, self.workers)
+        else:
+            whole = Split(self._read(paths, shape), labels)
+        sizes = {key: int(size * len(paths)) if isinstance(size, float) else size for key, size in self.sizes.items()}
+        return partition(whole, "folder", **sizes)
 
     def _read(self, paths: list[Path], shape: tuple[int, ...]) -> Tensor:
         """All images, (n, C, H, W); threads suffice: Pillow decodes without the interpreter's lock."""
@@ -213,33 +208,23 @@ class Folder(GenerativeData):
                 images[index] = image
         return images
 
-    def _images(self) -> list[Path]:
-        """Image files below the folder, relative to it, by name; ValueError for other images, or none at all."""
-        paths = sorted(path.relative_to(self.path) for path in self.path.rglob("*") if path.is_file())
-        paths = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
-        other = [path for path in paths if path.suffix.lower() in OTHER]
-        if other:
-            raise ValueError(f"{self.path / other[0]} is not PNG, JPEG or WebP: convert it, or take it out")
-        files = [path for path in paths if path.suffix.lower() in READ]
+    def _labelled_files(self) -> tuple[list[Path], Tensor | None]:
+        """The files in the order of their names, and their labels or None; ValueError for a mixed folder."""
+        files = image_files(self.path)
         if not files:
             raise FileNotFoundError(
                 f"path {self.path} holds no PNG, JPEG or WebP image: set data.path to one that does"
             )
-        return files
-
-    def _labelled_files(self) -> tuple[list[Path], Tensor | None]:
-        """The files in the order of their names, and their labels or None; ValueError for a mixed folder."""
-        files = self._images()
-        classes = sorted({path.parts[0] for path in files if len(path.parts) > 1})
-        if not classes:
-            return [self.path / path for path in files], None
-        flat = [path for path in files if len(path.parts) == 1]
+        flat = [path for path in files if path.parent == self.path]
+        if len(flat) == len(files):
+            return files, None
         if flat:
-            raise ValueError(f"{self.path / flat[0]} lies beside class folders: move it into one of them")
+            raise ValueError(f"{flat[0]} lies beside class folders: move it into one of them")
+        names = [path.relative_to(self.path).parts[0] for path in files]
+        classes, labels = numpy.unique(names, return_inverse=True)
         if len({"train", "val", "valid", "validation", "test"} & {name.lower() for name in classes}) > 1:
             raise ValueError(
                 f"{self.path} holds splits, not classes ({', '.join(classes)}): set data.path to one of them"
             )
         self.classes = len(classes)
-        number = {name: index for index, name in enumerate(classes)}
-        return [self.path / path for path in files], torch.tensor([number[path.parts[0]] for path in files])
+        return files, torch.from_numpy(labels)

@@ -1,4 +1,4 @@
-"""The image formats that are read, and the one function that opens a file: for data and for samples to measure."""
+"""The image formats that are read, the files of a folder, and the one function that opens a file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,15 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 LOSSY = (".jpg", ".jpeg", ".jfif", ".webp")
 READ = (".png", *LOSSY)
 OTHER = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".jxl", ".ppm", ".eps")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Image files below a folder, by name, hidden ones left out; ValueError for an image of another format."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    if other := [path for path in paths if path.suffix.lower() in OTHER]:
+        raise ValueError(f"{other[0]} is not PNG, JPEG or WebP: convert it, or take it out")
+    return [path for path in paths if path.suffix.lower() in READ]
 
 
 def open_image(path: Path) -> "Image":

@@ -1,6 +1,7 @@
 """Batches of a split, indexed, flipped and scaled on the device: no copy of the set, no worker, no collation."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ def binarised(images: Tensor, generator: torch.Generator) -> Tensor:
     return (draw * 255 < images).byte() * 255
 
 
+@dataclass(eq=False)
 class OrderedLoader:
     """Every row of a split once, in its order: exactly N rows over all ranks, without padding.
 
@@ -31,21 +33,15 @@ class OrderedLoader:
         device: of the batches; a split in memory is copied there.
     """
 
-    def __init__(
-        self,
-        split: Split,
-        encode: Callable[[Tensor], Tensor],
-        batch_size: int,
-        rank: int = 0,
-        world: int = 1,
-        device: torch.device | str = "cpu",
-    ):
-        self.split = split.to(device)
-        self.encode = encode
-        self.batch_size = batch_size
-        self.rank = rank
-        self.world = world
-        self.device = torch.device(device)
+    split: Split
+    encode: Callable[[Tensor], Tensor]
+    batch_size: int
+    rank: int = 0
+    world: int = 1
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self) -> None:
+        self.split, self.device = self.split.to(self.device), torch.device(self.device)
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.split), self.batch_size)
@@ -94,6 +90,7 @@ class TrainerEpoch:
         self.loader.set_epoch(self.trainer.current_epoch)
 
 
+@dataclass(eq=False)
 class TrainLoader(OrderedLoader):
     """Full batches in an order that depends on (seed, epoch) alone: the same global batches for any number of ranks.
 
@@ -107,33 +104,22 @@ class TrainLoader(OrderedLoader):
         binarise: draw each pixel, 255 with probability pixel / 255, else 0.
     """
 
-    def __init__(
-        self,
-        split: Split,
-        encode: Callable[[Tensor], Tensor],
-        batch_size: int,
-        rank: int = 0,
-        world: int = 1,
-        device: torch.device | str = "cpu",
-        seed: int = 0,
-        flip: bool = False,
-        epoch: int = 0,
-        binarise: bool = False,
-    ):
-        if len(split) < batch_size:
+    seed: int = 0
+    flip: bool = False
+    epoch: int = 0
+    binarise: bool = False
+
+    def __post_init__(self) -> None:
+        size, rows, ranks = self.batch_size, len(self.split), self.world
+        if rows < size:
             raise ValueError(
-                f"batch_size is {batch_size}, expected at most the {len(split)} training samples: "
-                f"set batch_size <= {len(split)}"
+                f"batch_size is {size}, expected at most the {rows} training samples: set batch_size <= {rows}"
             )
-        if batch_size % world:
+        if size % ranks:
             raise ValueError(
-                f"batch_size is {batch_size}, expected a number divisible by {world} ranks: set a multiple of {world}"
+                f"batch_size is {size}, expected a number divisible by {ranks} ranks: set a multiple of {ranks}"
             )
-        super().__init__(split, encode, batch_size, rank, world, device)
-        self.seed = seed
-        self.flip = flip
-        self.binarise = binarise
-        self.epoch = epoch
+        super().__post_init__()
         self.batch = 0
         # Lightning calls set_epoch of a loader's `sampler`, never of the loader.
         self.sampler: TrainLoader | TrainerEpoch = self

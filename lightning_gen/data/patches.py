@@ -1,7 +1,7 @@
 """Natural image patches at CIFAR's size without a download."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_gen.data.base import GenerativeData
 from lightning_gen.data.split import Split
-from lightning_gen.options import Count, Natural, ValueRange
+from lightning_gen.options import Count, Natural
 from lightning_gen.randomness import generator
 
 CELL = 64
@@ -57,16 +57,14 @@ class Patches(GenerativeData):
 
     def __init__(
         self,
-        batch_size: Count = 128,
-        seed: Natural = 0,
-        flip: bool = False,
+        *,
         n: Count = 50_000,
         val_size: Natural = 1_000,
         test_size: Natural = 10_000,
         size: Annotated[int, Interval(ge=1, le=CELL)] = 32,
-        value_range: ValueRange | None = (-1.0, 1.0),
+        **options: Any,
     ):
-        super().__init__(batch_size, seed, flip, value_range)
+        super().__init__(binarise=None, **options)
         self.size, self.counts = size, {"train": n, "val": val_size, "test": test_size}
         self._shape = (3, size, size)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.bar import bar
-from lightning_gen.data.image_files import LOSSY, OTHER, READ, open_image
+from lightning_gen.data.image_files import LOSSY, image_files, open_image
 
 KEYS = ("images", "points", "arr_0")  # this package's images and points, guided-diffusion's images
 ROUNDED = "round(255 clamp(x, 0, 1))"  # the quantisation of a model's own samples
@@ -27,11 +27,7 @@ def read_samples(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor,
 
 def _folder(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor, str]:
     """uint8 (n, C, H, W) of every image below a folder, in the order of their names, and their quantisation."""
-    paths = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-    other = [file for file in paths if file.suffix.lower() in OTHER]
-    if other:
-        raise ValueError(f"{other[0]} is not PNG, JPEG or WebP: convert it, or take it out")
-    files = [file for file in paths if file.suffix.lower() in READ]
+    files = image_files(path)
     if not files:
         raise ValueError(f"{path} holds no PNG, JPEG or WebP image: name a folder that does, or an .npz file itself")
     if len(shape) != 3:

@@ -5,14 +5,14 @@ import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Interval
 from torch import Tensor
 
-from lightning_gen.data.base import GenerativeData, hold_out
+from lightning_gen.data.base import GenerativeData, partition
 from lightning_gen.data.split import Split
 from lightning_gen.options import Count, Natural, ValueRange
 
@@ -35,14 +35,13 @@ class Factored(GenerativeData):
 
     def __init__(
         self,
-        batch_size: Count,
-        seed: Natural,
-        val_size: Natural,
-        test_size: Natural,
-        value_range: ValueRange | None,
-        binarise: Literal["threshold"] | None,
+        *,
+        val_size: Natural = 512,
+        test_size: Natural = 1024,
+        binarise: Literal["threshold"] | None = None,
+        **options: Any,
     ):
-        super().__init__(batch_size, seed, False, value_range, binarise)
+        super().__init__(flip=False, binarise=binarise, **options)
         self.val_size, self.test_size = val_size, test_size
         self._images: Tensor | None = None
 
@@ -76,10 +75,7 @@ class Factored(GenerativeData):
         """Three disjoint sets of combinations."""
         images = self.all_images()
         labels = self.factors(torch.arange(len(images)))[:, 0]
-        rest, test = hold_out(len(images), self.test_size, self.name, "test_size")
-        kept, held = hold_out(len(rest), self.val_size, self.name)
-        parts = {"train": rest[kept], "val": rest[held], "test": test}
-        return {name: Split(images[rows], labels[rows]) for name, rows in parts.items()}
+        return partition(Split(images, labels), self.name, test_size=self.test_size, val_size=self.val_size)
 
 
 class Shapes(Factored):
@@ -97,17 +93,8 @@ class Shapes(Factored):
     classes = 3
     factor_sizes = (3, 4, 8, 8, 8)
 
-    def __init__(
-        self,
-        batch_size: Count = 128,
-        seed: Natural = 0,
-        size: Annotated[int, Interval(ge=16, le=128)] = 32,
-        val_size: Natural = 512,
-        test_size: Natural = 1024,
-        value_range: ValueRange | None = (-1.0, 1.0),
-        binarise: Literal["threshold"] | None = None,
-    ):
-        super().__init__(batch_size, seed, val_size, test_size, value_range, binarise)
+    def __init__(self, *, size: Annotated[int, Interval(ge=16, le=128)] = 32, **options: Any):
+        super().__init__(**options)
         self.size, self._shape = size, (1, size, size)
 
     def draw(self) -> Tensor:
@@ -171,15 +158,15 @@ class DSprites(Factored):
     def __init__(
         self,
         path: str,
-        batch_size: Count = 128,
-        seed: Natural = 0,
+        *,
         every: tuple[Count, Count, Count, Count, Count] = (1, 1, 1, 1, 1),
         val_size: Natural = 5000,
         test_size: Natural = 10_000,
         value_range: ValueRange | None = (0.0, 1.0),
         binarise: Literal["threshold"] | None = "threshold",
+        **options: Any,
     ):
-        super().__init__(batch_size, seed, val_size, test_size, value_range, binarise)
+        super().__init__(val_size=val_size, test_size=test_size, value_range=value_range, binarise=binarise, **options)
         if any(k >= n for k, n in zip(every, self.whole_sizes, strict=True)):
             raise ValueError(
                 f"DSprites.every is {list(every)}, expected numbers below {list(self.whole_sizes)}: write smaller ones"

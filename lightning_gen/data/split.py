@@ -46,6 +46,10 @@ class Split:
         labels = None if self._labels is None else self._labels.to(device)
         return Split(self._rows.to(device), labels)
 
+    def subset(self, indices: Tensor) -> "Split":
+        """The split of the rows `indices`, (n,)."""
+        return Split(self._rows[indices], self.labels(indices))
+
     def take(self, indices: Indices) -> Tensor:
         """Rows as they are stored, (n, ...)."""
         return self._rows[indices.to(self.device) if isinstance(indices, Tensor) else indices]

@@ -6,6 +6,7 @@ Their scores are known in closed form or by quadrature, with any noise, to compa
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,13 @@ class Toy(GenerativeData):
     _shape = (2,)
 
     def __init__(
-        self, batch_size: Count, seed: Natural, n: Count, val_size: Natural, test_size: Natural, noise: NonNegative
+        self,
+        batch_size: Count = 128,
+        seed: Natural = 0,
+        n: Count = 20_000,
+        val_size: Natural = 2_000,
+        test_size: Natural = 2_000,
+        noise: NonNegative = 0.05,
     ):
         super().__init__(batch_size, seed, flip=False, value_range=None)
         self.counts = {"train": n, "val": val_size, "test": test_size}
@@ -98,17 +105,6 @@ class Rings(Toy):
     name = "rings"
     classes = 4
 
-    def __init__(
-        self,
-        batch_size: Count = 128,
-        seed: Natural = 0,
-        n: Count = 20_000,
-        val_size: Natural = 2_000,
-        test_size: Natural = 2_000,
-        noise: NonNegative = 0.05,
-    ):
-        super().__init__(batch_size, seed, n, val_size, test_size, noise)
-
     def means(self, label: Tensor, generator: Generator) -> Tensor:
         """r (cos a, sin a), r = (label + 1) / 2."""
         angle = 2 * math.pi * torch.rand(len(label), generator=generator)
@@ -133,17 +129,6 @@ class Moons(Toy):
 
     name = "moons"
     classes = 2
-
-    def __init__(
-        self,
-        batch_size: Count = 128,
-        seed: Natural = 0,
-        n: Count = 20_000,
-        val_size: Natural = 2_000,
-        test_size: Natural = 2_000,
-        noise: NonNegative = 0.05,
-    ):
-        super().__init__(batch_size, seed, n, val_size, test_size, noise)
 
     def means(self, label: Tensor, generator: Generator) -> Tensor:
         """(cos a, sin a) - (1/2, 1/4), or its mirror image through the origin."""
@@ -192,16 +177,8 @@ class Gaussians(Toy):
     name = "gaussians"
     classes = 8
 
-    def __init__(
-        self,
-        batch_size: Count = 128,
-        seed: Natural = 0,
-        n: Count = 20_000,
-        val_size: Natural = 2_000,
-        test_size: Natural = 2_000,
-        noise: NonNegative = 0.1,
-    ):
-        super().__init__(batch_size, seed, n, val_size, test_size, noise)
+    def __init__(self, *, noise: NonNegative = 0.1, **options: Any):
+        super().__init__(noise=noise, **options)
 
     def means(self, label: Tensor, generator: Generator) -> Tensor:
         """m_k."""
@@ -224,16 +201,8 @@ class Checkerboard(Toy):
     name = "checkerboard"
     classes = 8
 
-    def __init__(
-        self,
-        batch_size: Count = 128,
-        seed: Natural = 0,
-        n: Count = 20_000,
-        val_size: Natural = 2_000,
-        test_size: Natural = 2_000,
-        noise: NonNegative = 0.0,
-    ):
-        super().__init__(batch_size, seed, n, val_size, test_size, noise)
+    def __init__(self, *, noise: NonNegative = 0.0, **options: Any):
+        super().__init__(noise=noise, **options)
 
     def means(self, label: Tensor, generator: Generator) -> Tensor:
         """Uniform in dark square `label`; each of the four rows has two."""

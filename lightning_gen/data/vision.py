@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_gen.data.base import Binarisation, GenerativeData, hold_out
+from lightning_gen.data.base import GenerativeData, partition
 from lightning_gen.data.split import Split
-from lightning_gen.options import Count, Natural, ValueRange
+from lightning_gen.options import Natural
 
 
 class VisionData(GenerativeData):
@@ -22,7 +22,6 @@ class VisionData(GenerativeData):
     Args:
         root: folder of torchvision's data sets.
         val_size: training images that are held out, the same for every seed.
-        pad: black pixels added on every side.
         download: download the data set where it is missing.
     """
 
@@ -30,25 +29,15 @@ class VisionData(GenerativeData):
     folder: str
     classes = 10
     total: int
+    pad = 0
 
-    def __init__(
-        self,
-        root: str,
-        batch_size: Count,
-        seed: Natural,
-        flip: bool,
-        val_size: Natural,
-        pad: Natural,
-        download: bool,
-        value_range: ValueRange | None,
-        binarise: Binarisation | None = None,
-    ):
-        super().__init__(batch_size, seed, flip, value_range, binarise)
+    def __init__(self, root: str = "data", *, val_size: Natural = 0, download: bool = True, **options: Any):
+        super().__init__(**options)
         if val_size >= self.total:
             raise ValueError(
                 f"{type(self).__name__}.val_size is {val_size}, expected 0 to {self.total - 1}: leave training data"
             )
-        self.root, self.val_size, self.pad, self.download = Path(root), val_size, pad, download
+        self.root, self.val_size, self.download = Path(root), val_size, download
 
     def prepare_data(self) -> None:
         """Download the set where it is missing, in one process (Lightning); FileNotFoundError where that cannot be."""
@@ -106,13 +95,8 @@ class VisionData(GenerativeData):
 
     def load(self) -> Mapping[str, Split]:
         """The official test split; the official training split less the held-out images."""
-        images, labels = self._read(train=True)
-        kept, held = hold_out(len(images), self.val_size, self.name)
-        return {
-            "train": Split(images[kept], labels[kept]),
-            "val": Split(images[held], labels[held]),
-            "test": Split(*self._read(train=False)),
-        }
+        training = partition(Split(*self._read(train=True)), self.name, val_size=self.val_size)
+        return training | {"test": Split(*self._read(train=False))}
 
 
 class MNIST(VisionData):
@@ -129,20 +113,9 @@ class MNIST(VisionData):
     folder = "MNIST"
     total = 60_000
 
-    def __init__(
-        self,
-        root: str = "data",
-        batch_size: Count = 128,
-        seed: Natural = 0,
-        flip: bool = False,
-        val_size: Natural = 5_000,
-        pad: Natural = 0,
-        download: bool = True,
-        value_range: ValueRange | None = (-1.0, 1.0),
-        binarise: Binarisation | None = None,
-    ):
-        super().__init__(root, batch_size, seed, flip, val_size, pad, download, value_range, binarise)
-        self._shape = (1, 28 + 2 * pad, 28 + 2 * pad)
+    def __init__(self, root: str = "data", *, val_size: Natural = 5_000, pad: Natural = 0, **options: Any):
+        super().__init__(root, val_size=val_size, **options)
+        self.pad, self._shape = pad, (1, 28 + 2 * pad, 28 + 2 * pad)
 
 
 class FashionMNIST(MNIST):
@@ -154,20 +127,6 @@ class FashionMNIST(MNIST):
     name = "fashion_mnist"
     source = "FashionMNIST"
     folder = "FashionMNIST"
-
-    def __init__(
-        self,
-        root: str = "data",
-        batch_size: Count = 128,
-        seed: Natural = 0,
-        flip: bool = False,
-        val_size: Natural = 5_000,
-        pad: Natural = 0,
-        download: bool = True,
-        value_range: ValueRange | None = (-1.0, 1.0),
-        binarise: Binarisation | None = None,
-    ):
-        super().__init__(root, batch_size, seed, flip, val_size, pad, download, value_range, binarise)
 
 
 class CIFAR10(VisionData):
@@ -182,14 +141,5 @@ class CIFAR10(VisionData):
     total = 50_000
     _shape = (3, 32, 32)
 
-    def __init__(
-        self,
-        root: str = "data",
-        batch_size: Count = 128,
-        seed: Natural = 0,
-        flip: bool = False,
-        val_size: Natural = 0,
-        download: bool = True,
-        value_range: ValueRange | None = (-1.0, 1.0),
-    ):
-        super().__init__(root, batch_size, seed, flip, val_size, 0, download, value_range)
+    def __init__(self, root: str = "data", **options: Any):
+        super().__init__(root, binarise=None, **options)

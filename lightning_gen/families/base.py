@@ -204,6 +204,7 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Update the players due on this batch; the loss of the last one, ()."""
+        self.trained_epoch = self.current_epoch
         return self.optimisation.step(batch, batch_idx)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -225,6 +226,7 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore both."""
         restore_step_count(checkpoint)
+        self.trained_epoch = checkpoint["epoch"]
         self.resumed = checkpoint.get("updates")
         self.load_training_state(checkpoint)
 

@@ -22,8 +22,8 @@ class Optimisation:
 
     The last player is the main one: its steps are the trainer's global_step, and each updates the average. The others
     update before it on the same batch. The gradient norm of each is clipped by trainer.gradient_clip_val. A single
-    player accumulates the gradients of trainer.accumulate_grad_batches micro-batches, each loss divided by that
-    number, or of fewer at the end of an epoch. Several players take one batch per step.
+    player accumulates the gradients of trainer.accumulate_grad_batches micro-batches, or of those left at the end of an
+    epoch, each loss divided by their number. Several players take one batch per step.
 
     Args:
         module: a GenerativeModule.
@@ -75,8 +75,11 @@ class Optimisation:
         is_last = trainer.is_last_batch or batch_idx + 1 == trainer.num_training_batches
         if not self.several:
             window = trainer.accumulate_grad_batches
-            is_last = is_last or (batch_idx + 1) % window == 0
-            return self.micro_batch(self.main, batch, batch_idx, batch_idx % window == 0, is_last, window)
+            first = batch_idx - batch_idx % window
+            n = int(min(window, trainer.num_training_batches - first))  # fewer at the end of an epoch
+            return self.micro_batch(
+                self.main, batch, batch_idx, batch_idx == first, is_last or batch_idx + 1 == first + n, n
+            )
         loss = None
         for player in self.players:
             if is_last or (batch_idx + 1) % player.every == 0:

@@ -1,8 +1,14 @@
 """The run folder: one name, one config, its checkpoints. A name, never a clock: any rank after any kill finds it."""
 
+import hashlib
 import json
 import os
+<<<<<<< HEAD
 import shutil
+=======
+import sys
+import uuid
+>>>>>>> main
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +18,16 @@ import yaml
 
 from lightning_gen.config.root import CHANGES
 from lightning_gen.config.stored import read
+<<<<<<< HEAD
 from lightning_gen.errors import Stopped
 from lightning_gen.runs import signals
 
 PIECES = ".evaluation"  # what an evaluation in progress has drawn
+=======
+from lightning_gen.errors import NonFinite
+from lightning_gen.runs import checkpoint_file, weights_file
+from lightning_gen.runs.atomic import replacing
+>>>>>>> main
 
 
 class RunFolder:
@@ -48,30 +60,74 @@ class RunFolder:
         """`key: stored value -> new value` for each difference that a resumed run may not have."""
         if not (self.path / "config.yaml").is_file():
             return []
-        # A root key that is null is one that an older version did not know.
-        stored, new = (
-            {key: value for key, value in leaves(found) if "." in key or value is not None}
-            for found in (self.config(), config)
-        )
-        keys = [key for key in {**stored, **new} if key.split(".")[0] not in CHANGES]
-        absent = "(absent)"
+        stored, new, absent = fixed(self.config()), fixed(config), "(absent)"
         return [
             f"{key}: {stored.get(key, absent)} -> {new.get(key, absent)}"
-            for key in keys
+            for key in {**stored, **new}
             if stored.get(key, absent) != new.get(key, absent)
         ]
 
     def store(self, config: dict[str, Any]) -> None:
-        """Write config.yaml in one step."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        partial = self.path / "config.yaml.part"
-        partial.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        os.replace(partial, self.path / "config.yaml")
+        """Write config.yaml."""
+        with replacing(self.path / "config.yaml") as partial:
+            partial.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+    def identity(self) -> dict[str, Any]:
+        """What the run is: id, SHA-256 of its config, and the step of its newest checkpoint; {} where none is known."""
+        try:
+            return json.loads((self.path / "run.json").read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise ValueError(f"{self.path / 'run.json'} is not valid JSON ({error}): delete it") from error
+
+    def identify(self, **changes: Any) -> None:
+        """Write run.json, with a new id where there is none."""
+        identity = {"id": uuid.uuid4().hex} | self.identity() | changes
+        with replacing(self.path / "run.json") as partial:
+            partial.write_text(json.dumps(identity) + "\n")
+
+    def check_identity(self, checkpoint: dict[str, Any], path: Path) -> None:
+        """ValueError for a checkpoint of another run."""
+        mine, its = self.identity(), checkpoint.get("run", {})
+        if "id" in mine and "id" in its and mine["id"] != its["id"]:
+            same = "the same" if mine.get("config") == its.get("config") else "another"
+            raise ValueError(
+                f"{path} is of the run {its['id']}, which has {same} config, expected {mine['id']} as in run.json: put "
+                "this run's own checkpoint back, or write fresh=true"
+            )
 
     @property
     def last(self) -> Path:
-        """The newest checkpoint."""
+        """The newest checkpoint's name."""
         return self.path / "checkpoints" / "last.ckpt"
+
+    def newest(self) -> Path | None:
+        """The newest intact checkpoint: last.ckpt, else the one before it, else a step-*.ckpt; None before any save.
+
+        A damaged or absent file is named on stderr, with what is lost; ValueError where no intact one is left.
+        """
+        steps = sorted(self.last.parent.glob("step-*.ckpt"), reverse=True)
+        paths = [self.last, *checkpoint_file.previous(self.last), *steps]
+        faults = []
+        for path in paths:
+            reason = checkpoint_file.damage(path) if path.is_file() else "it does not exist"
+            if reason is None:
+                break
+            faults.append(f"{path} is damaged ({reason})")
+        else:
+            saved = self.identity().get("step", 0)
+            if len(paths) == 1 and not self.last.is_file() and not saved:
+                return None
+            raise ValueError(
+                f"{'; '.join(faults)}; the run had saved step {saved or '(unknown)'}, and no other checkpoint is left: "
+                "copy one back, or write fresh=true"
+            )
+        if faults and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0:
+            saved = self.identity().get("step")
+            lost = "" if saved is None else f"; step {saved} had been saved, later ones are computed again"
+            print(f"warning: {'; '.join(faults)}: {path.name} is taken instead{lost}", file=sys.stderr)
+        return path
 
     @property
     def exported(self) -> Path:
@@ -109,12 +165,12 @@ class RunFolder:
 
     def checkpoint(self, path: Path | None = None) -> dict[str, Any]:
         """A checkpoint's plain containers and tensors, on the CPU; FileNotFoundError where there is none."""
-        import torch
-
-        file = self.last if path is None else path
+        file = path or self.newest() or self.last
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist: the run has saved nothing yet; start it by stage=fit")
-        return torch.load(file, map_location="cpu", weights_only=True)
+        checkpoint = checkpoint_file.read(file)
+        self.check_identity(checkpoint, file)
+        return checkpoint
 
     def weights(self, path: Path | None = None) -> dict[str, Any]:
         """The module's state dict. An export holds the averaged weights alone: model and ema both start from them."""
@@ -122,26 +178,39 @@ class RunFolder:
             return self.checkpoint(path)["state_dict"]
         if not self.exported.is_file():
             return self.checkpoint()["state_dict"]
-        from safetensors.torch import load_file
-
-        state = load_file(self.exported)
+        state = weights_file.read(self.exported)
         if self.config()["module"].get("ema_decay", "by default") is None:
             return state
         return state | {key.replace("model.", "ema.", 1): value for key, value in state.items()}
 
-    def trained_steps(self) -> int:
-        """Optimizer steps of the newest checkpoint; 0 of an export, which does not say."""
-        return 0 if self.exported.is_file() else self.checkpoint()["global_step"]
+    def trained(self) -> tuple[int, int]:
+        """Optimizer steps and last epoch of the newest checkpoint; (0, 0) of an export, which does not say."""
+        if self.exported.is_file():
+            return 0, 0
+        checkpoint = self.checkpoint()
+        return checkpoint["global_step"], checkpoint["epoch"]
 
     def export(self) -> "RunFolder":
+<<<<<<< HEAD
         """Write <run>/export: the averaged weights as safetensors, and config.yaml."""
         from safetensors.torch import save
 
+=======
+        """Write <run>/export: the averaged weights as safetensors, and config.yaml; NonFinite, and nothing written,
+        if a weight is not finite."""
+>>>>>>> main
         checkpoint, target = self.checkpoint(), RunFolder(self.path / "export")
-        target.store(self.config())
         weights = {key: value.contiguous() for key, value in averaged(checkpoint["state_dict"]).items()}
+<<<<<<< HEAD
         # Not save_file, whose files nobody else may read.
         target.exported.write_bytes(save(weights, {"step": str(checkpoint["global_step"])}))
+=======
+        for key, value in weights.items():
+            if not value.isfinite().all():
+                raise NonFinite(f"{key} of step {checkpoint['global_step']} is not finite: nothing was exported")
+        target.store(self.config())
+        weights_file.write(weights, target.exported, step=str(checkpoint["global_step"]))
+>>>>>>> main
         return target
 
     def files(self) -> list[Path]:
@@ -159,6 +228,18 @@ def averaged(weights: dict[str, Any]) -> dict[str, Any]:
     """The averaged model's weights of a module's state dict, as `model.*`; the raw ones where no average is kept."""
     ema = {f"model.{key.removeprefix('ema.')}": value for key, value in weights.items() if key.startswith("ema.")}
     return ema or {key: value for key, value in weights.items() if key.startswith("model.")}
+
+
+def fixed(config: dict[str, Any]) -> dict[str, Any]:
+    """Dotted key -> value of all that a resumed run may not change."""
+    # A root key that is null is one that an older version did not know.
+    known = {key: value for key, value in leaves(config) if "." in key or value is not None}
+    return {key: value for key, value in known.items() if key.split(".")[0] not in CHANGES}
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """SHA-256 of all that a resumed run may not change."""
+    return hashlib.sha256(json.dumps(fixed(config), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

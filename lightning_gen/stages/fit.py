@@ -7,11 +7,11 @@ if TYPE_CHECKING:
 
 
 def fit(session: "Session") -> None:
-    """Train from the start, or from last.ckpt where there is one."""
+    """Train from the start, or from the newest checkpoint."""
     session.start(
         session.trainer.fit,
         session.module,
         datamodule=session.data,
-        ckpt_path=session.folder.last if session.resuming else None,
+        ckpt_path=session.resume_from,
         weights_only=True,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning_gen.config.instantiate import Maker, build, build_module, complete, fault, import_extensions, refusing
 from lightning_gen.runs.devices import processes
-from lightning_gen.runs.folder import RunFolder
+from lightning_gen.runs.folder import RunFolder, config_hash
 from lightning_gen.runs.load import start_from
 from lightning_gen.stages.evaluate import evaluate
 from lightning_gen.stages.fit import fit
@@ -44,7 +44,7 @@ class Session:
             make(self.module.check_label, config.get("label"))
         make.finish()
         self.trainer = self.build_trainer(started, callbacks, loggers)
-        self.resuming = self.fitting and folder.last.is_file()
+        self.resume_from = folder.newest() if self.fitting else None
         if not self.theirs:
             self.read_weights()
 
@@ -61,7 +61,8 @@ class Session:
 
     def build_trainer(self, started: Config, callbacks: list[Any], loggers: list[Any]) -> Any:
         """Lightning's trainer; `started` are the processes that torchrun or srun started."""
-        from lightning_gen.callbacks import AtomicCheckpointIO, RecordLogger
+        from lightning_gen.callbacks import RecordLogger
+        from lightning_gen.stages.checkpoint_io import AtomicCheckpointIO
 
         return without_handlers(
             build(
@@ -77,19 +78,21 @@ class Session:
 
     def read_weights(self) -> None:
         """Those of `init`, or of the run that is evaluated or sampled; a run that is resumed reads its own later."""
-        if self.config["init"] and not self.resuming:
+        if self.config["init"] and self.resume_from is None:
             start_from(self.module, Path(self.config["init"]))
         elif not self.fitting:
             refusing(self.module.load_weights, self.folder.weights())
-            self.module.trained_steps = self.folder.trained_steps()
+            self.module.trained_steps, self.module.trained_epoch = self.folder.trained()
 
     def begin(self) -> None:
         """Everything has been checked and set up: from here on there is a run, and its config stands."""
         self.begun = True
-        if not self.trainer.is_global_zero:
+        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
             return
         if self.theirs or not self.trainer.testing:
             self.folder.store(self.config)
+        if self.fitting and not self.trainer.testing:
+            self.folder.identify(config=config_hash(self.config))
         if self.theirs:
             from lightning_gen.results.drawing import draw_given
 

@@ -10,6 +10,8 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tests.callbacks.trainers import trainer
+
 
 class Known(LightningModule):
     """Sample i of block b is known beforehand; the trajectory goes from 0.5 to it in `length` steps."""
@@ -104,16 +106,7 @@ def make_trainer(tmp_path: Path) -> Callable[..., Trainer]:
     """A quiet CPU trainer whose run folder is tmp_path."""
 
     def make(*callbacks: Any, loggers: list | None = None, **options: Any) -> Trainer:
-        settings = {
-            "accelerator": "cpu",
-            "devices": 1,
-            "max_epochs": 2,
-            "num_sanity_val_steps": 0,
-            "enable_checkpointing": False,
-            "enable_model_summary": False,
-            "enable_progress_bar": False,
-            "default_root_dir": str(tmp_path),
-        }
-        return Trainer(callbacks=list(callbacks), logger=loggers or False, **(settings | options))
+        settings = {"max_epochs": 2, "num_sanity_val_steps": 0, "logger": loggers or False}
+        return trainer(tmp_path, callbacks, **settings | options)
 
     return make

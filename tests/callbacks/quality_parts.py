@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from lightning_gen.callbacks.quality import Quality
@@ -22,6 +22,7 @@ from lightning_gen.models import Scored
 from lightning_gen.process import VP, Process, expand
 from lightning_gen.randomness import generator
 from lightning_gen.samplers import DDIM, MALA, RK45, Sampler
+from tests.callbacks.trainers import trainer
 
 
 class Projection(FeatureExtractor):
@@ -139,20 +140,6 @@ def tabulate(folder: Path, samplers: dict[str, Sampler], module: Any = None, **o
     module = exact() if module is None else module
     trainer(folder, [table, quality], **options).test(module, datamodule=Digits(), verbose=False)
     return module
-
-
-def trainer(folder: Path, callbacks: Any, **options: Any) -> Trainer:
-    """A silent trainer with these callbacks, or one, or none."""
-    callbacks = callbacks if isinstance(callbacks, list) else [] if callbacks is None else [callbacks]
-    settings = {"accelerator": "cpu", "devices": 1, "logger": False, "barebones": False, **options}
-    return Trainer(
-        default_root_dir=folder,
-        callbacks=callbacks,
-        enable_progress_bar=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        **settings,
-    )
 
 
 def measure(folder: Path, n: int, **options: Any) -> None:

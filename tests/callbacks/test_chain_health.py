@@ -9,7 +9,6 @@ import torch
 from matplotlib.axes import Axes
 from PIL import Image
 from pytorch_lightning import Callback
-from torch import nn
 
 from lightning_gen import families, losses
 from lightning_gen.callbacks import chain_health as health
@@ -19,27 +18,14 @@ from lightning_gen.data import Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import EBM, GenerativeModule
 from lightning_gen.losses import ContrastiveDivergence
-from lightning_gen.models import SmoothEnergy
 from lightning_gen.nets import MLP
-from lightning_gen.process import Clean
 from lightning_gen.results.pictures.energies import histogram
 from lightning_gen.results.store import read_record
 from lightning_gen.runs.folder import read_metrics
 from lightning_gen.samplers import MALA, Gibbs, Langevin, Stepwise, Transition
+from tests.energies import Quadratic
 
 SGD = lambda parameters: torch.optim.SGD(parameters, lr=0.01)  # noqa: E731
-
-
-class Bowl(SmoothEnergy):
-    """E = depth + 1/2 |x|^2: of p, mean d / 2 and variance d / 2 above its depth."""
-
-    def __init__(self, depth=0.0):
-        super().__init__(Clean())
-        self.depth = nn.Parameter(torch.tensor(depth))
-
-    def energy(self, x):
-        """(B,)."""
-        return self.depth + 0.5 * x.flatten(1).square().sum(1)
 
 
 class Moves(Stepwise):
@@ -67,12 +53,12 @@ class Moves(Stepwise):
 
 
 def exact(x, transition, generator):
-    """Draws of the bowl's own law."""
+    """Draws of the energy's own law."""
     return torch.randn(x.shape, generator=generator)
 
 
 def bowl(move, shape=(2,), **options):
-    model, loss = Bowl(), ContrastiveDivergence(Moves(move))
+    model, loss = Quadratic(learned=True), ContrastiveDivergence(Moves(move))
     module = GenerativeModule(model=model, loss=loss, optimizer=SGD, shape=shape, **options)
     module.trained_steps = 12
     return module
@@ -146,17 +132,17 @@ def test_a_drift_is_the_energy_of_long_runs_less_that_of_short_ones(tested):
 
 def test_each_energy_is_that_of_where_the_chain_then_stands():
     """By whatever the sampler carries: energies, the hidden units' field, or nothing."""
-    machine = families.GaussianBernoulliRBM(SGD, (2,), 3, std=1.0).model
+    model = families.GaussianBernoulliRBM(SGD, (2,), 3, std=1.0).model
     for sampler in (Gibbs(2), MALA(2, 0.3), Langevin(2, 0.1)):
         places, ticks, step = [], [], sampler.step
         sampler.step = lambda *a, step=step, places=places: (out := step(*a), places.append(out[0]))[0]
         start = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
         energies, short, long, share = run_on(
-            machine, sampler, start, 4, 3, torch.Generator().manual_seed(1), lambda ticks=ticks: ticks.append(1)
+            model, sampler, start, 4, 3, torch.Generator().manual_seed(1), lambda ticks=ticks: ticks.append(1)
         )
         assert energies.shape == (12, 6) and len(places) == len(ticks) == 12
         with torch.no_grad():
-            torch.testing.assert_close(energies, torch.stack([machine.energy(x) for x in places]).double())
+            torch.testing.assert_close(energies, torch.stack([model.energy(x) for x in places]).double())
         assert short is places[3] and long is places[-1]
         moved = torch.stack([(b != a).any(1) for a, b in pairwise([start, *places])]).float().mean(0)
         assert (share is None) == (not isinstance(sampler, MALA))
@@ -165,7 +151,7 @@ def test_each_energy_is_that_of_where_the_chain_then_stands():
 
 def test_the_asked_weights_are_run_at_rest_and_the_sampler_tells_its_step(tested):
     module = EBM(MLP((2,), 8, 1), ContrastiveDivergence(Langevin(2, 0.02)), SGD, "norm", 1.0, shape=(2,), ema_decay=0.9)
-    module.ema = Bowl(5.0)
+    module.ema = Quadratic(constant=5.0)
     module.ema.train()
     found = tested(module, chains=400, length=100, long=2)
     assert found["health/step_size"]["value"] == 0.02 and found["health/step_size"]["kind"] == "exact"
@@ -176,7 +162,7 @@ def test_the_asked_weights_are_run_at_rest_and_the_sampler_tells_its_step(tested
     assert raw["energy/long"]["protocol"]["weights"] == "raw" and raw["energy/long"]["value"] < 5
 
 
-def machines():
+def rbm_modules():
     digits = {"batch_size": 100, "value_range": (0.0, 1.0), "binarise": "stochastic"}
     yield Digits(**digits), families.RBM(SGD, (1, 8, 8), 8, start="persistent", centred=True)
     chain = MALA(3, 0.05, start="uniform", spread=2.0)
@@ -200,7 +186,7 @@ class Watch(Callback):
 @pytest.mark.parametrize("which", [0, 1], ids=["rbm", "mala"])
 def test_training_is_the_same_with_and_without_it(which, make_trainer, tmp_path):
     """Weights, averages, kept chains and global generators, bit by bit; and the gap is that of the means."""
-    data, module = list(machines())[which]
+    data, module = list(rbm_modules())[which]
     twin, runs = copy.deepcopy(module), []
     for each, callbacks in ((twin, []), (module, [ChainHealth(every_n_steps=2, chains=4, length=4, long=2)])):
         watch = Watch()
@@ -289,7 +275,7 @@ def test_energies_that_floats_cannot_part_have_a_histogram():
 
 
 def test_what_has_no_chains_is_refused_before_any_work(make_trainer):
-    module = GenerativeModule(model=Bowl(), loss=losses.ExactScoreMatching(), optimizer=SGD, shape=(2,))
+    module = GenerativeModule(Quadratic(learned=True), losses.ExactScoreMatching(), SGD, shape=(2,))
     with pytest.raises(ValueError, match="loss.*ExactScoreMatching.*callbacks.health=null"):
         make_trainer(ChainHealth()).fit(module, datamodule=rings())
 

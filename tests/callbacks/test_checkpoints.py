@@ -6,7 +6,8 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
-from lightning_gen.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from lightning_gen.callbacks.checkpoints import Checkpoints
+from lightning_gen.stages.checkpoint_io import AtomicCheckpointIO
 from tests.families.test_base import digits_module, fit
 
 
@@ -29,6 +30,7 @@ def test_last_is_the_newest_step_though_the_metric_gets_worse(tmp_path):
     fit(digits_module(), tmp_path, Worse(), saving, max_steps=9, val_check_interval=3, plugins=[AtomicCheckpointIO()])
     assert steps(tmp_path) == {
         "last.ckpt": 9,
+        "last-1.ckpt": 8,
         "best.ckpt": 3,
         "step-00000004.ckpt": 4,
         "step-00000008.ckpt": 8,

@@ -5,7 +5,6 @@ import pytest
 import torch
 from matplotlib.axes import Axes
 from PIL import Image
-from torch import nn
 
 from lightning_gen import families
 from lightning_gen.callbacks import publishing
@@ -14,28 +13,15 @@ from lightning_gen.data import Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families import EBM, GenerativeModule
 from lightning_gen.losses import ContrastiveDivergence, ExactScoreMatching
-from lightning_gen.models import SmoothEnergy
 from lightning_gen.nets import MLP, ResNetEnergy
-from lightning_gen.process import Clean
 from lightning_gen.results.drawing import grid, strip
 from lightning_gen.results.pictures.energies import filters
 from lightning_gen.samplers import MALA
+from tests.energies import Quadratic
 
 SGD = lambda parameters: torch.optim.SGD(parameters, lr=0.0)  # noqa: E731
 SHAPE = (1, 8, 8)
 NAMES = ["filters-00000012.png", "reconstructions-00000012.png"]
-
-
-class Valley(SmoothEnergy):
-    """E = 7 + 1/2 (x - 1)^2 + 2 y^2, times a factor."""
-
-    def __init__(self, factor=1.0):
-        super().__init__(Clean())
-        self.factor = nn.Parameter(torch.tensor(factor))
-
-    def energy(self, x):
-        """(B,)."""
-        return self.factor * (7 + 0.5 * (x[:, 0] - 1).square() + 2 * x[:, 1].square())
 
 
 def digits(**options):
@@ -46,7 +32,7 @@ def rings():
     return Rings(n=64, val_size=8, test_size=40, batch_size=16)
 
 
-def machine(kind="RBM", hidden=64, **options):
+def rbm_module(kind="RBM", hidden=64, **options):
     module = getattr(families, kind)(SGD, SHAPE, hidden, **options)
     module.trained_steps = 12
     module.refuse = module.begin = lambda data: None
@@ -54,8 +40,8 @@ def machine(kind="RBM", hidden=64, **options):
 
 
 def valley(sampler=None, **options):
-    loss = ContrastiveDivergence(MALA(1))
-    module = GenerativeModule(model=Valley(), loss=loss, optimizer=SGD, shape=(2,), sampler=sampler, **options)
+    model, loss = Quadratic([1.0, 4.0], [1.0, 0.0], 7.0, learned=True), ContrastiveDivergence(MALA(1))
+    module = GenerativeModule(model, loss, SGD, shape=(2,), sampler=sampler, **options)
     module.trained_steps = 12
     return module
 
@@ -74,7 +60,7 @@ def drawn(tmp_path, make_trainer):
 
 def test_filters_are_scaled_about_grey_and_the_largest_come_first(drawn):
     """Of weights of any size the largest is black or white; columns without weights are grey throughout."""
-    module = machine(hidden=3)
+    module = rbm_module(hidden=3)
     with torch.no_grad():
         module.model.W.zero_()
         module.model.W[5, 0], module.model.W[6, 0] = 1e-4, -0.5e-4
@@ -89,9 +75,9 @@ def test_filters_are_scaled_about_grey_and_the_largest_come_first(drawn):
     assert filters(torch.eye(12), (3, 2, 2), 9).shape[-1] == 3
 
 
-def test_a_machine_that_knows_the_left_half_alone_restores_it(drawn):
+def test_an_rbm_that_knows_the_left_half_alone_restores_it(drawn):
     """Left: h = v, and v = h. Right: no weights and b = 0, so that each pixel is 1/2."""
-    module, data = machine(), digits()
+    module, data = rbm_module(), digits()
     left = torch.zeros(8, 8)
     left[:, :4] = 1
     with torch.no_grad():
@@ -107,9 +93,9 @@ def test_a_machine_that_knows_the_left_half_alone_restores_it(drawn):
     assert (few == strip(np.stack([images[0, :5], restored[0, :5]]))[..., 0]).all()
 
 
-def test_images_of_a_gaussian_machine_go_through_its_range_and_are_cut(drawn):
+def test_images_of_a_gaussian_rbm_go_through_its_range_and_are_cut(drawn):
     """Without weights E[v|h] = mu: below the range, in its middle, above it."""
-    module = machine("GaussianBernoulliRBM", 4, value_range=(-1.0, 3.0))
+    module = rbm_module("GaussianBernoulliRBM", 4, value_range=(-1.0, 3.0))
     with torch.no_grad():
         module.model.W.zero_()
         module.model.mu.copy_(torch.tensor([-9.0, 1.0, 2.0, 5.0]).repeat_interleave(16))
@@ -120,8 +106,8 @@ def test_images_of_a_gaussian_machine_go_through_its_range_and_are_cut(drawn):
     assert (found == strip(np.concatenate([images, np.broadcast_to(restored, images.shape)]))[..., 0]).all()
 
 
-def test_the_averaged_machine_is_drawn_unless_the_raw_one_is_asked_for(drawn):
-    module = machine(hidden=2, ema_decay=0.9)
+def test_the_averaged_rbm_is_drawn_unless_the_raw_one_is_asked_for(drawn):
+    module = rbm_module(hidden=2, ema_decay=0.9)
     with torch.no_grad():
         module.model.W.fill_(1.0)
         module.ema.W.fill_(-1.0)
@@ -173,14 +159,14 @@ def test_the_landscape_is_the_energy_above_its_lowest_with_data_and_samples(draw
 def test_an_energy_without_sampler_or_slope_has_a_landscape_too(drawn):
     module = valley()
     with torch.no_grad():
-        module.model.factor.zero_()
+        module.model.precision.zero_()
     assert list(drawn(module, rings())) == ["landscape-00000012.png"]
 
 
 def test_pictures_come_at_the_asked_epochs_and_are_sent(drawn, monkeypatch):
     sent = []
     monkeypatch.setattr(publishing, "log_image", lambda trainer, name, path: sent.append((name, path.name)))
-    found = drawn(machine(hidden=2), digits(), fit=True, every_n_epochs=2)
+    found = drawn(rbm_module(hidden=2), digits(), fit=True, every_n_epochs=2)
     assert sorted(found) == [f"{name}-{step:08d}.png" for name in ("filters", "reconstructions") for step in (2, 4)]
     assert sent == [
         (f"samples/{name}", f"{name}-{step:08d}.png") for step in (2, 4) for name in ("filters", "reconstructions")
@@ -188,10 +174,10 @@ def test_pictures_come_at_the_asked_epochs_and_are_sent(drawn, monkeypatch):
 
 
 def test_what_is_not_finite_stops_and_is_named(drawn, tmp_path):
-    module, flat = machine(hidden=2), valley()
+    module, flat = rbm_module(hidden=2), valley()
     with torch.no_grad():
         module.model.W[3, 1] = torch.nan
-        flat.model.factor.fill_(torch.nan)
+        flat.model.constant.fill_(torch.nan)
     with pytest.raises(NonFinite, match="1 of 2 filters.*not finite.*step 12.*rank 0"):
         drawn(module, digits())
     with pytest.raises(NonFinite, match="200 of 200.*not finite.*step 12.*rank 0"):
@@ -219,7 +205,7 @@ def test_what_has_neither_filters_nor_a_landscape_is_refused(module, name, drawn
         drawn(module(), digits())
 
 
-def test_machines_in_the_plane_have_a_landscape():
+def test_rbms_in_the_plane_have_a_landscape():
     for module in (
         families.GaussianBernoulliRBM(SGD, (2,), 4),
         EBM(MLP((2,), 8, 1), ExactScoreMatching(), SGD, shape=(2,)),

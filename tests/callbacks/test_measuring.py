@@ -106,7 +106,7 @@ def test_nothing_is_published_where_measuring_stops(known, rows, make_trainer, t
     assert not (tmp_path / "metrics.json").exists()
 
 
-def test_metrics_of_before_names_had_fields_are_read_and_shown(tmp_path):
+def test_metrics_from_before_names_had_fields_are_read_and_printed(tmp_path):
     """An entry without the parts of its name is the one that has them."""
     old = {key: Result(value, "estimate", 0.1, "", {"n": 9}).as_dict()
            for key, value in (("fid/digits/ema", 2.0), ("fid/digits/held-out", 1.0), ("energy/gap", 3.0))}  # fmt: skip

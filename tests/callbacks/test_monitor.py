@@ -8,8 +8,9 @@ import torch
 
 import run as entry
 from lightning_gen.callbacks import Likelihood, Quality
-from lightning_gen.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, published
+from lightning_gen.callbacks.checkpoints import Checkpoints, published
 from lightning_gen.results.result import Name, Result
+from lightning_gen.stages.checkpoint_io import AtomicCheckpointIO
 from tests.callbacks.quality_parts import Projection
 from tests.families.test_base import digits_module, fit
 from tests.test_run import TINY

@@ -33,7 +33,7 @@ def test_pictures_come_at_the_asked_epochs_at_the_losses_step(tmp_path, known, r
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["grid-00000008.png", "grid-00000016.png"]
 
 
-def test_points_are_drawn_and_kept_as_points(tmp_path, known, rows, make_trainer):
+def test_points_are_drawn_and_saved_as_points(tmp_path, known, rows, make_trainer):
     module = known((2,))
     make_trainer(Pictures(points=100, strip=1)).test(module, rows(), verbose=False)
     with np.load(tmp_path / "samples" / "samples-00000000.npz") as held:
@@ -41,7 +41,7 @@ def test_points_are_drawn_and_kept_as_points(tmp_path, known, rows, make_trainer
     assert Image.open(tmp_path / "samples" / "strip-00000000.png").width >= 600
 
 
-def test_a_long_chain_of_points_is_shown_at_even_times_beside_the_data(known, make_trainer, monkeypatch):
+def test_a_long_chain_of_points_is_drawn_at_even_times_beside_the_data(known, make_trainer, monkeypatch):
     """From the start to the samples, and as many points of the data: no place of the last row is empty."""
     module, seen = known((2,), length=500), []
     draw = drawing.scatter
@@ -65,7 +65,7 @@ def test_samples_that_are_not_finite_stop_the_run(tmp_path, known, rows, make_tr
     assert not (tmp_path / "samples").exists()
 
 
-def test_the_raw_weights_are_drawn_where_no_average_is_kept(known, rows, make_trainer):
+def test_the_raw_weights_are_drawn_where_there_is_no_average(known, rows, make_trainer):
     averaged, raw = known(), known()
     raw.ema = None
     for module in (averaged, raw):

@@ -21,16 +21,10 @@ from lightning_gen.metrics import (
     moments,
 )
 from lightning_gen.randomness import generator
-from tests.callbacks.quality_parts import Noisy, Projection, measure, trainer
+from tests.callbacks.quality_parts import Noisy, Projection, measure
+from tests.callbacks.trainers import trainer
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def digits():
-    data = Digits()
-    data.setup()
-    return data
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +204,7 @@ def test_it_samples_in_the_trainers_precision_and_measures_in_float32(tmp_path):
     assert features(features.seen[0])[0].dtype == torch.float32
 
 
-def test_raw_is_measured_and_named_where_asked_or_where_no_average_is_kept(tmp_path):
+def test_raw_is_measured_and_named_where_asked_or_where_there_is_no_average(tmp_path):
     for label, module in (("asked", Noisy()), ("no average", Noisy(ema=False))):
         weights = "raw" if label == "asked" else "ema"
         quality = Quality(Projection(), n=20, kid_subsets=2, weights=weights, seed=7, block=16, cache=str(tmp_path))

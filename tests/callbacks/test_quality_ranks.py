@@ -13,7 +13,8 @@ from lightning_gen.callbacks.quality import Quality
 from lightning_gen.data import Digits
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.registry import metrics
-from tests.callbacks.quality_parts import Noisy, Projection, trainer
+from tests.callbacks.quality_parts import Noisy, Projection
+from tests.callbacks.trainers import trainer
 from tests.processes import free_port, place
 
 WORLDS = (1, 2, 4)

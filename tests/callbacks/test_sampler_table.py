@@ -32,7 +32,8 @@ from lightning_gen.samplers import (
     PredictorCorrector,
     ProbabilityFlow,
 )
-from tests.callbacks.quality_parts import Projection, exact, tabulate, trainer
+from tests.callbacks.quality_parts import Projection, exact, tabulate
+from tests.callbacks.trainers import trainer
 from tests.gaussian import Gaussian, example
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,12 +106,15 @@ def test_every_number_is_that_of_exactly_the_named_samples(tmp_path):
     assert content["held_out"]["kid"]["protocol"]["n"] == 150
 
 
-def test_who_does_not_fit_is_named_with_the_reason_and_the_others_stay(tmp_path):
-    class Broken(DDIM):
-        def step(self, *_):
-            x, carry = super().step(*_)
-            return x / 0 if self.steps > 2 else x, carry
+class Broken(DDIM):
+    """Diverges with more than two steps."""
 
+    def step(self, *_):
+        x, carry = super().step(*_)
+        return x / 0 if self.steps > 2 else x, carry
+
+
+def test_who_does_not_fit_is_named_with_the_reason_and_the_others_stay(tmp_path):
     samplers = {"mala": MALA(), "annealed": AnnealedLangevin(levels=3), "range": DDIM(clip=[0.0, 1.0])}
     tabulate(tmp_path / "a", samplers | {"broken": Broken(), "ddim": DDIM()}, evaluations=[2, 5])
     content = read(tmp_path / "a")
@@ -243,12 +247,8 @@ def test_what_cannot_be_compared_is_refused_before_any_work(tmp_path, samplers, 
 
 
 def test_where_nothing_is_finite_there_is_no_table(tmp_path):
-    class Broken(DDIM):
-        def step(self, *_):
-            return super().step(*_)[0] / 0, None
-
-    with pytest.raises(NonFinite, match="ddim, 2 evaluations.*block 0"):
-        tabulate(tmp_path / "a", {"ddim": Broken()}, evaluations=[2])
+    with pytest.raises(NonFinite, match="ddim, 3 evaluations.*block 0"):
+        tabulate(tmp_path / "a", {"ddim": Broken()}, evaluations=[3])
     assert not (tmp_path / "a" / "samplers.json").exists()
 
 

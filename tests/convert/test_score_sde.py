@@ -178,7 +178,7 @@ def test_a_wrong_checkpoint_is_refused_in_one_sentence(tmp_path, what, says):
         ("vp", None, "sde.*None.*vp or subvp"),
     ],
 )
-def test_an_sde_that_the_network_was_not_told_is_refused(tmp_path, name, sde, says):
+def test_an_sde_that_does_not_fit_the_network_is_refused(tmp_path, name, sde, says):
     file, _ = saved(tmp_path, SMALL[name])
     with pytest.raises(ValueError, match=says):
         read_score_sde(file, sde, size=8)

@@ -8,25 +8,24 @@ import torch
 from lightning_gen.data import Digits
 from lightning_gen.data.loader import TrainLoader, binarised
 from lightning_gen.data.split import Split
+from tests.data.sets import ready
 
 
-def ready(**options):
-    data = Digits(**{"value_range": (0.0, 1.0), **options})
-    data.setup()
-    return data
+def digits(**options):
+    return ready(Digits(**{"value_range": (0.0, 1.0), **options}))
 
 
 @pytest.mark.parametrize("binarise", ["fixed", "threshold", "stochastic"])
 def test_what_is_measured_is_the_same_for_every_seed(binarise):
-    first, second = ready(binarise=binarise), ready(binarise=binarise, seed=9)
+    first, second = digits(binarise=binarise), digits(binarise=binarise, seed=9)
     for name in ("train", "val", "test"):
         assert set(first.split(name).images(slice(None)).unique().tolist()) == {0, 255}
         assert first.split(name).fingerprint() == second.split(name).fingerprint()
-        assert torch.equal(first.split(name).labels(slice(None)), ready().split(name).labels(slice(None)))
+        assert torch.equal(first.split(name).labels(slice(None)), digits().split(name).labels(slice(None)))
 
 
 def test_a_threshold_is_at_one_half():
-    grey, found = ready().split("test").images(slice(None)), ready(binarise="threshold").split("test")
+    grey, found = digits().split("test").images(slice(None)), digits(binarise="threshold").split("test")
     assert torch.equal(found.images(slice(None)) == 255, grey > 127)
 
 
@@ -39,7 +38,7 @@ def test_a_binarised_pixel_is_white_with_the_probability_of_its_intensity():
 
 
 def test_fixed_pixels_are_drawn_once():
-    grey, data = ready().split("train").images(slice(None)).double() / 255, ready(binarise="fixed")
+    grey, data = digits().split("train").images(slice(None)).double() / 255, digits(binarise="fixed")
     drawn = data.split("train").images(slice(None)).double() / 255
     z = (drawn - grey).sum() / (grey * (1 - grey)).sum().sqrt()
     assert abs(float(z)) < 4
@@ -52,13 +51,13 @@ def test_fixed_pixels_are_drawn_once():
 
 
 def test_stochastic_pixels_are_drawn_anew_in_each_epoch_and_again_by_a_resume():
-    data = ready(binarise="stochastic", batch_size=100)
+    data = digits(binarise="stochastic", batch_size=100)
     loader = data.train_dataloader()
     first, second = ({int(i): x for b in [*loader] for i, x in zip(b["index"], b["x"], strict=True)} for _ in range(2))
     shared = first.keys() & second.keys()
     assert len(shared) > 1000 and not any(torch.equal(first[i], second[i]) for i in shared)
     mean = torch.stack([first[i] for i in shared]).mean()
-    grey = data.encode(ready().split("train").images(torch.tensor(sorted(shared)))).mean()
+    grey = data.encode(digits().split("train").images(torch.tensor(sorted(shared)))).mean()
     assert abs(float(mean - grey)) < 0.01
     whole = [b["x"] for b in data.train_dataloader()]
     again = data.train_dataloader()
@@ -74,7 +73,7 @@ def endless(loader):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_run_stopped_between_two_batches_goes_on_with_the_same_pixels(rank):
     """Through the end of an epoch, on each rank, by the state that the stopped loader gave."""
-    split = ready().split("train")
+    split = digits().split("train")
 
     def loader():
         return TrainLoader(split, lambda x: x, 100, rank, 2, seed=3, flip=True, binarise=True)
@@ -94,18 +93,18 @@ def test_another_seed_draws_other_pixels():
     """Sample by sample: the seed moves their order, too."""
     first, second = (
         {int(i): x for b in loader for i, x in zip(b["index"], b["x"], strict=True)}
-        for loader in (ready(binarise="stochastic", seed=seed).train_dataloader() for seed in (0, 1))
+        for loader in (digits(binarise="stochastic", seed=seed).train_dataloader() for seed in (0, 1))
     )
     shared = first.keys() & second.keys()
     assert len(shared) > 1000 and not any(torch.equal(first[i], second[i]) for i in shared)
 
 
 def test_what_is_measured_comes_fixed_from_its_loader_in_every_pass():
-    data = ready(binarise="stochastic", batch_size=100)
+    data = digits(binarise="stochastic", batch_size=100)
     for loader, name in ((data.val_dataloader(), "val"), (data.test_dataloader(), "test")):
         first, second = (torch.cat([batch["x"] for batch in loader]) for _ in range(2))
         assert torch.equal(first, second)
-        assert torch.equal(first, data.encode(ready(binarise="fixed").split(name).images(slice(None))))
+        assert torch.equal(first, data.encode(digits(binarise="fixed").split(name).images(slice(None))))
 
 
 def test_ranks_draw_pixels_of_their_own():

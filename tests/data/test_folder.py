@@ -6,14 +6,9 @@ import torch
 from PIL import Image
 
 from lightning_gen.data import Folder
+from tests.data.sets import ready
 
 NAMES = ("train", "val", "test")
-
-
-def ready(data):
-    data.prepare_data()
-    data.setup()
-    return data
 
 
 def picture(number: int, width: int = 24, height: int = 16) -> Image.Image:

@@ -9,14 +9,9 @@ import torch
 
 from lightning_gen.data import CIFAR10, MNIST, Checkerboard, Digits, FashionMNIST, Gaussians, Moons, Npz, Patches, Rings
 from lightning_gen.data import patches as patches_module
+from tests.data.sets import ready
 
 NAMES = ("train", "val", "test")
-
-
-def ready(data):
-    data.prepare_data()
-    data.setup()
-    return data
 
 
 def everything(data, name) -> torch.Tensor:

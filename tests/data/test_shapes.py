@@ -7,13 +7,12 @@ import pytest
 import torch
 
 from lightning_gen.data import DSprites, Shapes
+from tests.data.sets import ready
 
 
 @pytest.fixture(scope="module")
 def shapes():
-    data = Shapes()
-    data.setup()
-    return data
+    return ready(Shapes())
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +97,7 @@ def test_splits_are_disjoint_labelled_by_shape_and_do_not_move_with_the_seed(sha
 
 
 def test_binarised_pictures_are_so_everywhere():
-    data = Shapes(size=16, binarise="threshold", value_range=(0.0, 1.0), seed=3)
-    data.setup()
+    data = ready(Shapes(size=16, binarise="threshold", value_range=(0.0, 1.0), seed=3))
     for images in (data.all_images(), data.split("test").take(slice(None))):
         assert set(images.unique().tolist()) == {0, 255}
     assert data.shape == (1, 16, 16)
@@ -143,8 +141,7 @@ def numbers(images):
 
 
 def test_dsprites_are_read_in_their_order(sprites):
-    data = DSprites(sprites(), val_size=10, test_size=20)
-    data.setup()
+    data = ready(DSprites(sprites(), val_size=10, test_size=20))
     assert torch.equal(numbers(data.all_images()), torch.arange(96))
     assert data.all_images().max() == 255 and data.shape == (1, 64, 64)
     assert torch.equal(data.split("test").labels(slice(None)), numbers(data.split("test").take(slice(None))) // 32)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lightning_gen.data import Checkerboard, Gaussians, Moons, Rings
+from tests.data.sets import ready
 
 SETS = {"rings": Rings, "moons": Moons, "gaussians": Gaussians, "checkerboard": lambda: Checkerboard(noise=0.1)}
 
@@ -12,8 +13,7 @@ SETS = {"rings": Rings, "moons": Moons, "gaussians": Gaussians, "checkerboard": 
 @pytest.mark.parametrize(("variance", "alpha"), [(0.0, 1.0), (0.04, 1.0), (0.3, 0.6)])
 def test_the_density_integrates_to_one_and_is_that_of_the_points(name, variance, alpha):
     """On a grid; and the mean of the log density over drawn points is its integral, |z| <= 4."""
-    data = SETS[name]()
-    data.setup()
+    data = ready(SETS[name]())
     side = torch.linspace(-4.5, 4.5, 226, dtype=torch.float64)
     grid = torch.stack(torch.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
     logs = data.log_density(grid, variance, alpha)

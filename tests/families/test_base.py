@@ -86,7 +86,7 @@ def test_the_average_follows_its_recursion_once_per_optimizer_step(tmp_path, war
     assert any(not torch.equal(a, b) for a, b in zip(watch.ema[-1], watch.raw[-1], strict=True))
 
 
-def test_callbacks_in_any_place_see_the_average_and_never_a_swap(tmp_path):
+def test_callbacks_in_any_order_see_the_average_and_never_a_swap(tmp_path):
     """Trap: an average that is swapped in for validation is gone for callbacks listed after, and in checkpoints."""
     records = []
 
@@ -152,7 +152,7 @@ def test_what_is_not_finite_never_reaches_the_weights(tmp_path, where):
     assert len(watch.raw) == 2
 
 
-def test_a_fused_optimizer_is_held_back_on_the_device():
+def test_a_fused_optimizer_skips_the_step_on_the_device():
     """What a GPU does without asking the host: found_inf = 1 leaves weights and moments as they are."""
     parameter = torch.nn.Parameter(torch.ones(3))
     optimizer = torch.optim.Adam([parameter], lr=0.1, fused=True)

@@ -3,39 +3,29 @@
 import pytest
 import torch
 
+from lightning_gen import samplers
 from lightning_gen.families.base import GenerativeModule
 from lightning_gen.losses import DenoisingScoreMatching, ExactScoreMatching, uniform
 from lightning_gen.models import Denoiser, EnergyNetwork
 from lightning_gen.nets import MLP
 from lightning_gen.process import VE, VP
-from lightning_gen.samplers import (
-    DDIM,
-    HMC,
-    MALA,
-    RK45,
-    Ancestral,
-    AnnealedLangevin,
-    DPMSolver,
-    EDMHeun,
-    EulerMaruyama,
-    Langevin,
-    PredictorCorrector,
-    ProbabilityFlow,
-)
 
 BY_ROW = {
-    "ancestral": Ancestral("small", 8),
-    "ddim": DDIM(8, 0.5),
-    "euler-maruyama": EulerMaruyama(8),
-    "heun": ProbabilityFlow(6),
-    "dpm-solver": DPMSolver(6),
-    "edm": EDMHeun(6, 2.0, s_max=5.0),
-    "langevin": Langevin(6, 0.01, t=0.5),
-    "annealed": AnnealedLangevin(4, 2),
-    "mala": MALA(6, 0.1, jump=0.5),
-    "hmc": HMC(3, 0.1, 2),
+    "ancestral": samplers.Ancestral("small", 8),
+    "ddim": samplers.DDIM(8, 0.5),
+    "euler-maruyama": samplers.EulerMaruyama(8),
+    "heun": samplers.ProbabilityFlow(6),
+    "dpm-solver": samplers.DPMSolver(6),
+    "edm": samplers.EDMHeun(6, 2.0, s_max=5.0),
+    "langevin": samplers.Langevin(6, 0.01, t=0.5),
+    "annealed": samplers.AnnealedLangevin(4, 2),
+    "mala": samplers.MALA(6, 0.1, jump=0.5),
+    "hmc": samplers.HMC(3, 0.1, 2),
 }
-WHOLE = {"predictor-corrector": PredictorCorrector(Ancestral("small", 6)), "rk45": RK45(1e-3, 1e-3, 4)}
+WHOLE = {
+    "predictor-corrector": samplers.PredictorCorrector(samplers.Ancestral("small", 6)),
+    "rk45": samplers.RK45(1e-3, 1e-3, 4),
+}
 
 
 def module(sampler, classes=None):
@@ -43,10 +33,10 @@ def module(sampler, classes=None):
     torch.manual_seed(0)
     net, rows = MLP((2,), 16, 1, classes=None if classes is None else classes + 1), []
     net.register_forward_hook(lambda net, inputs, output: rows.append(len(inputs[0])))
-    if isinstance(sampler, MALA | HMC):
+    if isinstance(sampler, samplers.MALA | samplers.HMC):
         model, loss = EnergyNetwork(net, confine=1.0), ExactScoreMatching()
     else:
-        process = VE(0.1, 5.0) if isinstance(sampler, AnnealedLangevin) else VP()
+        process = VE(0.1, 5.0) if isinstance(sampler, samplers.AnnealedLangevin) else VP()
         model, loss = Denoiser(net, process), DenoisingScoreMatching(uniform())
     options = {} if classes is None else {"classes": classes, "guidance": 2.0}
     return GenerativeModule(model, loss, torch.optim.SGD, sampler=sampler, shape=(2,), **options), rows
@@ -61,7 +51,7 @@ def test_the_first_n_samples_are_the_same_for_any_n(name):
 
 
 def test_labels_go_with_the_rows():
-    made, rows = module(DDIM(4), classes=3)
+    made, rows = module(samplers.DDIM(4), classes=3)
     torch.testing.assert_close(made.sample(5), made.sample(70)[:5], rtol=1e-4, atol=1e-5)
     rows.clear()
     made.sample(5)

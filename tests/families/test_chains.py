@@ -70,7 +70,7 @@ def test_ranks_have_chains_of_their_own_and_get_them_back(ranks):
     assert equal(state(ranks / "whole"), state(parts))
 
 
-def test_two_ranks_record_their_chains_health_once(ranks):
+def test_two_ranks_record_their_chains_statistics_once(ranks):
     lines = [json.loads(line) for line in (ranks / "whole" / "record.jsonl").read_text().splitlines()]
     assert [x["step"] for x in lines if x.get("name") == "energy/gap"] == [4, 8, 12]
     assert sorted(path.name for path in (ranks / "whole" / "samples").glob("long-*")) == [
@@ -90,7 +90,7 @@ DIVERGING = ["module.loss.sampler._target_=lightning_gen.samplers.Langevin", "mo
 DIVERGING += ["~module.loss.sampler.jump"]
 
 
-def test_chains_that_fly_off_while_finite_stop_the_run(tmp_path, capsys):
+def test_chains_that_diverge_while_finite_stop_the_run(tmp_path, capsys):
     """Unadjusted steps of eta = 8 in a bowl of curvature 1 grow sevenfold each, far below what float32 holds."""
     assert entry.main([*RINGS, *DIVERGING, f"run={tmp_path / 'diverged'}"]) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]

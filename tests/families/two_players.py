@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from torch import nn
 
-from lightning_gen.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from lightning_gen.callbacks.checkpoints import Checkpoints
 from lightning_gen.callbacks.loggers.record import RecordLogger
 from lightning_gen.data import Rings
 from lightning_gen.errors import NonFinite
@@ -22,6 +22,7 @@ from lightning_gen.families import GenerativeModule
 from lightning_gen.families.players import Player
 from lightning_gen.models import Model
 from lightning_gen.runs.folder import RunFolder
+from lightning_gen.stages.checkpoint_io import AtomicCheckpointIO
 
 
 class Generator(Model):

@@ -1,4 +1,4 @@
-"""Annealed importance sampling against machines whose log Z can be listed, Gaussians, and exact samples."""
+"""Annealed importance sampling against RBMs whose log Z can be listed, Gaussians, and exact samples."""
 
 import math
 
@@ -15,10 +15,10 @@ from lightning_gen.likelihood import (
     temperatures,
     tuned_steps,
 )
-from lightning_gen.models import RBM, GaussianBernoulliRBM, SmoothEnergy
+from lightning_gen.models import RBM, GaussianBernoulliRBM
 from lightning_gen.models.rbm import states
-from lightning_gen.process import Clean
 from lightning_gen.samplers import HMC, MALA
+from tests.energies import Quadratic
 
 F64 = {"dtype": torch.float64}
 
@@ -66,7 +66,7 @@ def test_weights_of_scale_two_are_within_a_twentieth_of_a_nat():
 
 
 @pytest.mark.parametrize("kind", [RBM, GaussianBernoulliRBM])
-def test_both_sides_bound_the_constant_where_the_way_is_short(kind):
+def test_both_sides_bound_the_constant_where_the_path_is_short(kind):
     """With few temperatures the gap opens, forward below and reverse above in expectation."""
     model = rbm(3, 1.5, kind=kind)
     path, betas, truth = path_of(model), temperatures(10), float(model.exact_log_z().detach())
@@ -95,7 +95,7 @@ def test_a_gaussian_rbm_against_its_mixture():
 
 
 @pytest.mark.parametrize(("visible", "hidden"), [(5, 7), (7, 5)])
-def test_exact_samples_have_the_machines_law(visible, hidden):
+def test_exact_samples_have_the_rbms_law(visible, hidden):
     model, n = rbm(4, 1.0, visible, hidden), 20000
     v = model.draw((n, *model.shape), generator(0))
     everything = states(visible)
@@ -107,7 +107,7 @@ def test_exact_samples_have_the_machines_law(visible, hidden):
     assert abs(chi2 - degrees) < 4 * (2 * degrees) ** 0.5
 
 
-def test_exact_samples_of_a_gaussian_machine_have_its_moments():
+def test_exact_samples_of_a_gaussian_rbm_have_its_moments():
     model = rbm(4, 1.0, 3, 4, GaussianBernoulliRBM)
     v = model.draw((50000, *model.shape), generator(0)).detach()
     logits, means, variance = (value.detach() for value in model.mixture())
@@ -119,21 +119,10 @@ def test_exact_samples_of_a_gaussian_machine_have_its_moments():
         assert z.abs().max() < 4
 
 
-class Quadratic(SmoothEnergy):
-    """E = 1/2 sum a (x - 1)^2 + offset: a Gaussian of known constant."""
-
-    def __init__(self, a, offset):
-        super().__init__(Clean())
-        self.a, self.offset = torch.tensor(a, dtype=torch.float64), offset
-
-    def energy(self, x):
-        return 0.5 * (self.a * (x - 1).square()).sum(1) + self.offset
-
-
 def narrow(sampler, scale=1.0):
     """From N(0, 2) to N(1, scale^2 / 16) in eight dimensions, where one step size does not do."""
     size = torch.full((8,), 2.0, dtype=torch.float64)
-    return EnergyPath(Quadratic([16.0 / scale**2] * 8, 0.0), torch.zeros(8, dtype=torch.float64), size, sampler)
+    return EnergyPath(Quadratic([16.0 / scale**2] * 8, 1.0), torch.zeros(8, dtype=torch.float64), size, sampler)
 
 
 def shares(path, betas, n=400):
@@ -185,22 +174,15 @@ def test_tuning_shrinks_the_error_and_keeps_z():
 
 
 def test_a_temperature_costs_one_evaluation():
-    class Counted(Quadratic):
-        calls = 0
-
-        def energy_and_score(self, x):
-            self.calls += 1
-            return super().energy_and_score(x)
-
     for sampler, each in ((MALA(1, 0.2), 1), (HMC(1, 0.3, 5), 5)):
-        model = Counted([1.0], 0.0)
+        model = Quadratic(mean=1.0)
         path = EnergyPath(model, torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64), sampler)
         log_weights(path, temperatures(30), path.start(4, generator()), generator(1))
         assert model.calls == 1 + 29 * each
 
 
 @pytest.mark.parametrize(("sampler", "size"), [(MALA(1, 0.2), 0.1), (HMC(1, 0.3, 5), 0.5)])
-def test_what_was_seen_is_what_is_there(sampler, size):
+def test_a_proposal_returns_energy_and_score_of_its_end(sampler, size):
     path = narrow(sampler)
     v = 1 + 0.3 * torch.randn(200, 8, generator=generator(), dtype=torch.float64)
     moved, seen, taken = path.propose(v, path.evaluate(v), 0.5, size, generator(1))
@@ -211,20 +193,20 @@ def test_what_was_seen_is_what_is_there(sampler, size):
 
 @pytest.mark.parametrize("sampler", [MALA(1, 0.2), HMC(1, 0.3, 5)])
 def test_any_energy_by_proposals_that_are_accepted_or_not(sampler):
-    model = Quadratic([1.0, 4.0, 0.5], 2.0)
-    truth = float(0.5 * (3 * math.log(2 * math.pi) - model.a.log().sum()) - 2.0)
+    model = Quadratic([1.0, 4.0, 0.5], 1.0, 2.0)
+    truth = float(0.5 * (3 * math.log(2 * math.pi) - model.precision.log().sum()) - 2.0)
     path = EnergyPath(model, torch.zeros(3, dtype=torch.float64), torch.full((3,), 2.0, dtype=torch.float64), sampler)
     betas = temperatures(300)
     result = partition(path, log_weights(path, betas, path.start(500, generator(0)), generator(1)))
     assert abs(result.log_z - truth) < 4 * result.error < 0.2
-    exact = 1 + torch.randn(500, 3, generator=generator(2), dtype=torch.float64) / model.a.sqrt()
+    exact = 1 + torch.randn(500, 3, generator=generator(2), dtype=torch.float64) / model.precision.sqrt()
     back = partition(path, log_weights(path, betas, exact, generator(3), reverse=True), reverse=True)
     assert abs(back.log_z - truth) < 4 * back.error < 0.2
     assert 0.3 < path.acceptance() < 1
 
 
 def test_the_base_alone_is_its_own_constant():
-    """A machine without weights, at its own marginals: no chain has anything to say."""
+    """An RBM without weights, at its own marginals: all weights are equal."""
     model = rbm(0)
     model.W.data.zero_()
     path = RBMPath(model, model.b.detach())

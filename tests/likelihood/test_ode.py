@@ -10,7 +10,8 @@ from lightning_gen.likelihood.ode import divergence
 from lightning_gen.models import Denoiser, EnergyNetwork, Scored
 from lightning_gen.nets import MLP
 from lightning_gen.process import VE, VP, Clean, DiscreteVP, SubVP, linear_betas
-from tests.gaussian import PROCESSES, Gaussian, example
+from tests.gaussian import PROCESSES, Gaussian, Mixture, example
+from tests.networks import Identity
 
 F64 = {"dtype": torch.float64}
 
@@ -29,23 +30,6 @@ def law(process, t, d=2):
     t = torch.tensor(t, **F64)
     alpha, variance = process.alpha(t), process.variance(t)
     return torch.distributions.MultivariateNormal(alpha * mean, alpha**2 * cov + variance * torch.eye(d, **F64))
-
-
-class Mixture(Scored):
-    """The exact model of data 0.3 N(a, 0.1 I) + 0.7 N(b, 0.4 I)."""
-
-    def law(self, t):
-        alpha, variance = self.process.alpha(t), self.process.variance(t)
-        means, spreads = torch.tensor([[1.0, 1.0], [-1.0, 0.5]], **F64), torch.tensor([0.1, 0.4], **F64)
-        roots = (alpha**2 * spreads + variance).sqrt()[:, None].expand(2, 2)
-        parts = torch.distributions.Independent(torch.distributions.Normal(alpha * means, roots), 1)
-        choice = torch.distributions.Categorical(torch.tensor([0.3, 0.7], **F64))
-        return torch.distributions.MixtureSameFamily(choice, parts)
-
-    def score(self, x, t):
-        with torch.enable_grad():
-            leaf = x if x.requires_grad else x.detach().requires_grad_()
-            return torch.autograd.grad(self.law(t[0]).log_prob(leaf).sum(), leaf, create_graph=True)[0]
 
 
 class Broken(Scored):
@@ -107,8 +91,8 @@ def test_the_law_at_the_end_is_the_models_prior(name):
 def test_the_density_of_a_mixture(process):
     model, x = Mixture(process), points(40)
     flow = ODELikelihood(rtol=1e-6, atol=1e-6)
-    nats, _ = flow(model, x, terminal=model.law(torch.ones((), **F64)).log_prob)
-    truth = model.law(torch.tensor(flow.first_time(process), **F64)).log_prob(x)
+    nats, _ = flow(model, x, terminal=lambda x: model.log_density(x, torch.ones((), **F64)))
+    truth = model.log_density(x, torch.tensor(flow.first_time(process), **F64))
     torch.testing.assert_close(nats, truth, rtol=0, atol=5e-4)
 
 
@@ -219,11 +203,6 @@ def test_a_model_without_derivatives_is_refused():
     model.noise = torch.no_grad()(model.noise)
     with pytest.raises(ValueError, match="derivative.*torch.no_grad"):
         flow(model, points())
-
-
-class Identity(torch.nn.Module):
-    def forward(self, x, t):
-        return x
 
 
 def test_an_energy_has_its_second_derivatives():

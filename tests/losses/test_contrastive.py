@@ -7,11 +7,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_gen.losses import NCE, ContrastiveDivergence, RBMContrastiveDivergence
-from lightning_gen.models import RBM, EnergyNetwork, SmoothEnergy
+from lightning_gen.models import RBM, EnergyNetwork
 from lightning_gen.models.rbm import states
 from lightning_gen.nets import MLP
-from lightning_gen.process import Clean
 from lightning_gen.samplers import MALA, Gibbs, Langevin
+from tests.energies import Quadratic
 from tests.models.test_rbm import binary, gaussian
 
 
@@ -19,7 +19,7 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def coins(n, d, p=0.4, seed=5):
+def bits(n, d, p=0.4, seed=5):
     return (torch.rand(n, d, generator=generator(seed), dtype=torch.float64) < p).double()
 
 
@@ -34,7 +34,7 @@ def likelihood_gradient(model, v):
 
 @pytest.mark.parametrize("start", ["data", "noise", "persistent"])
 def test_a_long_chains_gradient_is_the_likelihoods(start):
-    model, v = binary(5, 3), coins(400, 5)
+    model, v = binary(5, 3), bits(400, 5)
     truth = likelihood_gradient(model, v)
     loss = RBMContrastiveDivergence(Gibbs(30), start)
     found = []
@@ -50,7 +50,7 @@ def test_a_long_chains_gradient_is_the_likelihoods(start):
 
 def test_one_step_from_the_data_is_another_gradient():
     """CD-1 is biased: by the listed transition matrix its expectation is known, and it is not the likelihood's."""
-    model, v = binary(4, 3), coins(300, 4)
+    model, v = binary(4, 3), bits(300, 4)
     every, h = states(4), states(3)
     p_h = torch.stack([torch.where(row > 0, model.hidden(every), 1 - model.hidden(every)).prod(1) for row in h], 1)
     p_v = torch.stack([torch.where(row > 0, model.visible(h), 1 - model.visible(h)).prod(1) for row in every], 1)
@@ -79,7 +79,7 @@ def test_cd_1_is_five_matrix_products():
 @pytest.mark.parametrize("make", [binary, gaussian])
 def test_backward_gives_the_gradient_in_closed_form_times_what_the_loss_became(make):
     model = make(4, 3)
-    v = coins(20, 4)
+    v = bits(20, 4)
     loss = RBMContrastiveDivergence(Gibbs(2), weight_decay=0.1)
     loss(model, v, generator(1)).mean().backward()
     reached, weight = loss.last_batch["reached"], torch.full((20,), 1 / 20, dtype=torch.float64)
@@ -111,8 +111,8 @@ def gradients(model):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def test_a_centred_machines_offsets_follow_the_data_in_training_alone_and_its_step_counts_from_them():
-    model, v = binary(5, 3, centred=True, shift=0.25), coins(40, 5)
+def test_a_centred_rbms_offsets_follow_the_data_in_training_alone_and_its_step_counts_from_them():
+    model, v = binary(5, 3, centred=True, shift=0.25), bits(40, 5)
     loss, before = RBMContrastiveDivergence(Gibbs(2)), (model.offset_v.clone(), model.offset_h.clone())
     loss(model, v, generator(1)).mean().backward()
     means, hidden = v.mean(0), model.hidden(v).detach()
@@ -130,7 +130,7 @@ def test_a_centred_machines_offsets_follow_the_data_in_training_alone_and_its_st
 
 
 def test_a_variance_that_is_not_learned_gets_no_gradient():
-    model, v = gaussian(4, 3, learn_variance=False), coins(20, 4)
+    model, v = gaussian(4, 3, learn_variance=False), bits(20, 4)
     RBMContrastiveDivergence(Gibbs(1))(model, v, generator()).mean().backward()
     found = gradients(model)
     assert set(found) == {"W", "c", "mu"}
@@ -142,9 +142,9 @@ def test_a_variance_that_is_not_learned_gets_no_gradient():
         assert torch.equal(value, model.get_parameter(name).grad)
 
 
-def test_kept_chains_go_on_from_batch_to_batch():
-    """One sweep a batch, forty batches of a machine that stays as it is: the chains have its law, |z| <= 4."""
-    model, v = binary(4, 3), coins(20000, 4)
+def test_persistent_chains_continue_from_batch_to_batch():
+    """One sweep a batch, forty batches of an RBM that stays as it is: the chains have its law, |z| <= 4."""
+    model, v = binary(4, 3), bits(20000, 4)
     loss = RBMContrastiveDivergence(Gibbs(1), "persistent")
     law = (-model.energy(states(4)) - model.exact_log_z()).exp().detach()
     for seed in range(40):
@@ -155,11 +155,11 @@ def test_kept_chains_go_on_from_batch_to_batch():
 
 @pytest.mark.parametrize("start", ["data", "noise", "persistent"])
 @pytest.mark.parametrize("centred", [False, True])
-def test_half_precision_changes_nothing_in_a_machine(start, centred):
+def test_half_precision_changes_nothing_in_an_rbm(start, centred):
     """Trap: trainer=gpu is bf16-mixed, in which a coin of less than 1/256 falls too often and kept chains broke."""
     found = []
     for half in (False, True):
-        model, v = binary(5, 3, centred=centred).float(), coins(40, 5).float()
+        model, v = binary(5, 3, centred=centred).float(), bits(40, 5).float()
         loss = RBMContrastiveDivergence(Gibbs(2), start)
         for seed in (0, 1):
             with torch.autocast("cpu", torch.bfloat16, enabled=half):
@@ -193,8 +193,8 @@ def test_an_energy_network_learns_through_its_energies_and_not_through_the_chain
             torch.testing.assert_close(a, b)
 
 
-def test_kept_chains_move_in_training_alone():
-    model, v = binary(5, 3), coins(8, 5)
+def test_persistent_chains_move_in_training_alone():
+    model, v = binary(5, 3), bits(8, 5)
     loss = RBMContrastiveDivergence(Gibbs(1), "persistent", chains=20)
     loss(model, v, generator(0))
     assert len(loss.chains) == 20
@@ -210,7 +210,7 @@ def test_kept_chains_move_in_training_alone():
 
 
 def test_the_farthest_chain_of_all_batches_is_known():
-    model, v = binary(5, 3), coins(2, 5)
+    model, v = binary(5, 3), bits(2, 5)
     loss, seen = RBMContrastiveDivergence(Gibbs(1), "noise"), []
     for seed in range(4):
         loss(model, v, generator(seed))
@@ -230,8 +230,8 @@ def test_a_limit_is_a_positive_number(limit):
         RBMContrastiveDivergence(Gibbs(1), limit=limit)
 
 
-def test_chains_that_are_all_sent_back_begin_anew():
-    model, v = binary(5, 3), coins(8, 5)
+def test_chains_that_are_all_restarted_start_from_noise():
+    model, v = binary(5, 3), bits(8, 5)
     loss = RBMContrastiveDivergence(Gibbs(1), "persistent", restart=1.0)
     loss.chains = torch.full((8, 5), torch.nan, dtype=torch.float64)
     start, own = loss.start_states(model, v, generator())
@@ -253,36 +253,24 @@ def test_noise_on_the_data_is_of_the_asked_deviation():
     assert abs(float(seen[-1][:20000].std()) / 0.3 - 1) < 0.03
 
 
-class Quadratic(SmoothEnergy):
-    """E = 1/2 ||x||^2 / variance + constant, both learned."""
-
-    def __init__(self, variance=1.0, constant=0.0):
-        super().__init__(Clean())
-        self.variance = torch.nn.Parameter(torch.tensor(float(variance)))
-        self.constant = torch.nn.Parameter(torch.tensor(float(constant)))
-
-    def energy(self, x):
-        return 0.5 * x.square().sum(1) / self.variance + self.constant
-
-
 @pytest.mark.parametrize("ratio", [1, 5])
 def test_nce_is_at_rest_where_energy_and_constant_are_true(ratio):
     """Gutmann & Hyvarinen (2010): for data N(0, 1/2 I) in the plane, Z = 2 pi / 2."""
-    truth = {"variance": 0.5, "constant": math.log(2 * math.pi * 0.5)}
+    truth = {"precision": 2.0, "constant": math.log(2 * math.pi * 0.5)}
     rows, off = [], []
     for seed in range(100):
         x = 0.5**0.5 * torch.randn(400, 2, generator=generator(seed))
         for kept, constant in ((rows, truth["constant"]), (off, truth["constant"] + 0.3)):
-            model = Quadratic(0.5, constant)
+            model = Quadratic(2.0, 0.0, constant, learned=True)
             NCE(1.0, 0.0, ratio)(model, x, generator(1000 + seed)).mean().backward()
-            kept.append(torch.stack([model.variance.grad, model.constant.grad]))
+            kept.append(torch.stack([model.precision.grad, model.constant.grad]))
     z = [torch.stack(r).mean(0) / (torch.stack(r).std(0) / 100**0.5) for r in (rows, off)]
     assert z[0].abs().max() < 4
     assert float(z[1][1]) > 10  # too large a constant comes down
 
 
 def test_nce_of_noise_itself_is_two_log_two():
-    model = Quadratic(1.0, math.log(2 * math.pi))
+    model = Quadratic(constant=math.log(2 * math.pi))
     value = NCE(1.0)(model, torch.randn(10, 2, generator=generator()), generator(1))
     torch.testing.assert_close(value, torch.full((10,), 2 * math.log(2)))
 
@@ -308,7 +296,7 @@ def test_wrong_options_are_refused(wrong, sentence):
 
 
 def test_too_few_chains_and_a_wrong_regulariser_are_refused():
-    model, v = binary(5, 3), coins(8, 5)
+    model, v = binary(5, 3), bits(8, 5)
     with pytest.raises(ValueError, match="chains.*4.*1 ranks.*8"):
         RBMContrastiveDivergence(Gibbs(1), "persistent", chains=4)(model, v, generator())
     with pytest.raises(TypeError, match="l2"):

@@ -150,7 +150,7 @@ def test_an_energy_networks_constant_becomes_its_log_partition():
     assert not list(EnergyNetwork(Nothing(), readout="scalar", confine=s).parameters())
 
 
-def test_each_sample_is_told_from_noise_of_its_own():
+def test_each_sample_is_contrasted_with_noise_of_its_own():
     """Written out, `ratio` of them a sample, images too; the noise is the generator's alone."""
     ratio, shape = 3, (1, 2, 2)
     nce, x = NCE(0.9, 0.3, ratio), torch.randn(5, *shape, generator=generator(), **F64)

@@ -162,6 +162,6 @@ PLANTS = [
         "lightning_gen/metrics/reference.py",
         "[split.fingerprint(), extractor.identity()]",
         "[extractor.identity()]",
-        "tests/metrics/features/test_classifier.py::test_reference_is_kept_by_content",
+        "tests/metrics/features/test_classifier.py::test_the_reference_is_cached_by_content",
     ),
 ]

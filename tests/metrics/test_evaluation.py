@@ -23,7 +23,9 @@ from lightning_gen.metrics.registry import metrics as registered
 from lightning_gen.randomness import generator
 from lightning_gen.results.report import closing_table, write_report
 from lightning_gen.results.result import Result, protocol_hash
-from tests.callbacks.quality_parts import Noisy, Projection, trainer
+from tests.callbacks.quality_parts import Noisy, Projection
+from tests.callbacks.trainers import trainer
+from tests.data.sets import ready
 
 
 def _set(n: int, seed: int, d: int = 6) -> torch.Tensor:
@@ -136,8 +138,7 @@ def test_features_are_computed_once_an_image_for_all_metrics(measured):
 def test_samples_stand_beside_their_nearest_training_images(measured):
     folder, features = measured
     picture = np.asarray(Image.open(folder / "samples" / "neighbours-00000000.png"))
-    data = Digits()
-    data.setup()
+    data = ready(Digits())
     images = ((Noisy().draw(0, 64) + 1) / 2).clamp(0, 1).mul(255).round().to(torch.uint8)
     train = data.split("train").images(slice(None))
     squares, index = nearest(features(images)[0], features(train)[0], 5)

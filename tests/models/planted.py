@@ -22,7 +22,7 @@ PLANTS = [
         "lightning_gen/models/rbm.py",
         "categorical(h @ c + F.softplus(",
         "categorical(h @ c - F.softplus(",
-        "tests/likelihood/test_ais.py::test_exact_samples_have_the_machines_law",
+        "tests/likelihood/test_ais.py::test_exact_samples_have_the_rbms_law",
     ),
     Plant(
         "velocity's sign",

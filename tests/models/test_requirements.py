@@ -45,23 +45,6 @@ from lightning_gen.models import (
 )
 from lightning_gen.process import VE, VP, Clean
 from lightning_gen.representations import Bottleneck, Hidden, ODELatent, PosteriorMean
-from lightning_gen.samplers import (
-    DDIM,
-    HMC,
-    MALA,
-    RK45,
-    Ancestral,
-    AnnealedLangevin,
-    DPMSolver,
-    EDMHeun,
-    EulerMaruyama,
-    Gibbs,
-    GibbsLangevin,
-    Langevin,
-    Latent,
-    PredictorCorrector,
-    ProbabilityFlow,
-)
 from tests.gaussian import Gaussian
 from tests.likelihood.linear import Linear
 
@@ -137,29 +120,32 @@ MODELS = {
     "bernoulli vae": lambda: VAE(Linear(2, 2), "bernoulli"),
     "gaussian vae": lambda: VAE(Linear(2, 2), "gaussian"),
 }
-DIFFUSIONS = {
-    "Ancestral": lambda: Ancestral("large", 100),
-    "DDIM": lambda: DDIM(100),
-    "DPMSolver": lambda: DPMSolver(30),
-    "EDMHeun": lambda: EDMHeun(30, 5.0, s_max=5.0),
-    "EulerMaruyama": lambda: EulerMaruyama(200),
-    "PredictorCorrector": lambda: PredictorCorrector(Ancestral("large", 100), 1, 0.05),
-    "ProbabilityFlow": lambda: ProbabilityFlow(30),
-    "RK45": lambda: RK45(1e-3, 1e-3, 4),
-}
-CHAINS = {
-    "Langevin": lambda: Langevin(300, 0.01),
-    "MALA": lambda: MALA(200, 0.2),
-    "HMC": lambda: HMC(50, 0.2, 5),
-    "Gibbs": lambda: Gibbs(60),
-    "GibbsLangevin": lambda: GibbsLangevin(150, 10, 0.05),
-}
-SAMPLERS = {
-    **DIFFUSIONS,
-    **CHAINS,
-    "AnnealedLangevin": lambda: AnnealedLangevin(steps_each=60, step_rule="v1_code", epsilon=8e-5),
-    "Latent": lambda: Latent(),
-}
+
+
+def named(*components):
+    """Class name -> component."""
+    return {type(each).__name__: each for each in components}
+
+
+DIFFUSIONS = named(
+    samplers.Ancestral("large", 100),
+    samplers.DDIM(100),
+    samplers.DPMSolver(30),
+    samplers.EDMHeun(30, 5.0, s_max=5.0),
+    samplers.EulerMaruyama(200),
+    samplers.PredictorCorrector(samplers.Ancestral("large", 100), 1, 0.05),
+    samplers.ProbabilityFlow(30),
+    samplers.RK45(1e-3, 1e-3, 4),
+)
+SAMPLERS = DIFFUSIONS | named(
+    samplers.Langevin(300, 0.01),
+    samplers.MALA(200, 0.2),
+    samplers.HMC(50, 0.2, 5),
+    samplers.Gibbs(60),
+    samplers.GibbsLangevin(150, 10, 0.05),
+    samplers.AnnealedLangevin(steps_each=60, step_rule="v1_code", epsilon=8e-5),
+    samplers.Latent(),
+)
 ENERGY_CHAINS = {"Langevin", "MALA", "HMC"}
 ACCEPTED = {
     "rbm": {"Gibbs"},
@@ -211,7 +197,7 @@ def test_the_table_names_every_sampler():
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_sampler_draws_the_models_law_or_is_refused(name, sampler):
-    model, chosen, n = seeded(MODELS[name]), SAMPLERS[sampler](), 4000
+    model, chosen, n = seeded(MODELS[name]), SAMPLERS[sampler], 4000
     if sampler not in ACCEPTED[name]:
         with pytest.raises((TypeError, ValueError)) as refusal:
             chosen.check(model)
@@ -232,7 +218,7 @@ def test_a_sampler_draws_the_models_law_or_is_refused(name, sampler):
 @pytest.mark.parametrize("name", MODELS)
 def test_what_would_fit_is_named(name):
     model = seeded(MODELS[name])
-    for sampler in (MALA(1), DDIM(1), Gibbs(1), Latent()):
+    for sampler in (samplers.MALA(1), samplers.DDIM(1), samplers.Gibbs(1), samplers.Latent()):
         if not fits(type(sampler), model):
             with pytest.raises(TypeError) as refusal:
                 sampler.check(model)
@@ -255,9 +241,9 @@ def test_annealed_importance_sampling_gives_the_constant_or_is_refused(name):
     model, mean, variance = seeded(MODELS[name]), torch.full((2,), 0.4, **F64), torch.ones(2, **F64)
     if name not in PATHS:
         with pytest.raises(TypeError, match=f"{type(model).__name__}.*has"):
-            annealing_path(model, mean, variance, MALA(1, 0.2))
+            annealing_path(model, mean, variance, samplers.MALA(1, 0.2))
         return
-    path, g = annealing_path(model, mean, variance, MALA(1, 0.2)), torch.Generator().manual_seed(1)
+    path, g = annealing_path(model, mean, variance, samplers.MALA(1, 0.2)), torch.Generator().manual_seed(1)
     assert type(path) is PATHS[name]
     result = partition(path, log_weights(path, temperatures(300), path.start(500, g), g))
     known = model.log_z() if model.tractable() else torch.zeros(())
@@ -279,26 +265,22 @@ def test_the_ode_gives_the_density_or_is_refused(name):
     )  # VE's prior knows no data
 
 
+SMOOTH, SCORES = {"gaussian rbm", "bowl", "sum over reals"}, {"vp", "ve", "clean score"}
+RBMS, VAES = {"rbm", "gaussian rbm"}, {"bernoulli vae", "gaussian vae"}
 LOSSES = {
     "DenoisingScoreMatching": (DenoisingScoreMatching(uniform()), {"vp", "ve"}),
-    "ExactScoreMatching": (
-        ExactScoreMatching(),
-        {"gaussian rbm", "bowl", "sum over reals", "vp", "ve", "clean score"},
-    ),
-    "SlicedScoreMatching": (
-        SlicedScoreMatching(),
-        {"gaussian rbm", "bowl", "sum over reals", "vp", "ve", "clean score"},
-    ),
-    "NCE": (NCE(1.0), {"gaussian rbm", "bowl", "sum over reals"}),
-    "ContrastiveDivergence by Gibbs": (ContrastiveDivergence(Gibbs(1)), {"rbm", "gaussian rbm"}),
-    "ContrastiveDivergence by MALA": (ContrastiveDivergence(MALA(1)), {"gaussian rbm", "bowl", "sum over reals"}),
-    "RBMContrastiveDivergence": (RBMContrastiveDivergence(Gibbs(1)), {"rbm", "gaussian rbm"}),
-    "ELBO": (ELBO(), {"bernoulli vae", "gaussian vae"}),
-    "IWAE": (IWAE(2), {"bernoulli vae", "gaussian vae"}),
+    "ExactScoreMatching": (ExactScoreMatching(), SMOOTH | SCORES),
+    "SlicedScoreMatching": (SlicedScoreMatching(), SMOOTH | SCORES),
+    "NCE": (NCE(1.0), SMOOTH),
+    "ContrastiveDivergence by Gibbs": (ContrastiveDivergence(samplers.Gibbs(1)), RBMS),
+    "ContrastiveDivergence by MALA": (ContrastiveDivergence(samplers.MALA(1)), SMOOTH),
+    "RBMContrastiveDivergence": (RBMContrastiveDivergence(samplers.Gibbs(1)), RBMS),
+    "ELBO": (ELBO(), VAES),
+    "IWAE": (IWAE(2), VAES),
 }
 REPRESENTATIONS = {
-    "Hidden": (Hidden(), {"rbm", "gaussian rbm"}),
-    "PosteriorMean": (PosteriorMean(), {"bernoulli vae", "gaussian vae"}),
+    "Hidden": (Hidden(), RBMS),
+    "PosteriorMean": (PosteriorMean(), VAES),
     "Bottleneck": (Bottleneck(), set()),
     "ODELatent": (ODELatent(), {"vp", "ve"}),
 }
@@ -333,7 +315,7 @@ def test_parts_of_a_sum_lie_over_one_support():
 def test_a_foreign_class_may_be_needed_too():
     """`needs` may name any class, not only the capabilities."""
 
-    class Mine(Gibbs):
+    class Mine(samplers.Gibbs):
         needs = (RBM,)
 
     Mine(1).check(RBM(2, 3))

@@ -5,8 +5,9 @@ import torch
 
 from lightning_gen.models import Denoiser, Scored, ScoreNetwork
 from lightning_gen.models.denoiser import PARAMETRIZATIONS
-from lightning_gen.process import VE, VP, Clean, DiscreteVP, expand, linear_betas
+from lightning_gen.process import VE, VP, Clean, DiscreteVP, linear_betas
 from tests.gaussian import PROCESSES, QUANTITIES, Gaussian, example
+from tests.networks import Exact
 
 F64 = {"dtype": torch.float64}
 
@@ -38,29 +39,6 @@ def test_tweedie_gives_the_posterior_mean_of_a_gaussian(truth):
         total = alpha**2 * truth.cov + variance * torch.eye(2).double()
         mean = truth.mean + alpha * truth.cov @ torch.linalg.solve(total, x[i] - alpha * truth.mean)
         torch.testing.assert_close(truth.denoise(x, t)[i], mean, rtol=1e-12, atol=1e-11)
-
-
-class Exact(torch.nn.Module):
-    """A network that answers with the exact target of a parametrization, from its input."""
-
-    def __init__(self, truth, name):
-        super().__init__()
-        self.truth, self.name = truth, name
-
-    def forward(self, scaled, c_noise):
-        t = self.t
-        process = self.truth.process
-        c_skip, c_out, c_in, _ = PARAMETRIZATIONS[self.name](process, t)
-        x = scaled / expand(c_in, scaled)
-        clean, noise = self.truth.denoise(x, t), self.truth.noise(x, t)
-        alpha, sigma = expand(process.alpha(t), x), expand(process.sigma(t), x)
-        return {
-            "noise": noise,
-            "clean": clean,
-            "velocity": alpha * noise - sigma * clean,
-            "edm": (clean - expand(c_skip, x) * x) / expand(c_out, x),
-            "ve": -noise,
-        }[self.name]
 
 
 @pytest.mark.parametrize("name", PARAMETRIZATIONS)
@@ -144,7 +122,7 @@ def test_a_noise_network_is_read_without_loss_at_small_noise():
     torch.testing.assert_close(read, output, rtol=1e-6, atol=1e-6)
 
 
-def test_published_ve_networks_are_told_the_logarithm_of_sigma():
+def test_published_ve_networks_receive_the_logarithm_of_sigma():
     """score = F(x, ln sigma) / sigma, alpha being 1."""
 
     class Told(torch.nn.Module):

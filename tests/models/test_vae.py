@@ -69,7 +69,7 @@ def test_bernoulli_samples_are_zeros_and_ones_of_the_decoders_probability():
     assert ((x.mean(0) - p).abs() < 4.5 * (p * (1 - p) / n).sqrt()).all()
 
 
-def test_more_steps_show_the_way_of_z_and_leave_the_samples():
+def test_more_steps_show_the_path_of_z_and_do_not_change_the_samples():
     model = digits_like("gaussian")
     start = torch.zeros(3, 1, 4, 4, **F64)
     with torch.no_grad():

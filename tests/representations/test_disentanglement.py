@@ -54,7 +54,7 @@ def test_random_codes_are_at_chance():
     assert dci(codes[:600], factors[:600], codes[600:1200], factors[600:1200]).informativeness < 0.45
 
 
-def test_rotated_codes_cannot_be_told_apart():
+def test_rotated_codes_cannot_be_distinguished():
     """Of the pair of factors that are mixed, each moves both codes alike."""
     pair = lambda factors: rotated(np.insert(factors, 0, 0, 1))  # noqa: E731
     assert abs(beta_vae(pair, (4, 4), random(), **FEW) - 0.5) < 0.15
@@ -99,7 +99,7 @@ def test_factor_vae_is_relative_to_each_codes_own_variance():
 
 
 def test_mutual_information_and_gap_by_hand():
-    """Codes A and A and B of two coins: I(A; A and B) = h(1/4) - log(2) / 2."""
+    """Codes A and A and B of two independent bits: I(A; A and B) = h(1/4) - log(2) / 2."""
     codes = np.stack([TWO[:, 0], TWO[:, 0] & TWO[:, 1]], 1).astype(float)
     shared = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75)) - 0.5 * math.log(2)
     expected = [[math.log(2), 0], [shared, shared]]
@@ -128,7 +128,7 @@ def test_a_code_is_cut_into_even_bins_over_its_range():
 
 
 def test_sap_by_hand():
-    """Two coins told by themselves: each code 1 for its factor and 1/2 for the other."""
+    """Two independent bits as codes: each 1 for its factor and 1/2 for the other."""
     factors = np.tile(TWO, (50, 1))
     assert sap(factors.astype(float), factors, factors.astype(float), factors) == pytest.approx(0.5)
     both = np.stack([factors[:, 0], factors[:, 0]], 1).astype(float)

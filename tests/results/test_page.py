@@ -145,7 +145,7 @@ def test_samplers_under_two_protocols_are_two_pictures(runs):
     assert len([picture for picture in Comparison(runs).pictures if picture.section == "samplers"]) == 1
 
 
-def test_the_configs_differences_are_told(written):
+def test_the_configs_differences_are_listed(written):
     assert "| seed | 0 | 1 | 0 |" in (written / "comparison.md").read_text()
 
 

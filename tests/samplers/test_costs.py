@@ -4,29 +4,15 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lightning_gen import samplers
 from lightning_gen.models import Denoiser, ScoreNetwork
 from lightning_gen.process import VE, VP, DiscreteVP, SubVP, cosine_betas, instant, linear_betas
-from lightning_gen.samplers import (
-    DDIM,
-    Ancestral,
-    DPMSolver,
-    EDMHeun,
-    EulerMaruyama,
-    Langevin,
-    ProbabilityFlow,
-)
 from lightning_gen.samplers.base import Denoising
 from tests.gaussian import Gaussian, example
+from tests.networks import Identity
 
 F64 = {"dtype": torch.float64}
 SYNCS = ("_local_scalar_dense", "is_nonzero", "item", "nonzero")
-
-
-class Net(torch.nn.Module):
-    """A network of no operation, so that what is counted is the sampler's."""
-
-    def forward(self, x, t):
-        return x
 
 
 class Counter(TorchDispatchMode):
@@ -42,24 +28,24 @@ class Counter(TorchDispatchMode):
 
 
 def denoiser(parametrization, process):
-    return Denoiser(Net(), process, parametrization)
+    return Denoiser(Identity(), process, parametrization)
 
 
 PROCESSES = {"vp": VP, "subvp": SubVP, "ve": VE, "discrete": lambda: DiscreteVP(linear_betas(1000))}
 ONE_CALL = {
-    "ancestral small": lambda: Ancestral("small", 10),
-    "ancestral large": lambda: Ancestral("large", 10),
-    "ddim": lambda: DDIM(10),
-    "ddim with noise": lambda: DDIM(10, 0.5),
-    "euler-maruyama": lambda: EulerMaruyama(10),
-    "langevin": lambda: Langevin(10, t=0.5),
-    "euler": lambda: ProbabilityFlow(10, "euler"),
+    "ancestral small": lambda: samplers.Ancestral("small", 10),
+    "ancestral large": lambda: samplers.Ancestral("large", 10),
+    "ddim": lambda: samplers.DDIM(10),
+    "ddim with noise": lambda: samplers.DDIM(10, 0.5),
+    "euler-maruyama": lambda: samplers.EulerMaruyama(10),
+    "langevin": lambda: samplers.Langevin(10, t=0.5),
+    "euler": lambda: samplers.ProbabilityFlow(10, "euler"),
 }
 MORE = {
-    "heun": lambda: ProbabilityFlow(10),
-    "dpm-solver": lambda: DPMSolver(10),
-    "edm": lambda: EDMHeun(10),
-    "edm churned": lambda: EDMHeun(10, 5.0, s_max=20.0),
+    "heun": lambda: samplers.ProbabilityFlow(10),
+    "dpm-solver": lambda: samplers.DPMSolver(10),
+    "edm": lambda: samplers.EDMHeun(10),
+    "edm churned": lambda: samplers.EDMHeun(10, 5.0, s_max=20.0),
 }
 
 
@@ -81,13 +67,15 @@ def costs(sampler, model):
 @pytest.mark.parametrize("name", [*ONE_CALL, *MORE])
 def test_a_step_is_at_most_8_operations_12_with_two_calls_or_memory_and_no_host_sync(name, parametrization, process):
     process = PROCESSES[process]()
-    model = ScoreNetwork(Net(), process) if parametrization == "score" else denoiser(parametrization, process)
+    model = ScoreNetwork(Identity(), process) if parametrization == "score" else denoiser(parametrization, process)
     for names in costs((ONE_CALL | MORE)[name](), model):
         assert len(names) <= (8 if name in ONE_CALL else 12), names
         assert not any(sync in operation for operation in names for sync in SYNCS)
 
 
-@pytest.mark.parametrize("sampler", [Ancestral("small", 10, clip=(-1, 1)), DDIM(10, 0.5, clip=(-1, 1))])
+@pytest.mark.parametrize(
+    "sampler", [samplers.Ancestral("small", 10, clip=(-1, 1)), samplers.DDIM(10, 0.5, clip=(-1, 1))]
+)
 def test_clipping_fits_into_8_operations_of_a_noise_network(sampler):
     assert max(map(len, costs(sampler, denoiser("noise", VP())))) <= 8
 
@@ -130,14 +118,14 @@ def runge_kutta(model, x, step, sampler, z):
 
 
 WRITTEN = {
-    "ancestral": (lambda: Ancestral("large", 20), posterior),
-    "ancestral clipped": (lambda: Ancestral("small", 20, clip=(-1.0, 1.0)), posterior),
-    "ddim": (lambda: DDIM(20, 0.3), posterior),
-    "euler-maruyama": (lambda: EulerMaruyama(20), reverse_sde),
-    "euler": (lambda: ProbabilityFlow(12, "euler"), runge_kutta),
-    "heun": (lambda: ProbabilityFlow(12), runge_kutta),
-    "rk4": (lambda: ProbabilityFlow(6, "rk4"), runge_kutta),
-    "edm churned": (lambda: EDMHeun(12, 3.0, s_max=20.0), runge_kutta),
+    "ancestral": (lambda: samplers.Ancestral("large", 20), posterior),
+    "ancestral clipped": (lambda: samplers.Ancestral("small", 20, clip=(-1.0, 1.0)), posterior),
+    "ddim": (lambda: samplers.DDIM(20, 0.3), posterior),
+    "euler-maruyama": (lambda: samplers.EulerMaruyama(20), reverse_sde),
+    "euler": (lambda: samplers.ProbabilityFlow(12, "euler"), runge_kutta),
+    "heun": (lambda: samplers.ProbabilityFlow(12), runge_kutta),
+    "rk4": (lambda: samplers.ProbabilityFlow(6, "rk4"), runge_kutta),
+    "edm churned": (lambda: samplers.EDMHeun(12, 3.0, s_max=20.0), runge_kutta),
 }
 LAWS = {"vp": VP, "ve": VE, "cosine": lambda: DiscreteVP(cosine_betas(100))}
 

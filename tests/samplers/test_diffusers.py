@@ -8,15 +8,9 @@ from lightning_gen.nets import UNet
 from lightning_gen.process import DiscreteVP, cosine_betas, linear_betas
 from lightning_gen.samplers import DDIM, Ancestral
 from tests.nets.diffusers_map import from_diffusers
+from tests.networks import Curved
 
 schedulers = pytest.importorskip("diffusers", reason="the test extra installs diffusers").schedulers
-
-
-class Net(torch.nn.Module):
-    """Something nonlinear that knows its time."""
-
-    def forward(self, x, t):
-        return torch.tanh(x + torch.sin(t / 100).reshape(-1, 1, 1, 1)) + 0.3 * x.roll(1, -1)
 
 
 def walk(scheduler, betas, steps, noise_of, x, net=None, **options):
@@ -25,7 +19,7 @@ def walk(scheduler, betas, steps, noise_of, x, net=None, **options):
     scheduler.alphas = 1 - scheduler.betas
     scheduler.alphas_cumprod = scheduler.alphas.cumprod(0)
     scheduler.set_timesteps(steps)
-    net, path = net or Net(), [x]
+    net, path = net or Curved(), [x]
     for t in scheduler.timesteps:
         output = net(x, t.double().expand(len(x)))
         x = scheduler.step(output, t, x, **options, **noise_of(t)).prev_sample
@@ -45,7 +39,7 @@ def test_ancestral_is_diffusers_ddpm(schedule, variance, clip):
     scheduler = schedulers.DDPMScheduler(
         num_train_timesteps=50, beta_schedule=schedule, variance_type=f"fixed_{variance}", clip_sample=clip is not None
     )
-    model, x, g = Denoiser(Net(), DiscreteVP(betas)), start(), torch.Generator().manual_seed(2)
+    model, x, g = Denoiser(Curved(), DiscreteVP(betas)), start(), torch.Generator().manual_seed(2)
     ours = list(Ancestral(variance, clip=clip).trajectory(model, x, torch.Generator().manual_seed(2)))
     theirs = walk(scheduler, betas, 50, lambda t: {"generator": g}, x)
     for a, b in zip(ours, theirs, strict=True):
@@ -59,7 +53,7 @@ def test_ddim_is_diffusers_ddim(spacing, eta, clip):
     scheduler = schedulers.DDIMScheduler(
         num_train_timesteps=100, clip_sample=clip is not None, timestep_spacing=spacing, set_alpha_to_one=True
     )
-    model, x, g = Denoiser(Net(), DiscreteVP(linear_betas(100))), start(), torch.Generator().manual_seed(3)
+    model, x, g = Denoiser(Curved(), DiscreteVP(linear_betas(100))), start(), torch.Generator().manual_seed(3)
     ours = list(DDIM(20, eta, clip, spacing).trajectory(model, x, torch.Generator().manual_seed(3)))
     theirs = walk(
         scheduler, linear_betas(100), 20, lambda t: {"generator": g}, x, eta=eta, use_clipped_model_output=True

@@ -10,7 +10,7 @@ from lightning_gen.models.denoiser import PARAMETRIZATIONS
 from lightning_gen.process import VE, VP, Clean, DiscreteVP, linear_betas
 from lightning_gen.samplers import DDIM, Ancestral, Stepwise
 from tests.gaussian import PROCESSES, Gaussian, example
-from tests.models.test_score import Exact
+from tests.networks import Exact
 
 torch64 = {"dtype": torch.float64}
 

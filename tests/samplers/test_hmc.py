@@ -8,7 +8,8 @@ import torch
 from lightning_gen.models import SmoothEnergy
 from lightning_gen.process import Clean
 from lightning_gen.samplers import HMC, MALA, Langevin
-from tests.samplers.test_mcmc import CHAINS, F64, Double, Normal, z_of_variance
+from tests.energies import DoubleWell, Quadratic
+from tests.samplers.test_mcmc import CHAINS, F64, z_of_variance
 
 
 def generator(seed=0):
@@ -39,7 +40,7 @@ def test_a_chain_with_a_metropolis_test_has_the_variance_of_its_temperature(name
         sampler = HMC(15, step, 3, temperature=heat) if name == "hmc" else MALA(60, 0.5 * size, temperature=heat)
         for start in (heat, 9 * heat):
             x = start**0.5 * torch.randn(CHAINS, 1, generator=generator(), **F64)
-            assert abs(z_of_variance(sampler(Normal(), x, generator(1)), heat)) <= 4
+            assert abs(z_of_variance(sampler(Quadratic(), x, generator(1)), heat)) <= 4
 
 
 @pytest.mark.parametrize("heat", [0.5, 1.0, 3.0])
@@ -47,19 +48,19 @@ def test_a_chain_with_a_metropolis_test_has_the_variance_of_its_temperature(name
 def test_langevins_variance_is_the_temperatures_over_one_less_half_a_step(heat, eta):
     """T / (1 - eta / 2) on E = x^2 / 2: x <- (1 - eta) x + sqrt(2 eta T) z; without the test the bias stays."""
     x = heat**0.5 * torch.randn(CHAINS, 1, generator=generator(), **F64)
-    result = Langevin(round(10 / eta), eta, temperature=heat)(Normal(), x, generator(1))
+    result = Langevin(round(10 / eta), eta, temperature=heat)(Quadratic(), x, generator(1))
     assert abs(z_of_variance(result, heat / (1 - eta / 2))) <= 4
     assert abs(z_of_variance(result, heat)) > 8
 
 
 @pytest.mark.parametrize("heat", [1.0, 2.0])
-def test_another_density_is_kept_at_its_temperature(heat):
+def test_the_double_well_is_invariant_at_its_temperature(heat):
     """Chains of the double well started in exp(-E / T), by rejection, keep its second moment and its share inside."""
     g = generator()
     proposals = 5 * torch.rand(400_000, 1, generator=g, **F64) - 2.5
-    kept = torch.rand(len(proposals), generator=g, **F64) < (-Double().energy(proposals) / heat).exp()
+    kept = torch.rand(len(proposals), generator=g, **F64) < (-DoubleWell().energy(proposals) / heat).exp()
     x = proposals[kept][:CHAINS]
-    moved = HMC(10, 0.35, 4, temperature=heat)(Double(), x, g)
+    moved = HMC(10, 0.35, 4, temperature=heat)(DoubleWell(), x, g)
     for moment in (lambda x: x.square(), lambda x: (x.abs() < 0.8).double()):
         a, b = moment(x), moment(moved)
         assert abs(float((a - b).mean())) <= 4 * float((a.var() + b.var()) / len(x)) ** 0.5
@@ -69,7 +70,8 @@ def test_another_density_is_kept_at_its_temperature(heat):
 @pytest.mark.parametrize("heat", [1.0, 2.0])
 def test_a_proposal_is_the_leapfrogs_end_and_is_taken_as_often_as_its_energy_says(heat):
     """A step against the scheme written out: the same position, and u < exp(-dH / T), chain by chain."""
-    sampler, model, x = HMC(1, 0.45, 3, temperature=heat), Double(), torch.randn(500, 1, generator=generator(), **F64)
+    sampler, model = HMC(1, 0.45, 3, temperature=heat), DoubleWell()
+    x = torch.randn(500, 1, generator=generator(), **F64)
     moved, carry = sampler.step(model, x, sampler.plan(model, (1, 2))[0], None, generator(1))
     g = generator(1)
     momentum = torch.randn(x.shape, generator=g, **F64)
@@ -91,7 +93,7 @@ def momenta(draw):
 
 def test_turned_round_the_leapfrogs_go_back_where_they_came_from(monkeypatch):
     """By the sampler's own steps, so small that all are taken: with the momentum reversed, to 1e-12."""
-    sampler, model, x = HMC(1, 0.01, 40), Double(), torch.randn(50, 1, generator=generator(), **F64)
+    sampler, model, x = HMC(1, 0.01, 40), DoubleWell(), torch.randn(50, 1, generator=generator(), **F64)
     momentum = torch.randn(x.shape, generator=generator(2), **F64)
     position, end = proposed(sampler, model, x, momentum)
     move = sampler.plan(model, (1, 2))[0]
@@ -105,7 +107,7 @@ def test_turned_round_the_leapfrogs_go_back_where_they_came_from(monkeypatch):
 
 def test_the_energys_error_is_of_second_order():
     """Over a path of length 1.6: a step half as long errs a quarter as much; and what is refused falls with it."""
-    model, x = Double(), 0.8 * torch.randn(2000, 1, generator=generator(), **F64)
+    model, x = DoubleWell(), 0.8 * torch.randn(2000, 1, generator=generator(), **F64)
     momentum, errors, refused = torch.randn(x.shape, generator=generator(1), **F64), [], []
     for steps in (32, 64, 128):
         sampler = HMC(1, 1.6 / steps, steps)
@@ -125,7 +127,7 @@ def test_the_energys_error_is_of_second_order():
 def test_one_leapfrog_is_mala():
     """A step of size eps is a Langevin proposal of eta = eps^2 / 2, with the same test: equal draws, one chain."""
     size, x = 0.7, torch.randn(300, 1, generator=generator(), **F64)
-    chains = [sampler(Double(), x, generator(1)) for sampler in (HMC(20, size, 1), MALA(20, size**2 / 2))]
+    chains = [sampler(DoubleWell(), x, generator(1)) for sampler in (HMC(20, size, 1), MALA(20, size**2 / 2))]
     torch.testing.assert_close(*chains, rtol=0, atol=1e-10)
     assert not torch.equal(chains[0], x)
 
@@ -153,7 +155,7 @@ def test_a_proposal_without_a_finite_energy_is_not_taken(sampler, beyond):
 
 
 def test_calls_are_the_planned_ones_and_the_share_is_what_moved():
-    model, sampler, calls = Normal(), HMC(9, 1.7, 4), []
+    model, sampler, calls = Quadratic(), HMC(9, 1.7, 4), []
     energy = model.energy
     model.energy = lambda x: calls.append(len(x)) or energy(x)
     x, g, carry = torch.randn(400, 2, generator=generator(), **F64), generator(1), None
@@ -170,7 +172,7 @@ def test_calls_are_the_planned_ones_and_the_share_is_what_moved():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_chains_of_images_are_a_function_of_their_generator(dtype):
     x, sampler = torch.zeros(2, 3, 2, 2, dtype=dtype), HMC(4, 0.2, 3)
-    first, second, other = (sampler(Normal(), x, generator(seed)) for seed in (1, 1, 2))
+    first, second, other = (sampler(Quadratic(), x, generator(seed)) for seed in (1, 1, 2))
     assert first.dtype == dtype and first.shape == x.shape
     assert torch.equal(first, second) and not torch.equal(first, other)
 
@@ -183,7 +185,7 @@ def test_chains_of_images_are_a_function_of_their_generator(dtype):
         (lambda: HMC(step_size=0.0), "step_size.*0"),
         (lambda: HMC(temperature=0.0), "temperature.*0"),
         (lambda: MALA(temperature=-1.0), "temperature.*-1"),
-        (lambda: HMC(start="prior").check(Normal()), "sampler.start.*prior"),
+        (lambda: HMC(start="prior").check(Quadratic()), "sampler.start.*prior"),
     ],
 )
 def test_what_has_no_chain_gets_one_sentence(make, sentence):

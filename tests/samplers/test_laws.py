@@ -5,24 +5,13 @@ import math
 import pytest
 import torch
 
-from lightning_gen.models import Denoiser, ScoreNetwork, SmoothEnergy
+from lightning_gen import samplers
+from lightning_gen.models import Denoiser, ScoreNetwork
 from lightning_gen.models.denoiser import PARAMETRIZATIONS
-from lightning_gen.process import VE, VP, Clean, DiscreteVP, SubVP, linear_betas
-from lightning_gen.samplers import (
-    DDIM,
-    MALA,
-    RK45,
-    Ancestral,
-    AnnealedLangevin,
-    DPMSolver,
-    EDMHeun,
-    EulerMaruyama,
-    Langevin,
-    PredictorCorrector,
-    ProbabilityFlow,
-)
+from lightning_gen.process import VE, VP, DiscreteVP, SubVP, linear_betas
+from tests.energies import Quadratic
 from tests.gaussian import Gaussian, Mixture, example
-from tests.models.test_score import Exact
+from tests.networks import Exact
 
 F64 = {"dtype": torch.float64}
 PROCESSES = {
@@ -33,18 +22,18 @@ PROCESSES = {
     "discrete": lambda: DiscreteVP(linear_betas(1000)),
 }
 SAMPLERS = {  # k = 1: enough steps for the law; k > 1: k times fewer
-    "ancestral small": lambda k=1: Ancestral("small", 200 // k),
-    "ancestral large": lambda k=1: Ancestral("large", 200 // k),
-    "ddim": lambda k=1: DDIM(100 // k),
-    "ddim half": lambda k=1: DDIM(100 // k, 0.5),
-    "euler-maruyama": lambda k=1: EulerMaruyama(500 // k),
-    "predictor-corrector": lambda k=1: PredictorCorrector(Ancestral("small", 150 // k), 1, 0.05),
-    "heun": lambda k=1: ProbabilityFlow(40 // k),
-    "rk4 log snr": lambda k=1: ProbabilityFlow(20 // k, "rk4", "log_snr"),
-    "dpm-solver": lambda k=1: DPMSolver(40 // k),
-    "edm churned": lambda k=1: EDMHeun(60 // k, 15.0 / k, s_max=10.0),
-    "rk45": lambda k=1: RK45(1e-4 * k**2, 1e-4 * k**2, 8),
-    "annealed langevin": lambda k=1: AnnealedLangevin(steps_each=200 // k, step_rule="v1_code", epsilon=8e-4),
+    "ancestral small": lambda k=1: samplers.Ancestral("small", 200 // k),
+    "ancestral large": lambda k=1: samplers.Ancestral("large", 200 // k),
+    "ddim": lambda k=1: samplers.DDIM(100 // k),
+    "ddim half": lambda k=1: samplers.DDIM(100 // k, 0.5),
+    "euler-maruyama": lambda k=1: samplers.EulerMaruyama(500 // k),
+    "predictor-corrector": lambda k=1: samplers.PredictorCorrector(samplers.Ancestral("small", 150 // k), 1, 0.05),
+    "heun": lambda k=1: samplers.ProbabilityFlow(40 // k),
+    "rk4 log snr": lambda k=1: samplers.ProbabilityFlow(20 // k, "rk4", "log_snr"),
+    "dpm-solver": lambda k=1: samplers.DPMSolver(40 // k),
+    "edm churned": lambda k=1: samplers.EDMHeun(60 // k, 15.0 / k, s_max=10.0),
+    "rk45": lambda k=1: samplers.RK45(1e-4 * k**2, 1e-4 * k**2, 8),
+    "annealed langevin": lambda k=1: samplers.AnnealedLangevin(steps_each=200 // k, step_rule="v1_code", epsilon=8e-4),
 }
 ALLOWED = [(s, p) for s in SAMPLERS for p in PROCESSES if (s == "annealed langevin") == (p == "ve levels")]
 N = 3000
@@ -127,18 +116,6 @@ def test_every_reading_walks_the_same_path(sampler, process):
             torch.testing.assert_close(state / scale, goal / scale, rtol=0, atol=1e-9 if reading == "clean" else 1e-10)
 
 
-class Normal(SmoothEnergy):
-    """E = |x|^2 / 2, and its number of evaluations."""
-
-    def __init__(self):
-        super().__init__(Clean())
-        self.calls = 0
-
-    def energy(self, x):
-        self.calls += 1
-        return 0.5 * x.square().flatten(1).sum(1)
-
-
 class Counting(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -168,9 +145,9 @@ def test_planned_calls_are_the_networks_and_a_path_has_its_plans_length(sampler,
         assert all(type(value) is float for value in (transition.t, transition.s, *transition.coefficients))
 
 
-@pytest.mark.parametrize(("sampler", "calls"), [(MALA(7), 8), (Langevin(7), 7)])
+@pytest.mark.parametrize(("sampler", "calls"), [(samplers.MALA(7), 8), (samplers.Langevin(7), 7)])
 def test_chains_count_their_calls(sampler, calls):
-    model = Normal()
+    model = Quadratic()
     sampler(model, torch.zeros(2, 3, **F64), torch.Generator().manual_seed(0))
     assert model.calls == calls == sampler.evaluations(model, (1, 2))
 
@@ -178,7 +155,9 @@ def test_chains_count_their_calls(sampler, calls):
 @pytest.mark.parametrize("spacing", ["karras", "log_snr"])
 @pytest.mark.parametrize("steps", [1, 2, 7, 60, 100])
 def test_grids_by_level_never_visit_a_time_of_a_discrete_process_twice(spacing, steps):
-    times = [step.t for step in ProbabilityFlow(steps, spacing=spacing).transitions(DiscreteVP(linear_betas(100)))]
+    times = [
+        step.t for step in samplers.ProbabilityFlow(steps, spacing=spacing).transitions(DiscreteVP(linear_betas(100)))
+    ]
     ks = [round(100 * t) for t in times]
     assert len(set(ks)) == steps and ks == sorted(ks, reverse=True)
     assert ks[0] == 100 and ks[-1] >= 1
@@ -189,7 +168,9 @@ def test_grids_by_level_are_what_they_are_named_for():
     """EDM eq. 5 on a VE, where the level is sigma; equal steps in the log; the first and last are the process's."""
     process = VE(0.002, 80.0)
     for spacing, rule in (("karras", lambda x: x ** (1 / 7)), ("log_snr", lambda x: x.log())):
-        times = torch.tensor([step.t for step in ProbabilityFlow(9, spacing=spacing).transitions(process)], **F64)
+        times = torch.tensor(
+            [step.t for step in samplers.ProbabilityFlow(9, spacing=spacing).transitions(process)], **F64
+        )
         values = rule(process.sigma(times))
         torch.testing.assert_close(values.diff(), values.diff().mean().expand(8))
         assert times[0] == 1 and times[-1] == 0
@@ -198,23 +179,23 @@ def test_grids_by_level_are_what_they_are_named_for():
 @pytest.mark.parametrize(
     ("call", "error", "sentence"),
     [
-        (lambda: ProbabilityFlow().check(Normal()), TypeError, "process.*Clean"),
-        (lambda: MALA().check(Gaussian(VP(), *example())), TypeError, "MALA.*energy.*Gaussian"),
-        (lambda: AnnealedLangevin().check(Gaussian(VP(), *example())), TypeError, "VE.*sigma_min"),
-        (lambda: AnnealedLangevin().transitions(VE()), ValueError, "sampler.levels.*null"),
-        (lambda: AnnealedLangevin(step_rule="v1"), ValueError, "sampler.epsilon.*null"),
-        (lambda: Langevin(denoise=True).check(Normal()), ValueError, "sampler.denoise.*true"),
-        (lambda: Langevin(start="prior").check(Normal()), ValueError, "sampler.start.*prior"),
-        (lambda: Langevin(step_size=0), ValueError, "step_size.*0"),
-        (lambda: EDMHeun(10, s_churn=4.0).transitions(VE(0.01, 5.0)), ValueError, "sampler.s_churn"),
-        (lambda: DDIM(9, t_end=1.5).transitions(VP()), ValueError, "t_end.*1.5"),
+        (lambda: samplers.ProbabilityFlow().check(Quadratic()), TypeError, "process.*Clean"),
+        (lambda: samplers.MALA().check(Gaussian(VP(), *example())), TypeError, "MALA.*energy.*Gaussian"),
+        (lambda: samplers.AnnealedLangevin().check(Gaussian(VP(), *example())), TypeError, "VE.*sigma_min"),
+        (lambda: samplers.AnnealedLangevin().transitions(VE()), ValueError, "sampler.levels.*null"),
+        (lambda: samplers.AnnealedLangevin(step_rule="v1"), ValueError, "sampler.epsilon.*null"),
+        (lambda: samplers.Langevin(denoise=True).check(Quadratic()), ValueError, "sampler.denoise.*true"),
+        (lambda: samplers.Langevin(start="prior").check(Quadratic()), ValueError, "sampler.start.*prior"),
+        (lambda: samplers.Langevin(step_size=0), ValueError, "step_size.*0"),
+        (lambda: samplers.EDMHeun(10, s_churn=4.0).transitions(VE(0.01, 5.0)), ValueError, "sampler.s_churn"),
+        (lambda: samplers.DDIM(9, t_end=1.5).transitions(VP()), ValueError, "t_end.*1.5"),
         (
-            lambda: ProbabilityFlow(5, spacing="cosine").transitions(VP()),
+            lambda: samplers.ProbabilityFlow(5, spacing="cosine").transitions(VP()),
             ValueError,
             "spacing.*cosine.*trailing|cosine.*trailing|trailing.*cosine",
         ),
-        (lambda: ProbabilityFlow(method="rk2"), ValueError, "method.*rk2"),
-        (lambda: PredictorCorrector(Langevin()), TypeError, "predictor.*Langevin"),
+        (lambda: samplers.ProbabilityFlow(method="rk2"), ValueError, "method.*rk2"),
+        (lambda: samplers.PredictorCorrector(samplers.Langevin()), TypeError, "predictor.*Langevin"),
     ],
 )
 def test_impossible_combinations_get_one_sentence(call, error, sentence):

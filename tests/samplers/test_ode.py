@@ -9,6 +9,7 @@ from lightning_gen.models import Denoiser
 from lightning_gen.process import VE, VP, DiscreteVP, SubVP, linear_betas
 from lightning_gen.samplers import DDIM, RK45, Ancestral, DPMSolver, EDMHeun, EulerMaruyama, ProbabilityFlow
 from tests.gaussian import PROCESSES, Gaussian, Mixture, example
+from tests.networks import Curved
 
 schedulers = pytest.importorskip("diffusers", reason="the test extra installs diffusers").schedulers
 F64 = {"dtype": torch.float64}
@@ -87,13 +88,6 @@ def test_churn_adds_the_noise_between_the_levels():
                 assert noise == 0
 
 
-class Net(torch.nn.Module):
-    """Something nonlinear that knows its time."""
-
-    def forward(self, x, t):
-        return torch.tanh(x + torch.sin(t / 100).reshape(-1, 1, 1, 1)) + 0.3 * x.roll(1, -1)
-
-
 def test_dpm_solver_is_diffusers():
     scheduler = schedulers.DPMSolverMultistepScheduler(
         num_train_timesteps=100, algorithm_type="dpmsolver++", solver_order=2, solver_type="midpoint",
@@ -104,9 +98,9 @@ def test_dpm_solver_is_diffusers():
     scheduler.set_timesteps(12)
     x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(1), **F64)
     ours = DPMSolver([int(t) + 1 for t in scheduler.timesteps.flip(0)])
-    states = list(ours.trajectory(Denoiser(Net(), DiscreteVP(linear_betas(100))), x))
+    states = list(ours.trajectory(Denoiser(Curved(), DiscreteVP(linear_betas(100))), x))
     for t, state in zip(scheduler.timesteps, states[1:], strict=True):
-        x = scheduler.step(Net()(x, t.double().expand(2)), t, x).prev_sample
+        x = scheduler.step(Curved()(x, t.double().expand(2)), t, x).prev_sample
         torch.testing.assert_close(x, state, rtol=1e-5, atol=1e-5)
 
 

@@ -5,17 +5,8 @@ import math
 import pytest
 import torch
 
+from lightning_gen import samplers
 from lightning_gen.process import VE, VP, Clean, SubVP
-from lightning_gen.samplers import (
-    DDIM,
-    Ancestral,
-    AnnealedLangevin,
-    DPMSolver,
-    EDMHeun,
-    EulerMaruyama,
-    Langevin,
-    ProbabilityFlow,
-)
 from lightning_gen.samplers.base import Denoising
 from tests.gaussian import PROCESSES, Gaussian, example
 
@@ -64,15 +55,15 @@ def divergence(sampler, model, monkeypatch):
 
 
 DIFFUSIONS = {
-    "ancestral small, log snr": (lambda n: Ancestral("small", n, spacing="log_snr"), 40),
-    "ancestral large, karras": (lambda n: Ancestral("large", n, spacing="karras"), 40),
-    "ddim, karras": (lambda n: DDIM(n, spacing="karras"), 25),
-    "ddim half, log snr": (lambda n: DDIM(n, 0.5, spacing="log_snr"), 25),
-    "euler-maruyama": (EulerMaruyama, 25),  # no finer grid divides the cosine chain's first step, log 1000
-    "heun": (lambda n: ProbabilityFlow(n), 12),
-    "rk4": (lambda n: ProbabilityFlow(n, "rk4"), 6),
-    "dpm-solver": (lambda n: DPMSolver(n), 12),
-    "edm churned": (lambda n: EDMHeun(n, n / 10, s_max=8.0), 12),
+    "ancestral small, log snr": (lambda n: samplers.Ancestral("small", n, spacing="log_snr"), 40),
+    "ancestral large, karras": (lambda n: samplers.Ancestral("large", n, spacing="karras"), 40),
+    "ddim, karras": (lambda n: samplers.DDIM(n, spacing="karras"), 25),
+    "ddim half, log snr": (lambda n: samplers.DDIM(n, 0.5, spacing="log_snr"), 25),
+    "euler-maruyama": (samplers.EulerMaruyama, 25),  # no finer grid divides the cosine chain's first step, log 1000
+    "heun": (lambda n: samplers.ProbabilityFlow(n), 12),
+    "rk4": (lambda n: samplers.ProbabilityFlow(n, "rk4"), 6),
+    "dpm-solver": (lambda n: samplers.DPMSolver(n), 12),
+    "edm churned": (lambda n: samplers.EDMHeun(n, n / 10, s_max=8.0), 12),
 }
 
 
@@ -83,7 +74,7 @@ def test_twice_the_steps_come_nearer_to_the_data_until_only_the_ends_are_left(sa
     model = Gaussian(PROCESSES[name](), *example())
     make, steps = DIFFUSIONS[sampler]
     few, many = (divergence(make(n), model, monkeypatch) for n in (steps, 2 * steps))
-    floor = divergence(ProbabilityFlow(100), model, monkeypatch)
+    floor = divergence(samplers.ProbabilityFlow(100), model, monkeypatch)
     assert many < max(few / 2, 2 * floor)
     assert many < 0.02
 
@@ -98,7 +89,7 @@ def test_langevin_ends_at_its_own_stationary_law(process, t, monkeypatch):
     low, high = torch.linalg.eigvalsh(cov).tolist()
     eta, steps = low / 2, math.ceil(40 * high / low)
     start = (torch.tensor([3.0, -2.0], **F64), 0.1 * torch.eye(2, **F64))
-    result = moments(Langevin(steps, eta, t=t), model, monkeypatch, *start)
+    result = moments(samplers.Langevin(steps, eta, t=t), model, monkeypatch, *start)
     torch.testing.assert_close(result[0], alpha * model.mean, rtol=1e-7, atol=1e-7)
     biased = cov @ torch.linalg.inv(torch.eye(2, **F64) - eta / 2 * torch.linalg.inv(cov))
     torch.testing.assert_close(result[1], biased, rtol=1e-7, atol=1e-7)
@@ -110,7 +101,7 @@ def test_langevin_on_clean_data_has_the_bias_of_the_lecture(monkeypatch):
     start = (torch.ones(1, **F64), 5 * torch.ones(1, 1, **F64))
     for convention, share in (("eta", 2), ("epsilon", 4)):
         for size in (0.1, 0.8):
-            mean, cov = moments(Langevin(800, size, convention), model, monkeypatch, *start)
+            mean, cov = moments(samplers.Langevin(800, size, convention), model, monkeypatch, *start)
             assert float(mean) == pytest.approx(0, abs=1e-8)
             assert float(cov) == pytest.approx(1 / (1 - size / share), rel=1e-9)
 
@@ -122,7 +113,7 @@ def test_langevin_on_clean_data_has_the_bias_of_the_lecture(monkeypatch):
 )
 def test_technique_four_chooses_the_published_steps(sigma_max, levels, steps_each, published):
     """NCSNv2's epsilon of four data sets, printed with two digits, at the last level, where alpha_L = epsilon."""
-    *_, last, _ = AnnealedLangevin(steps_each=steps_each).transitions(VE(0.01, sigma_max, levels=levels))
+    *_, last, _ = samplers.AnnealedLangevin(steps_each=steps_each).transitions(VE(0.01, sigma_max, levels=levels))
     assert last.coefficients == pytest.approx((published, math.sqrt(2 * published)), rel=0.02)
 
 
@@ -130,7 +121,7 @@ def test_the_last_step_takes_out_the_noise_that_annealing_leaves(monkeypatch):
     """Data at a point: the chain ends with some sigma_L^2 about it, and Tweedie's formula gives the point."""
     process, point = VE(0.01, 50.0, levels=232), torch.full((1,), 0.3, **F64)
     model, start = Gaussian(process, point, torch.zeros(1, 1)), (torch.zeros(1, **F64), 2500 * torch.ones(1, 1, **F64))
-    _, noisy = moments(AnnealedLangevin(denoise=False), model, monkeypatch, *start)
+    _, noisy = moments(samplers.AnnealedLangevin(denoise=False), model, monkeypatch, *start)
     assert 0.5 < float(noisy) / 0.01**2 < 1.5
-    mean, cov = moments(AnnealedLangevin(), model, monkeypatch, *start)
+    mean, cov = moments(samplers.AnnealedLangevin(), model, monkeypatch, *start)
     assert float(mean) == pytest.approx(0.3, abs=1e-9) and float(cov) < 1e-20

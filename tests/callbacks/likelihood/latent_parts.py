@@ -15,15 +15,14 @@ from lightning_gen.data import Digits
 from lightning_gen.families import VAE
 from lightning_gen.nets import MLPAutoencoder
 from lightning_gen.samplers import Latent
+from tests.data.sets import ready
 
 GREY = {"batch_size": 100}
 BINARY = {"batch_size": 100, "binarise": "fixed", "value_range": (0.0, 1.0)}
 
 
 def digits(**options):
-    data = Digits(**options)
-    data.setup()
-    return data
+    return ready(Digits(**options))
 
 
 def family(likelihood="gaussian", shape=(1, 8, 8), value_range=(-1.0, 1.0), **options):

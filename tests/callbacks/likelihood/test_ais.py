@@ -17,24 +17,10 @@ from lightning_gen.nets import MLP
 from lightning_gen.process import Clean
 from lightning_gen.randomness import generator
 from lightning_gen.samplers import MALA, Gibbs, Langevin
+from tests.callbacks.trainers import Alone
+from tests.data.sets import ready
 
 SGD = lambda parameters: torch.optim.SGD(parameters, lr=0.1)  # noqa: E731
-
-
-class Alone:
-    """As much of a trainer as measuring asks for: rank `rank` of `world`, whose weights are kept."""
-
-    def __init__(self, data, module, rank=0, world=1):
-        self.datamodule, self.lightning_module, self.global_rank, self.world_size = data, module, rank, world
-        self.is_global_zero, self.global_step, self.current_epoch = rank == 0, 7, 0
-        self.strategy, self.parts, self.progress_bar_callback = self, [], None
-
-    def reduce(self, values, reduce_op):
-        self.parts.append(values)
-        return values
-
-    def broadcast(self, found):
-        return found
 
 
 @pytest.fixture
@@ -48,19 +34,15 @@ def published(monkeypatch):
 
 @pytest.fixture(scope="module")
 def binary():
-    data = Digits(binarise="fixed", value_range=(0.0, 1.0))
-    data.setup()
-    return data
+    return ready(Digits(binarise="fixed", value_range=(0.0, 1.0)))
 
 
 @pytest.fixture(scope="module")
 def grey():
-    data = Digits(value_range=(-0.8124, 1.8429))
-    data.setup()
-    return data
+    return ready(Digits(value_range=(-0.8124, 1.8429)))
 
 
-def machine(kind, data, hidden=6):
+def rbm_module(kind, data, hidden=6):
     torch.manual_seed(0)
     made = kind(SGD, data.shape, hidden, std=0.3, value_range=data.value_range, sampler=Gibbs(2))
     made.initialise(data)
@@ -69,7 +51,7 @@ def machine(kind, data, hidden=6):
 
 @pytest.mark.parametrize("hidden", [6, 24])
 def test_an_rbms_likelihood_from_both_sides_and_exactly(binary, published, hidden):
-    module = machine(RBM, binary, hidden)
+    module = rbm_module(RBM, binary, hidden)
     measure = AnnealedImportance(chains=60, schedule=400, burn=20)
     trainer = Alone(binary, module)
     measure.setup(trainer, module, "test")
@@ -93,8 +75,8 @@ def test_an_rbms_likelihood_from_both_sides_and_exactly(binary, published, hidde
         assert "exact/log_likelihood/raw" not in published
 
 
-def test_a_gaussian_machines_bits_are_those_of_dequantised_pixels(grey, published):
-    module = machine(GaussianBernoulliRBM, grey)
+def test_a_gaussian_rbms_bits_are_those_of_dequantised_pixels(grey, published):
+    module = rbm_module(GaussianBernoulliRBM, grey)
     measure = AnnealedImportance(chains=60, schedule=300, n=50, reverse=False)
     measure.on_test_epoch_end(Alone(grey, module), module)
     x = grey.encode(grey.split("test").take(slice(0, 50)))
@@ -124,8 +106,7 @@ class Bowl(torch.nn.Module):
 
 
 def test_a_deep_energy_by_proposals(published):
-    data = Rings(n=500, val_size=10, test_size=200)
-    data.setup()
+    data = ready(Rings(n=500, val_size=10, test_size=200))
     module = EBM(Bowl(), NCE(1.0), SGD, readout="norm", confine=0.7, shape=(2,))
     measure = AnnealedImportance(chains=100, schedule=200, burn=50, transition=MALA(1, 1e-7))
     measure.setup(Alone(data, module), module, "test")
@@ -142,8 +123,7 @@ def test_a_deep_energy_by_proposals(published):
 
 
 def test_an_untuned_transition_keeps_its_step_size(published):
-    data = Rings(n=500, val_size=10, test_size=200)
-    data.setup()
+    data = ready(Rings(n=500, val_size=10, test_size=200))
     module = EBM(Bowl(), NCE(1.0), SGD, readout="norm", confine=0.7, shape=(2,))
     measure = AnnealedImportance(chains=50, schedule=20, burn=2, transition=MALA(1, 1e-7), tune=False)
     measure.on_test_epoch_end(Alone(data, module), module)
@@ -153,7 +133,7 @@ def test_an_untuned_transition_keeps_its_step_size(published):
 
 
 def test_two_ranks_draw_the_chains_of_one(binary):
-    module = machine(RBM, binary, 24)
+    module = rbm_module(RBM, binary, 24)
     measure = AnnealedImportance(chains=120, schedule=10, burn=3)
     path = annealing_path(module.model, *data_moments(binary), measure.transition)
     for side in measure.sides:
@@ -196,8 +176,8 @@ def test_wrong_options_are_refused(wrong):
         AnnealedImportance(**wrong)
 
 
-def test_a_diverged_machine_gives_no_number(binary, published):
-    module = machine(RBM, binary)
+def test_a_diverged_rbm_gives_no_number(binary, published):
+    module = rbm_module(RBM, binary)
     module.model.W.data[0, 0] = torch.nan
     with pytest.raises(NonFinite, match=r"forward.*not finite.*step 7"):
         AnnealedImportance(chains=4, schedule=3).on_test_epoch_end(Alone(binary, module), module)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lightning_gen.callbacks import FlowLikelihood, Likelihood, measuring
-from lightning_gen.data import Digits, Rings
+from lightning_gen.data import Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.families.base import GenerativeModule
 from lightning_gen.likelihood import ODELikelihood, bits_per_dim, dequantised, variational_bound
@@ -17,6 +17,8 @@ from lightning_gen.models import Denoiser, ScoreNetwork
 from lightning_gen.nets import MLP
 from lightning_gen.process import VE, VP, DiscreteVP, linear_betas
 from lightning_gen.randomness import generator
+from tests.callbacks.trainers import Alone
+from tests.data.sets import ready
 
 IMAGE, POINT = (1, 8, 8), (2,)
 FLOW = ODELikelihood("heun", steps=4)
@@ -53,39 +55,9 @@ def module(shape=IMAGE, process=None, ema=True, classes=None):
     return made
 
 
-def ready(data):
-    data.setup()
-    return data
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return ready(Digits())
-
-
 @pytest.fixture(scope="module")
 def rings():
     return ready(Rings(n=100, val_size=10, test_size=60))
-
-
-class Alone:
-    """As much of a trainer as measuring asks for: rank `rank` of `world`, whose rows are kept."""
-
-    def __init__(self, data, rank=0, world=1):
-        self.datamodule, self.global_rank, self.world_size = data, rank, world
-        self.is_global_zero, self.global_step, self.current_epoch = rank == 0, 7, 0
-        self.sanity_checking, self.rows, self.strategy = False, None, self
-        self.progress_bar_callback = None
-        self.state = SimpleNamespace(fn="fit")
-        self.precision_plugin = SimpleNamespace(forward_context=lambda: torch.autocast("cpu", torch.bfloat16))
-
-    def reduce(self, rows, reduce_op):
-        assert reduce_op == "sum"
-        self.rows = rows.clone()
-        return rows
-
-    def broadcast(self, results):
-        return results
 
 
 @pytest.fixture
@@ -225,7 +197,7 @@ def both():
 def test_two_ranks_score_what_one_scores(callback, process, digits, measured):
     made, one = module(process=process), Alone(digits)
     measured(callback, made, one)
-    two = [Alone(digits, rank, 2) for rank in (0, 1)]
+    two = [Alone(digits, rank=rank, world=2) for rank in (0, 1)]
     for trainer in two:
         measured(callback, made, trainer)
     mine, yours = (trainer.rows for trainer in two)

@@ -7,17 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_gen.data import Digits, Moons, Split
+from lightning_gen.data import Moons, Split
 from lightning_gen.metrics import ClassifierFeatures, PixelFeatures, reference
 from lightning_gen.metrics.cache import digest
 from lightning_gen.metrics.features import classifier
-
-
-@pytest.fixture(scope="module")
-def digits():
-    data = Digits()
-    data.setup()
-    return data
+from tests.data.sets import ready
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +58,7 @@ def test_the_logits_are_a_linear_map_of_the_features(digits, trained):
     torch.testing.assert_close(trained.net.head(features), logits)
 
 
-def test_kept_and_found_again(digits, cache, trained, monkeypatch):
+def test_a_trained_classifier_is_read_from_the_cache(digits, cache, trained, monkeypatch):
     def never(*_):
         raise AssertionError("trained again")
 
@@ -149,14 +143,13 @@ def test_pixels_and_points_are_themselves(digits):
     found, logits = pixels(images)
     np.testing.assert_allclose(found.numpy(), images.numpy().reshape(5, 64) / 255, rtol=1e-6)
     assert logits is None and (pixels.name, pixels.dim) == ("pixels", 64)
-    moons = Moons(n=50)
-    moons.setup()
+    moons = ready(Moons(n=50))
     pixels.prepare(moons)
     points = moons.split("train").points(slice(None))
     assert torch.equal(pixels(points)[0], points) and (pixels.name, pixels.dim) == ("points", 2)
 
 
-def test_reference_is_kept_by_content(digits, trained, tmp_path, monkeypatch):
+def test_the_reference_is_cached_by_content(digits, trained, tmp_path, monkeypatch):
     test = digits.split("test")
     first = reference(test, trained, tmp_path, batch=64)
     features, logits = trained(test.images(slice(None)))

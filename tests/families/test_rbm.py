@@ -12,15 +12,14 @@ from lightning_gen.models import EnergyNetwork, SumOfEnergies
 from lightning_gen.nets import MLP, ResNetEnergy
 from lightning_gen.process import VE, Clean
 from lightning_gen.samplers import HMC, MALA, Gibbs, GibbsLangevin, Langevin
+from tests.data.sets import ready
 
 SGD = lambda parameters: torch.optim.SGD(parameters, lr=0.1)  # noqa: E731
 SHAPE = (1, 8, 8)
 
 
 def data(**options):
-    made = Digits(**{"value_range": (0.0, 1.0), "binarise": "fixed", **options})
-    made.setup()
-    return made
+    return ready(Digits(**{"value_range": (0.0, 1.0), "binarise": "fixed", **options}))
 
 
 def test_visible_biases_and_offsets_are_the_datas():

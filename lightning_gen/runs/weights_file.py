@@ -1,0 +1,47 @@
+"""Weights of an export as safetensors, with the SHA-256 of the file in its metadata."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning_gen.runs.atomic import replacing
+from lightning_gen.runs.checkpoint_file import Damaged
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ENTRY = b'"sha256":"%b"'
+ZEROS = b"0" * 64  # in the place of the digest, while it is computed
+
+
+def write(weights: "dict[str, Tensor]", path: Path, **metadata: str) -> None:
+    """Replace `path` by the weights and metadata of theirs, as step="2000"."""
+    from safetensors.torch import save
+
+    data = save(weights, {**metadata, "sha256": ZEROS.decode()})
+    digest = hashlib.sha256(data).hexdigest().encode()
+    with replacing(path) as partial:
+        partial.write_bytes(data.replace(ENTRY % ZEROS, ENTRY % digest, 1))
+
+
+def read(path: Path) -> "dict[str, Tensor]":
+    """The weights, on the CPU; Damaged where the file is not what was written. Older files have no digest."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load
+
+    try:
+        with safe_open(path, "pt") as file:
+            known = file.metadata() or {}
+        digest = known.get("sha256")
+        if digest is None and len(known) > 1:  # older files have one entry
+            raise Damaged(
+                f"{path} is damaged (its metadata have {', '.join(known)}, expected sha256): export the run again"
+            )
+        data = path.read_bytes()
+        if digest is not None:
+            zeroed = data.replace(ENTRY % digest.encode(), ENTRY % ZEROS, 1)
+            if hashlib.sha256(zeroed).hexdigest() != digest:
+                raise Damaged(f"{path} is damaged (its SHA-256 differs): export the run again")
+        return load(data)
+    except SafetensorError as error:
+        raise Damaged(f"{path} is damaged ({error}): export the run again") from error

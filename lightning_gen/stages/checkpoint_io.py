@@ -1,0 +1,26 @@
+"""How Lightning writes and reads checkpoints."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric.plugins import CheckpointIO
+
+from lightning_gen.runs.checkpoint_file import read, write
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes all of a file or nothing, and loads intact local files of plain containers and tensors only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Replace `path`."""
+        write(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """The checkpoint, on the CPU by default; Damaged where its content is not what was written."""
+        return read(Path(path), map_location or "cpu")
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Delete the file."""
+        Path(path).unlink(missing_ok=True)
