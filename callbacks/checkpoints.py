@@ -1,13 +1,8 @@
 """When a run is saved: `last` every so many steps, `best` by a metric, and where a signal or an end stops it."""
 
 import math
-<<<<<<< HEAD
-import os
-=======
 import shutil
-import signal
 from contextlib import nullcontext
->>>>>>> main
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,74 +10,29 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
-<<<<<<< HEAD
-from lightning_gen.callbacks.measuring import measured_weights
-from lightning_gen.options import Checked, Count, Natural, choose
-from lightning_gen.results.result import Name
-from lightning_gen.runs import signals
-
-
-class AtomicCheckpointIO(CheckpointIO):
-    """Writes beside the old file, syncs, renames, syncs the folder: a kill leaves the old file or the new one.
-
-    Loads with weights_only=True from a local path, nothing else.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Replace `path` by the checkpoint in one step."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".part")
-        with partial.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """The checkpoint's plain containers and tensors, on the CPU unless told."""
-        return torch.load(Path(path), map_location=map_location or "cpu", weights_only=True)
-
-    def remove_checkpoint(self, path: str | Path) -> None:
-        """Delete the file."""
-        Path(path).unlink(missing_ok=True)
-=======
 from lightning_gen.callbacks.loop_state import ends_here, say_validation, validation_follows
 from lightning_gen.callbacks.measuring import measured_weights, stop_together
-from lightning_gen.errors import Stopped
 from lightning_gen.metrics.gather import gather_problems
 from lightning_gen.options import Checked, Count, Natural, choose
 from lightning_gen.results.result import Name
+from lightning_gen.runs import signals
 from lightning_gen.runs.checkpoint_file import keeping
 from lightning_gen.runs.folder import RunFolder
->>>>>>> main
 
 
 class Checkpoints(Checked, Checkpoint):
     """Saves checkpoints/last.ckpt, best.ckpt and step-*.ckpt between two optimizer steps.
 
     A save at a batch that a validation follows is made after it, so that a resumed run neither loses nor repeats it.
-    SIGTERM, SIGINT and SIGUSR1 are noted, and read after each optimizer step on all ranks: `last` is saved and
+    While it trains a signal is noted only, and read after each optimizer step on all ranks: `last` is saved and
     Stopped is raised; a validation that is due then is run by the resumed run. A fast_dev_run saves nothing.
 
-<<<<<<< HEAD
-    While it trains a signal is noted only, and read after each optimizer step on all ranks: then `last` is written and
-    Stopped is raised.
-=======
     Args:
         every_n_steps: optimizer steps between two saves of last.ckpt, which is also saved at the end.
         monitor: name of the number, as fid/digits/ema or val/loss/ema, at whose best value best.ckpt is saved.
         mode: whether the best value is the min or the max; null for what is known of the number.
         keep_every_n_steps: optimizer steps between two step-*.ckpt, which are kept; 0 for none.
         keep_last: number of files of last.ckpt that are kept, >= 1: the previous ones are last-1.ckpt, ...
->>>>>>> main
     """
 
     def __init__(
@@ -99,17 +49,11 @@ class Checkpoints(Checked, Checkpoint):
         self.keep_every_n_steps, self.keep_last = keep_every_n_steps, keep_last
         self.best: float | None = None
         self.sure = False
-<<<<<<< HEAD
-        self.saved = self.step = -1
-=======
         self.metrics: dict[str, float] = {}
         self.run: dict[str, Any] = {}  # the identity of the run folder
         self.step = self.saved = -1  # the last optimizer step, and that of the last save
         self.due = False  # a save after the validation that follows
         self.before_validation = False  # whether a validation follows, with which a resumed run begins
-        self.signal: int | None = None
-        self.handlers: dict[int, Any] = {}
->>>>>>> main
 
     def folder(self, trainer: Trainer) -> Path:
         """The folder of the files."""
@@ -124,48 +68,25 @@ class Checkpoints(Checked, Checkpoint):
         self.best, self.metrics = state_dict["best"], state_dict.get("metrics", {})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-<<<<<<< HEAD
-        """A signal waits for the end of the step: a save in its middle would see half an optimizer."""
-        self.saved = self.step = trainer.global_step
-        signals.hold()
-=======
-        """Count from the current step, and note signals; a run that was stopped early remains so."""
+        """Count from the current step; a signal waits for its end. A run that was stopped early remains so."""
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self.metrics.items()})
         early = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]
         if any(callback.stopped_epoch or callback.wait_count >= callback.patience for callback in early):
             trainer.should_stop = True
         self.step = self.saved = trainer.global_step
         self.run = RunFolder(Path(trainer.default_root_dir)).identity()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-            self.handlers[number] = signal.signal(number, self.note)
-
-    def note(self, number: int, frame: Any) -> None:
-        """Only remember: a save inside a handler would see the optimizer in the middle of its step."""
-        self.signal = number
->>>>>>> main
+        signals.hold()  # a save in the middle of a step would see half an optimizer
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save what is due, where an optimizer step has ended."""
         step = trainer.global_step
-<<<<<<< HEAD
-        if step == self.step:  # within an accumulation window, whose gradients no checkpoint holds
-            return
-        self.step = step
-        stop = trainer.strategy.reduce_boolean_decision(signals.received() is not None, all=False)
-        if step != self.saved and (stop or step % self.every_n_steps == 0):
-            self.save(trainer, "last.ckpt")
-        if self.keep_every_n_steps and step % self.keep_every_n_steps == 0:
-            trainer.save_checkpoint(self.folder(trainer) / f"step-{step:08d}.ckpt", weights_only=False)
-        if stop:
-            raise signals.stopped(f" at step {step}, saved")
-=======
         if step == self.step:  # inside an accumulation window, whose gradients no checkpoint holds
             return
         self.step = step
         ends = ends_here(trainer)
-        stop = trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False)
+        stop = trainer.strategy.reduce_boolean_decision(signals.received() is not None, all=False)
         last = stop or ends or step % self.every_n_steps == 0
         copy = self.keep_every_n_steps and step % self.keep_every_n_steps == 0
         if not last and not copy:
@@ -178,7 +99,7 @@ class Checkpoints(Checked, Checkpoint):
         if last and not self.due:
             self.save_last(trainer)
             if stop:
-                raise Stopped(f"stopped by a signal at step {step}, saved: the same command resumes")
+                raise signals.stopped(f" at step {step}, saved")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the best by the monitored value, then what was due before the validation."""
@@ -200,7 +121,7 @@ class Checkpoints(Checked, Checkpoint):
         """Save the last step."""
         if trainer.global_step != self.saved:
             self.save_last(trainer)
->>>>>>> main
+        signals.release()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a number that the run will never have, before any work."""
@@ -247,20 +168,6 @@ class Checkpoints(Checked, Checkpoint):
     def said(self) -> str:
         """How a refusal begins."""
         return f"callbacks.checkpoints.monitor is {self.monitor}"
-
-<<<<<<< HEAD
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last step."""
-        if trainer.global_step != self.saved:
-            self.save(trainer, "last.ckpt")
-        signals.release()
-=======
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back."""
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
-        self.handlers = {}
->>>>>>> main
 
     def save_last(self, trainer: Trainer) -> None:
         """Write last.ckpt, and keep the one before it."""

@@ -4,10 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-<<<<<<< HEAD
-from safetensors.torch import save
-=======
->>>>>>> main
 from torch import Tensor
 
 from lightning_gen.config.faults import check
@@ -75,12 +71,6 @@ def write(imported: Imported, target: Path) -> RunFolder:
     if faults := check(config):
         raise ConfigError(faults)
     weights = {f"model.net.{name}": value.contiguous() for name, value in imported.state.items()}
-<<<<<<< HEAD
-    partial = folder.path / "model.safetensors.part"
-    partial.write_bytes(save(weights, {"source": imported.source}))
-    os.replace(partial, folder.exported)
-=======
     weights_file.write(weights, folder.exported, source=imported.source)
->>>>>>> main
     folder.store(config)
     return folder

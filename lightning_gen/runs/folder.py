@@ -3,12 +3,9 @@
 import hashlib
 import json
 import os
-<<<<<<< HEAD
 import shutil
-=======
 import sys
 import uuid
->>>>>>> main
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,16 +15,11 @@ import yaml
 
 from lightning_gen.config.root import CHANGES
 from lightning_gen.config.stored import read
-<<<<<<< HEAD
-from lightning_gen.errors import Stopped
-from lightning_gen.runs import signals
+from lightning_gen.errors import NonFinite, Stopped
+from lightning_gen.runs import checkpoint_file, signals, weights_file
+from lightning_gen.runs.atomic import replacing
 
 PIECES = ".evaluation"  # what an evaluation in progress has drawn
-=======
-from lightning_gen.errors import NonFinite
-from lightning_gen.runs import checkpoint_file, weights_file
-from lightning_gen.runs.atomic import replacing
->>>>>>> main
 
 
 class RunFolder:
@@ -191,26 +183,15 @@ class RunFolder:
         return checkpoint["global_step"], checkpoint["epoch"]
 
     def export(self) -> "RunFolder":
-<<<<<<< HEAD
-        """Write <run>/export: the averaged weights as safetensors, and config.yaml."""
-        from safetensors.torch import save
-
-=======
         """Write <run>/export: the averaged weights as safetensors, and config.yaml; NonFinite, and nothing written,
         if a weight is not finite."""
->>>>>>> main
         checkpoint, target = self.checkpoint(), RunFolder(self.path / "export")
         weights = {key: value.contiguous() for key, value in averaged(checkpoint["state_dict"]).items()}
-<<<<<<< HEAD
-        # Not save_file, whose files nobody else may read.
-        target.exported.write_bytes(save(weights, {"step": str(checkpoint["global_step"])}))
-=======
         for key, value in weights.items():
             if not value.isfinite().all():
                 raise NonFinite(f"{key} of step {checkpoint['global_step']} is not finite: nothing was exported")
         target.store(self.config())
         weights_file.write(weights, target.exported, step=str(checkpoint["global_step"]))
->>>>>>> main
         return target
 
     def files(self) -> list[Path]:
