@@ -35,9 +35,7 @@ PROCESSES = {"vp": VP, "subvp": SubVP, "ve": VE, "discrete": lambda: DiscreteVP(
 ONE_CALL = {
     "ancestral small": lambda: samplers.Ancestral("small", 10),
     "ancestral large": lambda: samplers.Ancestral("large", 10),
-    "ancestral clipped": lambda: samplers.Ancestral("small", 10, clip=(-1, 1)),
     "ddim": lambda: samplers.DDIM(10),
-    "ddim clipped": lambda: samplers.DDIM(10, clip=(-1, 1)),
     "ddim with noise": lambda: samplers.DDIM(10, 0.5),
     "euler-maruyama": lambda: samplers.EulerMaruyama(10),
     "langevin": lambda: samplers.Langevin(10, t=0.5),
