@@ -1,6 +1,6 @@
 """What an energy has learned, to look at: filters and reconstructions of hidden units, the landscape in the plane."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_gen.callbacks.measuring import Measuring
 from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.models import REAL, Energy, HiddenUnits, has
-from lightning_gen.options import Count, Natural
+from lightning_gen.options import Count
 from lightning_gen.results.drawing import check_finite, strip, to_uint8
 from lightning_gen.results.pictures.energies import filters, relief
 from lightning_gen.results.result import Name
@@ -34,15 +34,8 @@ class EnergyPictures(Measuring):
     needs = (Energy,)
     alone = autocast = True
 
-    def __init__(
-        self,
-        every_n_epochs: Natural = 0,
-        n: Count = 64,
-        weights: Literal["ema", "raw"] = "ema",
-        seed: Natural = 0,
-        points: Count = 500,
-    ) -> None:
-        super().__init__(n, weights=weights, seed=seed, every_n_epochs=every_n_epochs)
+    def __init__(self, n: Count = 64, points: Count = 500, **options: Any) -> None:
+        super().__init__(n=n, split=None, **options)
         self.points = points
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -45,14 +45,12 @@ class Pictures(Measuring):
         strip: Natural = 8,
         columns: Count | None = None,
         times: Annotated[int, Ge(2)] = 11,
-        every_n_epochs: Natural = 0,
         gif: bool = False,
-        weights: Literal["ema", "raw"] = "ema",
-        seed: Natural = 0,
         scale: Count | None = None,
         points: Count = 2000,
+        **options: Any,
     ) -> None:
-        super().__init__(n, weights=weights, seed=seed, every_n_epochs=every_n_epochs)
+        super().__init__(n=n, split=None, **options)
         self.strip, self.columns, self.times = strip, columns, times
         self.gif, self.scale, self.points = gif, scale, points
 

@@ -13,7 +13,7 @@ from lightning_gen.callbacks.measuring import Measuring, stop_together
 from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.registry import quantity_of
-from lightning_gen.options import Count, Natural
+from lightning_gen.options import Count
 from lightning_gen.randomness import derived_seed, generator
 from lightning_gen.representations import (
     beta_vae,
@@ -54,14 +54,12 @@ class Representations(Measuring):
         n: Annotated[int, Ge(2)] | None = None,
         n_train: Annotated[int, Ge(2)] | None = 5000,
         split: Literal["val", "test"] = "test",
-        weights: Literal["ema", "raw"] = "ema",
         batch: Count = 256,
         train: Annotated[int, Ge(2)] = 10_000,
         evaluate: Annotated[int, Ge(2)] = 5_000,
-        seed: Natural = 0,
-        every_n_epochs: Natural = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(n, split, weights, seed, every_n_epochs)
+        super().__init__(n=n, split=split, **options)
         if metrics is not None and (isinstance(metrics, str) or not metrics or set(metrics) - set(METRICS)):
             raise ValueError(f"callbacks.representations.metrics needs some of {', '.join(METRICS)}, got {metrics!r}")
         self.representation, self.metrics, self.n_train = representation, metrics, n_train

@@ -1,7 +1,7 @@
 """A learned score field in the plane beside the true one, and how far apart they are."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge
@@ -12,7 +12,6 @@ from lightning_gen.callbacks.measuring import Measuring
 from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.models import Scored
-from lightning_gen.options import Natural
 from lightning_gen.process import instant
 from lightning_gen.randomness import generator
 from lightning_gen.results.pictures.fields import Field, plane, score_fields
@@ -38,11 +37,9 @@ class ScoreField(Measuring):
         t: float | Sequence[float] = 0.0,
         n: Annotated[int, Ge(2)] = 2000,
         grid: Annotated[int, Ge(2)] = 25,
-        weights: Literal["ema", "raw"] = "ema",
-        every_n_epochs: Natural = 0,
-        seed: Natural = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(n, "test", weights, seed, every_n_epochs)
+        super().__init__(n=n, split="test", **options)
         self.single = isinstance(t, int | float)
         times = [t] if self.single else list(t)
         if not times or len(set(times)) < len(times) or not all(0 <= t <= 1 for t in times):

@@ -10,12 +10,12 @@ from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_gen.callbacks.measuring import Measuring
+from lightning_gen.callbacks.measuring import Measuring, Split
 from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.likelihood import ODELikelihood, bits_per_dim, dequantised, variational_bound
 from lightning_gen.models import Scored
-from lightning_gen.options import Count, Natural
+from lightning_gen.options import Count
 from lightning_gen.randomness import generator
 from lightning_gen.results.result import Name, Result
 
@@ -26,6 +26,7 @@ class PerSample(Measuring):
 
     Args:
         batch: samples of a block
+        options: those of Measuring
     """
 
     key = "callbacks.likelihood"
@@ -34,8 +35,10 @@ class PerSample(Measuring):
     purpose = ""
     columns = 0
 
-    def __init__(self, n: int | None, split: str, weights: str, batch: int, seed: int, every_n_epochs: int) -> None:
-        super().__init__(n, split, weights, seed, every_n_epochs)
+    def __init__(
+        self, n: Annotated[int, Ge(2)] | None = None, split: Split = "test", batch: Count = 256, **options: Any
+    ) -> None:
+        super().__init__(n=n, split=split, **options)
         self.batch = batch
 
     @abstractmethod
@@ -100,17 +103,8 @@ class Likelihood(PerSample):
     columns = 3
     autocast = True
 
-    def __init__(
-        self,
-        n: Annotated[int, Ge(2)] | None = None,
-        split: Literal["train", "val", "test"] = "test",
-        variance: Literal["small", "large"] = "large",
-        weights: Literal["ema", "raw"] = "ema",
-        batch: Count = 256,
-        seed: Natural = 0,
-        every_n_epochs: Natural = 0,
-    ) -> None:
-        super().__init__(n, split, weights, batch, seed, every_n_epochs)
+    def __init__(self, variance: Literal["small", "large"] = "large", **options: Any) -> None:
+        super().__init__(**options)
         self.variance = variance
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -171,18 +165,8 @@ class FlowLikelihood(PerSample):
     purpose = "flow"
     columns = 3
 
-    def __init__(
-        self,
-        n: Annotated[int, Ge(2)] | None = None,
-        split: Literal["train", "val", "test"] = "test",
-        weights: Literal["ema", "raw"] = "ema",
-        batch: Count = 256,
-        seed: Natural = 0,
-        draws: Count = 1,
-        every_n_epochs: Natural = 0,
-        flow: ODELikelihood | None = None,
-    ) -> None:
-        super().__init__(n, split, weights, batch, seed, every_n_epochs)
+    def __init__(self, draws: Count = 1, flow: ODELikelihood | None = None, **options: Any) -> None:
+        super().__init__(**options)
         self.draws, self.flow = draws, ODELikelihood() if flow is None else flow
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from lightning_gen.callbacks.likelihood.base import PerSample
 from lightning_gen.likelihood import bits_per_dim, bounds, dequantised
 from lightning_gen.likelihood.importance import draws_per_pass, log_weights
 from lightning_gen.models import BINARY, Encoded
-from lightning_gen.options import Count, Natural
+from lightning_gen.options import Count
 from lightning_gen.results.result import Name, Result
 
 TOGETHER = 10_000  # latent vectors decoded at once
@@ -34,17 +33,8 @@ class ImportanceLikelihood(PerSample):
     purpose = "importance"
     columns = 3
 
-    def __init__(
-        self,
-        samples: Count = 500,
-        n: Annotated[int, Ge(2)] | None = None,
-        split: Literal["train", "val", "test"] = "test",
-        weights: Literal["ema", "raw"] = "ema",
-        batch: Count = 100,
-        seed: Natural = 0,
-        every_n_epochs: Natural = 0,
-    ) -> None:
-        super().__init__(n, split, weights, batch, seed, every_n_epochs)
+    def __init__(self, samples: Count = 500, batch: Count = 100, **options: Any) -> None:
+        super().__init__(batch=batch, **options)
         self.samples = samples
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -13,7 +13,7 @@ from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.likelihood import bits_per_dim, dequantised, kernel_density
 from lightning_gen.likelihood.kde import WARNING
 from lightning_gen.metrics.gather import gather_blocks
-from lightning_gen.options import Count, Natural
+from lightning_gen.options import Count
 from lightning_gen.randomness import generator
 from lightning_gen.results.result import HELD_OUT, Name, Result
 
@@ -34,13 +34,11 @@ class KernelDensityLikelihood(Measuring):
         n: int = 1000,
         points: Annotated[int, Ge(2)] = 1000,
         split: Literal["val", "test"] = "test",
-        weights: Literal["ema", "raw"] = "ema",
         folds: Annotated[int, Ge(2)] = 5,
         block: Count = 64,
-        seed: Natural = 0,
-        every_n_epochs: Natural = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(n, split, weights, seed, every_n_epochs)
+        super().__init__(n=n, split=split, **options)
         if n < folds:
             raise ValueError(f"callbacks.kde.n is {n}, expected at least the {folds} folds: give more samples")
         self.points, self.folds, self.block = points, folds, block

@@ -1,6 +1,6 @@
-"""The run's own record: record.jsonl and metrics.json, and the one way in which callbacks publish.
+"""The run's own record, record.jsonl.
 
-W&B and TensorBoard are mirrors; these files are the truth, and need no account. A step is always the number of
+W&B and TensorBoard are mirrors; this file is the truth, and needs no account. A step is always the number of
 optimizer steps done, so that losses, metrics and pictures of one moment stand at one place.
 """
 
@@ -8,16 +8,13 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_gen.results.store import RECORD, plain, torn
-
-if TYPE_CHECKING:
-    pass
 
 
 class RecordLogger(Logger):

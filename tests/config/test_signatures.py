@@ -254,6 +254,7 @@ def catalogue() -> list[str]:
 
 
 HANDED = ("model", "loss", "optimizer")  # what families give GenerativeModule beside their options
+WHOLE = {"EnergyPictures", "GivenQuality", "Pictures", "Quality", "ScoreField"}  # callbacks that choose their own split
 
 
 def test_what_is_handed_on_is_checked_against_the_base_class():
@@ -267,6 +268,14 @@ def test_what_is_handed_on_is_checked_against_the_base_class():
     ):
         (fault,) = check(node | wrong, given)
         assert says(fault, words)
+
+
+def python_arguments(thing: type) -> list[tuple[str, str, bool, bool]]:
+    """Name, kind, whether required and whether null by default, of each argument."""
+    return [
+        (p.name, p.kind.name, p.default is p.empty and "VAR" not in p.kind.name, p.default is None)
+        for p in inspect.signature(thing).parameters.values()
+    ]
 
 
 def test_what_is_read_from_source_is_what_python_sees():
@@ -283,16 +292,12 @@ def test_what_is_read_from_source_is_what_python_sees():
         if static is None:
             unread.append(thing)
             continue
-        real = [
-            (p.name, p.kind.name, p.default is p.empty and "VAR" not in p.kind.name, p.default is None)
-            for p in inspect.signature(thing).parameters.values()
-        ]
-        if real and real[-1][0] == "options":  # handed on to the base class, which says what they may be
-            base = inspect.signature(thing.__mro__[1]).parameters.values()
-            mine = {name for name, *_ in real} | set(HANDED)
-            real = real[:-1] + [
-                (p.name, p.kind.name, p.default is p.empty, p.default is None) for p in base if p.name not in mine
-            ]
+        real = python_arguments(thing)
+        bases = [base for base in getattr(thing, "__mro__", ())[1:] if "__init__" in vars(base)]
+        handed = {*HANDED, *(["split"] if thing.__name__ in WHOLE else [])}
+        while real and real[-1][0] == "options":  # handed on to the base class, which says what they may be
+            mine = {name for name, *_ in real} | handed
+            real = real[:-1] + [row for row in python_arguments(bases.pop(0)) if row[0] not in mine - {"options"}]
         if real != [(p.name, p.kind, p.required, p.nullable) for p in static]:
             differences.append(target)
     assert not differences, " ".join(differences)
