@@ -49,11 +49,9 @@ class EnergyPictures(Measuring):
             )
 
     def publishes(self, module: Any) -> set[Name]:
-        """No number."""
         return set()
 
     def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
-        """Write what there is to see, and send it to the loggers."""
         with self.model(trainer, module) as model:
             if flat(model, tuple(module.shape)):
                 pictures = {"landscape": self.landscape(trainer, module, model)}

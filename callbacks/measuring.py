@@ -83,7 +83,6 @@ class Measuring(Checked, Requires, Callback, ABC):
             publish(trainer, results, final)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count from where the run stands, new or resumed."""
         self._step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -94,13 +93,11 @@ class Measuring(Checked, Requires, Callback, ABC):
             self.run(trainer, pl_module, final=False)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure when every_n_epochs divides the number of epochs done."""
         due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
         if due and trainer.state.fn == "fit" and not trainer.sanity_checking:
             self.run(trainer, pl_module, final=False)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure by the full protocol."""
         self.run(trainer, pl_module, final=True)
 
     def measured(self, module: Any) -> Weights:

@@ -55,11 +55,9 @@ class Pictures(Measuring):
         self.gif, self.scale, self.points = gif, scale, points
 
     def publishes(self, module: Any) -> set[Name]:
-        """No number."""
         return set()
 
     def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
-        """Draw samples, and a few trajectories."""
         folder, step, plane = Path(trainer.default_root_dir), step_of(trainer), tuple(module.shape) == (2,)
         samples, frames = self.sampled(trainer, module, plane)
         data = _points(trainer, self.points) if plane else None

@@ -214,7 +214,6 @@ class Quality(Measuring):
         }
 
     def results(self, trainer: Trainer, module: Any, drawn: Drawn, final: bool) -> list[Result]:
-        """Every number, by rank 0."""
         data, label = trainer.datamodule, self.measured(module)
         real = self.real(trainer, self.reference)
         protocol = {"evaluations": drawn.evaluations, **self.protocol(data, module)}

@@ -140,7 +140,6 @@ class Representations(Measuring):
     def results(
         self, trainer: Trainer, module: Any, model: Any, codes: Tensor, images: Tensor | None, train: Tensor | None
     ) -> list[Result]:
-        """Every number."""
         data, split = trainer.datamodule, trainer.datamodule.split(self.split)
         rows = self.rows(data, self.split, len(codes))
         protocol = {

@@ -67,12 +67,10 @@ class ScoreField(Measuring):
                 )
 
     def name(self, module: Any, t: float) -> Name:
-        """The name of the error at a time."""
         side = None if self.single else f"t={t:g}"
         return Name("score/relative_error", None, self.measured(module), side)
 
     def publishes(self, module: Any) -> set[Name]:
-        """The error at each time."""
         return {self.name(module, t) for t in self.times}
 
     def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result]:

@@ -88,7 +88,6 @@ class AnnealedImportance(Measuring):
                 )
 
     def publishes(self, module: Any) -> set[Name]:
-        """log Z and likelihoods, by each side and exactly."""
         which = self.measured(module)
         model = module.weights(which)
         ways = [("ais", side) for side in self.sides] + ([("exact", None)] if model.tractable() else [])
@@ -102,7 +101,6 @@ class AnnealedImportance(Measuring):
         return ("forward", "reverse") if self.reverse else ("forward",)
 
     def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result]:
-        """log Z and the log-likelihood by each side, and exactly where that can be."""
         data = trainer.datamodule
         with self.model(trainer, module) as model:
             nats, protocol = self.unnormalised(module, model, data)

@@ -54,7 +54,6 @@ class PerSample(Measuring):
         """What is published, from the rows of all samples, (n, columns), float64 on the CPU."""
 
     def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result]:
-        """Every sample once."""
         data, device = trainer.datamodule, module.device
         split, n = self.samples_of(data)
         starts = range(trainer.global_rank * self.batch, n, trainer.world_size * self.batch)
@@ -108,7 +107,6 @@ class Likelihood(PerSample):
         self.variance = variance
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse what has no such bound before any work."""
         super().setup(trainer, pl_module, stage)
         if pl_module.model.process.steps is None:
             raise ValueError(
@@ -119,12 +117,10 @@ class Likelihood(PerSample):
             raise ValueError("callbacks.likelihood scores 8-bit images, got data without a range: write null for it")
 
     def publishes(self, module: Any) -> set[Name]:
-        """The bound and its parts."""
         names = ("bits_per_dim", "decoder", "diffusion", "prior")
         return {Name(f"vlb/{name}", None, self.measured(module)) for name in names}
 
     def work(self, module: Any) -> int:
-        """One step a term."""
         return module.model.process.steps
 
     def block(self, module: Any, model: Scored, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
@@ -170,7 +166,6 @@ class FlowLikelihood(PerSample):
         self.draws, self.flow = draws, ODELikelihood() if flow is None else flow
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a model without a path to a known law, and images whose bins are not known, before any work."""
         super().setup(trainer, pl_module, stage)
         if pl_module.value_range is None and len(pl_module.shape) == 3:
             raise ValueError("callbacks.likelihood dequantises images in data.value_range, got null: write the range")
@@ -180,12 +175,10 @@ class FlowLikelihood(PerSample):
             raise ValueError(f"{error}; or write callbacks.likelihood=null") from error
 
     def publishes(self, module: Any) -> set[Name]:
-        """Nats, and of images bits/dim."""
         names = ("nll",) if module.value_range is None else ("nll", "bits_per_dim")
         return {Name(f"ode/{name}", None, self.measured(module)) for name in names}
 
     def work(self, module: Any) -> int:
-        """The solver's steps, or parts of its path, for each draw."""
         return self.draws * self.flow.ticks
 
     def block(self, module: Any, model: Scored, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:

@@ -38,14 +38,12 @@ class ImportanceLikelihood(PerSample):
         self.samples = samples
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse what has no latent variables, and images whose bins are not known, before any work."""
         super().setup(trainer, pl_module, stage)
         if pl_module.value_range is None and len(pl_module.shape) == 3:
             raise ValueError("callbacks.likelihood dequantises images in data.value_range, got null: write the range")
         self.binarise = trainer.datamodule.binarise
 
     def publishes(self, module: Any) -> set[Name]:
-        """Both bounds, in nats, and of images in bits/dim."""
         quantities = ("log_likelihood", *(["bits_per_dim"] if module.value_range is not None else []))
         return {Name(f"{head}/{name}", None, self.measured(module)) for head in ("iwae", "elbo") for name in quantities}
 
@@ -54,7 +52,6 @@ class ImportanceLikelihood(PerSample):
         return module.model.support != BINARY and module.value_range is not None
 
     def work(self, module: Any) -> int:
-        """One tick a portion of draws."""
         return len(draws_per_pass(self.samples, self.batch, TOGETHER))
 
     def block(self, module: Any, model: Encoded, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
@@ -66,7 +63,6 @@ class ImportanceLikelihood(PerSample):
         return torch.stack([bound.iwae, bound.elbo, bound.ess], dim=1)
 
     def results(self, module: Any, rows: Tensor, n: int, fingerprint: str) -> list[Result]:
-        """Nats, and bits/dim of images."""
         d, spread = math.prod(module.shape), self.spread(module)
         protocol = {
             **self.protocol(module, n, fingerprint),

@@ -44,7 +44,6 @@ class KernelDensityLikelihood(Measuring):
         self.points, self.folds, self.block = points, folds, block
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse what cannot be drawn or compared, before any work."""
         data = trainer.datamodule
         if pl_module.sampler is None:
             raise ValueError("callbacks.kde draws samples, and module.sampler is null: choose one with sampler=NAME")
@@ -55,7 +54,6 @@ class KernelDensityLikelihood(Measuring):
                 raise ValueError(f"callbacks.kde needs {least} samples or more in the {name} split of {data.name}")
 
     def publishes(self, module: Any) -> set[Name]:
-        """Nats, and of images bits/dim."""
         quantities = ("log_likelihood", *(["bits_per_dim"] if module.value_range is not None else []))
         return {Name(f"kde/{quantity}", None, self.measured(module)) for quantity in quantities}
 

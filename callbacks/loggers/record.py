@@ -32,17 +32,14 @@ class RecordLogger(Logger):
 
     @property
     def name(self) -> str:
-        """Lightning's name of the logger."""
         return "record"
 
     @property
     def version(self) -> str:
-        """One record per run folder: no versions."""
         return ""
 
     @property
     def save_dir(self) -> str:
-        """The run folder."""
         return str(self.folder)
 
     @rank_zero_only

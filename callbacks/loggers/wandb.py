@@ -76,7 +76,6 @@ class Wandb(Logger):
 
     @property
     def name(self) -> str:
-        """The project."""
         return self._project
 
     @property
@@ -87,7 +86,6 @@ class Wandb(Logger):
 
     @property
     def save_dir(self) -> str:
-        """The run folder."""
         return self._folder
 
     @property

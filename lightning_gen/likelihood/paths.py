@@ -181,7 +181,6 @@ class Tempered(SmoothEnergy):
         self.model, self.mean, self.variance, self.beta = model, mean, variance, 0.0
 
     def energy(self, x: Tensor) -> Tensor:
-        """E_beta(x), nats, (B,)."""
         base = 0.5 * ((x - self.mean).square() / self.variance).flatten(1).sum(1)
         return self.mixed(base, self.model.energy(x))
 
@@ -246,7 +245,6 @@ class EnergyPath(AnnealingPath):
         return v
 
     def reset_acceptance(self) -> None:
-        """Reset the acceptance rate."""
         self.accepted, self.proposed = 0.0, 0
 
     def start(self, n: int, generator: torch.Generator) -> Tensor:

@@ -114,7 +114,6 @@ class Bottleneck(Representation):
         return maps[0].detach().float()
 
     def describe(self) -> dict[str, Any]:
-        """Name, time, pooling and label."""
         return {"representation": self.name, "t": self.t, "pooling": "mean over pixels", "label": "none"}
 
 
@@ -166,7 +165,6 @@ class ODELatent(Representation):
         return (z * path.scales[0]).to(codes.dtype)
 
     def describe(self) -> dict[str, Any]:
-        """Name, solver and number of steps."""
         return {"representation": self.name, "solver": self.flow.solver, "steps": self.flow.steps}
 
 
