@@ -12,7 +12,7 @@ from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_gen.callbacks.measuring import Measuring
+from lightning_gen.callbacks.measuring import Measuring, unlabelled
 from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.models import Energy
 from lightning_gen.options import Natural
@@ -113,13 +113,6 @@ class ChainHealth(Measuring):
         elif len(module.shape) == 3:
             grids = [grid(to_uint8(module.decode(x[:IMAGES]))) for x in chains.values()]
             save_picture(trainer, "long", side_by_side(*grids))
-
-
-def unlabelled(module: Any, model: Energy, n: int) -> Energy:
-    """The model as it is asked for n samples; a conditional one with the label for none."""
-    if module.classes is None:
-        return model
-    return model.with_label(torch.full((n,), module.classes, device=module.device))
 
 
 def run_on(

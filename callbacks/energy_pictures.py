@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_gen.callbacks.measuring import Measuring
+from lightning_gen.callbacks.measuring import Measuring, unlabelled
 from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.models import REAL, Energy, HiddenUnits, has
 from lightning_gen.options import Count
@@ -106,6 +106,5 @@ def plane_energies(module: Any, model: Energy, half: float) -> Tensor:
     y, x = torch.meshgrid(*[torch.linspace(-half, half, SIDE)] * 2, indexing="ij")
     energies = []
     for points in torch.stack([x.flatten(), y.flatten()], dim=1).to(module.device, module.dtype).split(4096):
-        label = None if module.classes is None else torch.full((len(points),), module.classes, device=points.device)
-        energies.append((model if label is None else model.with_label(label)).energy(points).double().cpu())
+        energies.append(unlabelled(module, model, len(points)).energy(points).double().cpu())
     return torch.cat(energies).view(SIDE, SIDE)

@@ -16,7 +16,7 @@ from lightning_gen.callbacks.progress import shows
 from lightning_gen.callbacks.publishing import publish
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.gather import gather_problems
-from lightning_gen.models import Requires, why_unfit
+from lightning_gen.models import Model, Requires, why_unfit
 from lightning_gen.options import Checked, Count, Natural
 from lightning_gen.results.result import Name, Result
 
@@ -151,6 +151,13 @@ class Measuring(Checked, Requires, Callback, ABC):
         if n < 2:
             raise ValueError(f"{self.key}.split {self.split} has {n} samples: choose another split")
         return split, n
+
+
+def unlabelled(module: Any, model: Model, n: int) -> Model:
+    """The model for n samples; a conditional one with the label for none."""
+    if module.classes is None:
+        return model
+    return model.with_label(torch.full((n,), module.classes, device=module.device))
 
 
 def measured_weights(module: Any, asked: str = "ema") -> Weights:

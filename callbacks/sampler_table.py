@@ -97,7 +97,9 @@ class SamplerTable(Measuring):
         folder, first = Path(trainer.default_root_dir), trainer.is_global_zero
         rows = trainer.strategy.broadcast(self.known(folder) if first else None)
         content = {"budgets": self.evaluations, "rows": [], "left_out": left_out, "held_out": {}}
-        work = self.work(trainer, module, quality, points, keys, rows)
+        missing = {key: point.sampler for point, key in zip(points, keys, strict=True) if key not in rows}
+        share = {"size": quality.block, "rank": trainer.global_rank, "world": trainer.world_size}
+        work = sum(module.work(quality.n, sampler, **share) for sampler in missing.values())
         with self.bar(trainer, "samplers", work) as progress:
             real = quality.real(trainer, quality.reference) if first else None
             if first and quality.held_out:
@@ -116,14 +118,6 @@ class SamplerTable(Measuring):
             raise NonFinite(f"no sampler's samples are finite: {reasons(left_out)}")
         if first:
             log_image(trainer, SAMPLERS, folder / f"{SAMPLERS}.png")
-
-    def work(
-        self, trainer: Trainer, module: Any, quality: Quality, points: list[Point], keys: list[str], rows: Any
-    ) -> int:
-        """Steps of the samplers whose rows are missing."""
-        missing = {key: point.sampler for point, key in zip(points, keys, strict=True) if key not in rows}
-        share = {"size": quality.block, "rank": trainer.global_rank, "world": trainer.world_size}
-        return sum(module.work(quality.n, sampler, **share) for sampler in missing.values())
 
     def points(self, module: Any) -> tuple[list[Point], dict[str, str]]:
         """Every sampler at every budget, and the reasons why others are left out."""
@@ -156,8 +150,7 @@ class SamplerTable(Measuring):
 
     def row_key(self, trainer: Trainer, module: Any, quality: Quality, sampler: Sampler) -> dict[str, Any]:
         """What makes a row what it is, as JSON holds it."""
-        own = {"step": step_of(trainer), "n": quality.n}
-        own |= {"options": quality.options._asdict()}
+        own = {"step": step_of(trainer), "n": quality.n, "options": quality.options._asdict()}
         return plain({**quality.protocol(trainer.datamodule, module, sampler), **own})
 
     def row(
@@ -167,10 +160,9 @@ class SamplerTable(Measuring):
         drawn = quality.drawn(trainer, module, sampler, progress)
         if real is None:
             return {}
-        planned = not sampler.adaptive
         how = {"machine": machine(module.device), "ranks": trainer.world_size, "n": quality.n, "block": quality.block}
         protocol = {**quality.protocol(trainer.datamodule, module, sampler), "evaluations": drawn.evaluations}
-        kind = "exact" if planned else "estimate"
+        kind = "estimate" if sampler.adaptive else "exact"
         samples = Evaluation(drawn.features, None, real, None, quality.options, quality.seed)
         return stored(
             [

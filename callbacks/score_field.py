@@ -8,7 +8,7 @@ from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_gen.callbacks.measuring import Measuring
+from lightning_gen.callbacks.measuring import Measuring, unlabelled
 from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.models import Scored
@@ -119,9 +119,7 @@ def law(model: Any, t: float) -> tuple[float, float]:
 def learned(module: Any, model: Any, x: Tensor, t: float) -> Tensor:
     """The model's score, (n, 2), float64 on the CPU; a conditional one's without a label."""
     points = x.float().to(module.device)
-    if module.classes is not None:
-        model = model.with_label(torch.full((len(points),), module.classes, device=points.device))
-    return model.score(points, instant(t, points)).double().cpu()
+    return unlabelled(module, model, len(x)).score(points, instant(t, points)).double().cpu()
 
 
 def ratio(a: Tensor, b: Tensor) -> tuple[float, float]:
