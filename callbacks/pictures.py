@@ -89,9 +89,9 @@ class Pictures(Measuring):
             if self.strip:
                 with trainer.precision_plugin.forward_context():
                     way = module.trajectory(tracked, self.seed, weights=self.measured(module))
-                    # numbered: of a long chain the frames kept lie only about where the labels would have them
-                    kept = spaced(enumerate(_counted(way, progress.update)), 60 if self.gif else self.times)
-                frames = [(number, _drawable(module, x, step)) for number, x in kept]
+                    # numbered: of a long chain the chosen frames lie only about where the labels would have them
+                    chosen = spaced(enumerate(_counted(way, progress.update)), 60 if self.gif else self.times)
+                frames = [(number, _drawable(module, x, step)) for number, x in chosen]
         return _drawable(module, torch.cat(drawn), step), frames
 
 

@@ -138,11 +138,8 @@ class Likelihood(PerSample):
             "dequantisation": "none",
         }
         parts = {"bits_per_dim": rows.sum(1), "decoder": rows[:, 0], "diffusion": rows[:, 1], "prior": rows[:, 2]}
-        return [
-            Result(x.mean().item(), "upper bound", x.std().item() / n**0.5, "bits/dim", protocol,
-                   name=Name(f"vlb/{name}", None, self.measured(module)))
-            for name, x in parts.items()
-        ]  # fmt: skip
+        names = {name: Name(f"vlb/{name}", None, self.measured(module)) for name in parts}
+        return [Result.of_mean(x, "upper bound", "bits/dim", protocol, names[name]) for name, x in parts.items()]
 
 
 class FlowLikelihood(PerSample):
@@ -209,8 +206,8 @@ class FlowLikelihood(PerSample):
             protocol["variance_share_of_draws"] = (variance.mean() / self.draws / nats.var()).item()
 
         def result(quantity: str, values: Tensor, unit: str, **more: Any) -> Result:
-            error, name = values.std().item() / n**0.5, Name(f"ode/{quantity}", None, self.measured(module))
-            return Result(values.mean().item(), "estimate", error, unit, {**protocol, **more}, name=name)
+            name = Name(f"ode/{quantity}", None, self.measured(module))
+            return Result.of_mean(values, "estimate", unit, {**protocol, **more}, name)
 
         if module.value_range is None:
             return [result("nll", -nats, "nats")]

@@ -77,12 +77,12 @@ class ImportanceLikelihood(PerSample):
         results = []
         for column, method in enumerate(("iwae", "elbo")):
             nats = rows[:, column]
-            value, error = nats.mean().item(), nats.std().item() / n**0.5
             name = Name(f"{method}/log_likelihood", None, self.measured(module))
-            results.append(Result(value, "lower bound", error, "nats", protocol, name=name))
+            results.append(Result.of_mean(nats, "lower bound", "nats", protocol, name))
             if module.value_range is not None:
                 bits = bits_per_dim(nats, d, module.value_range) if spread else -nats / d / math.log(2)
-                levels, error = {**protocol, "levels": 256 if spread else 2}, error / d / math.log(2)
+                levels = {**protocol, "levels": 256 if spread else 2}
+                error = results[-1].error / d / math.log(2)
                 name = Name(f"{method}/bits_per_dim", None, self.measured(module))
                 results.append(Result(bits.mean().item(), "upper bound", error, "bits/dim", levels, name=name))
         return results

@@ -115,10 +115,9 @@ class KernelDensityLikelihood(Measuring):
         density = kernel_density(samples.numpy(), x.numpy(), self.folds, self.seed)
         protocol = {**protocol, "bandwidth": density.bandwidth, "bandwidths_tried": density.tried, "dimensions": d}
         nats = torch.from_numpy(density.nats)
-        error, name = float(nats.std()) / len(nats) ** 0.5, Name("kde/log_likelihood", None, label)
-        results = [Result(float(nats.mean()), "KDE", error, "nats", protocol, name=name)]
+        results = [Result.of_mean(nats, "KDE", "nats", protocol, Name("kde/log_likelihood", None, label))]
         if levels is not None:
             bits, name = bits_per_dim(nats, d, module.value_range, levels), Name("kde/bits_per_dim", None, label)
-            protocol, error = {**protocol, "levels": levels}, error / d / math.log(2)
+            protocol, error = {**protocol, "levels": levels}, results[0].error / d / math.log(2)
             results.append(Result(float(bits.mean()), "KDE", error, "bits/dim", protocol, name=name))
         return results

@@ -71,19 +71,19 @@ def strip(frames: np.ndarray, scale: int | None = None, gap: int | None = None) 
 
 def spaced(frames: Iterable[Any], count: int) -> list[Any]:
     """About evenly spaced elements of a sequence of unknown length, the first and the last among them; holds few."""
-    kept: list[Any] = []
+    subset: list[Any] = []
     stride, last, index = 1, None, -1
     for index, last in enumerate(frames):
         if index % stride == 0:
-            kept.append(last)
-        if len(kept) > 4 * count:
-            kept, stride = kept[::2], 2 * stride
+            subset.append(last)
+        if len(subset) > 4 * count:
+            subset, stride = subset[::2], 2 * stride
     if index < 0:
         raise ValueError("a trajectory has at least one frame, got none")
     if index % stride:
-        kept.append(last)
-    chosen = np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)
-    return [kept[i] for i in chosen]
+        subset.append(last)
+    chosen = np.linspace(0, len(subset) - 1, min(count, len(subset))).round().astype(int)
+    return [subset[i] for i in chosen]
 
 
 def scatter(
