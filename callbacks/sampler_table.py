@@ -3,6 +3,7 @@
 import copy
 import json
 import platform
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.evaluation import Evaluation
 from lightning_gen.metrics.reference import Reference
 from lightning_gen.models import Model
+from lightning_gen.options import Counts, Positive
 from lightning_gen.results.drawing import save_png
 from lightning_gen.results.pictures.samplers import samplers_picture
 from lightning_gen.results.result import Name, Result
@@ -53,17 +55,14 @@ class SamplerTable(Measuring):
     def __init__(
         self,
         samplers: dict[str, Sampler],
-        evaluations: Sequence[int] = (10, 20, 50, 100),
-        tolerances: Sequence[float] = (1e-1, 1e-2, 1e-3),
+        evaluations: Counts = (10, 20, 50, 100),
+        tolerances: Sequence[Positive] = (1e-1, 1e-2, 1e-3),
         n: Annotated[int, Ge(3)] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(n, seed=seed)
-        if not samplers or not evaluations or min(evaluations) < 1 or any(not x > 0 for x in tolerances):
-            raise ValueError(
-                f"callbacks.solvers needs samplers, evaluations >= 1 and tolerances > 0, got {list(samplers)}, "
-                f"{list(evaluations)}, {list(tolerances)}"
-            )
+        if not samplers:
+            raise ValueError("callbacks.solvers.samplers is {}, expected at least one: add it")
         self.samplers, self.evaluations = dict(samplers), sorted(set(evaluations))
         self.tolerances = sorted(set(tolerances), reverse=True)
 
@@ -223,8 +222,4 @@ def most(sampler: Sampler, model: Model, shape: tuple[int, ...], evaluations: in
         if calls(1) == calls(2) == float("inf"):
             sampler.with_steps(2).evaluations(model, (1, *shape))  # says what is wrong
         return None
-    low, high = least, evaluations + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if calls(middle) <= evaluations else (low, middle)
-    return low
+    return least - 1 + bisect_right(range(least, evaluations + 1), evaluations, key=calls)
