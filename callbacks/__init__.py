@@ -3,6 +3,8 @@
 Every name is imported when it is first used: importing the package alone costs nothing.
 """
 
+# ruff: noqa: F401  # __all__ is made from _HOME
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -54,33 +56,7 @@ _HOME = {
     "score_field": ("ScoreField",),
     "throughput": ("Throughput",),
 }
-__all__ = [
-    "AnnealedImportance",
-    "ChainHealth",
-    "Checkpoints",
-    "Curves",
-    "EnergyPictures",
-    "Evaluation",
-    "FlowLikelihood",
-    "GivenQuality",
-    "ImportanceLikelihood",
-    "KernelDensityLikelihood",
-    "Likelihood",
-    "Measuring",
-    "Pictures",
-    "Progress",
-    "Quality",
-    "RecordLogger",
-    "Representations",
-    "Resume",
-    "SamplerTable",
-    "ScoreField",
-    "TensorBoard",
-    "Throughput",
-    "Wandb",
-    "log_image",
-    "publish",
-]
+__all__ = sorted(name for names in _HOME.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_gen.callbacks.measuring import Measuring
+from lightning_gen.callbacks.measuring import Measuring, unlabelled
 from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.models import Energy
 from lightning_gen.options import Natural
@@ -90,13 +90,13 @@ class ChainHealth(Measuring):
             batch, energies = of_batch(module.loss.last_batch, step)
             results |= batch
         elif acceptance is not None:
-            results["health/acceptance"] = mean(acceptance)
+            results["health/acceptance"] = Result.of_mean(acceptance.double(), "estimate")
         check_finite(path.T, "energies of fresh chains", step)
         for name, x in (("short", short), ("long", long)):
             check_finite(x, f"fresh chains after a {name} run", step)
         ends = {"short": path[self.length - 1], "long": path[-1]}
-        results |= {f"energy/{name}": mean(values, "nats") for name, values in ends.items()}
-        results["health/drift"] = mean(ends["long"] - ends["short"], "nats")
+        results |= {f"energy/{name}": Result.of_mean(values, "estimate", "nats") for name, values in ends.items()}
+        results["health/drift"] = Result.of_mean(ends["long"] - ends["short"], "estimate", "nats")
         results |= mixing(path[self.length :])
         after = [f"after {n} transitions" for n in (self.length, self.length * self.long)]
         save_picture(trainer, "energies", histogram(energies | dict(zip(after, ends.values(), strict=True))))
@@ -113,13 +113,6 @@ class ChainHealth(Measuring):
         elif len(module.shape) == 3:
             grids = [grid(to_uint8(module.decode(x[:IMAGES]))) for x in chains.values()]
             save_picture(trainer, "long", side_by_side(*grids))
-
-
-def unlabelled(module: Any, model: Energy, n: int) -> Energy:
-    """The model as it is asked for n samples; a conditional one with the label for none."""
-    if module.classes is None:
-        return model
-    return model.with_label(torch.full((n,), module.classes, device=module.device))
 
 
 def run_on(
@@ -155,11 +148,12 @@ def of_batch(batch: Mapping[str, Tensor], step: int) -> tuple[dict[str, Result],
     for what, x in (("energies of data", data), ("energies of training chains", chains)):
         check_finite(x[:, None], what, step)
     check_finite(batch["reached"], "training chains", step)
-    results = {"energy/data": mean(data, "nats"), "energy/chains": mean(chains, "nats")}
+    energies = {"energy/data": data, "energy/chains": chains}
+    results = {name: Result.of_mean(values, "estimate", "nats") for name, values in energies.items()}
     up, down = results["energy/chains"], results["energy/data"]
     results["energy/gap"] = Result(up.value - down.value, "estimate", math.hypot(up.error, down.error), "nats")
     if "acceptance" in batch:
-        results["health/acceptance"] = mean(batch["acceptance"].cpu())
+        results["health/acceptance"] = Result.of_mean(batch["acceptance"].double().cpu(), "estimate")
     return results, {"data": data, "training chains": chains}
 
 
@@ -182,10 +176,3 @@ def mixing(energies: Tensor) -> dict[str, Result]:
         "health/r_hat": Result(r_hat, "estimate"),
         "health/ess": Result(ess, "estimate", None, "draws", {"draws": draws.size}),
     }
-
-
-def mean(values: Tensor, unit: str = "") -> Result:
-    """The mean of (B,), and its standard error over the chains."""
-    values = values.double()
-    error = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    return Result(float(values.mean()), "estimate", error, unit)

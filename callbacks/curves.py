@@ -18,17 +18,14 @@ class Curves(Checked, Callback):
         self.every_n_epochs = every_n_epochs
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw when every_n_epochs divides the number of epochs done."""
         due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
         if due and not trainer.sanity_checking and trainer.state.fn == "fit":
             self._draw(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the whole training."""
         self._draw(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw again, with the closing metrics."""
         self._draw(trainer)
 
     def _draw(self, trainer: Trainer) -> None:

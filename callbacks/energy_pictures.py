@@ -1,16 +1,16 @@
 """What an energy has learned, to look at: filters and reconstructions of hidden units, the landscape in the plane."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_gen.callbacks.measuring import Measuring
+from lightning_gen.callbacks.measuring import Measuring, unlabelled
 from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.models import REAL, Energy, HiddenUnits, has
-from lightning_gen.options import Count, Natural
+from lightning_gen.options import Count
 from lightning_gen.results.drawing import check_finite, strip, to_uint8
 from lightning_gen.results.pictures.energies import filters, relief
 from lightning_gen.results.result import Name
@@ -34,15 +34,8 @@ class EnergyPictures(Measuring):
     needs = (Energy,)
     alone = autocast = True
 
-    def __init__(
-        self,
-        every_n_epochs: Natural = 0,
-        n: Count = 64,
-        weights: Literal["ema", "raw"] = "ema",
-        seed: Natural = 0,
-        points: Count = 500,
-    ) -> None:
-        super().__init__(n, weights=weights, seed=seed, every_n_epochs=every_n_epochs)
+    def __init__(self, n: Count = 64, points: Count = 500, **options: Any) -> None:
+        super().__init__(n=n, split=None, **options)
         self.points = points
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -56,11 +49,9 @@ class EnergyPictures(Measuring):
             )
 
     def publishes(self, module: Any) -> set[Name]:
-        """No number."""
         return set()
 
     def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
-        """Write what there is to see, and send it to the loggers."""
         with self.model(trainer, module) as model:
             if flat(model, tuple(module.shape)):
                 pictures = {"landscape": self.landscape(trainer, module, model)}
@@ -115,6 +106,5 @@ def plane_energies(module: Any, model: Energy, half: float) -> Tensor:
     y, x = torch.meshgrid(*[torch.linspace(-half, half, SIDE)] * 2, indexing="ij")
     energies = []
     for points in torch.stack([x.flatten(), y.flatten()], dim=1).to(module.device, module.dtype).split(4096):
-        label = None if module.classes is None else torch.full((len(points),), module.classes, device=points.device)
-        energies.append((model if label is None else model.with_label(label)).energy(points).double().cpu())
+        energies.append(unlabelled(module, model, len(points)).energy(points).double().cpu())
     return torch.cat(energies).view(SIDE, SIDE)

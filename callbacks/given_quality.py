@@ -21,7 +21,6 @@ class GivenQuality(Quality):
             )
 
     def measured(self, module: Any) -> str:
-        """The label of every number."""
         return "samples"
 
     def protocol(self, data: Any, module: Any, sampler: Any = None) -> dict[str, Any]:

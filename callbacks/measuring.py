@@ -17,7 +17,7 @@ from lightning_gen.callbacks.progress import shows
 from lightning_gen.callbacks.publishing import publish
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.gather import gather_problems
-from lightning_gen.models import Requires, why_unfit
+from lightning_gen.models import Model, Requires, why_unfit
 from lightning_gen.options import Checked, Count, Natural
 from lightning_gen.results.result import Name, Result
 
@@ -84,7 +84,6 @@ class Measuring(Checked, Requires, Callback, ABC):
             publish(trainer, results, final)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count from where the run stands, new or resumed."""
         self._step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -95,13 +94,11 @@ class Measuring(Checked, Requires, Callback, ABC):
             self.run(trainer, pl_module, final=False)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure when every_n_epochs divides the number of epochs done."""
         due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
         if due and trainer.state.fn == "fit" and not trainer.sanity_checking:
             self.run(trainer, pl_module, final=False)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure by the full protocol."""
         self.run(trainer, pl_module, final=True)
 
     def measured(self, module: Any) -> Weights:
@@ -178,6 +175,13 @@ class Measuring(Checked, Requires, Callback, ABC):
         if n < 2:
             raise ValueError(f"{self.key}.split {self.split} has {n} samples: choose another split")
         return split, n
+
+
+def unlabelled(module: Any, model: Model, n: int) -> Model:
+    """The model for n samples; a conditional one with the label for none."""
+    if module.classes is None:
+        return model
+    return model.with_label(torch.full((n,), module.classes, device=module.device))
 
 
 def measured_weights(module: Any, asked: str = "ema") -> Weights:

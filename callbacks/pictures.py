@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -45,23 +45,19 @@ class Pictures(Measuring):
         strip: Natural = 8,
         columns: Count | None = None,
         times: Annotated[int, Ge(2)] = 11,
-        every_n_epochs: Natural = 0,
         gif: bool = False,
-        weights: Literal["ema", "raw"] = "ema",
-        seed: Natural = 0,
         scale: Count | None = None,
         points: Count = 2000,
+        **options: Any,
     ) -> None:
-        super().__init__(n, weights=weights, seed=seed, every_n_epochs=every_n_epochs)
+        super().__init__(n=n, split=None, **options)
         self.strip, self.columns, self.times = strip, columns, times
         self.gif, self.scale, self.points = gif, scale, points
 
     def publishes(self, module: Any) -> set[Name]:
-        """No number."""
         return set()
 
     def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
-        """Draw samples, and a few trajectories."""
         folder, step, plane = Path(trainer.default_root_dir), step_of(trainer), tuple(module.shape) == (2,)
         samples, frames = self.sampled(trainer, module, plane)
         data = _points(trainer, self.points) if plane else None
@@ -93,9 +89,9 @@ class Pictures(Measuring):
             if self.strip:
                 with trainer.precision_plugin.forward_context():
                     way = module.trajectory(tracked, self.seed, weights=self.measured(module))
-                    # numbered: of a long chain the frames kept lie only about where the labels would have them
-                    kept = spaced(enumerate(_counted(way, progress.update)), 60 if self.gif else self.times)
-                frames = [(number, _drawable(module, x, step)) for number, x in kept]
+                    # numbered: of a long chain the chosen frames lie only about where the labels would have them
+                    chosen = spaced(enumerate(_counted(way, progress.update)), 60 if self.gif else self.times)
+                frames = [(number, _drawable(module, x, step)) for number, x in chosen]
         return _drawable(module, torch.cat(drawn), step), frames
 
 

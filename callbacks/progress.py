@@ -27,15 +27,12 @@ class Progress(ProgressBar):
         self._next = 0.0
 
     def disable(self) -> None:
-        """Show nothing, as on all ranks but 0."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Show the bar again."""
         self._enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the bar at the step from which training goes on."""
         total = trainer.estimated_stepping_batches
         self._every = TERMINAL if sys.stderr.isatty() else FILE
         self._train = bar(
@@ -45,14 +42,12 @@ class Progress(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Refresh when it is time."""
         now = time.monotonic()
         if now >= self._next and self._enabled:
             self._next = now + self._every
             self._show(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the last step and leave the bar standing."""
         if self._train is not None:
             if self._enabled:
                 self._show(trainer, pl_module)
@@ -60,7 +55,6 @@ class Progress(ProgressBar):
             self._train = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the terminal in order."""
         for open_bar in (self._train, self._evaluation):
             if open_bar is not None:
                 open_bar.close()
@@ -73,18 +67,15 @@ class Progress(ProgressBar):
             self._evaluation = bar("validation", total, "batch", 0, self._enabled, leave=False)
 
     def on_validation_batch_end(self, *_: Any) -> None:
-        """One more."""
         if self._evaluation is not None:
             self._evaluation.update()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close it."""
         if self._evaluation is not None:
             self._evaluation.close()
             self._evaluation = None
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A bar over the batches of the test split."""
         self._evaluation = bar("test", _count(trainer.num_test_batches), "batch", 0, self._enabled, leave=False)
 
     on_test_batch_end = on_validation_batch_end
@@ -95,7 +86,6 @@ class Progress(ProgressBar):
         self.on_validation_end(trainer, pl_module)
 
     def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
-        """Print above the bar."""
         if self._enabled:
             tqdm.write(sep.join(map(str, args)), file=kwargs.get("file"))
 

@@ -19,7 +19,7 @@ from lightning_gen.metrics.features.base import FeatureExtractor
 from lightning_gen.metrics.gather import gather_blocks
 from lightning_gen.metrics.reference import Reference, reference
 from lightning_gen.metrics.registry import metrics as registered
-from lightning_gen.options import Count, Natural, OpenUnitInterval
+from lightning_gen.options import Count, OpenUnitInterval
 from lightning_gen.randomness import generator
 from lightning_gen.results.pictures.neighbours import nearest_neighbours
 from lightning_gen.results.result import HELD_OUT, Name, Result
@@ -70,9 +70,7 @@ class Quality(Measuring):
         n: int = 1500,
         metrics: Sequence[str] = ("fid", "kid", "is"),
         reference: Literal["train", "test"] = "train",
-        weights: Literal["ema", "raw"] = "ema",
         block: Count = 64,
-        every_n_epochs: Natural = 0,
         kid_subsets: Count = 100,
         kid_subset_size: Annotated[int, Ge(3)] = 1000,
         kid_pairs: Literal["subsets", "all"] = "subsets",
@@ -82,11 +80,11 @@ class Quality(Measuring):
         alpha: OpenUnitInterval = 0.05,
         resamples: Annotated[int, Ge(2)] = 50,
         batch: Count = 256,
-        seed: Natural = 0,
         held_out: bool = True,
         cache: str | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(n, None, weights, seed, every_n_epochs)
+        super().__init__(n=n, split=None, **options)
         if isinstance(metrics, str) or not metrics or set(metrics) - set(registered()):
             raise ValueError(f"quality.metrics needs a list of some of {', '.join(registered())}, got {metrics!r}")
         if held_out and reference == "test":
@@ -226,7 +224,6 @@ class Quality(Measuring):
         }
 
     def results(self, trainer: Trainer, module: Any, drawn: Drawn, final: bool) -> list[Result]:
-        """Every number, by rank 0."""
         data, label = trainer.datamodule, self.measured(module)
         real = self.real(trainer, self.reference)
         protocol = {"evaluations": drawn.evaluations, **self.protocol(data, module)}

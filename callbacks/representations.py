@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, MinLen
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -13,7 +13,7 @@ from lightning_gen.callbacks.measuring import Measuring, stop_together
 from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.registry import quantity_of
-from lightning_gen.options import Count, Natural
+from lightning_gen.options import Count
 from lightning_gen.randomness import derived_seed, generator
 from lightning_gen.representations import (
     beta_vae,
@@ -31,7 +31,6 @@ from lightning_gen.representations.encoders import Representation, representatio
 from lightning_gen.results.result import Name, Result
 
 Metric = Literal["clustering", "probe", "reconstruction", "disentanglement"]
-METRICS = ("clustering", "probe", "reconstruction", "disentanglement")
 
 
 class Representations(Measuring):
@@ -50,20 +49,16 @@ class Representations(Measuring):
     def __init__(
         self,
         representation: Representation | None = None,
-        metrics: Sequence[Metric] | None = None,
+        metrics: Annotated[Sequence[Metric], MinLen(1)] | None = None,
         n: Annotated[int, Ge(2)] | None = None,
         n_train: Annotated[int, Ge(2)] | None = 5000,
         split: Literal["val", "test"] = "test",
-        weights: Literal["ema", "raw"] = "ema",
         batch: Count = 256,
         train: Annotated[int, Ge(2)] = 10_000,
         evaluate: Annotated[int, Ge(2)] = 5_000,
-        seed: Natural = 0,
-        every_n_epochs: Natural = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(n, split, weights, seed, every_n_epochs)
-        if metrics is not None and (isinstance(metrics, str) or not metrics or set(metrics) - set(METRICS)):
-            raise ValueError(f"callbacks.representations.metrics needs some of {', '.join(METRICS)}, got {metrics!r}")
+        super().__init__(n=n, split=split, **options)
         self.representation, self.metrics, self.n_train = representation, metrics, n_train
         self.batch, self.train, self.evaluate = batch, train, evaluate
 
@@ -76,7 +71,7 @@ class Representations(Measuring):
         for name in self.metrics or ():
             if missing[name]:
                 raise ValueError(f"callbacks.representations.metrics has {name}, but {missing[name]}: leave it out")
-        self.measurable = [name for name in self.metrics or METRICS if not missing[name]]
+        self.measurable = [name for name in self.metrics or list(missing) if not missing[name]]
         if not self.measurable:
             raise ValueError(
                 f"callbacks.representations can measure nothing: {'; '.join(filter(None, missing.values()))}"
@@ -142,7 +137,6 @@ class Representations(Measuring):
     def results(
         self, trainer: Trainer, module: Any, model: Any, codes: Tensor, images: Tensor | None, train: Tensor | None
     ) -> list[Result]:
-        """Every number."""
         data, split = trainer.datamodule, trainer.datamodule.split(self.split)
         rows = self.rows(data, self.split, len(codes))
         protocol = {
@@ -201,10 +195,8 @@ class Representations(Measuring):
             more = {"active_codes": active, "active_above": ACTIVE, "batch": BATCH}
             add("factor_vae_score", score, binomial(score), **shared, **more)
             progress.update()
-            factors, tests = (
-                draw_factors(sizes, self.train, random("train")),
-                draw_factors(sizes, self.evaluate, random("test")),
-            )
+            factors = draw_factors(sizes, self.train, random("train"))
+            tests = draw_factors(sizes, self.evaluate, random("test"))
             z, z_test = codes(factors), codes(tests)
             for name, measure in (("mig", mig), ("modularity", modularity)):
                 add(name, measure(z, factors), **shared, bins=BINS)

@@ -3,6 +3,7 @@
 import copy
 import json
 import platform
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.evaluation import Evaluation
 from lightning_gen.metrics.reference import Reference
 from lightning_gen.models import Model
+from lightning_gen.options import Counts, Positive
 from lightning_gen.results.drawing import save_png
 from lightning_gen.results.pictures.samplers import samplers_picture
 from lightning_gen.results.result import Name, Result
@@ -53,17 +55,14 @@ class SamplerTable(Measuring):
     def __init__(
         self,
         samplers: dict[str, Sampler],
-        evaluations: Sequence[int] = (10, 20, 50, 100),
-        tolerances: Sequence[float] = (1e-1, 1e-2, 1e-3),
+        evaluations: Counts = (10, 20, 50, 100),
+        tolerances: Sequence[Positive] = (1e-1, 1e-2, 1e-3),
         n: Annotated[int, Ge(3)] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(n, seed=seed)
-        if not samplers or not evaluations or min(evaluations) < 1 or any(not x > 0 for x in tolerances):
-            raise ValueError(
-                f"callbacks.solvers needs samplers, evaluations >= 1 and tolerances > 0, got {list(samplers)}, "
-                f"{list(evaluations)}, {list(tolerances)}"
-            )
+        if not samplers:
+            raise ValueError("callbacks.solvers.samplers is {}, expected at least one: add it")
         self.samplers, self.evaluations = dict(samplers), sorted(set(evaluations))
         self.tolerances = sorted(set(tolerances), reverse=True)
 
@@ -97,7 +96,9 @@ class SamplerTable(Measuring):
         folder, first = Path(trainer.default_root_dir), trainer.is_global_zero
         rows = trainer.strategy.broadcast(self.known(folder) if first else None)
         content = {"budgets": self.evaluations, "rows": [], "left_out": left_out, "held_out": {}}
-        work = self.work(trainer, module, quality, points, keys, rows)
+        missing = {key: point.sampler for point, key in zip(points, keys, strict=True) if key not in rows}
+        share = {"size": quality.block, "rank": trainer.global_rank, "world": trainer.world_size}
+        work = sum(module.work(quality.n, sampler, **share) for sampler in missing.values())
         with self.bar(trainer, "samplers", work) as progress:
             real = quality.real(trainer, quality.reference) if first else None
             if first and quality.held_out:
@@ -116,14 +117,6 @@ class SamplerTable(Measuring):
             raise NonFinite(f"no sampler's samples are finite: {reasons(left_out)}")
         if first:
             log_image(trainer, SAMPLERS, folder / f"{SAMPLERS}.png")
-
-    def work(
-        self, trainer: Trainer, module: Any, quality: Quality, points: list[Point], keys: list[str], rows: Any
-    ) -> int:
-        """Steps of the samplers whose rows are missing."""
-        missing = {key: point.sampler for point, key in zip(points, keys, strict=True) if key not in rows}
-        share = {"size": quality.block, "rank": trainer.global_rank, "world": trainer.world_size}
-        return sum(module.work(quality.n, sampler, **share) for sampler in missing.values())
 
     def points(self, module: Any) -> tuple[list[Point], dict[str, str]]:
         """Every sampler at every budget, and the reasons why others are left out."""
@@ -156,8 +149,7 @@ class SamplerTable(Measuring):
 
     def row_key(self, trainer: Trainer, module: Any, quality: Quality, sampler: Sampler) -> dict[str, Any]:
         """What makes a row what it is, as JSON holds it."""
-        own = {"step": step_of(trainer), "n": quality.n}
-        own |= {"options": quality.options._asdict()}
+        own = {"step": step_of(trainer), "n": quality.n, "options": quality.options._asdict()}
         return plain({**quality.protocol(trainer.datamodule, module, sampler), **own})
 
     def row(
@@ -167,10 +159,9 @@ class SamplerTable(Measuring):
         drawn = quality.drawn(trainer, module, sampler, progress)
         if real is None:
             return {}
-        planned = not sampler.adaptive
         how = {"machine": machine(module.device), "ranks": trainer.world_size, "n": quality.n, "block": quality.block}
         protocol = {**quality.protocol(trainer.datamodule, module, sampler), "evaluations": drawn.evaluations}
-        kind = "exact" if planned else "estimate"
+        kind = "estimate" if sampler.adaptive else "exact"
         samples = Evaluation(drawn.features, None, real, None, quality.options, quality.seed)
         return stored(
             [
@@ -231,8 +222,4 @@ def most(sampler: Sampler, model: Model, shape: tuple[int, ...], evaluations: in
         if calls(1) == calls(2) == float("inf"):
             sampler.with_steps(2).evaluations(model, (1, *shape))  # says what is wrong
         return None
-    low, high = least, evaluations + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if calls(middle) <= evaluations else (low, middle)
-    return low
+    return least - 1 + bisect_right(range(least, evaluations + 1), evaluations, key=calls)

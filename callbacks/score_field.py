@@ -1,18 +1,17 @@
 """A learned score field in the plane beside the true one, and how far apart they are."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_gen.callbacks.measuring import Measuring
+from lightning_gen.callbacks.measuring import Measuring, unlabelled
 from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.models import Scored
-from lightning_gen.options import Natural
 from lightning_gen.process import instant
 from lightning_gen.randomness import generator
 from lightning_gen.results.pictures.fields import Field, plane, score_fields
@@ -38,11 +37,9 @@ class ScoreField(Measuring):
         t: float | Sequence[float] = 0.0,
         n: Annotated[int, Ge(2)] = 2000,
         grid: Annotated[int, Ge(2)] = 25,
-        weights: Literal["ema", "raw"] = "ema",
-        every_n_epochs: Natural = 0,
-        seed: Natural = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(n, "test", weights, seed, every_n_epochs)
+        super().__init__(n=n, split="test", **options)
         self.single = isinstance(t, int | float)
         times = [t] if self.single else list(t)
         if not times or len(set(times)) < len(times) or not all(0 <= t <= 1 for t in times):
@@ -70,12 +67,10 @@ class ScoreField(Measuring):
                 )
 
     def name(self, module: Any, t: float) -> Name:
-        """The name of the error at a time."""
         side = None if self.single else f"t={t:g}"
         return Name("score/relative_error", None, self.measured(module), side)
 
     def publishes(self, module: Any) -> set[Name]:
-        """The error at each time."""
         return {self.name(module, t) for t in self.times}
 
     def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result]:
@@ -124,9 +119,7 @@ def law(model: Any, t: float) -> tuple[float, float]:
 def learned(module: Any, model: Any, x: Tensor, t: float) -> Tensor:
     """The model's score, (n, 2), float64 on the CPU; a conditional one's without a label."""
     points = x.float().to(module.device)
-    if module.classes is not None:
-        model = model.with_label(torch.full((len(points),), module.classes, device=points.device))
-    return model.score(points, instant(t, points)).double().cpu()
+    return unlabelled(module, model, len(x)).score(points, instant(t, points)).double().cpu()
 
 
 def ratio(a: Tensor, b: Tensor) -> tuple[float, float]:

@@ -32,18 +32,15 @@ class Throughput(Checked, Callback):
             trainer.profiler = _FetchListener(trainer.profiler or PassThroughProfiler(), self)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin counting."""
         self._watch, self._total = _Watch(), _Watch()
         self._first = self._logged = trainer.global_step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Data end, the step begins."""
         self._watch.enter("step")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """The step ends; at the interval, log."""
         self._watch.enter("logging")
         self._watch.images += len(batch["x"]) * trainer.world_size
         if trainer.global_step - self._logged < self.every_n_steps:
@@ -54,12 +51,10 @@ class Throughput(Checked, Callback):
         self._turn(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluation begins."""
         if not trainer.sanity_checking:
             self._watch.enter("evaluation")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluation ends."""
         if not trainer.sanity_checking:
             self._watch.enter("logging")
 

@@ -8,7 +8,7 @@ from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_gen.callbacks.measuring import Measuring
+from lightning_gen.callbacks.measuring import Measuring, Split
 from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.families.rbm import data_moments
@@ -26,7 +26,7 @@ from lightning_gen.likelihood import (
     tuned_steps,
 )
 from lightning_gen.models import BINARY, Energy
-from lightning_gen.options import Count, Natural
+from lightning_gen.options import Count
 from lightning_gen.randomness import generator
 from lightning_gen.results.result import Name, Result
 from lightning_gen.samplers import HMC, MALA
@@ -58,14 +58,12 @@ class AnnealedImportance(Measuring):
         reverse: bool = True,
         burn: Count = 1000,
         n: Annotated[int, Ge(2)] | None = None,
-        split: Literal["train", "val", "test"] = "test",
-        weights: Literal["ema", "raw"] = "ema",
+        split: Split = "test",
         transition: MALA | HMC | None = None,
         tune: bool = True,
-        seed: Natural = 0,
-        every_n_epochs: Natural = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(n, split, weights, seed, every_n_epochs)
+        super().__init__(n=n, split=split, **options)
         self.betas, self.schedule = temperatures(schedule), schedule
         self.chains, self.reverse, self.burn = chains, reverse, burn
         self.transition, self.tune = MALA(1, 1e-2) if transition is None else transition, tune
@@ -90,7 +88,6 @@ class AnnealedImportance(Measuring):
                 )
 
     def publishes(self, module: Any) -> set[Name]:
-        """log Z and likelihoods, by each side and exactly."""
         which = self.measured(module)
         model = module.weights(which)
         ways = [("ais", side) for side in self.sides] + ([("exact", None)] if model.tractable() else [])
@@ -104,7 +101,6 @@ class AnnealedImportance(Measuring):
         return ("forward", "reverse") if self.reverse else ("forward",)
 
     def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result]:
-        """log Z and the log-likelihood by each side, and exactly where that can be."""
         data = trainer.datamodule
         with self.model(trainer, module) as model:
             nats, protocol = self.unnormalised(module, model, data)

@@ -11,12 +11,12 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_gen.callbacks.evaluation import pieces_of
-from lightning_gen.callbacks.measuring import Measuring
+from lightning_gen.callbacks.measuring import Measuring, Split
 from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.likelihood import ODELikelihood, bits_per_dim, dequantised, variational_bound
 from lightning_gen.models import Scored
-from lightning_gen.options import Count, Natural
+from lightning_gen.options import Count
 from lightning_gen.randomness import generator
 from lightning_gen.results.result import Name, Result
 
@@ -27,6 +27,7 @@ class PerSample(Measuring):
 
     Args:
         batch: samples of a block
+        options: those of Measuring
     """
 
     key = "callbacks.likelihood"
@@ -35,8 +36,10 @@ class PerSample(Measuring):
     purpose = ""
     columns = 0
 
-    def __init__(self, n: int | None, split: str, weights: str, batch: int, seed: int, every_n_epochs: int) -> None:
-        super().__init__(n, split, weights, seed, every_n_epochs)
+    def __init__(
+        self, n: Annotated[int, Ge(2)] | None = None, split: Split = "test", batch: Count = 256, **options: Any
+    ) -> None:
+        super().__init__(n=n, split=split, **options)
         self.batch = batch
 
     @abstractmethod
@@ -52,7 +55,6 @@ class PerSample(Measuring):
         """What is published, from the rows of all samples, (n, columns), float64 on the CPU."""
 
     def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result]:
-        """Every sample once."""
         data, device = trainer.datamodule, module.device
         split, n = self.samples_of(data)
         starts = range(trainer.global_rank * self.batch, n, trainer.world_size * self.batch)
@@ -109,21 +111,11 @@ class Likelihood(PerSample):
     columns = 3
     autocast = True
 
-    def __init__(
-        self,
-        n: Annotated[int, Ge(2)] | None = None,
-        split: Literal["train", "val", "test"] = "test",
-        variance: Literal["small", "large"] = "large",
-        weights: Literal["ema", "raw"] = "ema",
-        batch: Count = 256,
-        seed: Natural = 0,
-        every_n_epochs: Natural = 0,
-    ) -> None:
-        super().__init__(n, split, weights, batch, seed, every_n_epochs)
+    def __init__(self, variance: Literal["small", "large"] = "large", **options: Any) -> None:
+        super().__init__(**options)
         self.variance = variance
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse what has no such bound before any work."""
         super().setup(trainer, pl_module, stage)
         if pl_module.model.process.steps is None:
             raise ValueError(
@@ -134,12 +126,10 @@ class Likelihood(PerSample):
             raise ValueError("callbacks.likelihood scores 8-bit images, got data without a range: write null for it")
 
     def publishes(self, module: Any) -> set[Name]:
-        """The bound and its parts."""
         names = ("bits_per_dim", "decoder", "diffusion", "prior")
         return {Name(f"vlb/{name}", None, self.measured(module)) for name in names}
 
     def work(self, module: Any) -> int:
-        """One step a term."""
         return module.model.process.steps
 
     def block(self, module: Any, model: Scored, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
@@ -157,11 +147,8 @@ class Likelihood(PerSample):
             "dequantisation": "none",
         }
         parts = {"bits_per_dim": rows.sum(1), "decoder": rows[:, 0], "diffusion": rows[:, 1], "prior": rows[:, 2]}
-        return [
-            Result(x.mean().item(), "upper bound", x.std().item() / n**0.5, "bits/dim", protocol,
-                   name=Name(f"vlb/{name}", None, self.measured(module)))
-            for name, x in parts.items()
-        ]  # fmt: skip
+        names = {name: Name(f"vlb/{name}", None, self.measured(module)) for name in parts}
+        return [Result.of_mean(x, "upper bound", "bits/dim", protocol, names[name]) for name, x in parts.items()]
 
 
 class FlowLikelihood(PerSample):
@@ -180,22 +167,11 @@ class FlowLikelihood(PerSample):
     purpose = "flow"
     columns = 3
 
-    def __init__(
-        self,
-        n: Annotated[int, Ge(2)] | None = None,
-        split: Literal["train", "val", "test"] = "test",
-        weights: Literal["ema", "raw"] = "ema",
-        batch: Count = 256,
-        seed: Natural = 0,
-        draws: Count = 1,
-        every_n_epochs: Natural = 0,
-        flow: ODELikelihood | None = None,
-    ) -> None:
-        super().__init__(n, split, weights, batch, seed, every_n_epochs)
+    def __init__(self, draws: Count = 1, flow: ODELikelihood | None = None, **options: Any) -> None:
+        super().__init__(**options)
         self.draws, self.flow = draws, ODELikelihood() if flow is None else flow
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a model without a path to a known law, and images whose bins are not known, before any work."""
         super().setup(trainer, pl_module, stage)
         if pl_module.value_range is None and len(pl_module.shape) == 3:
             raise ValueError("callbacks.likelihood dequantises images in data.value_range, got null: write the range")
@@ -205,12 +181,10 @@ class FlowLikelihood(PerSample):
             raise ValueError(f"{error}; or write callbacks.likelihood=null") from error
 
     def publishes(self, module: Any) -> set[Name]:
-        """Nats, and of images bits/dim."""
         names = ("nll",) if module.value_range is None else ("nll", "bits_per_dim")
         return {Name(f"ode/{name}", None, self.measured(module)) for name in names}
 
     def work(self, module: Any) -> int:
-        """The solver's steps, or parts of its path, for each draw."""
         return self.draws * self.flow.ticks
 
     def block(self, module: Any, model: Scored, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
@@ -241,8 +215,8 @@ class FlowLikelihood(PerSample):
             protocol["variance_share_of_draws"] = (variance.mean() / self.draws / nats.var()).item()
 
         def result(quantity: str, values: Tensor, unit: str, **more: Any) -> Result:
-            error, name = values.std().item() / n**0.5, Name(f"ode/{quantity}", None, self.measured(module))
-            return Result(values.mean().item(), "estimate", error, unit, {**protocol, **more}, name=name)
+            name = Name(f"ode/{quantity}", None, self.measured(module))
+            return Result.of_mean(values, "estimate", unit, {**protocol, **more}, name)
 
         if module.value_range is None:
             return [result("nll", -nats, "nats")]

@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from lightning_gen.callbacks.likelihood.base import PerSample
 from lightning_gen.likelihood import bits_per_dim, bounds, dequantised
 from lightning_gen.likelihood.importance import draws_per_pass, log_weights
 from lightning_gen.models import BINARY, Encoded
-from lightning_gen.options import Count, Natural
+from lightning_gen.options import Count
 from lightning_gen.results.result import Name, Result
 
 TOGETHER = 10_000  # latent vectors decoded at once
@@ -34,28 +33,17 @@ class ImportanceLikelihood(PerSample):
     purpose = "importance"
     columns = 3
 
-    def __init__(
-        self,
-        samples: Count = 500,
-        n: Annotated[int, Ge(2)] | None = None,
-        split: Literal["train", "val", "test"] = "test",
-        weights: Literal["ema", "raw"] = "ema",
-        batch: Count = 100,
-        seed: Natural = 0,
-        every_n_epochs: Natural = 0,
-    ) -> None:
-        super().__init__(n, split, weights, batch, seed, every_n_epochs)
+    def __init__(self, samples: Count = 500, batch: Count = 100, **options: Any) -> None:
+        super().__init__(batch=batch, **options)
         self.samples = samples
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse what has no latent variables, and images whose bins are not known, before any work."""
         super().setup(trainer, pl_module, stage)
         if pl_module.value_range is None and len(pl_module.shape) == 3:
             raise ValueError("callbacks.likelihood dequantises images in data.value_range, got null: write the range")
         self.binarise = trainer.datamodule.binarise
 
     def publishes(self, module: Any) -> set[Name]:
-        """Both bounds, in nats, and of images in bits/dim."""
         quantities = ("log_likelihood", *(["bits_per_dim"] if module.value_range is not None else []))
         return {Name(f"{head}/{name}", None, self.measured(module)) for head in ("iwae", "elbo") for name in quantities}
 
@@ -64,7 +52,6 @@ class ImportanceLikelihood(PerSample):
         return module.model.support != BINARY and module.value_range is not None
 
     def work(self, module: Any) -> int:
-        """One tick a portion of draws."""
         return len(draws_per_pass(self.samples, self.batch, TOGETHER))
 
     def block(self, module: Any, model: Encoded, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
@@ -76,7 +63,6 @@ class ImportanceLikelihood(PerSample):
         return torch.stack([bound.iwae, bound.elbo, bound.ess], dim=1)
 
     def results(self, module: Any, rows: Tensor, n: int, fingerprint: str) -> list[Result]:
-        """Nats, and bits/dim of images."""
         d, spread = math.prod(module.shape), self.spread(module)
         protocol = {
             **self.protocol(module, n, fingerprint),
@@ -91,12 +77,12 @@ class ImportanceLikelihood(PerSample):
         results = []
         for column, method in enumerate(("iwae", "elbo")):
             nats = rows[:, column]
-            value, error = nats.mean().item(), nats.std().item() / n**0.5
             name = Name(f"{method}/log_likelihood", None, self.measured(module))
-            results.append(Result(value, "lower bound", error, "nats", protocol, name=name))
+            results.append(Result.of_mean(nats, "lower bound", "nats", protocol, name))
             if module.value_range is not None:
                 bits = bits_per_dim(nats, d, module.value_range) if spread else -nats / d / math.log(2)
-                levels, error = {**protocol, "levels": 256 if spread else 2}, error / d / math.log(2)
+                levels = {**protocol, "levels": 256 if spread else 2}
+                error = results[-1].error / d / math.log(2)
                 name = Name(f"{method}/bits_per_dim", None, self.measured(module))
                 results.append(Result(bits.mean().item(), "upper bound", error, "bits/dim", levels, name=name))
         return results

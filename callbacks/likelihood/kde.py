@@ -13,7 +13,7 @@ from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.likelihood import bits_per_dim, dequantised, kernel_density
 from lightning_gen.likelihood.kde import WARNING
 from lightning_gen.metrics.gather import gather_blocks
-from lightning_gen.options import Count, Natural
+from lightning_gen.options import Count
 from lightning_gen.randomness import generator
 from lightning_gen.results.result import HELD_OUT, Name, Result
 
@@ -34,19 +34,16 @@ class KernelDensityLikelihood(Measuring):
         n: int = 1000,
         points: Annotated[int, Ge(2)] = 1000,
         split: Literal["val", "test"] = "test",
-        weights: Literal["ema", "raw"] = "ema",
         folds: Annotated[int, Ge(2)] = 5,
         block: Count = 64,
-        seed: Natural = 0,
-        every_n_epochs: Natural = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(n, split, weights, seed, every_n_epochs)
+        super().__init__(n=n, split=split, **options)
         if n < folds:
             raise ValueError(f"callbacks.kde.n is {n}, expected at least the {folds} folds: give more samples")
         self.points, self.folds, self.block = points, folds, block
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse what cannot be drawn or compared, before any work."""
         data = trainer.datamodule
         if pl_module.sampler is None:
             raise ValueError("callbacks.kde draws samples, and module.sampler is null: choose one with sampler=NAME")
@@ -57,7 +54,6 @@ class KernelDensityLikelihood(Measuring):
                 raise ValueError(f"callbacks.kde needs {least} samples or more in the {name} split of {data.name}")
 
     def publishes(self, module: Any) -> set[Name]:
-        """Nats, and of images bits/dim."""
         quantities = ("log_likelihood", *(["bits_per_dim"] if module.value_range is not None else []))
         return {Name(f"kde/{quantity}", None, self.measured(module)) for quantity in quantities}
 
@@ -119,10 +115,9 @@ class KernelDensityLikelihood(Measuring):
         density = kernel_density(samples.numpy(), x.numpy(), self.folds, self.seed)
         protocol = {**protocol, "bandwidth": density.bandwidth, "bandwidths_tried": density.tried, "dimensions": d}
         nats = torch.from_numpy(density.nats)
-        error, name = float(nats.std()) / len(nats) ** 0.5, Name("kde/log_likelihood", None, label)
-        results = [Result(float(nats.mean()), "KDE", error, "nats", protocol, name=name)]
+        results = [Result.of_mean(nats, "KDE", "nats", protocol, Name("kde/log_likelihood", None, label))]
         if levels is not None:
             bits, name = bits_per_dim(nats, d, module.value_range, levels), Name("kde/bits_per_dim", None, label)
-            protocol, error = {**protocol, "levels": levels}, error / d / math.log(2)
+            protocol, error = {**protocol, "levels": levels}, results[0].error / d / math.log(2)
             results.append(Result(float(bits.mean()), "KDE", error, "bits/dim", protocol, name=name))
         return results

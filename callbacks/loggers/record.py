@@ -1,6 +1,6 @@
-"""The run's own record: record.jsonl and metrics.json, and the one way in which callbacks publish.
+"""The run's own record, record.jsonl.
 
-W&B and TensorBoard are mirrors; these files are the truth, and need no account. A step is always the number of
+W&B and TensorBoard are mirrors; this file is the truth, and needs no account. A step is always the number of
 optimizer steps done, so that losses, metrics and pictures of one moment stand at one place.
 """
 
@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger
@@ -17,9 +17,6 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from lightning_gen.errors import RunDeleted
 from lightning_gen.results.store import RECORD, plain, torn
-
-if TYPE_CHECKING:
-    pass
 
 
 class RecordLogger(Logger):
@@ -40,17 +37,14 @@ class RecordLogger(Logger):
 
     @property
     def name(self) -> str:
-        """Lightning's name of the logger."""
         return "record"
 
     @property
     def version(self) -> str:
-        """One record per run folder: no versions."""
         return ""
 
     @property
     def save_dir(self) -> str:
-        """The run folder."""
         return str(self.folder)
 
     @rank_zero_only

@@ -17,6 +17,8 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.loggers.logger import DummyExperiment, rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 
+from lightning_gen.options import Checked
+
 # no command line, user, host, git state, source, package list or environment value leaves the machine
 PRIVATE = {
     "silent": True,
@@ -40,7 +42,7 @@ PRIVATE = {
 STEP = "trainer/global_step"
 
 
-class Wandb(Logger):
+class Wandb(Checked, Logger):
     """Sends numbers and pictures to W&B from rank 0: online where a key is found, else to <folder>/wandb/offline-run-*.
 
     Never a prompt, and no failure of W&B ends a run: it is said once on stderr. The run's id is kept in the file
@@ -58,8 +60,6 @@ class Wandb(Logger):
         tags: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        if mode not in ("auto", "online", "offline", "disabled"):
-            raise ValueError(f"logger.mode must be auto, online, offline or disabled, got {mode!r}")
         if mode == "online" and not has_key():
             raise ValueError(
                 "logger.mode=online needs a W&B key, found none in WANDB_API_KEY or netrc: "
@@ -69,25 +69,22 @@ class Wandb(Logger):
             asked = os.environ.get("WANDB_MODE", "").replace("dryrun", "offline")
             mode = asked if asked in ("offline", "disabled") else "online" if has_key() else "offline"
         self.mode = mode
-        self._project, self._folder = project, folder
+        self._project, self._folder, self._id_file = project, folder, Path(folder, "wandb", "run-id")
         self._about = {"name": name or Path(folder).resolve().name, "entity": entity, "group": group, "tags": [*tags]}
         self._run: Any = None
         self._failed = False
 
     @property
     def name(self) -> str:
-        """The project."""
         return self._project
 
     @property
     def version(self) -> str:
         """The run's id, "" before there is one."""
-        path = Path(self._folder, "wandb", "run-id")
-        return path.read_text().strip() if path.exists() else ""
+        return self._id_file.read_text().strip() if self._id_file.exists() else ""
 
     @property
     def save_dir(self) -> str:
-        """The run folder."""
         return self._folder
 
     @property
@@ -101,7 +98,7 @@ class Wandb(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Numbers at an optimizer step; W&B's own counter is left alone, for it drops what a resumed run says again."""
-        with self._guard():
+        with _Guard(self):
             self.experiment.log(dict(metrics) | ({} if step is None else {STEP: step}))
 
     @rank_zero_only
@@ -109,7 +106,7 @@ class Wandb(Logger):
         """Pictures as PIL images, uint8: W&B casts floats without scaling."""
         if self._off():
             return
-        with self._guard():
+        with _Guard(self):
             import wandb
 
             self.log_metrics({name: [wandb.Image(image) for image in images]}, step)
@@ -119,7 +116,7 @@ class Wandb(Logger):
         """Rows of plain values as a table; W&B takes one type a column, so a value that is missing is None."""
         if self._off():
             return
-        with self._guard():
+        with _Guard(self):
             import wandb
 
             self.log_metrics({name: wandb.Table(columns=columns, data=data, allow_mixed_types=True)})
@@ -128,7 +125,7 @@ class Wandb(Logger):
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """The run's config, as plain containers."""
         if not self._off():
-            with self._guard():
+            with _Guard(self):
                 self.experiment.config.update(
                     vars(params) if isinstance(params, Namespace) else dict(params), allow_val_change=True
                 )
@@ -137,7 +134,7 @@ class Wandb(Logger):
     def close(self) -> None:
         """Upload what is left and end W&B's run; at the end of the process W&B does so itself."""
         if self._run is not None and not self._off():
-            with self._guard():
+            with _Guard(self):
                 self._run.finish()
         self._run = None
 
@@ -151,7 +148,7 @@ class Wandb(Logger):
             self._say("wandb is not installed")
             return DummyExperiment()
         for mode in ("online", "offline") if self.mode == "online" else ("offline",):
-            with self._guard() as guard:
+            with _Guard(self) as guard:
                 import wandb
 
                 known = {key: value for key, value in PRIVATE.items() if key in wandb.Settings.model_fields}
@@ -169,27 +166,24 @@ class Wandb(Logger):
             if not guard.failed:
                 self._failed, self.mode = False, mode
                 return run
-            with self._guard():
+            with _Guard(self):
                 import wandb
 
                 wandb.teardown()  # else the failed start keeps the run's id in use
         return DummyExperiment()
 
     def _identity(self) -> str:
-        path = Path(self._folder, "wandb", "run-id")
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._id_file.exists():
+            self._id_file.parent.mkdir(parents=True, exist_ok=True)
             # not from the run's seeds: two runs of one seed are two runs
-            path.write_text("".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8)) + "\n")
-        return path.read_text().strip()
+            letters = string.ascii_lowercase + string.digits
+            self._id_file.write_text("".join(secrets.choice(letters) for _ in range(8)) + "\n")
+        return self.version
 
     def _say(self, what: object) -> None:
         if not self._failed:
             print(f"W&B: {what}; the run goes on, and record.jsonl holds every value", file=sys.stderr, flush=True)
         self._failed = True
-
-    def _guard(self) -> "_Guard":
-        return _Guard(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_run": None}

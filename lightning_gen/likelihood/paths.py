@@ -23,7 +23,7 @@ class AnnealingPath(Requires, ABC):
     """Distributions p_beta from a tractable p_0 to the model p_1, with transitions T_beta that leave them invariant."""
 
     role = "annealed importance sampling by"
-    tunable = False  # whether the transitions have a step size
+    tunable = False  # whether the transitions have a step size, and the path a method `tune`
 
     log_z0: float  # log Z at beta = 0, nats
 
@@ -54,9 +54,6 @@ class AnnealingPath(Requires, ABC):
         for _ in range(steps):
             v, parts = self.move(v, parts, 1.0, generator)
         return v
-
-    def tune(self, sizes: dict[float, float]) -> None:
-        """Set the step size of each inverse temperature; without effect for Gibbs."""
 
     def describe(self) -> dict[str, Any]:
         """The transition, as a protocol stores it."""
@@ -181,7 +178,6 @@ class Tempered(SmoothEnergy):
         self.model, self.mean, self.variance, self.beta = model, mean, variance, 0.0
 
     def energy(self, x: Tensor) -> Tensor:
-        """E_beta(x), nats, (B,)."""
         base = 0.5 * ((x - self.mean).square() / self.variance).flatten(1).sum(1)
         return self.mixed(base, self.model.energy(x))
 
@@ -246,7 +242,6 @@ class EnergyPath(AnnealingPath):
         return v
 
     def reset_acceptance(self) -> None:
-        """Reset the acceptance rate."""
         self.accepted, self.proposed = 0.0, 0
 
     def start(self, n: int, generator: torch.Generator) -> Tensor:

@@ -86,9 +86,7 @@ def factor_vae(
     FactorVAE (Kim & Mnih, 2018), https://arxiv.org/abs/1802.05983, section 4
 
     Args:
-        codes: factors (n, F) -> codes (n, L).
-        sizes: number of values of each factor, (F,).
-        random: source of the draws.
+        codes, sizes, random: as of beta_vae.
         batch: draws per variance, >= 2.
         train: votes for the fit, and draws for the variance over all data.
         evaluate: votes for the accuracy.

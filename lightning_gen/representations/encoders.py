@@ -1,6 +1,7 @@
 """Codes of x by models: hidden units, posterior means, a U-Net's bottleneck, latents of the probability-flow ODE."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -114,7 +115,6 @@ class Bottleneck(Representation):
         return maps[0].detach().float()
 
     def describe(self) -> dict[str, Any]:
-        """Name, time, pooling and label."""
         return {"representation": self.name, "t": self.t, "pooling": "mean over pixels", "label": "none"}
 
 
@@ -150,23 +150,24 @@ class ODELatent(Representation):
         """The ODE for inputs like x of d dimensions."""
         return ODEPath(model, self.flow.first_time(model.process), d, x.dtype)
 
+    def solution(self, path: ODEPath, limits: Sequence[float], z: Tensor) -> Tensor:
+        """z at the second of the limits, from z at the first, like z; no directions: the divergence is not needed."""
+        return self.flow.fixed(lambda u, z: path.slope(u, z, []), *limits, z, None)[0]
+
     def encode(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
         """x_1 / sigma(1), (B, d)."""
         path = self.path(model, x, x[0].numel())
-        slope = lambda u, z: path.slope(u, z, [])  # noqa: E731
-        z, _ = self.flow.fixed(slope, *path.limits, x.double() / path.scales[0], None)
+        z = self.solution(path, path.limits, x.double() / path.scales[0])
         return (z * path.scales[1] / model.process.prior_sigma).flatten(1).to(x.dtype)
 
     def reconstruct(self, model: Scored, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
         """x at t_start, (B, *shape)."""
         path = self.path(model, codes, codes.shape[1])
-        slope = lambda u, z: path.slope(u, z, [])  # noqa: E731
         start = codes.double().view(-1, *shape) * model.process.prior_sigma / path.scales[1]
-        z, _ = self.flow.fixed(slope, *path.limits[::-1], start, None)
+        z = self.solution(path, path.limits[::-1], start)
         return (z * path.scales[0]).to(codes.dtype)
 
     def describe(self) -> dict[str, Any]:
-        """Name, solver and number of steps."""
         return {"representation": self.name, "solver": self.flow.solver, "steps": self.flow.steps}
 
 

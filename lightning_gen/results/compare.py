@@ -40,7 +40,7 @@ class Comparison:
 
     def write(self, folder: Path) -> list[Path]:
         """The files, each replaced as a whole; those that a person opens first."""
-        said = f"{len(self.runs)} runs: {', '.join(run.name for run in self.runs)}"
+        summary = f"{len(self.runs)} runs: {', '.join(run.name for run in self.runs)}"
         beside: dict[str, Picture] = {}
         for picture in self.pictures:
             count = sum(other.section == picture.section for other in beside.values())
@@ -49,9 +49,9 @@ class Comparison:
             old.unlink()  # of an earlier comparison, that would be taken for one of this
         for name, picture in beside.items():
             write_atomically(folder / name, picture.data)
-        html = page(TITLE, self.tables, self.pictures, said)
+        html = page(TITLE, self.tables, self.pictures, summary)
         files = [write_atomically(folder / f"{COMPARISON}.html", html.encode())]
-        text = markdown(TITLE, self.tables, beside, said)
+        text = markdown(TITLE, self.tables, beside, summary)
         files.append(write_atomically(folder / f"{COMPARISON}.md", text.encode()))
         content = {"runs": [{"name": run.name, "path": str(run.path)} for run in self.runs], "numbers": self.rows()}
         stored = json.dumps(plain(content), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
@@ -92,12 +92,12 @@ class Comparison:
         columns = ["table", "block", "run", "name", "weights", "value", "error", "kind", "unit", "rank", "class"]
         columns += ["not_ranked"]
         data = [[row[column] for column in columns] for row in self.rows()]
-        said = ", ".join(run.name for run in self.runs)
+        summary = ", ".join(run.name for run in self.runs)
         for logger in loggers:
             if hasattr(logger, "log_table"):
                 logger.log_table(COMPARISON, columns, data)
             elif hasattr(logger.experiment, "add_text"):
-                logger.experiment.add_text(COMPARISON, markdown(TITLE, self.measured, {}, said))
+                logger.experiment.add_text(COMPARISON, markdown(TITLE, self.measured, {}, summary))
 
 
 def about(runs: Sequence[Run]) -> Table:

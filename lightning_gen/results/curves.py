@@ -1,12 +1,12 @@
 """The run's curves as one picture, from its record."""
 
-import io
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lightning_gen.results.pictures.figures import light_frame, png, small_multiples
 from lightning_gen.results.result import HELD_OUT, Name, error_of, is_error
 from lightning_gen.results.store import METRICS, RECORD, read_record, write_atomically
 from lightning_gen.results.tables import COLOURS
@@ -67,9 +67,6 @@ def panel_of(text: str) -> str:
 
 
 def _figure(curves: Series, units: dict[str, str]) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     panels: dict[str, list[str]] = defaultdict(list)
     for name in curves:
         if not is_error(name):
@@ -78,12 +75,8 @@ def _figure(curves: Series, units: dict[str, str]) -> bytes:
     moving = {p: names for p, names in panels.items() if any(len(set(curves[name][0])) > 1 for name in names)}
     panels = moving or panels
     order = sorted(panels, key=lambda p: (p != "train/loss", p.startswith("speed"), p.startswith("train"), p))
-    columns = min(len(order), 3)
-    rows = -(-len(order) // columns)
-    figure = Figure(figsize=(1.2 + 4.4 * columns, 3.3 * rows), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    for number, panel in enumerate(order, 1):
-        axes = figure.add_subplot(rows, columns, number)
+    figure, frames = small_multiples(len(order), 4.4, 3.3)
+    for panel, axes in zip(order, frames, strict=True):
         named = sorted(panels[panel])
         for i, name in enumerate(named):
             _draw_curve(axes, panel, name, curves, COLOURS[i % len(COLOURS)])
@@ -92,9 +85,7 @@ def _figure(curves: Series, units: dict[str, str]) -> bytes:
             axes.legend(fontsize=8, frameon=False)
         axes.set_ylabel(units.get(panel) or panel.split("/")[0])
         axes.set_title(panel if panel != "train/loss" else "loss", loc="left", fontsize=10, fontweight="bold")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png(figure)
 
 
 def _label(panel: str, name: str) -> str:
@@ -130,6 +121,8 @@ def draw_errors(axes: Any, curves: Series, name: str, colour: str, cap: float) -
 
 def _frame(axes: Any, panel: str, values: np.ndarray) -> None:
     """Scales, ticks and grid for these values."""
+    from matplotlib.ticker import MaxNLocator
+
     values = values[np.isfinite(values)]
     positive = len(values) > 0 and values.min() > 0
     if positive and panel != "speed/share" and np.quantile(values, 0.99) > 10 * np.quantile(values, 0.01):
@@ -137,14 +130,5 @@ def _frame(axes: Any, panel: str, values: np.ndarray) -> None:
     if panel.startswith("speed/"):
         axes.set_ylim(0, 1 if panel == "speed/share" else None)
     axes.set_xlabel("optimizer steps")
-    axes.xaxis.set_major_locator(_whole_steps())
-    axes.grid(True, color="#e3e3e3", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-
-
-def _whole_steps() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(5, integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    light_frame(axes)

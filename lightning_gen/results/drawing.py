@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.errors import NonFinite
+from lightning_gen.results.pictures.figures import new_figure, pixels
 from lightning_gen.results.store import write_atomically
 
 if TYPE_CHECKING:
@@ -70,33 +71,29 @@ def strip(frames: np.ndarray, scale: int | None = None, gap: int | None = None) 
 
 def spaced(frames: Iterable[Any], count: int) -> list[Any]:
     """About evenly spaced elements of a sequence of unknown length, the first and the last among them; holds few."""
-    kept: list[Any] = []
+    subset: list[Any] = []
     stride, last, index = 1, None, -1
     for index, last in enumerate(frames):
         if index % stride == 0:
-            kept.append(last)
-        if len(kept) > 4 * count:
-            kept, stride = kept[::2], 2 * stride
+            subset.append(last)
+        if len(subset) > 4 * count:
+            subset, stride = subset[::2], 2 * stride
     if index < 0:
         raise ValueError("a trajectory has at least one frame, got none")
     if index % stride:
-        kept.append(last)
-    chosen = np.linspace(0, len(kept) - 1, min(count, len(kept))).round().astype(int)
-    return [kept[i] for i in chosen]
+        subset.append(last)
+    chosen = np.linspace(0, len(subset) - 1, min(count, len(subset))).round().astype(int)
+    return [subset[i] for i in chosen]
 
 
 def scatter(
     panels: Sequence[tuple[str, np.ndarray]], columns: int | None = None, reference: np.ndarray | None = None
 ) -> np.ndarray:
     """Named point clouds (N, 2), a panel each -> uint8 (H, W, 3); all framed by `reference`, by default the last."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = min(len(panels), columns or len(panels))
     rows = -(-len(panels) // columns)
     size = max(2.2, WIDTH / 100 / columns)
-    figure = Figure(figsize=(size * columns, size * rows), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(size * columns, size * rows)
     reference = panels[-1][1] if reference is None else reference
     middle = (reference.max(0) + reference.min(0)) / 2
     half = 0.6 * max(float((reference.max(0) - reference.min(0)).max()), 1e-6)
@@ -106,8 +103,7 @@ def scatter(
         axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels(figure)
 
 
 def beside(samples: np.ndarray, data: np.ndarray | None) -> np.ndarray:
@@ -124,11 +120,16 @@ def cloud_strip(frames: Sequence[tuple[int, np.ndarray]], data: np.ndarray | Non
     return scatter(panels, columns=min(6, len(panels)), reference=last)
 
 
-def save_png(path: Path, picture: np.ndarray) -> Path:
-    """uint8 (H, W, C) as a PNG, put in place as a whole."""
+def picture_png(picture: np.ndarray) -> bytes:
+    """uint8 (H, W, C) as a PNG."""
     buffer = io.BytesIO()
     to_pil(picture).save(buffer, format="PNG")
-    return write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def save_png(path: Path, picture: np.ndarray) -> Path:
+    """uint8 (H, W, C) as a PNG, put in place as a whole."""
+    return write_atomically(path, picture_png(picture))
 
 
 def save_gif(path: Path, pictures: list[np.ndarray], seconds: float = 4.0) -> Path:

@@ -1,10 +1,9 @@
 """A comparison as one HTML page and as Markdown, from its tables and pictures alone."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from lightning_gen.results.report import STYLE, document, section
+from lightning_gen.results.report import STYLE, document, figure, section
 from lightning_gen.results.tables import Table, html, html_notes, plain
 from lightning_gen.results.tables import markdown as markdown_of
 
@@ -53,8 +52,8 @@ class Picture:
 def page(title: str, tables: Sequence[Table], pictures: Sequence[Picture], about: str) -> str:
     """The HTML page: nothing is loaded, nothing runs."""
 
-    def figures(name: str, kind: str = "") -> str:
-        return "".join(_figure(picture, kind) for picture in pictures if picture.section == name)
+    def figures(name: str, style: str = "") -> str:
+        return "".join(figure(p.data, p.caption, p.caption, style) for p in pictures if p.section == name)
 
     grids, configs = figures("samples"), tables[-1]
     folded = f"<details><summary>show</summary>{html(configs)}</details>" if configs.blocks else ""
@@ -77,9 +76,3 @@ def markdown(title: str, tables: Sequence[Table], pictures: Mapping[str, Picture
     for name, picture in pictures.items():
         lines += [f"![{plain(picture.caption)}]({name})", ""]
     return "\n".join(lines)
-
-
-def _figure(picture: Picture, kind: str = "") -> str:
-    data = base64.b64encode(picture.data).decode()
-    image = f'<img alt="{escape(picture.caption)}" src="data:image/png;base64,{data}">'
-    return f'<figure><div class="{kind}">{image}</div><figcaption>{escape(picture.caption)}</figcaption></figure>'

@@ -95,13 +95,13 @@ def count(protocol: Mapping[str, Any]) -> Any:
 def protocol(entry: Entry) -> dict[str, Any]:
     """What must agree between numbers that are ranked together: kind, unit, and how they were measured."""
     if entry.name.quantity == LOG_P:
-        kept = {key: entry.protocol.get(key, ABSENT) for key in LIKELIHOOD}
+        agreed = {key: entry.protocol.get(key, ABSENT) for key in LIKELIHOOD}
     else:
         ignored = (*SUBJECT, *CHANCE, *OUTCOME, *NOTED)
-        kept = {k: v for k, v in entry.protocol.items() if k not in ignored and not k.startswith("std_")}
-        if kept.get("quantisation") in ROUNDINGS:
-            kept["quantisation"] = "8 bits"
-    return {"kind": entry.kind, "unit": entry.unit, **kept}
+        agreed = {k: v for k, v in entry.protocol.items() if k not in ignored and not k.startswith("std_")}
+        if agreed.get("quantisation") in ROUNDINGS:
+            agreed["quantisation"] = "8 bits"
+    return {"kind": entry.kind, "unit": entry.unit, **agreed}
 
 
 def differences(protocols: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -128,13 +128,13 @@ def is_likelihood(entry: Entry) -> bool:
 def verdicts(numbers: Iterable[Entry]) -> dict[Entry, Verdict]:
     """The verdict on each number of one quantity; real data are a level beside them and take no part."""
     numbers = list(numbers)
-    said = {entry: Verdict(why="real data") for entry in numbers}
+    known = {entry: Verdict(why="real data") for entry in numbers}
     parts = classes([entry for entry in numbers if not entry.real])
     for index, part in enumerate(parts):
         group = _letter(index) if len(parts) > 1 else ""
         for entry, verdict in zip(part, _ranked(part, len(parts) > 1), strict=True):
-            said[entry] = replace(verdict, group=group)
-    return said
+            known[entry] = replace(verdict, group=group)
+    return known
 
 
 def worse_by(entry: Entry, other: Entry) -> float | None:

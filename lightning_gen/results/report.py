@@ -114,17 +114,17 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def _held_out(key: str, name: Name, metrics: Mapping[str, Mapping[str, Any]]) -> str | None:
     """The key of the same number of as many real data, None where there is none."""
-    held = str(name.held_out)
-    alike = held != key and held in metrics and _count(metrics[held]) == _count(metrics[key])
-    return held if alike else None
+    real = str(name.held_out)
+    alike = real != key and real in metrics and _count(metrics[real]) == _count(metrics[key])
+    return real if alike else None
 
 
-def _metric_row(key: str, entry: Mapping[str, Any], held: Mapping[str, Any] | None) -> Row:
+def _metric_row(key: str, entry: Mapping[str, Any], real: Mapping[str, Any] | None) -> Row:
     n, flags = _count(entry), _flags(entry)
-    flags += [f"held-out data: {flag}" for flag in _flags(held or {}) if flag not in flags]
+    flags += [f"held-out data: {flag}" for flag in _flags(real or {}) if flag not in flags]
     cells = [
         Cell(entry["value"], entry.get("error")),
-        None if held is None else Cell(held["value"], held.get("error")),
+        None if real is None else Cell(real["value"], real.get("error")),
         entry.get("unit") or "",
         entry.get("kind") or "",
         f"{n:,}" if isinstance(n, int) else str(n),
@@ -152,11 +152,11 @@ def _summary(lines: list[dict[str, Any]]) -> str:
     minutes, seconds = divmod(round(worked), 60)
     hours, minutes = divmod(minutes, 60)
     took = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    said = [f"{lines[-1]['step']:,} optimizer steps", f"{max(line['epoch'] for line in lines) + 1:,} epochs", took]
+    parts = [f"{lines[-1]['step']:,} optimizer steps", f"{max(line['epoch'] for line in lines) + 1:,} epochs", took]
     speeds = sorted(line["value"] for line in lines if line["name"] == "speed/images_per_s")
     if speeds:
-        said.append(f"{speeds[len(speeds) // 2]:,.0f} images/s")
-    return ", ".join(said)
+        parts.append(f"{speeds[len(speeds) // 2]:,.0f} images/s")
+    return ", ".join(parts)
 
 
 def _last(lines: list[dict[str, Any]]) -> str:
@@ -174,13 +174,17 @@ def _side_by_side(*figures: str) -> str:
     return f'<div class="pair">{"".join(figures)}</div>' if any(figures) else ""
 
 
-def _figure(path: Path | None, caption: str, kind: str = "") -> str:
+def _figure(path: Path | None, caption: str, style: str = "") -> str:
     if path is None or not path.exists():
         return ""
-    data = base64.b64encode(path.read_bytes()).decode()
-    words = escape(f"{caption} ({path.name})")
-    image = f'<img alt="{escape(caption)}" src="data:image/{path.suffix[1:]};base64,{data}">'
-    return f'<figure><div class="{kind}">{image}</div><figcaption>{words}</figcaption></figure>'
+    return figure(path.read_bytes(), caption, f"{caption} ({path.name})", style, path.suffix[1:])
+
+
+def figure(image: bytes, alternative: str, caption: str, style: str = "", kind: str = "png") -> str:
+    """An image inside the page, its text for those who cannot see it, and its caption."""
+    data = base64.b64encode(image).decode()
+    tag = f'<img alt="{escape(alternative)}" src="data:image/{kind};base64,{data}">'
+    return f'<figure><div class="{style}">{tag}</div><figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def _text(path: Path) -> str:

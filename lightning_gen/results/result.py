@@ -112,6 +112,14 @@ class Result:
     observed: dict[str, Any] = field(default_factory=dict)
     name: Name | None = None
 
+    @classmethod
+    def of_mean(
+        cls, values: Any, kind: Kind, unit: str = "", protocol: dict[str, Any] | None = None, name: Name | None = None
+    ) -> "Result":
+        """The mean of a tensor (n,), and its standard error, 0 for n = 1."""
+        error = float(values.std()) / len(values) ** 0.5 if len(values) > 1 else 0.0
+        return cls(float(values.mean()), kind, error, unit, protocol or {}, name=name)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain containers, as metrics.json stores them."""
         return {

@@ -32,7 +32,7 @@ def read_record(path: str | Path) -> list[dict[str, Any]]:
                 continue  # torn by a kill; no proper prefix of a line is valid JSON, so nothing false is read
             raise ValueError(f"{path}:{number} is not a line of a record; delete that line") from error
         if "resume" in line:
-            newest = {key: kept for key, kept in newest.items() if key[1] <= line["resume"]}
+            newest = {key: value for key, value in newest.items() if key[1] <= line["resume"]}
         else:
             newest[line["name"], line["step"]] = line | {"value": float(line["value"])}
     return sorted(newest.values(), key=lambda line: line["step"])

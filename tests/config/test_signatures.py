@@ -254,7 +254,11 @@ def catalogue() -> list[str]:
 
 
 HANDED = ("model", "loss", "optimizer")  # what families give GenerativeModule beside their options
-FIXED = {"CIFAR10": ["binarise"], "Folder": ["binarise"], "Patches": ["binarise"], "Factored": ["flip"]}
+FIXED = {"CIFAR10": ["binarise"], "Folder": ["binarise"], "Patches": ["binarise"], "Factored": ["flip"]} | {
+    # callbacks that choose their own split
+    name: ["split"]
+    for name in ("EnergyPictures", "GivenQuality", "Pictures", "Quality", "ScoreField")
+}
 
 
 def python_parameters(thing) -> list[tuple]:
@@ -266,7 +270,8 @@ def python_parameters(thing) -> list[tuple]:
     if not own or own[-1][0] != "options":
         return own
     mine = {name for name, *_ in own} | {*HANDED, *FIXED.get(thing.__name__, [])}
-    return own[:-1] + [row for row in python_parameters(thing.__mro__[1]) if row[0] not in mine]
+    base = next(base for base in thing.__mro__[1:] if "__init__" in vars(base))
+    return own[:-1] + [row for row in python_parameters(base) if row[0] not in mine]
 
 
 def test_what_is_handed_on_is_checked_against_the_base_class():

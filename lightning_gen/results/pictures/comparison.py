@@ -1,6 +1,5 @@
 """The pictures of a comparison: sample grids, curves of all runs, samplers over network evaluations."""
 
-import io
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +8,9 @@ import numpy as np
 
 from lightning_gen.results.compared import Run, value_of, words_of
 from lightning_gen.results.curves import UNITS, Series, draw_errors, panel_of, series, smooth
-from lightning_gen.results.drawing import grid, to_pil
+from lightning_gen.results.drawing import grid, picture_png
 from lightning_gen.results.page import Picture
+from lightning_gen.results.pictures.figures import light_frame, png, small_multiples
 from lightning_gen.results.pictures.samplers import MARKERS, round_ticks
 from lightning_gen.results.ranking import Entry, classes, differences, protocol
 from lightning_gen.results.result import HELD_OUT, Name, is_error
@@ -37,7 +37,7 @@ def grids(runs: Sequence[Run]) -> list[Picture]:
         if archive is not None:
             with np.load(archive, allow_pickle=False) as arrays:
                 if "images" in arrays:
-                    data = _png(grid(arrays["images"][:IMAGES], 6))
+                    data = picture_png(grid(arrays["images"][:IMAGES], 6))
         if data is None and picture is not None:
             data = picture.read_bytes()
         if data is not None:
@@ -62,14 +62,15 @@ def curves(runs: Sequence[Run]) -> list[Picture]:
     if not moving:
         return []
     order = sorted(moving, key=lambda panel: (not panel.startswith("loss"), panel))
-    figure, axes = _figure(order)
+    figure, axes = small_multiples(len(order), 4.6, 3.5)
     for panel, here in zip(order, axes, strict=True):
+        light_frame(here)
         for i, name in moving[panel]:
             _line(here, runs[i], i, name, recorded[i])
         _frame(here, panel, np.concatenate([recorded[i][name][1] for i, name in moving[panel]]))
     caption = "Losses and metrics over optimizer steps; values of other protocols are drawn as they were measured"
     caption += "; losses of different families have scales of their own" * (len({run.family for run in runs}) > 1)
-    return [Picture("curves", _saved(figure), caption)]
+    return [Picture("curves", png(figure), caption)]
 
 
 def _compared(text: str) -> bool:
@@ -132,11 +133,12 @@ def samplers(runs: Sequence[Run]) -> list[Picture]:
 
 
 def _evaluations(rows: Sequence[SamplerRow], runs: Sequence[Run]) -> bytes:
-    figure, axes = _figure(("fid", "kid"))
+    figure, axes = small_multiples(2, 4.6, 3.5)
     names = list(dict.fromkeys(name for _, name, _ in rows))
     several = len({entry.run for entry, _, _ in rows}) > 1
     reach = sorted(spent(row) for _, _, row in rows)
     for here, key in zip(axes, ("fid", "kid"), strict=True):
+        light_frame(here)
         for run, name in dict.fromkeys((entry.run, name) for entry, name, _ in rows):
             own = [row for entry, other, row in rows if (entry.run, other) == (run, name)]
             points = sorted((spent(row), row[key]["value"], row[key]["error"]) for row in own)
@@ -152,33 +154,4 @@ def _evaluations(rows: Sequence[SamplerRow], runs: Sequence[Run]) -> bytes:
             here.set_yscale("log")
         here.set(xlabel="network evaluations a sample", ylabel=key.upper())
     axes[0].legend(fontsize=7, frameon=False)
-    return _saved(figure)
-
-
-def _figure(panels: Sequence[str]) -> tuple[Any, list[Any]]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(1.2 + 4.6 * columns, 3.5 * rows), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = [figure.add_subplot(rows, columns, number) for number in range(1, len(panels) + 1)]
-    for here in axes:
-        here.grid(True, color="#e3e3e3", linewidth=0.7)
-        here.set_axisbelow(True)
-        here.spines[["top", "right"]].set_visible(False)
-        here.tick_params(labelsize=8)
-    return figure, axes
-
-
-def _saved(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def _png(picture: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    to_pil(picture).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return png(figure)

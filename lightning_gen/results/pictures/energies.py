@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.results.drawing import GAP, check_finite, grid, to_uint8
+from lightning_gen.results.pictures.figures import new_figure, pixels
 
 
 def filters(W: Tensor, shape: tuple[int, ...], n: int, step: int = 0) -> np.ndarray:
@@ -26,11 +27,8 @@ def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def histogram(series: Mapping[str, Tensor], bins: int = 30) -> np.ndarray:
     """Densities of named energies, (B,) each, over the same bins -> uint8 (H, W, 3)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
-    canvas, axes = FigureCanvasAgg(figure), figure.subplots()
+    figure = new_figure(8, 4.5)
+    axes = figure.subplots()
     low, high = (float(end) for end in torch.cat(list(series.values())).aminmax())
     room = max(0.02 * (high - low), 1e-6 * max(1.0, abs(high)))  # numpy refuses bins that the numbers cannot tell apart
     edges = np.linspace(low - room, high + room, bins + 1)
@@ -38,8 +36,7 @@ def histogram(series: Mapping[str, Tensor], bins: int = 30) -> np.ndarray:
         axes.hist(values.numpy(), edges, density=True, histtype="stepfilled", alpha=0.45, label=name)
     axes.set(xlabel="energy, nats", ylabel="density")
     axes.legend(fontsize=8)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels(figure)
 
 
 def relief(energies: Tensor, half: float, clouds: dict[str, np.ndarray]) -> np.ndarray:
@@ -47,14 +44,11 @@ def relief(energies: Tensor, half: float, clouds: dict[str, np.ndarray]) -> np.n
 
     The shades end at twice the height below which 9 of 10 data lie: walls of any height would leave the valleys flat.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     height = (energies - energies.min()).numpy()
     points = np.clip(((clouds["data"] / half + 1) / 2 * (len(energies) - 1)).round().astype(int), 0, len(energies) - 1)
     top = max(2 * float(np.quantile(height[points[:, 1], points[:, 0]], 0.9)), 1e-6)
-    figure = Figure(figsize=(7.5, 6.5), dpi=100, layout="constrained")
-    canvas, axes = FigureCanvasAgg(figure), figure.subplots()
+    figure = new_figure(7.5, 6.5)
+    axes = figure.subplots()
     box = {"extent": (-half, half, -half, half), "origin": "lower"}
     image = axes.imshow(height, cmap="viridis_r", clim=(0, top), **box)
     if height.max() > 0:
@@ -64,5 +58,4 @@ def relief(energies: Tensor, half: float, clouds: dict[str, np.ndarray]) -> np.n
     axes.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")
     axes.legend(fontsize=8, loc="upper right")
     figure.colorbar(image, ax=axes, shrink=0.85, extend="max", label="energy above its lowest, nats")
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels(figure)

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_gen.results.pictures.figures import new_figure, pixels
+
 
 class Field(NamedTuple):
     """Both scores at one time: title, half the side of the plane, the density and the length of the error on a fine
@@ -24,11 +26,7 @@ class Field(NamedTuple):
 
 def score_fields(fields: Sequence[Field], grid: int) -> np.ndarray:
     """A row for each time: both fields over the density, the length of the error -> uint8 (H, W, 3)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 4.5 * len(fields)), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(13, 4.5 * len(fields))
     for panels, field in zip(figure.subplots(len(fields), 3, squeeze=False), fields, strict=True):
         half, density = field.half, field.density
         box = {"extent": (-half, half, -half, half), "origin": "lower"}
@@ -48,8 +46,7 @@ def score_fields(fields: Sequence[Field], grid: int) -> np.ndarray:
         for axes in panels:
             axes.set(xlim=(-half, half), ylim=(-half, half), aspect="equal")
             axes.tick_params(labelsize=7)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels(figure)
 
 
 def plane(half: float, n: int) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from lightning_gen.results.pictures.figures import new_figure, pixels
 from lightning_gen.results.sampler_table import spent
 
 TICKS = [base * 10.0**power for power in range(-4, 6) for base in (1, 2, 5)]
@@ -13,19 +14,14 @@ MARKERS = "os^vDPX*<>"
 
 def samplers_picture(content: Mapping[str, Any]) -> np.ndarray:
     """FID and KID of each sampler's rows over their evaluations, and of held-out data -> uint8 (H, W, 3)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows, real = content["rows"], dict(content["held_out"])
     if real and real["fid"]["protocol"]["n"] != rows[0]["protocol"]["n"]:
         del real["fid"]  # at another N it has another bias
-    figure = Figure(figsize=(12, 5), dpi=110, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = new_figure(12, 5, dpi=110)
     for axes, key in zip(figure.subplots(1, 2), ("fid", "kid"), strict=True):
         _draw(axes, key, rows, real.get(key))
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=9, frameon=False)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return pixels(figure)
 
 
 def _draw(axes: Any, key: str, rows: list[Mapping[str, Any]], real: Mapping[str, Any] | None) -> None:
