@@ -15,8 +15,8 @@ from lightning_gen.models import Scored
 from lightning_gen.models.score import combine
 from lightning_gen.options import Count, Rate, UnitInterval
 from lightning_gen.process import Process
-from lightning_gen.randomness import Source
-from lightning_gen.samplers.base import StepwiseDiffusion, Transition, noise_like, reading_of
+from lightning_gen.randomness import Source, noise_like
+from lightning_gen.samplers.base import StepwiseDiffusion, Transition, affine_step, reading_of
 from lightning_gen.samplers.grids import Spacing
 
 
@@ -43,12 +43,10 @@ class Posterior(StepwiseDiffusion):
         self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
     ) -> tuple[Tensor, None]:
         """One draw of x_s given x_t, (B, ...)."""
+        if self.clip is None:
+            return affine_step("denoise", model, x, transition, transition.coefficients, generator), None
         keep, pull, noise = transition.coefficients
-        if self.clip is None:  # E[x_0 | x_t] = a x + b F: the factors of x are added on the host
-            (a, b), output = transition.readings[0].denoise, model.output(x, transition.readings[0])
-            terms = [(keep + pull * a, x), (pull * b, output)]
-        else:
-            terms = [(keep, x), (pull, self.clean(model, x, transition))]
+        terms = [(keep, x), (pull, self.clean(model, x, transition))]
         return combine(*terms, *([(noise, noise_like(x, generator))] if noise else [])), None
 
 

@@ -1,4 +1,4 @@
-"""Markov chain Monte Carlo: Langevin, its Metropolis-adjusted form, and annealed Langevin.
+"""Markov chain Monte Carlo: the base of the chains, Langevin and annealed Langevin.
 
 The overdamped Langevin diffusion dx = s dt + sqrt(2) dw leaves p invariant; a step of size eta is
 x + eta s(x) + sqrt(2 eta) z. Its stationary distribution is biased: for N(0, 1) its variance is 1 / (1 - eta / 2).
@@ -11,12 +11,12 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from lightning_gen.models import Model, Scored, SmoothEnergy
-from lightning_gen.models.score import combine
-from lightning_gen.options import Count, Positive, Rate, UnitInterval
+from lightning_gen.models import Model, Scored
+from lightning_gen.options import Count, Positive, UnitInterval
 from lightning_gen.process import Process
 from lightning_gen.randomness import Source, normal, uniform
-from lightning_gen.samplers.base import Denoising, Stepwise, Transition, noise_like, with_readings
+from lightning_gen.samplers.base import Denoising, Stepwise, Transition, affine_step, with_readings
+from lightning_gen.samplers.grids import noisy
 
 Start = Literal["normal", "uniform", "prior"]
 
@@ -66,14 +66,13 @@ class Langevin(MarkovChain):
         convention: what step_size is: `eta`, or `epsilon` = 2 eta as in the papers of Song et al.
         t: time of the density p_t, in [0, 1]; 0 is the data's, or that at the smallest noise level.
         denoise: whether a last step removes the noise of sigma(t) by Tweedie's formula.
-        start: distribution of the start: normal, uniform or the model's prior.
-        spread: scale of a normal or uniform start, in units of the data, > 0.
+        start, spread: those of MarkovChain.
         temperature: T, > 0.
     """
 
     needs = (Scored,)
     supports = ("real",)
-    by_row = True
+    independent = True
 
     def __init__(
         self,
@@ -111,108 +110,7 @@ class Langevin(MarkovChain):
         self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
     ) -> tuple[Tensor, None]:
         """One Langevin step, (B, ...)."""
-        return langevin_step(model, x, transition, generator), None
-
-
-def langevin_step(model: Scored, x: Tensor, transition: Transition, generator: Source) -> Tensor:
-    """x + drift s(x) + noise z by the transition's coefficients, (B, ...); the score is a x + b F."""
-    drift, noise = transition.coefficients
-    a, b = transition.readings[0].score
-    output = model.output(x, transition.readings[0])
-    return combine((1 + drift * a, x), (drift * b, output), (noise, noise_like(x, generator)))
-
-
-def metropolis(
-    current: tuple[Tensor, Tensor, Tensor],
-    proposed: tuple[Tensor, Tensor, Tensor],
-    log_ratio: Tensor,
-    rate: Tensor,
-    n: int,
-    generator: Source,
-) -> tuple[Tensor, tuple]:
-    """The next x and carry: the proposed (x, energy, score) with probability min(1, e^log_ratio), else the current.
-
-    The carry is (energy (B,), score (B, ...), acceptance rate so far (B,), number of proposals).
-    Metropolis et al. (1953), https://doi.org/10.1063/1.1699114; Hastings (1970), https://doi.org/10.1093/biomet/57.1.97
-    """
-    (x, energy, score), (proposal, new_energy, new_score) = current, proposed
-    u = uniform((len(x),), generator, x.device, log_ratio.dtype)
-    accept = u.log() < log_ratio  # false for a proposal that is not finite
-    wide = accept.reshape(-1, *[1] * (x.ndim - 1))
-    rate = rate + (accept.to(rate.dtype) - rate) / (n + 1)
-    energy = torch.where(accept, new_energy, energy)
-    return torch.where(wide, proposal, x), (energy, torch.where(wide, new_score, score), rate, n + 1)
-
-
-class MALA(MarkovChain):
-    """Langevin proposals x' = x + eta s(x) + sqrt(2 eta T) z, accepted with min(1, p(x') q(x|x') / p(x) q(x'|x)).
-
-    p = exp(-E / T) is exactly invariant for any step size, and so for the mixture with independent proposals from the
-    start q, accepted with min(1, p(x') q(x) / p(x) q(x')). The carry is that of `metropolis`.
-    Roberts & Tweedie (1996), https://doi.org/10.2307/3318418; Tierney (1994), https://doi.org/10.1214/aos/1176325750
-
-    Args:
-        steps: number of proposals, >= 1.
-        step_size: eta, in squared units of the data, > 0.
-        start: distribution of the start: normal, uniform or the model's prior.
-        spread: scale of a normal or uniform start, in units of the data, > 0.
-        temperature: T, > 0.
-        jump: probability of an independent proposal from the start, in [0, 1): in few dimensions it reaches every mode.
-    """
-
-    needs = (SmoothEnergy,)
-    supports = ("real",)
-    by_row = True
-    optimal_acceptance = 0.574  # acceptance rate in many dimensions: Roberts & Rosenthal (1998)
-
-    def __init__(
-        self,
-        steps: Count = 1000,
-        step_size: Positive = 1e-2,
-        start: Start = "normal",
-        spread: Positive = 1.0,
-        temperature: Positive = 1.0,
-        jump: Rate = 0.0,
-    ) -> None:
-        if jump and start == "prior":
-            raise ValueError(
-                f"MALA.jump is {jump} and start is prior, whose density is not known: choose start normal or uniform, "
-                "or jump 0"
-            )
-        super().__init__(start, spread)
-        self.steps, self.step_size, self.temperature, self.jump = steps, step_size, temperature, jump
-
-    def plan(self, model: SmoothEnergy, shape: tuple[int, ...]) -> list[Transition]:
-        """Proposals with eta and sqrt(2 eta T); the first also evaluates the model at the start."""
-        first, move = (self.proposal(self.step_size, evaluations) for evaluations in (2, 1))
-        return [first] + [move] * (self.steps - 1)
-
-    def proposal(self, step_size: float, evaluations: int = 1) -> Transition:
-        """A proposal of this step size."""
-        return Transition(0.0, 0.0, (step_size, math.sqrt(2 * step_size * self.temperature)), evaluations)
-
-    def step(
-        self, model: SmoothEnergy, x: Tensor, transition: Transition, carry: tuple, generator: Source
-    ) -> tuple[Tensor, tuple]:
-        """x after one proposal and its Metropolis test in each chain, (B, ...), and the carry."""
-        eta, spread = transition.coefficients
-        # In half precision the energy differences of the test would lose their digits.
-        with torch.autocast(x.device.type, enabled=False):
-            energy, score, rate, n = carry or (*model.energy_and_score(x), torch.zeros(len(x), device=x.device), 0)
-            z = noise_like(x, generator)
-            proposal = x + eta * score + spread * z
-            if self.jump:
-                jumps = uniform((len(x),), generator, x.device) < self.jump
-                independent = self.start(model, tuple(x.shape), generator).to(x)
-                proposal = torch.where(jumps.reshape(-1, *[1] * (x.ndim - 1)), independent, proposal)
-            new_energy, new_score = model.energy_and_score(proposal)
-            reverse = (x - proposal - eta * new_score).flatten(1).square().sum(1) / (2 * spread**2)
-            log_q = 0.5 * z.flatten(1).square().sum(1) - reverse
-            if self.jump:
-                log_q = torch.where(jumps, self.log_start(x) - self.log_start(proposal), log_q)
-            log_ratio = (energy - new_energy) / self.temperature + log_q
-        current, proposed = (x, energy, score), (proposal, new_energy, new_score)
-        return metropolis(current, proposed, log_ratio, rate, n, generator)
+        return affine_step("score", model, x, transition, (1.0, *transition.coefficients), generator), None
 
 
 class AnnealedLangevin(MarkovChain):
@@ -229,13 +127,12 @@ class AnnealedLangevin(MarkovChain):
         epsilon: step size at sigma_L, in squared units of the data, > 0; null (technique4 only) for the one whose
             variance after each level is closest to sigma_i^2.
         denoise: whether a last step removes the noise of sigma_L by Tweedie's formula.
-        start: distribution of the start: normal, uniform or the model's prior.
-        spread: scale of a normal or uniform start, in units of the data, > 0.
+        start, spread: those of MarkovChain.
     """
 
     needs = (Scored,)
     supports = ("real",)
-    by_row = True
+    independent = True
 
     def __init__(
         self,
@@ -258,8 +155,7 @@ class AnnealedLangevin(MarkovChain):
     def check(self, model: Scored) -> None:
         """TypeError for a process that scales the data, or has no smallest noise level."""
         super().check(model)
-        first, last = torch.tensor([0.0, 1.0], dtype=torch.float64)
-        if float(model.process.alpha(last)) != 1 or float(model.process.variance(first)) == 0:
+        if float(model.process.alpha(torch.ones((), dtype=torch.float64))) != 1 or not noisy(model.process, 0.0):
             raise TypeError(
                 f"sampler AnnealedLangevin needs levels sigma_1 > ... > sigma_L > 0 of a VE with start sigma_min, "
                 f"got {type(model.process).__name__}: choose predictor_corrector"

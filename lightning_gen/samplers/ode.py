@@ -18,8 +18,8 @@ from lightning_gen.models import Scored
 from lightning_gen.models.score import combine
 from lightning_gen.options import Count, NonNegative, Positive, Rate
 from lightning_gen.process import Process
-from lightning_gen.randomness import Source
-from lightning_gen.samplers.base import StepwiseDiffusion, Transition, noise_like
+from lightning_gen.randomness import Source, noise_like
+from lightning_gen.samplers.base import StepwiseDiffusion, Transition
 from lightning_gen.samplers.diffusion import Posterior
 from lightning_gen.samplers.grids import RHO, Spacing, grid, level
 
