@@ -68,7 +68,9 @@ class RBM(RBMBase):
         **options: Any,
     ) -> None:
         model = models.RBM(shape, hidden, std, centred, shift)
-        loss = RBMContrastiveDivergence(Gibbs(k), start, chains, restart, weight_decay, limit=limit)
+        loss = RBMContrastiveDivergence(
+            Gibbs(k), start, chains=chains, restart=restart, weight_decay=weight_decay, limit=limit
+        )
         super().__init__(model=model, loss=loss, optimizer=optimizer, shape=shape, **options)
         self.visible_bias = visible_bias
 
@@ -130,7 +132,9 @@ class GaussianBernoulliRBM(RBMBase):
         initial = 1.0 if variance == "data" else variance
         model = models.GaussianBernoulliRBM(shape, hidden, std, initial, learn_variance)
         sampler = Gibbs(k) if chain is None else chain
-        loss = RBMContrastiveDivergence(sampler, start, chains, restart, weight_decay, jitter, limit)
+        loss = RBMContrastiveDivergence(
+            sampler, start, chains=chains, restart=restart, weight_decay=weight_decay, jitter=jitter, limit=limit
+        )
         grouped = partial(optimizer_with_variance_rate, optimizer, model, variance_rate)
         super().__init__(model=model, loss=loss, optimizer=grouped, shape=shape, **options)
         self.variance = variance

@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_gen.losses.base import Loss
 from lightning_gen.models import Energy, HiddenUnits
 from lightning_gen.options import Count, NonNegative, Positive, UnitInterval
+from lightning_gen.randomness import noise_like
 from lightning_gen.samplers import Sampler
 
 
@@ -86,7 +87,7 @@ class ContrastiveDivergence(Loss):
         """x with Gaussian noise of standard deviation `jitter`, (B, ...)."""
         if not self.jitter:
             return x
-        return x + self.jitter * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        return x + self.jitter * noise_like(x, generator)
 
     def check(self, model: Energy) -> None:
         """TypeError or ValueError for a model without an energy, or one that the sampler does not support."""
@@ -135,11 +136,12 @@ class ContrastiveDivergence(Loss):
         """Store energies and chains of a training batch, and the largest deviation in energy, on the device."""
         if self.training:
             deviation = (chains.detach() - data.detach().mean()).abs().amax() / reached[0].numel()
-            known = self.max_deviation
-            self.max_deviation = deviation if known is None else torch.maximum(known, deviation)
+            largest = self.max_deviation
+            self.max_deviation = deviation if largest is None else torch.maximum(largest, deviation)
             self.last_batch = {"data": data.detach(), "chains": chains.detach(), "reached": reached}
-            if isinstance(carry, tuple):
-                self.last_batch["acceptance"] = carry[2]
+            acceptance = self.sampler.acceptance(carry)
+            if acceptance is not None:
+                self.last_batch["acceptance"] = acceptance
 
 
 class RBMContrastiveDivergence(ContrastiveDivergence):
@@ -149,8 +151,9 @@ class RBMContrastiveDivergence(ContrastiveDivergence):
     Training products of experts (Hinton, 2002), https://doi.org/10.1162/089976602760128018
 
     Args:
-        sampler, start, chains, restart, jitter, limit: those of ContrastiveDivergence.
+        sampler, start: those of ContrastiveDivergence.
         weight_decay: factor of W in its gradient, >= 0.
+        options: chains, restart, jitter and limit of ContrastiveDivergence.
     """
 
     needs = (HiddenUnits,)
@@ -159,13 +162,11 @@ class RBMContrastiveDivergence(ContrastiveDivergence):
         self,
         sampler: Sampler,
         start: Literal["data", "noise", "persistent"] = "data",
-        chains: Count | None = None,
-        restart: UnitInterval = 0.0,
+        *,
         weight_decay: NonNegative = 0.0,
-        jitter: NonNegative = 0.0,
-        limit: Positive | None = 1000.0,
+        **options: Any,
     ) -> None:
-        super().__init__(sampler, start, chains, restart, 0.0, jitter, limit)
+        super().__init__(sampler, start, l2=0.0, **options)
         self.weight_decay = weight_decay
 
     @torch.no_grad()
