@@ -99,10 +99,6 @@ class GaussianBernoulliRBM(HiddenUnits, GaussianConditionals, SmoothEnergy):
         like = torch.empty(shape[0], 0, device=self.W.device if generator is None else generator.device)
         return self.mu.detach().view(self.shape) + self.visible_noise(like.to(self.W.dtype), generator).detach()
 
-    def why_no_prior(self) -> None:
-        """None: `prior` is a distribution to start from."""
-        return None
-
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """-grad E(x) = (mu + W p(h|x) - x) / sigma^2, (B, ...), without automatic differentiation."""
         return (self.visible(self.hidden(x)) - x) / self.variance.view(self.shape)
