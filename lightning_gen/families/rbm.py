@@ -34,7 +34,6 @@ class RBM(RBMBase):
     Training products of experts (Hinton, 2002), https://doi.org/10.1162/089976602760128018
 
     Args:
-        optimizer: parameters -> Optimizer.
         shape: shape of v, without the batch.
         hidden: number of hidden units, >= 1.
         k: Gibbs sweeps per update, >= 1.
@@ -47,7 +46,7 @@ class RBM(RBMBase):
         limit: largest energy difference of chains from the data, nats per dimension, > 0; null for none.
         visible_bias: initial b: data, log(p / (1 - p)) of the data's means p (Hinton, 2012, section 8), or zero.
         std: standard deviation of the initial W, > 0.
-        options: those of GenerativeModule.
+        optimizer, options: those of GenerativeModule.
     """
 
     def __init__(
@@ -91,7 +90,6 @@ class GaussianBernoulliRBM(RBMBase):
     Gaussian-Bernoulli RBMs without tears (Liao et al., 2022), https://arxiv.org/abs/2210.10318
 
     Args:
-        optimizer: parameters -> Optimizer.
         shape: shape of v, without the batch.
         hidden: number of hidden units, >= 1.
         k: Gibbs sweeps per update, >= 1, where chain is null.
@@ -107,7 +105,7 @@ class GaussianBernoulliRBM(RBMBase):
         learn_variance: whether to learn sigma^2.
         variance_rate: learning rate of log sigma^2 relative to the optimizer's, > 0.
         std: standard deviation of the initial W, > 0.
-        options: those of GenerativeModule.
+        optimizer, options: those of GenerativeModule.
     """
 
     def __init__(

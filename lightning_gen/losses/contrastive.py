@@ -76,7 +76,7 @@ class ContrastiveDivergence(Loss):
         """E(x_i) - mean E(x_k), plus the l2 penalty, nats, (B,)."""
         x = self.jittered(x, generator)
         with torch.no_grad():
-            reached, carry = self.run_chains(model, self.start_states(model, x, generator)[0], None, generator)
+            reached, carry = self.run_chains(model, self.start_states(model, x, generator), None, generator)
         energies = model.energy(torch.cat([x, reached]))
         data, chains = energies[: len(x)], energies[len(x) :]
         self.record(data, chains, reached, carry)
@@ -94,13 +94,12 @@ class ContrastiveDivergence(Loss):
         super().check(model)
         self.sampler.check(model)
 
-    def start_states(self, model: Energy, x: Tensor, generator: torch.Generator) -> tuple[Tensor, bool]:
-        """Initial states of this batch's chains, (b, ...), and whether they are x itself."""
+    def start_states(self, model: Energy, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Initial states of this batch's chains, (b, ...)."""
         if self.start == "data":
-            return x, True
-        shape = (len(x), *x.shape[1:])
+            return x
         if self.start == "noise" or (self.chains is None and not self.training):
-            return self.sampler.start(model, shape, generator).to(x.dtype), False
+            return self.sampler.start(model, tuple(x.shape), generator).to(x.dtype)
         if self.chains is None:
             count = self.chains_per_rank(len(x))
             self.chains = self.sampler.start(model, (count, *x.shape[1:]), generator).to(x.dtype)
@@ -111,7 +110,7 @@ class ContrastiveDivergence(Loss):
             fresh = self.sampler.start(model, tuple(start.shape), generator).to(x.dtype)
             restarts = torch.rand(len(start), generator=generator, device=x.device) < self.restart
             start = torch.where(restarts.reshape(-1, *[1] * (x.ndim - 1)), fresh, start)
-        return start, False
+        return start
 
     def chains_per_rank(self, batch: int) -> int:
         """Number of persistent chains of a rank; ValueError where they are fewer than a batch, or differ by rank."""
@@ -179,9 +178,8 @@ class RBMContrastiveDivergence(ContrastiveDivergence):
     def closed_form(self, model: HiddenUnits, v: Tensor, generator: torch.Generator) -> Tensor:
         """The loss, nats, (B,), with the gradient of `model.gradient`."""
         logits = model.logits(v)
-        start, at_data = self.start_states(model, v, generator)
-        carry = logits if at_data and self.sampler.carries_logits else None
-        reached, carry = self.run_chains(model, start, carry, generator)
+        carry = logits if self.start == "data" and self.sampler.carries_logits else None
+        reached, carry = self.run_chains(model, self.start_states(model, v, generator), carry, generator)
         last = carry if self.sampler.carries_logits else model.logits(reached)
         rows, all_logits = torch.cat([v, reached]), torch.cat([logits, last])
         data, chains = model.free_energy(rows, all_logits).split([len(v), len(reached)])

@@ -22,9 +22,7 @@ class GaussianBernoulliRBM(HiddenUnits, GaussianConditionals, SmoothEnergy):
     Gaussian-Bernoulli RBMs without tears (Liao et al., 2022), https://arxiv.org/abs/2210.10318
 
     Args:
-        shape: shape of v, (C, H, W), or the number of visible units.
-        hidden: number of hidden units, >= 1.
-        std: standard deviation of the initial weights, > 0.
+        shape, hidden, std: those of HiddenUnits.
         variance: initial sigma^2 of each visible unit, > 0.
         learn_variance: whether the sigma^2 are trained.
     """

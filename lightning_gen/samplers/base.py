@@ -115,7 +115,7 @@ class Stepwise(Sampler):
         """x at s from x at t, (B, ...), and the carry for the next step."""
 
     def acceptance(self, carry: Any) -> Tensor | None:
-        """Acceptance rate of each chain so far, from a step's carry, (B,); None for a sampler without a Metropolis test."""
+        """Acceptance rate of each chain so far, (B,), from a step's carry; None without a Metropolis test."""
         return None
 
     def trajectory(self, model: Model, x: Tensor, generator: Source = None) -> Generator[Tensor, None, int]:
@@ -131,6 +131,24 @@ class Stepwise(Sampler):
             evaluations += transition.evaluations
             yield x
         return evaluations
+
+
+class AffineSteps(Stepwise):
+    """A sampler whose steps are keep x + pull q(x) + noise z, of coefficients (keep, pull, noise).
+
+    q(x) = a x + b F is the model's `quantity`: denoise, noise or score. The factors of x are added on the host.
+    """
+
+    quantity = "score"
+
+    def step(
+        self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
+    ) -> tuple[Tensor, None]:
+        """x at s, (B, ...)."""
+        keep, pull, noise = transition.coefficients
+        a, b = getattr(transition.readings[0], self.quantity)
+        terms = [(keep + pull * a, x), (pull * b, model.output(x, transition.readings[0]))]
+        return combine(*terms, *([(noise, noise_like(x, generator))] if noise else [])), None
 
 
 class ReverseDiffusion(Sampler):
@@ -191,21 +209,3 @@ def reading_of(quantity: str, model: Scored, x: Tensor, reading: Reading) -> Ten
     """The `quantity` (denoise, noise or score) of x, (B, ...), at the time of a reading."""
     a, b = getattr(reading, quantity)
     return combine((a, x), (b, model.output(x, reading)))
-
-
-def affine_step(
-    quantity: str,
-    model: Scored,
-    x: Tensor,
-    transition: Transition,
-    coefficients: tuple[float, float, float],
-    generator: Source,
-) -> Tensor:
-    """keep x + pull q(x) + noise z, (B, ...), for (keep, pull, noise) and the `quantity` q (denoise, noise or score).
-
-    q is a x + b F, and the factors of x are added on the host.
-    """
-    keep, pull, noise = coefficients
-    a, b = getattr(transition.readings[0], quantity)
-    terms = [(keep + pull * a, x), (pull * b, model.output(x, transition.readings[0]))]
-    return combine(*terms, *([(noise, noise_like(x, generator))] if noise else []))

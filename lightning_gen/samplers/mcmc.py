@@ -15,7 +15,7 @@ from lightning_gen.models import Model, Scored
 from lightning_gen.options import Count, Positive, UnitInterval
 from lightning_gen.process import Process
 from lightning_gen.randomness import Source, normal, uniform
-from lightning_gen.samplers.base import Denoising, Stepwise, Transition, affine_step, with_readings
+from lightning_gen.samplers.base import AffineSteps, Denoising, Stepwise, Transition, with_readings
 from lightning_gen.samplers.grids import noisy
 
 Start = Literal["normal", "uniform", "prior"]
@@ -55,7 +55,7 @@ class MarkovChain(Stepwise):
             raise ValueError(f"sampler.start is prior, but {reason}: choose normal or uniform")
 
 
-class Langevin(MarkovChain):
+class Langevin(MarkovChain, AffineSteps):
     """Unadjusted Langevin x + eta s_t(x) + sqrt(2 eta T) z towards p_t^(1/T), at one time t of the process.
 
     Exponential convergence of Langevin distributions (Roberts & Tweedie, 1996), https://doi.org/10.2307/3318418
@@ -100,20 +100,14 @@ class Langevin(MarkovChain):
             raise ValueError("sampler.denoise is true, but the model is of data without noise: write false")
 
     def plan(self, model: Scored, shape: tuple[int, ...]) -> list[Transition]:
-        """The transitions, with the factors of the score and of new noise, the same in every step."""
+        """The transitions, with the factors of x, of the score and of new noise, the same in every step."""
         eta = self.step_size if self.convention == "eta" else self.step_size / 2
-        move = Transition(self.t, self.t, (eta, math.sqrt(2 * eta * self.temperature)))
+        move = Transition(self.t, self.t, (1.0, eta, math.sqrt(2 * eta * self.temperature)))
         move, last = with_readings(model, [move, Denoising(self.t, self.t)])
         return [move] * self.steps + [last] * self.denoise
 
-    def step(
-        self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
-    ) -> tuple[Tensor, None]:
-        """One Langevin step, (B, ...)."""
-        return affine_step("score", model, x, transition, (1.0, *transition.coefficients), generator), None
 
-
-class AnnealedLangevin(MarkovChain):
+class AnnealedLangevin(MarkovChain, AffineSteps):
     """`steps_each` Langevin steps at each of L geometric levels of a VE, from the largest; then one denoising step.
 
     At level sigma_i the step size is alpha_i = epsilon sigma_i^2 / sigma_L^2.
@@ -162,7 +156,7 @@ class AnnealedLangevin(MarkovChain):
             )
 
     def plan(self, model: Scored, shape: tuple[int, ...]) -> list[Transition]:
-        """The transitions of all levels, with the factors of the score and of new noise."""
+        """The transitions of all levels, with the factors of x, of the score and of new noise."""
         return with_readings(model, self.transitions(model.process))
 
     def with_steps(self, steps: int) -> Self:
@@ -185,10 +179,8 @@ class AnnealedLangevin(MarkovChain):
         for t, sigma in zip(times, sigmas, strict=True):
             size = epsilon * (sigma / sigmas[-1]) ** 2
             drift, variance = (size / 2, size) if self.step_rule == "v1" else (size, 2 * size)
-            plan += [Transition(t, t, (drift, math.sqrt(variance)))] * self.steps_each
+            plan += [Transition(t, t, (1.0, drift, math.sqrt(variance)))] * self.steps_each
         return plan + [Denoising(times[-1], 0.0)] * self.denoise
-
-    step = Langevin.step
 
 
 def technique4(sigma: float, ratio: float, steps: int) -> float:

@@ -17,19 +17,19 @@ from lightning_gen.options import Count, Positive, Rate
 from lightning_gen.process import Process
 from lightning_gen.randomness import Source, noise_like
 from lightning_gen.samplers.base import (
+    AffineSteps,
     Denoising,
     ReverseDiffusion,
     Stepwise,
     StepwiseDiffusion,
     Transition,
-    affine_step,
     reading_of,
     with_readings,
 )
 from lightning_gen.samplers.grids import T_END, Spacing, grid, noisy
 
 
-class EulerMaruyama(StepwiseDiffusion):
+class EulerMaruyama(StepwiseDiffusion, AffineSteps):
     """x_s = x_t - [f_t x_t - g_t^2 s(x_t)] (t - s) + g_t sqrt(t - s) z over `steps` times, then Tweedie's formula.
 
     On a discrete process the times are k / T, and f and g^2 those of beta_k.
@@ -66,12 +66,6 @@ class EulerMaruyama(StepwiseDiffusion):
             row = (1 - f[i] * (t - s), g2[i] * (t - s), math.sqrt(g2[i] * (t - s)))
             plan.append(Transition(t, s, row))
         return plan + [Denoising(times[-2], 0.0)] * self.denoise
-
-    def step(
-        self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
-    ) -> tuple[Tensor, None]:
-        """x_s from x_t by one Euler-Maruyama step, (B, ...)."""
-        return affine_step("score", model, x, transition, transition.coefficients, generator), None
 
 
 @dataclass(frozen=True)
