@@ -36,7 +36,7 @@ def reseed(seed: int, purpose: str, *address: int | str) -> None:
 
 
 @dataclass(frozen=True)
-class Rows:
+class PartialBatch:
     """The random numbers of a block of samples of which only the first are computed: drawn for all, then cut.
 
     So the first n samples are the same for any n.
@@ -55,7 +55,7 @@ class Rows:
         return self.generator.device
 
 
-Source = torch.Generator | Rows | None
+Source = torch.Generator | PartialBatch | None
 
 
 def normal(shape: Sequence[int], source: Source, device: torch.device | None = None, dtype: torch.dtype | None = None):
@@ -68,9 +68,14 @@ def uniform(shape: Sequence[int], source: Source, device: torch.device | None = 
     return _drawn(torch.rand, shape, source, device, dtype)
 
 
+def noise_like(x: Tensor, source: Source) -> Tensor:
+    """z ~ N(0, I), like x."""
+    return normal(x.shape, source, x.device, x.dtype)
+
+
 def _drawn(draw: Callable[..., Tensor], shape: Sequence[int], source: Source, device: Any, dtype: Any) -> Tensor:
     shape, whole = tuple(shape), shape[0]
-    if isinstance(source, Rows):
+    if isinstance(source, PartialBatch):
         source, whole = source.generator, source.count
     device = source.device if device is None and source is not None else device
     x = draw((whole, *shape[1:]), generator=source, device=device, dtype=dtype)

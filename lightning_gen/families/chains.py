@@ -14,7 +14,7 @@ class Chains(GenerativeModule):
     def watch(self, step: int) -> None:
         """Diverged on all ranks if the energy of a chain on any rank exceeded the loss's limit since the last call."""
         deviation, limit = self.loss.max_deviation, self.loss.limit
-        self.loss.reset_max_deviation()
+        self.loss.max_deviation = None
         if deviation is None or limit is None:
             return
         ranks = self.trainer.strategy.all_gather(deviation.float()).reshape(-1).tolist()

@@ -19,15 +19,13 @@ class DDPM(GenerativeModule):
 
     Args:
         net: the network, (x, t) -> the parametrization's target, like x.
-        optimizer: parameters -> Optimizer.
         steps: T, >= 1.
         schedule: of beta: linear, or cosine (Nichol & Dhariwal, 2021).
         beta_min: beta at k = 1 of the linear schedule, > 0.
         beta_max: beta at k = T of the linear schedule, > 0.
         parametrization: what the network predicts.
         weight: of the squared error of the noise.
-        ema_decay: decay of the averaged model, in [0, 1); null for none.
-        options: those of GenerativeModule.
+        optimizer, ema_decay, options: those of GenerativeModule.
     """
 
     def __init__(

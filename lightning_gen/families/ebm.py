@@ -20,12 +20,9 @@ class EBM(Chains):
     Args:
         net: the network f(x), like x, or (B,) for the readout scalar.
         loss: contrastive divergence, NCE, or exact, sliced or denoising score matching.
-        optimizer: parameters -> Optimizer.
-        readout: E is x^T f (product), 1/2 ||x - f||^2 (reconstruction), 1/2 ||f||^2 (norm) or f (scalar).
-        confine: standard deviation of a Gaussian factor, > 0, needed for a normalisable density; null for none.
-        constant: whether to learn a number that is added to E, as NCE needs.
+        readout, confine, constant: those of EnergyNetwork; NCE needs the constant, a likelihood a confining term.
         sigma: standard deviation of the noise on the data, >= 0; denoising needs noise.
-        options: those of GenerativeModule.
+        optimizer, options: those of GenerativeModule.
     """
 
     def __init__(

@@ -23,14 +23,12 @@ class EDM(GenerativeModule):
 
     Args:
         net: the network F(x, t), like x.
-        optimizer: parameters -> Optimizer.
         sigma_data: standard deviation of the data per dimension, in model space, > 0.
         log_mean: mean of ln sigma in training.
         log_std: standard deviation of ln sigma in training, > 0.
         sigma_min: smallest noise level in sampling, > 0.
         sigma_max: largest noise level in sampling, > 0.
-        ema_decay: decay of the averaged model, in [0, 1); null for none.
-        options: those of GenerativeModule.
+        optimizer, ema_decay, options: those of GenerativeModule.
     """
 
     def __init__(

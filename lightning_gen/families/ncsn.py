@@ -27,13 +27,11 @@ class NCSN(GenerativeModule):
 
     Args:
         net: the network, (x, t) -> -sigma s, like x.
-        optimizer: parameters -> Optimizer.
         noise_levels: L, >= 2; null for the smallest number whose neighbours overlap by `overlap` (technique 2).
         sigma_min: smallest noise level, in units of the data, > 0.
         sigma_max: largest noise level; null for the largest distance between training samples (technique 1).
         overlap: probability mass that neighbouring levels share, in (0, 1).
-        ema_decay: decay of the averaged model, in [0, 1); null for none.
-        options: those of GenerativeModule.
+        optimizer, ema_decay, options: those of GenerativeModule.
     """
 
     def __init__(

@@ -34,7 +34,6 @@ class RBM(RBMBase):
     Training products of experts (Hinton, 2002), https://doi.org/10.1162/089976602760128018
 
     Args:
-        optimizer: parameters -> Optimizer.
         shape: shape of v, without the batch.
         hidden: number of hidden units, >= 1.
         k: Gibbs sweeps per update, >= 1.
@@ -47,7 +46,7 @@ class RBM(RBMBase):
         limit: largest energy difference of chains from the data, nats per dimension, > 0; null for none.
         visible_bias: initial b: data, log(p / (1 - p)) of the data's means p (Hinton, 2012, section 8), or zero.
         std: standard deviation of the initial W, > 0.
-        options: those of GenerativeModule.
+        optimizer, options: those of GenerativeModule.
     """
 
     def __init__(
@@ -68,7 +67,9 @@ class RBM(RBMBase):
         **options: Any,
     ) -> None:
         model = models.RBM(shape, hidden, std, centred, shift)
-        loss = RBMContrastiveDivergence(Gibbs(k), start, chains, restart, weight_decay, limit=limit)
+        loss = RBMContrastiveDivergence(
+            Gibbs(k), start, chains=chains, restart=restart, weight_decay=weight_decay, limit=limit
+        )
         super().__init__(model=model, loss=loss, optimizer=optimizer, shape=shape, **options)
         self.visible_bias = visible_bias
 
@@ -89,7 +90,6 @@ class GaussianBernoulliRBM(RBMBase):
     Gaussian-Bernoulli RBMs without tears (Liao et al., 2022), https://arxiv.org/abs/2210.10318
 
     Args:
-        optimizer: parameters -> Optimizer.
         shape: shape of v, without the batch.
         hidden: number of hidden units, >= 1.
         k: Gibbs sweeps per update, >= 1, where chain is null.
@@ -105,7 +105,7 @@ class GaussianBernoulliRBM(RBMBase):
         learn_variance: whether to learn sigma^2.
         variance_rate: learning rate of log sigma^2 relative to the optimizer's, > 0.
         std: standard deviation of the initial W, > 0.
-        options: those of GenerativeModule.
+        optimizer, options: those of GenerativeModule.
     """
 
     def __init__(
@@ -130,7 +130,9 @@ class GaussianBernoulliRBM(RBMBase):
         initial = 1.0 if variance == "data" else variance
         model = models.GaussianBernoulliRBM(shape, hidden, std, initial, learn_variance)
         sampler = Gibbs(k) if chain is None else chain
-        loss = RBMContrastiveDivergence(sampler, start, chains, restart, weight_decay, jitter, limit)
+        loss = RBMContrastiveDivergence(
+            sampler, start, chains=chains, restart=restart, weight_decay=weight_decay, jitter=jitter, limit=limit
+        )
         grouped = partial(optimizer_with_variance_rate, optimizer, model, variance_rate)
         super().__init__(model=model, loss=loss, optimizer=grouped, shape=shape, **options)
         self.variance = variance

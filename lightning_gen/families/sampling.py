@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lightning_gen.errors import NonFinite
 from lightning_gen.models import Guided, Model
-from lightning_gen.randomness import Rows, generator
+from lightning_gen.randomness import PartialBatch, generator
 from lightning_gen.samplers import Sampler
 
 Weights = Literal["ema", "raw"]
@@ -66,7 +66,7 @@ class Sampling:
         """(start index, x in model space (m, *shape)) of this rank's blocks of n samples.
 
         A block's noise is a function of (seed, block): any number of ranks draws the same n samples. The last block is
-        computed in part where each sample depends on its own noise alone (`by_row`), else in full and cut.
+        computed in part where the sampler has `independent` samples, else in full and cut.
 
         Args:
             n: number of samples over all ranks, >= 0.
@@ -112,7 +112,7 @@ class Sampling:
     ) -> Generator[Tensor, None, int]:
         """x (n, *shape) in model space at the start and after every step; returns the number of network evaluations.
 
-        The first `needed` samples alone are computed where the sampler allows it (`by_row`), with the same noise.
+        The first `needed` samples alone are computed where the sampler allows it (`independent`), with the same noise.
         """
         sampler = self.sampler if sampler is None else sampler
         if sampler is None or self.shape is None:
@@ -123,14 +123,14 @@ class Sampling:
         training = averaged.training
         averaged.eval()
         self.check_label(label)
-        count = needed if needed is not None and sampler.by_row else n
+        count = needed if needed is not None and sampler.independent else n
         if self.classes is not None:
             labels = torch.arange(block * n, block * n + count, device=self.device) % self.classes
             labels = labels if label is None else torch.full_like(labels, label)
             model = Guided(model, labels, self.guidance, self.classes)
         try:
             x = sampler.start(model, (n, *self.shape), noise)[:count]
-            calls = yield from sampler.trajectory(model, x, noise if count == n else Rows(noise, n))
+            calls = yield from sampler.trajectory(model, x, noise if count == n else PartialBatch(noise, n))
         finally:
             averaged.train(training)
         return calls * model.evaluations

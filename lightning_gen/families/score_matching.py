@@ -20,15 +20,12 @@ class ScoreMatching(GenerativeModule):
 
     Args:
         net: the network, like x, or (B,) for an energy.
-        optimizer: parameters -> Optimizer.
         method: exact, sliced or denoising (weighted by sigma^2).
         model: score, the network itself; or energy, -grad of a readout of the network.
         readout: E is x^T f (product), 1/2 ||x - f||^2 (reconstruction) or 1/2 ||f||^2 (norm).
         sigma: standard deviation of the noise, in units of the data, >= 0; denoising needs sigma > 0.
-        projections: directions of sliced score matching per sample, >= 1.
-        projection: their distribution.
-        reduced_variance: whether sliced score matching replaces 1/2 (v^T s)^2 by its mean.
-        options: those of GenerativeModule.
+        projections, projection, reduced_variance: those of SlicedScoreMatching.
+        optimizer, options: those of GenerativeModule.
     """
 
     def __init__(

@@ -19,7 +19,6 @@ class ScoreSDE(GenerativeModule):
 
     Args:
         net: the network, (x, t) -> the parametrization's target, like x.
-        optimizer: parameters -> Optimizer.
         sde: vp or subvp, with beta linear in t, or ve, with sigma geometric in t.
         beta_min: beta at t = 0 of vp and subvp, > 0.
         beta_max: beta at t = 1 of vp and subvp, > 0.
@@ -29,8 +28,7 @@ class ScoreSDE(GenerativeModule):
         weight: of the squared error of the noise: simple is lambda = sigma^2, likelihood is lambda = g^2
             (Song et al., 2021, https://arxiv.org/abs/2101.09258).
         t_min: smallest time in training, in (0, 1).
-        ema_decay: decay of the averaged model, in [0, 1); null for none.
-        options: those of GenerativeModule.
+        optimizer, ema_decay, options: those of GenerativeModule.
     """
 
     def __init__(

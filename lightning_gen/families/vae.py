@@ -20,14 +20,13 @@ class VAE(GenerativeModule):
 
     Args:
         net: encoder and decoder.
-        optimizer: parameters -> Optimizer.
         likelihood: p(x|z): bernoulli for data in {0, 1}, gaussian for real data.
         objective: elbo, or iwae with K = samples.
         beta: factor of the KL term of elbo, >= 0.
         samples: draws of z per x, >= 1.
         scale: initial standard deviation of the gaussian likelihood, > 0.
         learn_scale: whether to learn that standard deviation.
-        options: those of GenerativeModule.
+        optimizer, options: those of GenerativeModule.
     """
 
     def __init__(

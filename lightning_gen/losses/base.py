@@ -19,10 +19,6 @@ class Loss(Checked, Requires, nn.Module, ABC):
     max_deviation: Tensor | None = None  # of a chain's energy from the data's since the last reset, nats per dimension
     limit: float | None = None  # of max_deviation, above which training stops
 
-    def reset_max_deviation(self) -> None:
-        """Reset max_deviation to None."""
-        self.max_deviation = None
-
     @abstractmethod
     def forward(self, model: Model, x: Tensor, generator: torch.Generator) -> Tensor:
         """Loss of each sample, (B,), for x (B, ...); all noise is drawn from the generator."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_gen.losses.base import Loss
 from lightning_gen.models import Energy, HiddenUnits
 from lightning_gen.options import Count, NonNegative, Positive, UnitInterval
+from lightning_gen.randomness import noise_like
 from lightning_gen.samplers import Sampler
 
 
@@ -75,7 +76,7 @@ class ContrastiveDivergence(Loss):
         """E(x_i) - mean E(x_k), plus the l2 penalty, nats, (B,)."""
         x = self.jittered(x, generator)
         with torch.no_grad():
-            reached, carry = self.run_chains(model, self.start_states(model, x, generator)[0], None, generator)
+            reached, carry = self.run_chains(model, self.start_states(model, x, generator), None, generator)
         energies = model.energy(torch.cat([x, reached]))
         data, chains = energies[: len(x)], energies[len(x) :]
         self.record(data, chains, reached, carry)
@@ -86,20 +87,19 @@ class ContrastiveDivergence(Loss):
         """x with Gaussian noise of standard deviation `jitter`, (B, ...)."""
         if not self.jitter:
             return x
-        return x + self.jitter * torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        return x + self.jitter * noise_like(x, generator)
 
     def check(self, model: Energy) -> None:
         """TypeError or ValueError for a model without an energy, or one that the sampler does not support."""
         super().check(model)
         self.sampler.check(model)
 
-    def start_states(self, model: Energy, x: Tensor, generator: torch.Generator) -> tuple[Tensor, bool]:
-        """Initial states of this batch's chains, (b, ...), and whether they are x itself."""
+    def start_states(self, model: Energy, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Initial states of this batch's chains, (b, ...)."""
         if self.start == "data":
-            return x, True
-        shape = (len(x), *x.shape[1:])
+            return x
         if self.start == "noise" or (self.chains is None and not self.training):
-            return self.sampler.start(model, shape, generator).to(x.dtype), False
+            return self.sampler.start(model, tuple(x.shape), generator).to(x.dtype)
         if self.chains is None:
             count = self.chains_per_rank(len(x))
             self.chains = self.sampler.start(model, (count, *x.shape[1:]), generator).to(x.dtype)
@@ -110,7 +110,7 @@ class ContrastiveDivergence(Loss):
             fresh = self.sampler.start(model, tuple(start.shape), generator).to(x.dtype)
             restarts = torch.rand(len(start), generator=generator, device=x.device) < self.restart
             start = torch.where(restarts.reshape(-1, *[1] * (x.ndim - 1)), fresh, start)
-        return start, False
+        return start
 
     def chains_per_rank(self, batch: int) -> int:
         """Number of persistent chains of a rank; ValueError where they are fewer than a batch, or differ by rank."""
@@ -135,11 +135,12 @@ class ContrastiveDivergence(Loss):
         """Store energies and chains of a training batch, and the largest deviation in energy, on the device."""
         if self.training:
             deviation = (chains.detach() - data.detach().mean()).abs().amax() / reached[0].numel()
-            known = self.max_deviation
-            self.max_deviation = deviation if known is None else torch.maximum(known, deviation)
+            largest = self.max_deviation
+            self.max_deviation = deviation if largest is None else torch.maximum(largest, deviation)
             self.last_batch = {"data": data.detach(), "chains": chains.detach(), "reached": reached}
-            if isinstance(carry, tuple):
-                self.last_batch["acceptance"] = carry[2]
+            acceptance = self.sampler.acceptance(carry)
+            if acceptance is not None:
+                self.last_batch["acceptance"] = acceptance
 
 
 class RBMContrastiveDivergence(ContrastiveDivergence):
@@ -149,8 +150,9 @@ class RBMContrastiveDivergence(ContrastiveDivergence):
     Training products of experts (Hinton, 2002), https://doi.org/10.1162/089976602760128018
 
     Args:
-        sampler, start, chains, restart, jitter, limit: those of ContrastiveDivergence.
+        sampler, start: those of ContrastiveDivergence.
         weight_decay: factor of W in its gradient, >= 0.
+        options: chains, restart, jitter and limit of ContrastiveDivergence.
     """
 
     needs = (HiddenUnits,)
@@ -159,13 +161,11 @@ class RBMContrastiveDivergence(ContrastiveDivergence):
         self,
         sampler: Sampler,
         start: Literal["data", "noise", "persistent"] = "data",
-        chains: Count | None = None,
-        restart: UnitInterval = 0.0,
+        *,
         weight_decay: NonNegative = 0.0,
-        jitter: NonNegative = 0.0,
-        limit: Positive | None = 1000.0,
+        **options: Any,
     ) -> None:
-        super().__init__(sampler, start, chains, restart, 0.0, jitter, limit)
+        super().__init__(sampler, start, l2=0.0, **options)
         self.weight_decay = weight_decay
 
     @torch.no_grad()
@@ -178,9 +178,8 @@ class RBMContrastiveDivergence(ContrastiveDivergence):
     def closed_form(self, model: HiddenUnits, v: Tensor, generator: torch.Generator) -> Tensor:
         """The loss, nats, (B,), with the gradient of `model.gradient`."""
         logits = model.logits(v)
-        start, at_data = self.start_states(model, v, generator)
-        carry = logits if at_data and self.sampler.carries_logits else None
-        reached, carry = self.run_chains(model, start, carry, generator)
+        carry = logits if self.start == "data" and self.sampler.carries_logits else None
+        reached, carry = self.run_chains(model, self.start_states(model, v, generator), carry, generator)
         last = carry if self.sampler.carries_logits else model.logits(reached)
         rows, all_logits = torch.cat([v, reached]), torch.cat([logits, last])
         data, chains = model.free_energy(rows, all_logits).split([len(v), len(reached)])

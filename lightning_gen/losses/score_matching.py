@@ -11,6 +11,7 @@ from lightning_gen.losses.times import Times
 from lightning_gen.models import Scored
 from lightning_gen.options import Positive, checked
 from lightning_gen.process import Process, double
+from lightning_gen.randomness import noise_like
 
 Weight = Callable[[Process, Tensor], Tensor]
 
@@ -136,7 +137,7 @@ class DenoisingScoreMatching(Loss):
     def forward(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
         """Weighted squared error of each sample, (B,)."""
         t = self.times(len(x), generator)
-        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        noise = noise_like(x, generator)
         error = (model.noise(model.process.perturb(x, t, noise), t) - noise).square().flatten(1)
         error = error.mean(1) if self.reduction == "mean" else error.sum(1) / 2
         return self.weigh(model.process, t).to(error.dtype) * error

@@ -9,13 +9,7 @@ from lightning_gen.metrics.features.networks import ModuleFeatures, TimmFeatures
 from lightning_gen.metrics.fid import frechet_bootstrap, frechet_error
 from lightning_gen.metrics.frechet import FrechetStatistics, frechet_distance, frechet_of_features, moments
 from lightning_gen.metrics.inception_score import InceptionScore, inception_bootstrap, inception_score
-from lightning_gen.metrics.kernel import (
-    KernelDistance,
-    kernel_distance,
-    kernel_distance_all,
-    mmd2,
-    polynomial_kernel,
-)
+from lightning_gen.metrics.kernel import KernelDistance, kernel_distance, kernel_distance_all, mmd2, polynomial_kernel
 from lightning_gen.metrics.manifold import Manifold, manifold
 from lightning_gen.metrics.memorisation import Memorised, memorised, memorised_distances
 from lightning_gen.metrics.reference import Reference, reference

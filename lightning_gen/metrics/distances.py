@@ -19,8 +19,10 @@ def squared_distances(x: Tensor, y: Tensor) -> Iterator[tuple[int, Tensor]]:
     size = max(1, ENTRIES // len(y))
     for start in range(0, len(x), size):
         part = x[start : start + size].double() - centre
-        found = torch.addmm(norms.expand(len(part), -1), part, y.mT, alpha=-2).add_(part.square().sum(1, keepdim=True))
-        yield start, found.clamp_min_(0)
+        squares = torch.addmm(norms.expand(len(part), -1), part, y.mT, alpha=-2).add_(
+            part.square().sum(1, keepdim=True)
+        )
+        yield start, squares.clamp_min_(0)
 
 
 def tie(x: Tensor, y: Tensor) -> float:
@@ -32,10 +34,10 @@ def tie(x: Tensor, y: Tensor) -> float:
 def nearest(x: Tensor, y: Tensor, k: int = 1, same: bool = False) -> tuple[Tensor, Tensor]:
     """Squared distances and indices, (n, k), of the k nearest of y, nearest first; `same`: y is x, itself left out."""
     squares, indices = [], []
-    for start, found in squared_distances(x, y):
+    for start, block in squared_distances(x, y):
         if same:
-            found.diagonal(start).fill_(torch.inf)
-        values, index = found.topk(k, dim=1, largest=False)
+            block.diagonal(start).fill_(torch.inf)
+        values, index = block.topk(k, dim=1, largest=False)
         squares.append(values)
         indices.append(index)
     return torch.cat(squares), torch.cat(indices)

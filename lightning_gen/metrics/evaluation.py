@@ -12,7 +12,7 @@ from lightning_gen.randomness import generator
 
 
 class Options(NamedTuple):
-    """What the metrics can be told; see Quality."""
+    """The options of the metrics; see Quality."""
 
     kid_subsets: int = 100
     kid_subset_size: int = 1000
@@ -29,7 +29,7 @@ class Options(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """Features of samples (n, d) and logits (n, K) or None, the reference that they are held against, and, for
+    """Features of samples (n, d) and logits (n, K) or None, the reference that they are compared with, and, for
     memorisation, the features of the training and of the held-out images. Draws depend on the seed alone."""
 
     features: Tensor

@@ -53,11 +53,11 @@ def frechet_infinity(
 
 
 @metric("fid_inf", "FID∞", "lower", least=20)
-def fid_inf(given: Evaluation) -> Measured:
+def fid_inf(evaluation: Evaluation) -> Measured:
     """The Frechet distance at infinitely many samples."""
-    features, real = given.features, given.real
-    limit = frechet_infinity(features, real.mean, real.cov, given.draw("fid_inf"))
-    flags = [*given.scarce()]
+    features, real = evaluation.features, evaluation.real
+    limit = frechet_infinity(features, real.mean, real.cov, evaluation.draw("fid_inf"))
+    flags = [*evaluation.scarce()]
     if limit.sizes[0] <= features.shape[1] < len(features):
         flags.append(f"not linear in 1/N: subsets from {limit.sizes[0]} images in {features.shape[1]} dimensions")
     if limit.value < 0:

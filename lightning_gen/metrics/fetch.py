@@ -16,9 +16,9 @@ def fetch_inception(to: Path | None = None, url: str | None = None, sha256: str 
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         download_url_to_file(URL_INCEPTION_V3 if url is None else url, str(path), hash_prefix=sha256)
-    found = file_digest(path)
-    if found != sha256:
-        raise ValueError(f"{path} has SHA-256 {found}, expected {sha256}: delete it and fetch it again")
+    actual = file_digest(path)
+    if actual != sha256:
+        raise ValueError(f"{path} has SHA-256 {actual}, expected {sha256}: delete it and fetch it again")
     return path
 
 

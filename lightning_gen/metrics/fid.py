@@ -11,12 +11,12 @@ SMALL = 256  # dimensions up to which FID is measured again on resampled images:
 
 
 @metric("fid", "FID", "lower", least=2)
-def frechet_to_reference(given: Evaluation) -> Measured:
+def frechet_to_reference(evaluation: Evaluation) -> Measured:
     """The Frechet distance of the samples' features to the reference's."""
-    features, real, resamples = given.features, given.real, given.options.resamples
-    error, method = frechet_bootstrap(features, real.mean, real.cov, given.draw("fid", "bootstrap"), resamples)
+    features, real, resamples = evaluation.features, evaluation.real, evaluation.options.resamples
+    error, method = frechet_bootstrap(features, real.mean, real.cov, evaluation.draw("fid", "bootstrap"), resamples)
     value, protocol = frechet_of_features(features, real.mean, real.cov), {"bias": "upwards at small n"}
-    return Measured(value, error, given.scarce(), {**protocol, "error_by": method})
+    return Measured(value, error, evaluation.scarce(), {**protocol, "error_by": method})
 
 
 def frechet_bootstrap(

@@ -32,4 +32,4 @@ def gather_problems(problem: str | None, world: int) -> str | None:
         return problem
     problems: list[str | None] = [None] * world
     dist.all_gather_object(problems, problem)
-    return next((found for found in problems if found is not None), None)
+    return next((each for each in problems if each is not None), None)

@@ -81,11 +81,11 @@ def inception_bootstrap(logits: Tensor, generator: torch.Generator, resamples: i
 
 
 @metric("is", "IS", "higher", least=SPLITS, needs="logits", parts=PARTS)
-def score_and_factors(given: Evaluation) -> dict[str, Measured]:
+def score_and_factors(evaluation: Evaluation) -> dict[str, Measured]:
     """The Inception Score and its two factors."""
-    logits, resamples = given.logits, given.options.resamples
-    score = inception_score(logits, given.draw("is"), SPLITS)
-    errors = inception_bootstrap(logits, given.draw("is", "bootstrap"), resamples)
+    logits, resamples = evaluation.logits, evaluation.options.resamples
+    score = inception_score(logits, evaluation.draw("is"), SPLITS)
+    errors = inception_bootstrap(logits, evaluation.draw("is", "bootstrap"), resamples)
     per_split, method = len(logits) // SPLITS, {"error_by": f"bootstrap, {resamples} resamples"}
     few = per_split < logits.shape[1]
     flags = (f"{per_split} images a split for {logits.shape[1]} classes",) if few else ()

@@ -57,9 +57,7 @@ def kernel_distance(
     size = min(size, len(x), len(y))
     if len(x) == len(y) == size:
         subsets = 1  # every subset would be the whole
-    rows = [
-        torch.stack(_mmd2(_draw(x, size, generator), _draw(y, size, generator), jackknife=True)) for _ in range(subsets)
-    ]
+    rows = [torch.stack(_mmd2(_draw(x, size, generator), _draw(y, size, generator))) for _ in range(subsets)]
     value, variance_x, variance_y = torch.stack(rows).cpu().unbind(1)
     variance = variance_x.mean() * size / len(x) + variance_y.mean() * size / len(y) + value.var(correction=0) / subsets
     return KernelDistance(float(value.mean()), float(value.std(correction=0)), float(variance.sqrt()), subsets, size)
@@ -71,7 +69,7 @@ def kernel_distance_all(x: Tensor, y: Tensor) -> KernelDistance:
     Of all unbiased estimates from these features the one of least variance; N^2 d products, in blocks of 32 MiB.
     """
     check_features(3, "the kernel distance", x=x, y=y)
-    value, variance_x, variance_y = _mmd2(x.detach().double(), y.detach().double(), jackknife=True)
+    value, variance_x, variance_y = _mmd2(x.detach().double(), y.detach().double())
     return KernelDistance(float(value), 0.0, float((variance_x + variance_y).sqrt()), 1, max(len(x), len(y)))
 
 
@@ -81,14 +79,12 @@ def _draw(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
     return x[index.to(x.device)]
 
 
-def _mmd2(x: Tensor, y: Tensor, jackknife: bool = False) -> tuple[Tensor, ...]:
+def _mmd2(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """MMD^2, and its jackknife variances over x and over y from the kernel's row sums."""
     m, n = len(x), len(y)
     a, b, rows, columns = _sums(x, y)
     term_x, term_y, cross = a.sum() / (m * (m - 1)), b.sum() / (n * (n - 1)), rows.sum()
     value = term_x + term_y - 2 * cross / (m * n)
-    if not jackknife:
-        return (value,)
     without_x = (a.sum() - 2 * a) / ((m - 1) * (m - 2)) - 2 * (cross - rows) / ((m - 1) * n)
     without_y = (b.sum() - 2 * b) / ((n - 1) * (n - 2)) - 2 * (cross - columns) / (m * (n - 1))
     return value, (m - 1) * without_x.var(correction=0), (n - 1) * without_y.var(correction=0)
@@ -110,15 +106,15 @@ def _sums(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 @metric("kid", "KID", "lower", least=3)
-def kid(given: Evaluation) -> Measured:
+def kid(evaluation: Evaluation) -> Measured:
     """The kernel distance of the samples' features to the reference's."""
-    x, y, options = given.features, given.real.features.to(given.features.device), given.options
+    x, y, options = evaluation.features, evaluation.real.features.to(evaluation.features.device), evaluation.options
     protocol = {"bias": "none", "error_by": "jackknife"}
     if options.kid_pairs == "all":
         distance = kernel_distance_all(x, y)
         return Measured(distance.value, distance.error, (), {**protocol, "kid_pairs": "all"})
     asked = options.kid_subset_size
-    distance, flags = kernel_distance(x, y, given.draw("kid"), options.kid_subsets, asked), ()
+    distance, flags = kernel_distance(x, y, evaluation.draw("kid"), options.kid_subsets, asked), ()
     protocol |= {"kid_subsets": distance.subsets, "kid_subset_size": distance.size}
     if distance.size < asked:
         protocol["kid_subset_size_asked"] = asked

@@ -52,23 +52,23 @@ def manifold(
     reach = _radii(samples, k, chosen) + slack
     member = torch.cat([torch.ones_like(chosen[:1]), chosen]).double().T  # of all samples, then of each half
     precise = torch.zeros(m, dtype=torch.bool, device=samples.device)
-    held, recalled, covered = torch.zeros(3, 1 + halves, dtype=torch.float64, device=samples.device)
+    dense, recalled, covered = torch.zeros(3, 1 + halves, dtype=torch.float64, device=samples.device)
     for start, squares in squared_distances(real, samples):  # (B, m)
         rows = slice(start, start + len(squares))
         precise |= (squares <= ball[rows, None]).any(0)
         inside = (squares <= wide[rows, None]).double() @ member  # how many, (B, 1 + halves)
-        held += inside.sum(0)
+        dense += inside.sum(0)
         covered += (inside > 0).double().sum(0)
         recalled += torch.stack([(squares <= radius).any(1).sum() for radius in reach]).double()
     sizes = member.sum(0)
-    values = torch.stack([precise.double() @ member / sizes, recalled / n, held / (k_density * sizes), covered / n])
-    kept = m // 2
-    errors = (kept / (m - kept)) ** 0.5 * values[:, 1:].std(1)
+    values = torch.stack([precise.double() @ member / sizes, recalled / n, dense / (k_density * sizes), covered / n])
+    size = m // 2
+    errors = (size / (m - size)) ** 0.5 * values[:, 1:].std(1)
     return Manifold(*values[:, 0].tolist(), tuple(errors.tolist()))
 
 
 def _halves(m: int, count: int) -> Tensor:
-    """Which m // 2 of m samples each half holds, bool (count, m): the same at every call."""
+    """Whether a sample is in each half, m // 2 of m samples, bool (count, m): the same at every call."""
     generator = torch.Generator().manual_seed(0)
     order = torch.stack([torch.randperm(m, generator=generator) for _ in range(count)])
     return order < m // 2
@@ -80,8 +80,8 @@ def _radii(samples: Tensor, k: int, chosen: Tensor) -> Tensor:
     squares, index = nearest(samples, samples, min(len(samples) - 1, 16 + 6 * k), same=True)
     rows = [squares[:, k - 1]]
     for half in chosen:
-        place = (half[index].cumsum(1) < k).sum(1).clamp_max(squares.shape[1] - 1)
-        rows.append(squares.gather(1, place[:, None])[:, 0].where(half, -torch.inf))
+        position = (half[index].cumsum(1) < k).sum(1).clamp_max(squares.shape[1] - 1)
+        rows.append(squares.gather(1, position[:, None])[:, 0].where(half, -torch.inf))
     return torch.stack(rows)
 
 
@@ -93,11 +93,11 @@ def _fewest(options: Options) -> int:
 @metric("density", "density", "higher", _fewest)
 @metric("recall", "recall", "higher", _fewest)
 @metric("precision", "precision", "higher", _fewest)
-def precision_recall_density_coverage(given: Evaluation) -> dict[str, Measured]:
+def precision_recall_density_coverage(evaluation: Evaluation) -> dict[str, Measured]:
     """All four, of equal numbers of images."""
-    features, real, options = given.features, given.real.features, given.options
+    features, real, options = evaluation.features, evaluation.real.features, evaluation.options
     m = min(len(features), len(real), options.at_most)
-    choice = torch.randperm(len(real), generator=given.draw("manifold"))[:m]
+    choice = torch.randperm(len(real), generator=evaluation.draw("manifold"))[:m]
     k, k_density = options.neighbours, options.density_neighbours
     values = manifold(features[:m], real[choice].to(features.device), k, k_density)
     shared = {"images_each": m, "error_by": f"jackknife, {HALVES} halves"}

@@ -62,29 +62,23 @@ def memorised_distances(
     nearer = float((below + above).double().mean() / (2 * m))
     spread = ((n + m + 1) / (12 * n * m)) ** 0.5
 
-    def again(x: Tensor) -> Tensor:
+    def resample(x: Tensor) -> Tensor:
         return x[torch.randint(len(x), (len(x),), generator=generator)]
 
-    shares = [(again(samples) < torch.quantile(again(held_out), alpha)).double().mean() for _ in range(resamples)]
+    shares = [(resample(samples) < torch.quantile(resample(held_out), alpha)).double().mean() for _ in range(resamples)]
     count = int((samples < threshold).sum())
     smoothed = (count + 2) / (n + 4)
     error = float(torch.stack(shares).std()) or (smoothed * (1 - smoothed) / (n + 4)) ** 0.5
-    return Memorised(
-        count / n,
-        error,
-        float(threshold),
-        nearer,
-        (0.5 - nearer) / spread,
-    )
+    return Memorised(count / n, error, float(threshold), nearer, (0.5 - nearer) / spread)
 
 
 @metric("memorised", "memorised", "lower", least=2, needs="memory")
-def memorised_share(given: Evaluation) -> Measured:
+def memorised_share(evaluation: Evaluation) -> Measured:
     """The share of samples that are nearer to a training image than nearly all held-out images are."""
-    features, alpha, at_most = given.features, given.options.alpha, given.options.at_most
-    train, held_out = (reference.features.to(features.device) for reference in given.memory)
+    features, alpha, at_most = evaluation.features, evaluation.options.alpha, evaluation.options.at_most
+    train, held_out = (reference.features.to(features.device) for reference in evaluation.memory)
     m = min(len(held_out), at_most)
-    near = memorised(features[:at_most], train, held_out[:m], given.draw("memorised"), alpha)
+    near = memorised(features[:at_most], train, held_out[:m], evaluation.draw("memorised"), alpha)
     flags = (f"{m} held-out images for a quantile of {alpha}",) if m * alpha < 1 else ()
     protocol = {"alpha": alpha, "expected": alpha, "n_train": len(train), "n_held_out": m}
     protocol |= {"images": min(len(features), at_most), "error_by": "bootstrap, 200 resamples", "bias": "none"}

@@ -11,7 +11,7 @@ from lightning_gen.models.base import Energy
 from lightning_gen.models.requirements import declared
 from lightning_gen.models.score import Scored
 from lightning_gen.options import Positive
-from lightning_gen.process import Clean, Process, expand
+from lightning_gen.process import Clean, Process
 
 
 def twice_differentiable() -> AbstractContextManager:
@@ -35,10 +35,6 @@ class SmoothEnergy(Energy, Scored):
     def noise_level(self) -> float:
         """sigma(0) of the process."""
         return float(self.process.sigma(torch.zeros((), dtype=torch.float64)))
-
-    def noise(self, x: Tensor, t: Tensor) -> Tensor:
-        """-sigma score, (B, ...): by way of denoise a small sigma would lose digits."""
-        return -expand(self.process.sigma(t), x) * self.score(x, t)
 
     def energy_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E(x), (B,), and -grad E(x), (B, ...), from one pass, without a graph."""
@@ -106,13 +102,10 @@ class EnergyNetwork(SmoothEnergy):
         """E(x), nats, (B,)."""
         f = self.call(self.net, x, torch.zeros((), device=x.device, dtype=x.dtype))
         if (f.ndim == 1) != (self.readout == "scalar"):
-            output, choice = "a tensor like x", "product, reconstruction or norm"
-            if f.ndim == 1:
-                output, choice = "one number a sample", "scalar"
-            raise ValueError(
-                f"EnergyNetwork.readout is {self.readout}, and {type(self.net).__name__} returns {output}: "
-                f"choose {choice}"
-            )
+            output = "one number a sample: choose scalar"
+            if f.ndim > 1:
+                output = "a tensor like x: choose product, reconstruction or norm"
+            raise ValueError(f"EnergyNetwork.readout is {self.readout}, and {type(self.net).__name__} returns {output}")
         energy = READOUTS[self.readout](x, f)
         energy = energy if self.confine is None else energy + norm(x, x / self.confine)
         return energy if self.constant is None else energy + self.constant

@@ -22,9 +22,7 @@ class GaussianBernoulliRBM(HiddenUnits, GaussianConditionals, SmoothEnergy):
     Gaussian-Bernoulli RBMs without tears (Liao et al., 2022), https://arxiv.org/abs/2210.10318
 
     Args:
-        shape: shape of v, (C, H, W), or the number of visible units.
-        hidden: number of hidden units, >= 1.
-        std: standard deviation of the initial weights, > 0.
+        shape, hidden, std: those of HiddenUnits.
         variance: initial sigma^2 of each visible unit, > 0.
         learn_variance: whether the sigma^2 are trained.
     """
@@ -98,10 +96,6 @@ class GaussianBernoulliRBM(HiddenUnits, GaussianConditionals, SmoothEnergy):
         """v ~ N(mu, diag sigma^2), as if W = 0, (B, *shape)."""
         like = torch.empty(shape[0], 0, device=self.W.device if generator is None else generator.device)
         return self.mu.detach().view(self.shape) + self.visible_noise(like.to(self.W.dtype), generator).detach()
-
-    def why_no_prior(self) -> None:
-        """None: `prior` is a distribution to start from."""
-        return None
 
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """-grad E(x) = (mu + W p(h|x) - x) / sigma^2, (B, ...), without automatic differentiation."""

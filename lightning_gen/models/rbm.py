@@ -122,11 +122,7 @@ class RBM(HiddenUnits):
     Smolensky (1986); Training products of experts (Hinton, 2002), https://doi.org/10.1162/089976602760128018
 
     Args:
-        shape: shape of v, (C, H, W), or the number of visible units.
-        hidden: number of hidden units, >= 1.
-        std: standard deviation of the initial weights, > 0.
-        centred: whether gradients are centred by running means of v and h (Melchior et al., 2016).
-        shift: share of each batch in these running means, in (0, 1].
+        shape, hidden, std, centred, shift: those of HiddenUnits.
     """
 
     support = BINARY

@@ -36,8 +36,8 @@ class Reading(NamedTuple):
 class Scored(Model, ABC):
     """grad log p_t(x), with p_t the density of x_t = alpha_t x_0 + sigma_t noise, x real.
 
-    A subclass defines one of score, noise, denoise; the other two follow from it by the defaults below:
-    score = -noise / sigma, noise = (x - alpha denoise) / sigma, denoise = (x + sigma^2 score) / alpha.
+    A subclass defines one of score, noise, denoise; the other two follow from it by the defaults below: score =
+    -noise / sigma, noise = (x - alpha denoise) / sigma = -sigma score, denoise = (x + sigma^2 score) / alpha.
     Tweedie's formula (Robbins, 1956; Efron, 2011), https://doi.org/10.1198/jasa.2011.tm11181
 
     Args:
@@ -56,8 +56,10 @@ class Scored(Model, ABC):
 
     def noise(self, x: Tensor, t: Tensor) -> Tensor:
         """E[noise | x_t = x], (B, ...)."""
-        clean = expand(self.process.alpha(t), x) * self.denoise(x, t)
-        return (x - clean) / expand(self.process.sigma(t), x)
+        sigma = expand(self.process.sigma(t), x)
+        if self.defined() == "score":  # by way of denoise a small sigma would lose digits
+            return -sigma * self.score(x, t)
+        return (x - expand(self.process.alpha(t), x) * self.denoise(x, t)) / sigma
 
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
         """E[x_0 | x_t = x], (B, ...)."""
@@ -149,10 +151,6 @@ class ScoreNetwork(Scored):
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """net(x, network time), (B, ...)."""
         return self.call(self.net, x, self.process.network_time(t).to(x.dtype))
-
-    def noise(self, x: Tensor, t: Tensor) -> Tensor:
-        """-sigma score, (B, ...): by way of denoise a small sigma would lose digits."""
-        return -expand(self.process.sigma(t), x) * self.score(x, t)
 
     def output(self, x: Tensor, reading: Reading) -> Tensor:
         """The score at the time of a reading, (B, ...)."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lightning_gen.models.base import BINARY, REAL, Encoded
 from lightning_gen.nets import EncoderDecoder
 from lightning_gen.options import Positive
-from lightning_gen.randomness import bernoulli, normal
+from lightning_gen.randomness import bernoulli, noise_like
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -64,8 +64,7 @@ class VAE(Encoded):
         mean = self.visible(z)
         if self.support == BINARY:
             return bernoulli(mean, generator)
-        noise = normal(mean.shape, generator, mean.device, mean.dtype)
-        return mean + self.log_scale.exp() * noise
+        return mean + self.log_scale.exp() * noise_like(mean, generator)
 
     def log_conditional(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x|z), nats, (B,)."""
@@ -81,8 +80,7 @@ class VAE(Encoded):
 
     def sample_posterior(self, mean: Tensor, log_variance: Tensor, generator: torch.Generator | None) -> Tensor:
         """z = mu + sigma noise, like mu: the reparametrisation, differentiable in mu and sigma."""
-        noise = normal(mean.shape, generator, mean.device, mean.dtype)
-        return mean + (0.5 * log_variance).exp() * noise
+        return mean + (0.5 * log_variance).exp() * noise_like(mean, generator)
 
     def log_weight(self, x: Tensor, mean: Tensor, log_variance: Tensor, z: Tensor) -> Tensor:
         """log w = log p(x|z) + log p(z) - log q(z|x), nats, (B,); E_q w = p(x)."""

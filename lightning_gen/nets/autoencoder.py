@@ -63,8 +63,7 @@ class MLPAutoencoder(Autoencoder):
     Importance weighted autoencoders (Burda et al., 2016, section 5), https://arxiv.org/abs/1509.00519
 
     Args:
-        shape: of one x, (C, H, W) or (D,).
-        latent: number of latent variables.
+        shape, latent: those of Autoencoder.
         width: units of a layer.
         depth: hidden layers of the encoder, and of the decoder.
     """

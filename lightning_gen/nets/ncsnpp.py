@@ -78,26 +78,26 @@ class NCSNpp(Checked, nn.Module):
 
         self.first = init(nn.Conv2d(shape[0], channels, 3, padding=1))
         self.down, self.shrink, self.inputs = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        width, input_width, kept = channels, shape[0], [channels]
+        width, input_width, skips = channels, shape[0], [channels]
         for level, (outputs, height) in enumerate(zip(widths, heights, strict=True)):
             row = nn.ModuleList()
             for _ in range(blocks):
                 row.append(residual(width, outputs, attention=height in attention))
                 width = outputs
-                kept.append(width)
+                skips.append(width)
             self.down.append(row)
             if level < levels - 1:
                 self.shrink.append(resized(width, Shrink, Downsample))
                 if progressive_input == "residual":
                     self.inputs.append(Downsample(input_width, width, fir))
                     input_width = width
-                kept.append(width)
+                skips.append(width)
         self.middle = nn.ModuleList(residual(width, width, attention=first and len(attention) > 0) for first in (1, 0))
         self.up, self.grow, self.heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for level, (outputs, height) in reversed(list(enumerate(zip(widths, heights, strict=True)))):
             row = nn.ModuleList()
             for index in range(blocks + 1):
-                row.append(residual(width + kept.pop(), outputs, attention=height in attention and index == blocks))
+                row.append(residual(width + skips.pop(), outputs, attention=height in attention and index == blocks))
                 width = outputs
             self.up.append(row)
             if level == 0 or progressive == "output_skip":
@@ -112,22 +112,22 @@ class NCSNpp(Checked, nn.Module):
         embedding = self.embedding(t, label)
         image = 2 * x - 1 if self.recentre else x
         h = self.first(image)
-        kept = [h]
+        skips = [h]
         for level, row in enumerate(self.down):
             for block in row:
                 h = block(h, embedding)
-                kept.append(h)
+                skips.append(h)
             if level < len(self.shrink):
                 h = self.shrink[level](h, embedding)
                 if len(self.inputs):
                     h = image = residual_sum(self.inputs[level](image), h, self.rescale)
-                kept.append(h)
+                skips.append(h)
         for block in self.middle:
             h = block(h, embedding)
         total = None
         for step, row in enumerate(self.up):
             for block in row:
-                h = block(torch.cat([h, kept.pop()], dim=1), embedding)
+                h = block(torch.cat([h, skips.pop()], dim=1), embedding)
             if step >= len(self.up) - len(self.heads):  # every level has an output, or only the last
                 output = self.heads[step - len(self.up)](h)
                 total = output if total is None else self.enlarge(total) + output

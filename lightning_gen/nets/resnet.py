@@ -57,15 +57,8 @@ class ResNetEnergy(Checked, nn.Module):
             level = nn.ModuleList()
             for _ in range(blocks):
                 skip = nn.Identity() if before == width else norm(nn.Conv2d(before, width, 1))
-                level.append(
-                    nn.ModuleList(
-                        [
-                            norm(nn.Conv2d(before, width, 3, padding=1)),
-                            norm(nn.Conv2d(width, width, 3, padding=1)),
-                            skip,
-                        ]
-                    )
-                )
+                first, second = (norm(nn.Conv2d(inputs, width, 3, padding=1)) for inputs in (before, width))
+                level.append(nn.ModuleList([first, second, skip]))
                 before = width
             self.levels.append(level)
         self.last = norm(nn.Linear(before, 1))

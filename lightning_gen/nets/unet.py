@@ -59,19 +59,19 @@ class UNet(Checked, nn.Module):
 
         self.first = init(nn.Conv2d(shape[0], channels, 3, padding=1))
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        width, kept = channels, [channels]
+        width, skips = channels, [channels]
         for level, (outputs, height) in enumerate(zip(widths, heights, strict=True)):
             for _ in range(blocks):
                 self.down.append(block(width, outputs, height in attention))
                 width = outputs
-                kept.append(width)
+                skips.append(width)
             if level < len(widths) - 1:
                 self.down.append(Downsample(width))
-                kept.append(width)
+                skips.append(width)
         self.middle = nn.ModuleList([block(width, width, len(attention) > 0), block(width, width, False)])
         for level, (outputs, height) in reversed(list(enumerate(zip(widths, heights, strict=True)))):
             for _ in range(blocks + 1):
-                self.up.append(block(width + kept.pop(), outputs, height in attention))
+                self.up.append(block(width + skips.pop(), outputs, height in attention))
                 width = outputs
             if level > 0:
                 self.up.append(Upsample(width))
@@ -82,14 +82,14 @@ class UNet(Checked, nn.Module):
         """Like x (B, C, H, W); t (B,) in steps, 0 to 999 for DDPM; label (B,) int64 if the network has classes."""
         embedding = self.embedding(t, label)
         h = self.first(x)
-        kept = [h]
+        skips = [h]
         for layer in self.down:
             h = layer(h, embedding)
-            kept.append(h)
+            skips.append(h)
         for layer in self.middle:
             h = layer(h, embedding)
         for layer in self.up:
-            h = layer(h if isinstance(layer, Upsample) else torch.cat([h, kept.pop()], dim=1), embedding)
+            h = layer(h if isinstance(layer, Upsample) else torch.cat([h, skips.pop()], dim=1), embedding)
         return self.last(F.silu(self.norm(h)))
 
 

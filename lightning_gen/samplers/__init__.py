@@ -6,7 +6,8 @@ from lightning_gen.samplers.diffusion import DDIM, Ancestral
 from lightning_gen.samplers.gibbs import Gibbs, GibbsLangevin
 from lightning_gen.samplers.hmc import HMC
 from lightning_gen.samplers.latent import Latent
-from lightning_gen.samplers.mcmc import MALA, AnnealedLangevin, Langevin
+from lightning_gen.samplers.mcmc import AnnealedLangevin, Langevin
+from lightning_gen.samplers.metropolis import MALA
 from lightning_gen.samplers.ode import DPMSolver, EDMHeun, ProbabilityFlow
 from lightning_gen.samplers.sde import EulerMaruyama, PredictorCorrector
 

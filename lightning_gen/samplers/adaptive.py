@@ -32,7 +32,7 @@ class RK45(ReverseDiffusion):
     """
 
     adaptive = True
-    by_row = False
+    independent = False
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class RK45(ReverseDiffusion):
     def plan(self, model: Scored, shape: tuple[int, ...]) -> list[Transition]:
         """(alpha_t, lambda_t, alpha_s, lambda_s) of each returned interval, and the denoising step."""
         rows = self.moments(model.process)
-        plan: list[Transition] = [
+        plan = [
             Transition(t, s, (alpha_t, sigma_t / alpha_t, alpha_s, sigma_s / alpha_s), 0)
             for t, s, (alpha_t, sigma_t, alpha_s, sigma_s, _, _) in rows[:-1]
         ]
@@ -74,9 +74,8 @@ class RK45(ReverseDiffusion):
             return torch.from_numpy(alpha * y).to(x.dtype).to(x.device).view_as(x)
 
         def slope(log_level: float, y: np.ndarray) -> np.ndarray:
-            level = np.exp(
-                np.clip(log_level, last_level, first_level)
-            )  # or rounding would leave the range of the process
+            # Unclipped, rounding would leave the range of the process.
+            level = np.exp(np.clip(log_level, last_level, first_level))
             t = process.time(torch.tensor(level**-2.0, dtype=torch.float64))
             x_t = state(y, float(process.alpha(t)))
             noise = model.noise(x_t, instant(float(t), x_t)).detach().double().cpu().numpy().ravel()

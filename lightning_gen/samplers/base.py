@@ -13,7 +13,7 @@ from lightning_gen.models import Model, Reading, Requires, Scored
 from lightning_gen.models.score import combine
 from lightning_gen.options import Checked
 from lightning_gen.process import Process
-from lightning_gen.randomness import Source, normal
+from lightning_gen.randomness import Source, noise_like
 from lightning_gen.samplers.grids import grid
 
 
@@ -62,7 +62,7 @@ class Sampler(Checked, Requires, ABC):
     temperature: float = 1.0  # T of the invariant density p^(1/T)
     step_size: float | None = None  # of a proposal
     carries_logits = False  # whether its carry is the hidden units' logits at x
-    by_row = False  # whether each sample depends on its own noise alone, drawn by `randomness`
+    independent = False  # whether each sample depends on its own noise alone, drawn by `randomness`
 
     @abstractmethod
     def plan(self, model: Model, shape: tuple[int, ...]) -> Sequence[Transition]:
@@ -114,6 +114,10 @@ class Stepwise(Sampler):
     ) -> tuple[Tensor, Any]:
         """x at s from x at t, (B, ...), and the carry for the next step."""
 
+    def acceptance(self, carry: Any) -> Tensor | None:
+        """Acceptance rate of each chain so far, (B,), from a step's carry; None without a Metropolis test."""
+        return None
+
     def trajectory(self, model: Model, x: Tensor, generator: Source = None) -> Generator[Tensor, None, int]:
         """x itself, then x after each transition of `plan`, (B, ...); returns the number of model evaluations."""
         self.check(model)
@@ -129,12 +133,30 @@ class Stepwise(Sampler):
         return evaluations
 
 
+class AffineSteps(Stepwise):
+    """A sampler whose steps are keep x + pull q(x) + noise z, of coefficients (keep, pull, noise).
+
+    q(x) = a x + b F is the model's `quantity`: denoise, noise or score. The factors of x are added on the host.
+    """
+
+    quantity = "score"
+
+    def step(
+        self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
+    ) -> tuple[Tensor, None]:
+        """x at s, (B, ...)."""
+        keep, pull, noise = transition.coefficients
+        a, b = getattr(transition.readings[0], self.quantity)
+        terms = [(keep + pull * a, x), (pull * b, model.output(x, transition.readings[0]))]
+        return combine(*terms, *([(noise, noise_like(x, generator))] if noise else [])), None
+
+
 class ReverseDiffusion(Sampler):
     """A sampler from t = 1 down to data without noise, for a process whose noise grows with t."""
 
     needs = (Scored,)
     supports = ("real",)
-    by_row = True
+    independent = True
     steps: int | Sequence[int] | None
     spacing: str = "trailing"
     t_end: float | None = None
@@ -187,8 +209,3 @@ def reading_of(quantity: str, model: Scored, x: Tensor, reading: Reading) -> Ten
     """The `quantity` (denoise, noise or score) of x, (B, ...), at the time of a reading."""
     a, b = getattr(reading, quantity)
     return combine((a, x), (b, model.output(x, reading)))
-
-
-def noise_like(x: Tensor, generator: Source) -> Tensor:
-    """z ~ N(0, I), like x."""
-    return normal(x.shape, generator, x.device, x.dtype)

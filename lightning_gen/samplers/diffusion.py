@@ -15,17 +15,19 @@ from lightning_gen.models import Scored
 from lightning_gen.models.score import combine
 from lightning_gen.options import Count, Rate, UnitInterval
 from lightning_gen.process import Process
-from lightning_gen.randomness import Source
-from lightning_gen.samplers.base import StepwiseDiffusion, Transition, noise_like, reading_of
+from lightning_gen.randomness import Source, noise_like
+from lightning_gen.samplers.base import AffineSteps, StepwiseDiffusion, Transition, reading_of
 from lightning_gen.samplers.grids import Spacing
 
 
-class Posterior(StepwiseDiffusion):
+class Posterior(StepwiseDiffusion, AffineSteps):
     """Base of samplers whose steps mix x_t and E[x_0 | x_t], with the clipping of Ho et al. (2020).
 
     Args:
         clip: [low, high] to which E[x_0 | x_t] is clipped, in units of the data; null for none.
     """
+
+    quantity = "denoise"
 
     def __init__(self, clip: Sequence[float] | None) -> None:
         if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
@@ -43,12 +45,10 @@ class Posterior(StepwiseDiffusion):
         self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
     ) -> tuple[Tensor, None]:
         """One draw of x_s given x_t, (B, ...)."""
+        if self.clip is None:
+            return super().step(model, x, transition, carry, generator)
         keep, pull, noise = transition.coefficients
-        if self.clip is None:  # E[x_0 | x_t] = a x + b F: the factors of x are added on the host
-            (a, b), output = transition.readings[0].denoise, model.output(x, transition.readings[0])
-            terms = [(keep + pull * a, x), (pull * b, output)]
-        else:
-            terms = [(keep, x), (pull, self.clean(model, x, transition))]
+        terms = [(keep, x), (pull, self.clean(model, x, transition))]
         return combine(*terms, *([(noise, noise_like(x, generator))] if noise else [])), None
 
 
@@ -61,9 +61,8 @@ class Ancestral(Posterior):
         variance: `small` is the posterior's b^2 sigma_s^2 / sigma_t^2 (exact for one data point), `large` is b^2, the
             beta of a single step (exact for data N(0, I)).
         steps: number of steps, a rising list of k in 1..T, or null for all T of a discrete process.
-        clip: [low, high] to which E[x_0 | x_t] is clipped, in units of the data; null for none.
-        spacing: spacing of the times, see `grid`.
-        t_end: last time with noise of a continuous process, in [0, 1); null for the default of `grid`.
+        clip: that of Posterior.
+        spacing, t_end: those of `grid`.
     """
 
     def __init__(
@@ -96,9 +95,8 @@ class DDIM(Posterior):
     Args:
         steps: number of steps, a rising list of k in 1..T, or null for all T of a discrete process.
         eta: 0 is deterministic, 1 the ancestral step with small variance, in [0, 1].
-        clip: [low, high] to which E[x_0 | x_t] is clipped, in units of the data; null for none.
-        spacing: spacing of the times, see `grid`.
-        t_end: last time with noise of a continuous process, in [0, 1); null for the default of `grid`.
+        clip: that of Posterior.
+        spacing, t_end: those of `grid`.
     """
 
     def __init__(

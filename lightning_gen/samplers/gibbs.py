@@ -7,8 +7,8 @@ from torch import Tensor
 
 from lightning_gen.models import Conditionals, GaussianConditionals
 from lightning_gen.options import Count, Positive
-from lightning_gen.randomness import Source, bernoulli
-from lightning_gen.samplers.base import Stepwise, Transition, noise_like
+from lightning_gen.randomness import Source, bernoulli, noise_like
+from lightning_gen.samplers.base import Stepwise, Transition
 from lightning_gen.samplers.mcmc import MarkovChain, Start
 
 
@@ -40,11 +40,15 @@ class Gibbs(Stepwise):
         """v after one sweep, (B, ...), and the hidden units' logits at it, (B, H)."""
         logits = model.logits(x) if carry is None else carry
         h = bernoulli(logits.sigmoid(), generator)
-        x = model.sample_visible(h, generator) if transition.coefficients[0] else model.visible(h)
+        x = self.draw_visible(model, x, h, generator) if transition.coefficients[0] else model.visible(h)
         return x, model.logits(x)
 
+    def draw_visible(self, model: Conditionals, x: Tensor, h: Tensor, generator: Source) -> Tensor:
+        """v ~ p(v|h), (B, ...)."""
+        return model.sample_visible(h, generator)
 
-class GibbsLangevin(MarkovChain):
+
+class GibbsLangevin(Gibbs, MarkovChain):
     """h ~ p(h|v), then `inner` Langevin steps of size eta from v towards p(v|h) = N(m, sigma^2).
 
     v <- v + (eta / sigma^2)(m - v) + sqrt(2 eta) z is an autoregression, so `inner` steps are one Gaussian draw: mean
@@ -58,13 +62,11 @@ class GibbsLangevin(MarkovChain):
         step_size: eta, in units of sigma^2 and below 2 where relative is true, else in squared units of the data.
         relative: whether step_size is in units of each visible unit's sigma^2.
         mean: whether the last sweep gives E[v|h] in place of a sample of v.
-        start: distribution of the start: normal, uniform or the model's prior.
-        spread: scale of a normal or uniform start, in units of the data, > 0.
+        start, spread: those of MarkovChain.
     """
 
     needs = (GaussianConditionals,)
     supports = ("real",)
-    carries_logits = True
 
     def __init__(
         self,
@@ -80,28 +82,13 @@ class GibbsLangevin(MarkovChain):
             raise ValueError(
                 f"GibbsLangevin.step_size is {step_size} sigma^2, expected below 2, or the chain diverges: lower it"
             )
-        super().__init__(start, spread)
+        MarkovChain.__init__(self, start, spread)
         self.steps, self.inner, self.step_size, self.relative, self.mean = steps, inner, step_size, relative, mean
 
-    plan = Gibbs.plan
-
-    def step(
-        self,
-        model: GaussianConditionals,
-        x: Tensor,
-        transition: Transition,
-        carry: Any,
-        generator: Source,
-    ) -> tuple[Tensor, Tensor]:
-        """v after one sweep, (B, ...), and the hidden units' logits at it, (B, H)."""
-        logits = model.logits(x) if carry is None else carry
-        mean = model.visible(bernoulli(logits.sigmoid(), generator))
-        if transition.coefficients[0]:
-            factor, variance = self.moments(model, x.shape[1:])
-            x = mean + factor * (x - mean) + variance.sqrt() * noise_like(x, generator)
-        else:
-            x = mean
-        return x, model.logits(x)
+    def draw_visible(self, model: GaussianConditionals, x: Tensor, h: Tensor, generator: Source) -> Tensor:
+        """v after `inner` Langevin steps from x towards p(v|h), (B, ...)."""
+        mean, (factor, variance) = model.visible(h), self.moments(model, x.shape[1:])
+        return mean + factor * (x - mean) + variance.sqrt() * noise_like(x, generator)
 
     def moments(self, model: GaussianConditionals, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """r^inner, and the variance that `inner` steps add, each of the visible shape."""

@@ -46,7 +46,7 @@ def _check_end(process: Process, t_end: float | None) -> None:
     if process.steps is not None or not 0 <= t_end < 1:
         expected = "0 <= t_end < 1" if process.steps is None else "null for a discrete process"
         raise ValueError(f"t_end is {t_end}, expected {expected}: write null, for the default")
-    if float(process.variance(torch.tensor(t_end, dtype=torch.float64))) == 0:
+    if not noisy(process, t_end):
         raise ValueError(f"t_end is {t_end}, where {type(process).__name__} has no noise: give 0 < t_end < 1, or null")
 
 
@@ -83,10 +83,14 @@ def _spaced(process: Process, steps: int, spacing: str, t_end: float | None, rho
         return _by_level(process, steps, spacing, t_end, rho)
     if total is not None:
         return [round(total * (1 - i / steps)) / total for i in range(steps)]
-    noisy = float(process.variance(torch.zeros((), dtype=torch.float64))) > 0
-    if t_end is None and not noisy:
+    if t_end is None and not noisy(process, 0.0):
         return [1 - i / steps for i in range(steps)]
     return torch.linspace(1, t_end or 0.0, steps, dtype=torch.float64).tolist()
+
+
+def noisy(process: Process, t: float) -> bool:
+    """Whether the process has noise at time t."""
+    return float(process.variance(torch.tensor(t, dtype=torch.float64))) > 0
 
 
 def level(process: Process, t: Tensor) -> Tensor:
@@ -96,10 +100,9 @@ def level(process: Process, t: Tensor) -> Tensor:
 
 def _by_level(process: Process, steps: int, spacing: str, t_end: float | None, rho: float) -> list[float]:
     """Times from t = 1 whose noise levels sigma / alpha follow the spacing."""
-    zero = torch.zeros((), dtype=torch.float64)
     if t_end is None:
-        t_end = 0.0 if float(process.variance(zero)) > 0 else 1 / process.steps if process.steps else T_END
-    first, last = level(process, zero + 1), level(process, zero + t_end)
+        t_end = 0.0 if noisy(process, 0.0) else 1 / process.steps if process.steps else T_END
+    first, last = level(process, torch.tensor([1.0, t_end], dtype=torch.float64))
     share = torch.linspace(0, 1, steps, dtype=torch.float64)
     if spacing == "karras":
         levels = (first ** (1 / rho) + share * (last ** (1 / rho) - first ** (1 / rho))) ** rho

@@ -1,4 +1,4 @@
-"""Markov chain Monte Carlo: Langevin, its Metropolis-adjusted form, and annealed Langevin.
+"""Markov chain Monte Carlo: the base of the chains, Langevin and annealed Langevin.
 
 The overdamped Langevin diffusion dx = s dt + sqrt(2) dw leaves p invariant; a step of size eta is
 x + eta s(x) + sqrt(2 eta) z. Its stationary distribution is biased: for N(0, 1) its variance is 1 / (1 - eta / 2).
@@ -11,12 +11,12 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from lightning_gen.models import Model, Scored, SmoothEnergy
-from lightning_gen.models.score import combine
-from lightning_gen.options import Count, Positive, Rate, UnitInterval
+from lightning_gen.models import Model, Scored
+from lightning_gen.options import Count, Positive, UnitInterval
 from lightning_gen.process import Process
 from lightning_gen.randomness import Source, normal, uniform
-from lightning_gen.samplers.base import Denoising, Stepwise, Transition, noise_like, with_readings
+from lightning_gen.samplers.base import AffineSteps, Denoising, Stepwise, Transition, with_readings
+from lightning_gen.samplers.grids import noisy
 
 Start = Literal["normal", "uniform", "prior"]
 
@@ -55,7 +55,7 @@ class MarkovChain(Stepwise):
             raise ValueError(f"sampler.start is prior, but {reason}: choose normal or uniform")
 
 
-class Langevin(MarkovChain):
+class Langevin(MarkovChain, AffineSteps):
     """Unadjusted Langevin x + eta s_t(x) + sqrt(2 eta T) z towards p_t^(1/T), at one time t of the process.
 
     Exponential convergence of Langevin distributions (Roberts & Tweedie, 1996), https://doi.org/10.2307/3318418
@@ -66,14 +66,13 @@ class Langevin(MarkovChain):
         convention: what step_size is: `eta`, or `epsilon` = 2 eta as in the papers of Song et al.
         t: time of the density p_t, in [0, 1]; 0 is the data's, or that at the smallest noise level.
         denoise: whether a last step removes the noise of sigma(t) by Tweedie's formula.
-        start: distribution of the start: normal, uniform or the model's prior.
-        spread: scale of a normal or uniform start, in units of the data, > 0.
+        start, spread: those of MarkovChain.
         temperature: T, > 0.
     """
 
     needs = (Scored,)
     supports = ("real",)
-    by_row = True
+    independent = True
 
     def __init__(
         self,
@@ -101,121 +100,14 @@ class Langevin(MarkovChain):
             raise ValueError("sampler.denoise is true, but the model is of data without noise: write false")
 
     def plan(self, model: Scored, shape: tuple[int, ...]) -> list[Transition]:
-        """The transitions, with the factors of the score and of new noise, the same in every step."""
+        """The transitions, with the factors of x, of the score and of new noise, the same in every step."""
         eta = self.step_size if self.convention == "eta" else self.step_size / 2
-        move = Transition(self.t, self.t, (eta, math.sqrt(2 * eta * self.temperature)))
+        move = Transition(self.t, self.t, (1.0, eta, math.sqrt(2 * eta * self.temperature)))
         move, last = with_readings(model, [move, Denoising(self.t, self.t)])
         return [move] * self.steps + [last] * self.denoise
 
-    def step(
-        self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
-    ) -> tuple[Tensor, None]:
-        """One Langevin step, (B, ...)."""
-        return langevin_step(model, x, transition, generator), None
 
-
-def langevin_step(model: Scored, x: Tensor, transition: Transition, generator: Source) -> Tensor:
-    """x + drift s(x) + noise z by the transition's coefficients, (B, ...); the score is a x + b F."""
-    drift, noise = transition.coefficients
-    a, b = transition.readings[0].score
-    output = model.output(x, transition.readings[0])
-    return combine((1 + drift * a, x), (drift * b, output), (noise, noise_like(x, generator)))
-
-
-def metropolis(
-    current: tuple[Tensor, Tensor, Tensor],
-    proposed: tuple[Tensor, Tensor, Tensor],
-    log_ratio: Tensor,
-    rate: Tensor,
-    n: int,
-    generator: Source,
-) -> tuple[Tensor, tuple]:
-    """The next x and carry: the proposed (x, energy, score) with probability min(1, e^log_ratio), else the current.
-
-    The carry is (energy (B,), score (B, ...), acceptance rate so far (B,), number of proposals).
-    Metropolis et al. (1953), https://doi.org/10.1063/1.1699114; Hastings (1970), https://doi.org/10.1093/biomet/57.1.97
-    """
-    (x, energy, score), (proposal, new_energy, new_score) = current, proposed
-    u = uniform((len(x),), generator, x.device, log_ratio.dtype)
-    accept = u.log() < log_ratio  # false for a proposal that is not finite
-    wide = accept.reshape(-1, *[1] * (x.ndim - 1))
-    rate = rate + (accept.to(rate.dtype) - rate) / (n + 1)
-    energy = torch.where(accept, new_energy, energy)
-    return torch.where(wide, proposal, x), (energy, torch.where(wide, new_score, score), rate, n + 1)
-
-
-class MALA(MarkovChain):
-    """Langevin proposals x' = x + eta s(x) + sqrt(2 eta T) z, accepted with min(1, p(x') q(x|x') / p(x) q(x'|x)).
-
-    p = exp(-E / T) is exactly invariant for any step size, and so for the mixture with independent proposals from the
-    start q, accepted with min(1, p(x') q(x) / p(x) q(x')). The carry is that of `metropolis`.
-    Roberts & Tweedie (1996), https://doi.org/10.2307/3318418; Tierney (1994), https://doi.org/10.1214/aos/1176325750
-
-    Args:
-        steps: number of proposals, >= 1.
-        step_size: eta, in squared units of the data, > 0.
-        start: distribution of the start: normal, uniform or the model's prior.
-        spread: scale of a normal or uniform start, in units of the data, > 0.
-        temperature: T, > 0.
-        jump: probability of an independent proposal from the start, in [0, 1): in few dimensions it reaches every mode.
-    """
-
-    needs = (SmoothEnergy,)
-    supports = ("real",)
-    by_row = True
-    optimal_acceptance = 0.574  # acceptance rate in many dimensions: Roberts & Rosenthal (1998)
-
-    def __init__(
-        self,
-        steps: Count = 1000,
-        step_size: Positive = 1e-2,
-        start: Start = "normal",
-        spread: Positive = 1.0,
-        temperature: Positive = 1.0,
-        jump: Rate = 0.0,
-    ) -> None:
-        if jump and start == "prior":
-            raise ValueError(
-                f"MALA.jump is {jump} and start is prior, whose density is not known: choose start normal or uniform, "
-                "or jump 0"
-            )
-        super().__init__(start, spread)
-        self.steps, self.step_size, self.temperature, self.jump = steps, step_size, temperature, jump
-
-    def plan(self, model: SmoothEnergy, shape: tuple[int, ...]) -> list[Transition]:
-        """Proposals with eta and sqrt(2 eta T); the first also evaluates the model at the start."""
-        first, move = (self.proposal(self.step_size, evaluations) for evaluations in (2, 1))
-        return [first] + [move] * (self.steps - 1)
-
-    def proposal(self, step_size: float, evaluations: int = 1) -> Transition:
-        """A proposal of this step size."""
-        return Transition(0.0, 0.0, (step_size, math.sqrt(2 * step_size * self.temperature)), evaluations)
-
-    def step(
-        self, model: SmoothEnergy, x: Tensor, transition: Transition, carry: tuple, generator: Source
-    ) -> tuple[Tensor, tuple]:
-        """x after one proposal and its Metropolis test in each chain, (B, ...), and the carry."""
-        eta, spread = transition.coefficients
-        # In half precision the energy differences of the test would lose their digits.
-        with torch.autocast(x.device.type, enabled=False):
-            energy, score, rate, n = carry or (*model.energy_and_score(x), torch.zeros(len(x), device=x.device), 0)
-            z = noise_like(x, generator)
-            proposal = x + eta * score + spread * z
-            if self.jump:
-                jumps = uniform((len(x),), generator, x.device) < self.jump
-                independent = self.start(model, tuple(x.shape), generator).to(x)
-                proposal = torch.where(jumps.reshape(-1, *[1] * (x.ndim - 1)), independent, proposal)
-            new_energy, new_score = model.energy_and_score(proposal)
-            reverse = (x - proposal - eta * new_score).flatten(1).square().sum(1) / (2 * spread**2)
-            log_q = 0.5 * z.flatten(1).square().sum(1) - reverse
-            if self.jump:
-                log_q = torch.where(jumps, self.log_start(x) - self.log_start(proposal), log_q)
-            log_ratio = (energy - new_energy) / self.temperature + log_q
-        current, proposed = (x, energy, score), (proposal, new_energy, new_score)
-        return metropolis(current, proposed, log_ratio, rate, n, generator)
-
-
-class AnnealedLangevin(MarkovChain):
+class AnnealedLangevin(MarkovChain, AffineSteps):
     """`steps_each` Langevin steps at each of L geometric levels of a VE, from the largest; then one denoising step.
 
     At level sigma_i the step size is alpha_i = epsilon sigma_i^2 / sigma_L^2.
@@ -229,13 +121,12 @@ class AnnealedLangevin(MarkovChain):
         epsilon: step size at sigma_L, in squared units of the data, > 0; null (technique4 only) for the one whose
             variance after each level is closest to sigma_i^2.
         denoise: whether a last step removes the noise of sigma_L by Tweedie's formula.
-        start: distribution of the start: normal, uniform or the model's prior.
-        spread: scale of a normal or uniform start, in units of the data, > 0.
+        start, spread: those of MarkovChain.
     """
 
     needs = (Scored,)
     supports = ("real",)
-    by_row = True
+    independent = True
 
     def __init__(
         self,
@@ -258,15 +149,14 @@ class AnnealedLangevin(MarkovChain):
     def check(self, model: Scored) -> None:
         """TypeError for a process that scales the data, or has no smallest noise level."""
         super().check(model)
-        first, last = torch.tensor([0.0, 1.0], dtype=torch.float64)
-        if float(model.process.alpha(last)) != 1 or float(model.process.variance(first)) == 0:
+        if float(model.process.alpha(torch.ones((), dtype=torch.float64))) != 1 or not noisy(model.process, 0.0):
             raise TypeError(
                 f"sampler AnnealedLangevin needs levels sigma_1 > ... > sigma_L > 0 of a VE with start sigma_min, "
                 f"got {type(model.process).__name__}: choose predictor_corrector"
             )
 
     def plan(self, model: Scored, shape: tuple[int, ...]) -> list[Transition]:
-        """The transitions of all levels, with the factors of the score and of new noise."""
+        """The transitions of all levels, with the factors of x, of the score and of new noise."""
         return with_readings(model, self.transitions(model.process))
 
     def with_steps(self, steps: int) -> Self:
@@ -289,10 +179,8 @@ class AnnealedLangevin(MarkovChain):
         for t, sigma in zip(times, sigmas, strict=True):
             size = epsilon * (sigma / sigmas[-1]) ** 2
             drift, variance = (size / 2, size) if self.step_rule == "v1" else (size, 2 * size)
-            plan += [Transition(t, t, (drift, math.sqrt(variance)))] * self.steps_each
+            plan += [Transition(t, t, (1.0, drift, math.sqrt(variance)))] * self.steps_each
         return plan + [Denoising(times[-1], 0.0)] * self.denoise
-
-    step = Langevin.step
 
 
 def technique4(sigma: float, ratio: float, steps: int) -> float:

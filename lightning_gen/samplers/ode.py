@@ -18,8 +18,8 @@ from lightning_gen.models import Scored
 from lightning_gen.models.score import combine
 from lightning_gen.options import Count, NonNegative, Positive, Rate
 from lightning_gen.process import Process
-from lightning_gen.randomness import Source
-from lightning_gen.samplers.base import StepwiseDiffusion, Transition, noise_like
+from lightning_gen.randomness import Source, noise_like
+from lightning_gen.samplers.base import StepwiseDiffusion, Transition
 from lightning_gen.samplers.diffusion import Posterior
 from lightning_gen.samplers.grids import RHO, Spacing, grid, level
 
@@ -33,8 +33,7 @@ class ProbabilityFlow(StepwiseDiffusion):
     Args:
         steps: number of steps, >= 1; null for all T of a discrete process.
         method: euler (DDIM's step), heun (second order, EDM's algorithm 1) or rk4 (fourth order).
-        spacing: spacing of the times, see `grid`.
-        t_end: last time with noise of a continuous process, in [0, 1); null for the default of `grid`.
+        spacing, t_end: those of `grid`.
         denoise: whether to take the last step; if not, samples keep the noise of the last time.
     """
 
@@ -118,8 +117,7 @@ class DPMSolver(Posterior):
 
     Args:
         steps: number of steps, a rising list of k in 1..T, or null for all T of a discrete process.
-        spacing: spacing of the times, see `grid`.
-        t_end: last time with noise of a continuous process, in [0, 1); null for the default of `grid`.
+        spacing, t_end: those of `grid`.
         clip: [low, high] to which E[x_0 | x_t] is clipped, in units of the data; null for none.
         denoise: whether to take the last step; if not, samples keep the noise of the last time.
     """

@@ -13,24 +13,23 @@ from annotated_types import Ge
 from torch import Tensor
 
 from lightning_gen.models import Scored
-from lightning_gen.models.score import combine
 from lightning_gen.options import Count, Positive, Rate
 from lightning_gen.process import Process
-from lightning_gen.randomness import Source
+from lightning_gen.randomness import Source, noise_like
 from lightning_gen.samplers.base import (
+    AffineSteps,
     Denoising,
     ReverseDiffusion,
     Stepwise,
     StepwiseDiffusion,
     Transition,
-    noise_like,
     reading_of,
     with_readings,
 )
-from lightning_gen.samplers.grids import T_END, Spacing, grid
+from lightning_gen.samplers.grids import T_END, Spacing, grid, noisy
 
 
-class EulerMaruyama(StepwiseDiffusion):
+class EulerMaruyama(StepwiseDiffusion, AffineSteps):
     """x_s = x_t - [f_t x_t - g_t^2 s(x_t)] (t - s) + g_t sqrt(t - s) z over `steps` times, then Tweedie's formula.
 
     On a discrete process the times are k / T, and f and g^2 those of beta_k.
@@ -54,8 +53,7 @@ class EulerMaruyama(StepwiseDiffusion):
 
     def times(self, process: Process) -> list[float]:
         """The times from 1 to t_end, and 0.0."""
-        noisy = float(process.variance(torch.zeros((), dtype=torch.float64))) > 0
-        t_end = self.t_end if self.t_end is not None or process.steps or noisy else T_END
+        t_end = self.t_end if self.t_end is not None or process.steps or noisy(process, 0.0) else T_END
         return grid(process, self.steps, self.spacing, t_end)
 
     def transitions(self, process: Process) -> list[Transition]:
@@ -68,20 +66,6 @@ class EulerMaruyama(StepwiseDiffusion):
             row = (1 - f[i] * (t - s), g2[i] * (t - s), math.sqrt(g2[i] * (t - s)))
             plan.append(Transition(t, s, row))
         return plan + [Denoising(times[-2], 0.0)] * self.denoise
-
-    def step(
-        self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source
-    ) -> tuple[Tensor, None]:
-        """x_s from x_t by one Euler-Maruyama step, (B, ...)."""
-        return score_step(model, x, transition, generator), None
-
-
-def score_step(model: Scored, x: Tensor, transition: Transition, generator: Source) -> Tensor:
-    """keep x + pull s(x) + noise z, (B, ...), with the coefficients (keep, pull, noise) of the transition."""
-    keep, pull, noise = transition.coefficients
-    a, b = transition.readings[0].score
-    output = model.output(x, transition.readings[0])
-    return combine((keep + pull * a, x), (pull * b, output), (noise, noise_like(x, generator)))
 
 
 @dataclass(frozen=True)
@@ -104,7 +88,7 @@ class PredictorCorrector(ReverseDiffusion, Stepwise):
         snr: signal-to-noise ratio of a Langevin step, > 0.
     """
 
-    by_row = False
+    independent = False
 
     def __init__(self, predictor: StepwiseDiffusion, corrections: Count = 1, snr: Positive = 0.16) -> None:
         self.predictor, self.corrections, self.snr = predictor, corrections, snr

@@ -42,7 +42,7 @@ PLANTS = [
     Plant(
         "a block's noise drawn for the needed rows alone",
         "lightning_gen/families/sampling.py",
-        "noise if count == n else Rows(noise, n)",
+        "noise if count == n else PartialBatch(noise, n)",
         "noise",
         "tests/families/test_blocks.py::test_the_first_n_samples_are_the_same_for_any_n",
     ),

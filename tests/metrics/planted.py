@@ -76,7 +76,7 @@ PLANTS = [
     Plant(
         "a point its own neighbour",
         "lightning_gen/metrics/distances.py",
-        "found.diagonal(start).fill_(torch.inf)",
+        "block.diagonal(start).fill_(torch.inf)",
         "pass",
         "tests/metrics/test_manifold.py::test_counts_are_those_of_the_definitions",
     ),

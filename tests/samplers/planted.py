@@ -75,7 +75,7 @@ PLANTS = [
     ),
     Plant(
         "MALA's reverse proposal with the wrong sign",
-        "lightning_gen/samplers/mcmc.py",
+        "lightning_gen/samplers/metropolis.py",
         "log_q = 0.5 * z.flatten(1).square().sum(1) - reverse",
         "log_q = 0.5 * z.flatten(1).square().sum(1) + reverse",
         "tests/samplers/test_mcmc.py::test_mala_accepts_as_often_as_the_integral_says",

@@ -104,11 +104,11 @@ def test_the_papers_step_is_half_of_its_codes(rule, drift, noise):
     assert [step.t for step in plan] == [1, 1, 0.5, 0.5, 0, 0]
     for step, sigma in zip(plan, (10, 10, 1, 1, 0.1, 0.1), strict=True):
         alpha = 1e-3 * (sigma / 0.1) ** 2
-        assert step.coefficients == pytest.approx((drift * alpha, math.sqrt(noise * alpha)))
+        assert step.coefficients == pytest.approx((1, drift * alpha, math.sqrt(noise * alpha)))
     x, g = torch.zeros(2, 1, **F64), torch.Generator().manual_seed(0)
     z = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), **F64)
     moved, _ = sampler.step(Zero(1.0), x, plan[0], None, g)
-    torch.testing.assert_close(moved, plan[0].coefficients[0] + plan[0].coefficients[1] * z)
+    torch.testing.assert_close(moved, plan[0].coefficients[1] + plan[0].coefficients[2] * z)
 
 
 def test_technique_four_finds_the_papers_step():

@@ -114,7 +114,7 @@ def test_langevin_on_clean_data_has_the_bias_of_the_lecture(monkeypatch):
 def test_technique_four_chooses_the_published_steps(sigma_max, levels, steps_each, published):
     """NCSNv2's epsilon of four data sets, printed with two digits, at the last level, where alpha_L = epsilon."""
     *_, last, _ = samplers.AnnealedLangevin(steps_each=steps_each).transitions(VE(0.01, sigma_max, levels=levels))
-    assert last.coefficients == pytest.approx((published, math.sqrt(2 * published)), rel=0.02)
+    assert last.coefficients == pytest.approx((1, published, math.sqrt(2 * published)), rel=0.02)
 
 
 def test_the_last_step_takes_out_the_noise_that_annealing_leaves(monkeypatch):

@@ -34,10 +34,10 @@ def check_file(path: Path, sha256: str, name: str, fetch: str = "") -> None:
             f"the weights of {name} are not at {path}: {remedy}set quality.features.weights to a copy,"
             " or take other features: quality=pixels"
         )
-    found = file_digest(path)
-    if found != sha256:
+    actual = file_digest(path)
+    if actual != sha256:
         raise ValueError(
-            f"{path} has SHA-256 {found}, expected {sha256}: fetch it again, or, if these weights are meant, set"
+            f"{path} has SHA-256 {actual}, expected {sha256}: fetch it again, or, if these weights are meant, set"
             " quality.features.sha256"
         )
 
