@@ -27,8 +27,8 @@ from energies import keep_memory, timed  # noqa: E402
 
 from lightning_gen.models import Denoiser  # noqa: E402
 from lightning_gen.process import DiscreteVP, linear_betas  # noqa: E402
-from lightning_gen.stages.quiet import quieten  # noqa: E402
 from lightning_gen.samplers import DDIM, Ancestral, DPMSolver, Sampler  # noqa: E402
+from lightning_gen.stages.quiet import quieten  # noqa: E402
 
 LEVELS = 1000
 SHAPES = ((8, 1, 16, 16), (64, 3, 32, 32))

@@ -19,6 +19,7 @@ from lightning_gen.metrics.gather import gather_problems
 from lightning_gen.models import Requires, why_unfit
 from lightning_gen.options import Checked, Count, Natural
 from lightning_gen.results.result import Name, Result
+from lightning_gen.runs.watch import measuring
 
 Weights = Literal["ema", "raw"]
 Split = Literal["train", "val", "test"]
@@ -75,10 +76,10 @@ class Measuring(Checked, Requires, Callback, ABC):
         """Measure, and publish on all ranks what rank 0 has found."""
         if self.alone and not trainer.is_global_zero:
             return
-        with undisturbed(module):
+        with measuring(), undisturbed(module):
             results = self.measure(trainer, module, final)
-        if not self.alone:
-            results = trainer.strategy.broadcast(results)
+            if not self.alone:
+                results = trainer.strategy.broadcast(results)
         if results:
             publish(trainer, results, final)
 

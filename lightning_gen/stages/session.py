@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from lightning_gen.config.instantiate import Maker, build, build_module, complete, fault, import_extensions, refusing
-from lightning_gen.runs.devices import processes
+from lightning_gen.runs.devices import place, processes
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.load import start_from
 from lightning_gen.stages.evaluate import evaluate
 from lightning_gen.stages.fit import fit
 from lightning_gen.stages.loggers import build_loggers
 from lightning_gen.stages.sample import sample
+from lightning_gen.stages.watched import watched
 
 Config = dict[str, Any]
 
@@ -55,15 +56,16 @@ class Session:
         return [Resume(), *(make(build, node) for node in nodes.values() if node)]
 
     def build_trainer(self, started: Config, callbacks: list[Any], loggers: list[Any]) -> Any:
-        """Lightning's trainer; `started` are the processes that torchrun or srun started."""
+        """Lightning's trainer; `started` is its config, with the processes that torchrun or srun started."""
         from lightning_gen.callbacks import AtomicCheckpointIO, RecordLogger
+        from lightning_gen.stages.environment import environment
 
         return build(
-            {**self.config["trainer"], **started},
+            started,
             default_root_dir=str(self.folder.path),
             callbacks=callbacks,
             logger=[RecordLogger(self.folder.path), *loggers],
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(), environment(place())],
             inference_mode=False,
             use_distributed_sampler=False,
         )
@@ -101,7 +103,7 @@ class Session:
         watch = LambdaCallback(on_train_start=lambda *_: self.begin(), on_test_start=lambda *_: self.begin())
         self.trainer.callbacks.insert(0, watch)
         try:
-            call(*args, **kwargs)
+            watched(self.trainer, self.config["trainer"], call, *args, **kwargs)
         except (ValueError, TypeError, FileNotFoundError) as error:
             if self.begun or os.environ.get("LIGHTNING_GEN_TRACEBACK"):
                 raise
