@@ -1,12 +1,13 @@
 # make demo       train, sample and measure a DDPM on handwritten digits: python run.py
 # make test       the quick tests            make test-slow  those that take minutes
+# make test-cluster   those that need SLURM, which it starts and stops (as root, with Debian's slurm-wlm and munge)
 # make lint       ruff                       make clean      remove the environment and what tools left behind
 #
 # PYTHON=/path/to/python3.12 chooses the interpreter, VENV=folder the environment, ARGS="..." goes to run.py or to pytest.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-cluster lint clean
 
 VENV := .venv
 ARGS :=
@@ -24,6 +25,10 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -q -m slow -n logical --maxprocesses 4 --dist worksteal $(ARGS)
+
+test-cluster: $(VENV)/.test
+	@sh tests/cluster/slurm.sh check
+	$(VENV)/bin/python -m pytest -q -rs -m cluster tests/cluster $(ARGS)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

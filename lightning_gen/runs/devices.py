@@ -63,7 +63,7 @@ def of_torchrun(found: Mapping[str, str]) -> Place:
     rank, world, local_rank, local_world, port = (whole(found, name) for name in (*needed[:4], needed[5]))
     if local_world < 1 or world % local_world:
         raise ValueError(
-            f"LOCAL_WORLD_SIZE is {local_world} and WORLD_SIZE {world}, but every node needs as many processes: {WITHOUT}"
+            f"LOCAL_WORLD_SIZE is {local_world} and WORLD_SIZE {world}, but every node needs as many: {WITHOUT}"
         )
     node = whole(found, "GROUP_RANK") if "GROUP_RANK" in found else rank // local_world
     nodes = world // local_world
@@ -120,7 +120,7 @@ def checked(here: Place) -> Place:
 
 
 def processes(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """The trainer's config for Lightning, devices and nodes as torchrun or srun started them; refuses what would start processes by itself.
+    """The trainer's config for Lightning, with devices and nodes as they were started; refuses what starts its own.
 
     Lightning's own launcher runs the script anew in each child, which would compose a second config and folder.
     """

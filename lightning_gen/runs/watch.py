@@ -59,7 +59,7 @@ class Watch:
         self.hosting = here.rank == 0 and not self.agent
 
     def meet(self, backend: str, device: Any) -> None:
-        """Wait for all ranks, form torch's process group with them, and start to watch; RuntimeError names who is late."""
+        """Wait for all ranks, form torch's process group, and start to watch; RuntimeError names who is late."""
         import torch.distributed as dist
 
         key = f"lightning_gen/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"

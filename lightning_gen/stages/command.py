@@ -16,6 +16,7 @@ from lightning_gen.stages.compare import compare
 from lightning_gen.stages.export import export
 from lightning_gen.stages.quiet import quieten
 from lightning_gen.stages.session import Session
+from lightning_gen.stages.slurm import slurm
 
 CONFIGS = Path(__file__).resolve().parents[1] / "experiments"
 
@@ -23,7 +24,11 @@ CONFIGS = Path(__file__).resolve().parents[1] / "experiments"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the command line asks for, this program's own by default; the exit code."""
     try:
-        launch(start, CONFIGS, sys.argv[1:] if argv is None else argv)
+        words = sys.argv[1:] if argv is None else argv
+        if words[:1] == ["slurm"]:
+            slurm(words[1:])
+        else:
+            launch(start, CONFIGS, words)
     except ConfigError as error:
         print(*(f"error: {fault}" for fault in error.faults), sep="\n", file=sys.stderr)
         return 2

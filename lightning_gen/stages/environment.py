@@ -1,13 +1,8 @@
 """The processes of a run as Lightning asks for them: what torchrun or srun started, and never one of its own."""
 
-from lightning_fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
+from lightning_fabric.plugins.environments import ClusterEnvironment
 
 from lightning_gen.runs.devices import Place
-
-
-def environment(here: Place) -> ClusterEnvironment:
-    """What Lightning is to be given: it must not look by itself."""
-    return Started(here) if here.starter else LightningEnvironment()
 
 
 class Started(ClusterEnvironment):

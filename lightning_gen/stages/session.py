@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from lightning_gen.config.instantiate import Maker, build, build_module, complete, fault, import_extensions, refusing
-from lightning_gen.runs.devices import place, processes
+from lightning_gen.runs.devices import processes
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.load import start_from
 from lightning_gen.stages.evaluate import evaluate
 from lightning_gen.stages.fit import fit
 from lightning_gen.stages.loggers import build_loggers
 from lightning_gen.stages.sample import sample
-from lightning_gen.stages.watched import watched
+from lightning_gen.stages.watched import environment, watched
 
 Config = dict[str, Any]
 
@@ -58,14 +58,13 @@ class Session:
     def build_trainer(self, started: Config, callbacks: list[Any], loggers: list[Any]) -> Any:
         """Lightning's trainer; `started` is its config, with the processes that torchrun or srun started."""
         from lightning_gen.callbacks import AtomicCheckpointIO, RecordLogger
-        from lightning_gen.stages.environment import environment
 
         return build(
             started,
             default_root_dir=str(self.folder.path),
             callbacks=callbacks,
             logger=[RecordLogger(self.folder.path), *loggers],
-            plugins=[AtomicCheckpointIO(), environment(place())],
+            plugins=[AtomicCheckpointIO(), environment()],
             inference_mode=False,
             use_distributed_sampler=False,
         )

@@ -49,6 +49,15 @@ def watched(trainer: Any, config: dict[str, Any], call: Callable, *args: Any, **
         trainer.callbacks.remove(steps)
 
 
+def environment() -> Any:
+    """Where this process stands, for Lightning, which must not look by itself: it takes salloc for srun."""
+    from lightning_fabric.plugins.environments import LightningEnvironment
+
+    from lightning_gen.stages.environment import Started
+
+    return Started(here) if (here := place()).starter else LightningEnvironment()
+
+
 def meet(trainer: Any, watch: Watch) -> Watch:
     """The watch, once all ranks have come."""
     try:
