@@ -125,6 +125,11 @@ def processes(trainer: Mapping[str, Any]) -> dict[str, Any]:
     Lightning's own launcher runs the script anew in each child, which would compose a second config and folder.
     """
     here = place()
+    if not fitting(trainer.get("strategy", "auto")):
+        raise ValueError(
+            f"trainer.strategy is {trainer['strategy']}, but the average, the gradient norm and the checkpoints are of "
+            "whole weights, and processes are started from outside: write auto or ddp"
+        )
     devices, nodes = trainer.get("devices", "auto"), trainer.get("num_nodes", 1)
     strategy, several = str(trainer.get("strategy", "auto")), here.world > 1
     seconds = trainer.get("timeout", TIMEOUT)
@@ -151,6 +156,11 @@ def processes(trainer: Mapping[str, Any]) -> dict[str, Any]:
         check_port(here)
     started = {"devices": here.local_world, "num_nodes": here.nodes} if here.starter else {}
     return {key: value for key, value in trainer.items() if key != "timeout"} | started
+
+
+def fitting(strategy: Any) -> bool:
+    """Whether every process has the whole of the weights, and none starts others: fsdp and ddp_spawn are refused."""
+    return not isinstance(strategy, str) or strategy in ("auto", "ddp") or strategy.startswith("ddp_find_unused")
 
 
 def one(devices: Any) -> bool:

@@ -24,11 +24,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "experiments"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the command line asks for, this program's own by default; the exit code."""
     try:
-        words = sys.argv[1:] if argv is None else argv
-        if words[:1] == ["slurm"]:
-            slurm(words[1:])
-        else:
-            launch(start, CONFIGS, words)
+        serve(sys.argv[1:] if argv is None else argv)
     except ConfigError as error:
         print(*(f"error: {fault}" for fault in error.faults), sep="\n", file=sys.stderr)
         return 2
@@ -36,6 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{'stopped' if isinstance(stop, Stopped) else 'error'}: {stop}", file=sys.stderr)
         return 75 if isinstance(stop, Stopped) else 1
     return 0
+
+
+def serve(words: Sequence[str]) -> None:
+    """Write an sbatch file, or launch what the words ask for."""
+    if words[:1] == ["slurm"]:
+        slurm(words[1:])
+    else:
+        launch(start, CONFIGS, words)
 
 
 def start(config: dict[str, Any], path: Path) -> None:
