@@ -111,4 +111,4 @@ def _faults(options: argparse.Namespace, words: Sequence[str]) -> Iterator[str]:
     if not re.fullmatch(r"[\w.-]+", options.name):
         yield f"--name is {options.name!r}, expected letters, digits, '.', '_', '-': write such a name"
     if {"-m", "--multirun"} & {*words}:
-        yield "-m runs a sweep's jobs one after the other in one job: use --array, or launcher=slurm without this file"
+        yield "-m runs a sweep's jobs one after the other in one job: use --array"
