@@ -1,13 +1,14 @@
 # make demo       train, sample and measure a DDPM on handwritten digits: python run.py
 # make test       the quick tests            make test-slow  those that take minutes
-# make test-faults  signals, kills and other faults at many moments, with their counts
+# make test-faults    signals, kills and other faults at many moments, with their counts
+# make test-cluster   those that need SLURM, which it starts and stops (as root, with Debian's slurm-wlm and munge)
 # make lint       ruff                       make clean      remove the environment and what tools left behind
 #
 # PYTHON=/path/to/python3.12 chooses the interpreter, VENV=folder the environment, ARGS="..." goes to run.py or to pytest.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: demo test test-slow test-faults lint clean
+.PHONY: demo test test-slow test-faults test-cluster lint clean
 
 VENV := .venv
 ARGS :=
@@ -28,6 +29,10 @@ test-slow: $(VENV)/.test
 
 test-faults: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -q -s -m 'slow or not slow' $(ARGS) tests/faults
+
+test-cluster: $(VENV)/.test
+	@sh tests/cluster/slurm.sh check
+	$(VENV)/bin/python -m pytest -q -rs -m cluster tests/cluster $(ARGS)
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .

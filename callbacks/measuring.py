@@ -78,8 +78,8 @@ class Measuring(Checked, Requires, Callback, ABC):
             return
         with undisturbed(module):
             results = self.measure(trainer, module, final)
-        if not self.alone:
-            results = trainer.strategy.broadcast(results)
+            if not self.alone:
+                results = trainer.strategy.broadcast(results)
         if results:
             publish(trainer, results, final)
 

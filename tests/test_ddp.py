@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -59,6 +60,12 @@ def test_two_ranks_measure_what_one_process_measures(two):
     assert alone["fid/digits/ema"]["protocol"]["n"] == 150
 
 
+def test_a_resume_on_another_number_of_ranks_says_what_changes(two, tmp_path, capsys):
+    shutil.copytree(two[0] / "run", tmp_path / "run")
+    assert entry.main([*TINY, *WORDS, "trainer.max_steps=7", f"run={tmp_path / 'run'}"]) == 0
+    assert "resumed on 1 ranks, before on 2" in capsys.readouterr().out
+
+
 def test_a_rank_that_diverges_stops_both_and_is_named(tmp_path):
     done = ranks(tmp_path, poisoned=1)
     assert done.returncode != 0
@@ -72,7 +79,10 @@ def test_a_rank_that_diverges_stops_both_and_is_named(tmp_path):
     [
         ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, [], "trainer=ddp"),
         ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, ["fresh=true"], "run="),
-        ({}, ["trainer.devices=2"], "torchrun"),
+        ({"WORLD_SIZE": "2"}, [], "RANK"),
+        ({}, ["trainer.devices=64"], "torchrun"),
+        ({}, ["trainer.num_nodes=2"], "--nnodes 2"),
+        ({"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, [], "SLURM_NODEID"),
         ({}, ["-m", "seed=0,1", "trainer=ddp_cpu", "trainer.devices=2"], "torchrun"),
     ],
 )

@@ -113,10 +113,26 @@ def identity(about: os.stat_result) -> tuple[int, int]:
 
 
 class Resume(Callback):
-    """Tells the RecordLogger at which step training starts; stands wherever a RecordLogger does."""
+    """Tells the RecordLogger at which step training starts, and the person where it has other ranks than before."""
+
+    ranks: int | None = None  # at the last save, where it is known
+
+    def state_dict(self) -> dict[str, Any]:
+        """On how many ranks the run is."""
+        return {"ranks": self.ranks}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """On how many ranks it was."""
+        self.ranks = state_dict["ranks"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write {"resume": global_step} unless the record is empty."""
+        before, self.ranks = self.ranks, trainer.world_size
+        if before not in (None, self.ranks) and trainer.is_global_zero:
+            print(
+                f"resumed on {self.ranks} ranks, before on {before}: the batches stay the same, but each rank draws "
+                f"its own noise, so that the numbers are no longer bit for bit those of a run on {before}"
+            )
         for logger in trainer.loggers:
             if isinstance(logger, RecordLogger):
                 logger.resume(trainer.global_step)

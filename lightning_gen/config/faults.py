@@ -12,7 +12,10 @@ from lightning_gen.config.source import Parameter, annotation, source
 GIVEN = {
     "net": {"shape", "classes"},
     "module": {"net", "sampler", "shape", "value_range", "seed"},
-    "trainer": {"default_root_dir", "callbacks", "logger", "plugins", "inference_mode", "use_distributed_sampler"},
+    "trainer": {
+        *("default_root_dir", "callbacks", "logger", "plugins", "inference_mode", "use_distributed_sampler"),
+        "timeout",  # of runs.devices, which checks it
+    },
 }
 
 

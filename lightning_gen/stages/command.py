@@ -20,6 +20,7 @@ from lightning_gen.stages.export import export
 from lightning_gen.stages.output import lasting_output
 from lightning_gen.stages.quiet import quieten
 from lightning_gen.stages.session import Session
+from lightning_gen.stages.slurm import slurm
 
 CONFIGS = Path(__file__).resolve().parents[1] / "experiments"
 
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run what the command line asks for, this program's own by default; the exit code."""
     with signals.listening(), lasting_output():
         try:
-            launch(start, CONFIGS, sys.argv[1:] if argv is None else argv)
+            serve(sys.argv[1:] if argv is None else argv)
         except ConfigError as error:
             print(*(f"error: {fault}" for fault in error.faults), sep="\n", file=sys.stderr)
             return 2
@@ -36,6 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{'stopped' if isinstance(end, Stopped) else 'error'}: {end}", file=sys.stderr)
             return signals.STOPPED if isinstance(end, Stopped) else 1
         return 0
+
+
+def serve(words: Sequence[str]) -> None:
+    """Write an sbatch file, or launch what the words ask for."""
+    if words[:1] == ["slurm"]:
+        slurm(words[1:])
+    else:
+        launch(start, CONFIGS, words)
 
 
 def start(config: dict[str, Any], path: Path) -> None:
@@ -54,7 +63,7 @@ def job(config: dict[str, Any], folder: RunFolder) -> None:
             return compare(config, folder)
     if config["fresh"]:
         folder = refusing(folder.fresh)
-    with Lock(folder.path, process_rank()) as lock, folder.stop_note(lock.rank), signals.interrupting():
+    with Lock(folder.path, refusing(process_rank)) as lock, folder.stop_note(lock.rank), signals.interrupting():
         work(config, folder)
 
 

@@ -15,6 +15,7 @@ def quieten() -> None:
         ".*smaller than the logging interval.*",  # steps are counted over epochs
         ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
         ".*weights_only.*",
+        ".*`srun` command is available.*",  # who starts one process on a machine of a cluster wants one
         ".*Total length of `list` across ranks is zero.*",  # a paper that trains on all of train
     ):
         warnings.filterwarnings("ignore", untrue)

@@ -14,6 +14,7 @@ from lightning_gen.stages.fit import fit
 from lightning_gen.stages.loggers import build_loggers
 from lightning_gen.stages.quiet import without_handlers
 from lightning_gen.stages.sample import sample
+from lightning_gen.stages.watched import environment, watched
 
 Config = dict[str, Any]
 # What numbers depend on, but for the weights.
@@ -60,17 +61,17 @@ class Session:
         return [Resume(), evaluation, *(make(build, node) for node in nodes.values() if node)]
 
     def build_trainer(self, started: Config, callbacks: list[Any], loggers: list[Any]) -> Any:
-        """Lightning's trainer; `started` are the processes that torchrun or srun started."""
+        """Lightning's trainer; `started` is its config, with the processes that torchrun or srun started."""
         from lightning_gen.callbacks import RecordLogger
         from lightning_gen.stages.checkpoint_io import AtomicCheckpointIO
 
         return without_handlers(
             build(
-                {**self.config["trainer"], **started},
+                started,
                 default_root_dir=str(self.folder.path),
                 callbacks=callbacks,
                 logger=[RecordLogger(self.folder.path), *loggers],
-                plugins=[AtomicCheckpointIO()],
+                plugins=[AtomicCheckpointIO(), environment()],
                 inference_mode=False,
                 use_distributed_sampler=False,
             )
@@ -109,7 +110,7 @@ class Session:
         watch = LambdaCallback(on_train_start=lambda *_: self.begin(), on_test_start=lambda *_: self.begin())
         self.trainer.callbacks.insert(0, watch)
         try:
-            call(*args, **kwargs)
+            watched(self.trainer, self.config["trainer"], call, *args, **kwargs)
         except (ValueError, TypeError, FileNotFoundError) as error:
             if self.begun or os.environ.get("LIGHTNING_GEN_TRACEBACK"):
                 raise

@@ -1,0 +1,50 @@
+"""The sbatch file that `lightning-gen slurm` writes."""
+
+import subprocess
+
+import pytest
+
+import run as entry
+
+PARTITION = ("slurm", "--partition", "gpu")
+
+
+def written(tmp_path, monkeypatch, *words):
+    """The text of the file, which bash can read."""
+    monkeypatch.chdir(tmp_path)
+    assert entry.main([*PARTITION, *words]) == 0
+    subprocess.run(["bash", "-n", "job.sbatch"], check=True)
+    return (tmp_path / "job.sbatch").read_text()
+
+
+def test_options_stand_in_the_file(tmp_path, monkeypatch):
+    words = ("--gpus", "4", "--nodes", "2", "--time", "1:00:00", "--sbatch", "account=me")
+    text = written(tmp_path, monkeypatch, *words, "--", "trainer=ddp", "data.path=/a b/$x")
+    for line in ("partition=gpu", "nodes=2", "gpus-per-node=4", "ntasks-per-node=4", "time=1:00:00", "account=me"):
+        assert f"#SBATCH --{line}\n" in text
+    assert "trainer=ddp 'data.path=/a b/$x'\n" in text
+    assert 'scontrol requeue "$SLURM_JOB_ID"' in text
+
+
+def test_a_task_of_an_array_has_its_number_in_every_word(tmp_path, monkeypatch):
+    text = written(tmp_path, monkeypatch, "--array", "0-3", "--", "seed=ARRAY_TASK", "run=/a b/ARRAY_TASK/c d")
+    assert "seed=\"$SLURM_ARRAY_TASK_ID\" 'run=/a b/'\"$SLURM_ARRAY_TASK_ID\"'/c d'\n" in text
+    assert "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--gpus", "2"), "trainer=ddp"),
+        (("--tasks", "2", "--", "trainer=ddp"), "--gpus"),
+        (("--array", "0-3", "--", "run=outputs/a"), "ARRAY_TASK"),
+        (("--array", "x", "--", "run=outputs/ARRAY_TASK"), "--array is 'x'"),
+        (("--", "-m", "seed=0,1"), "--array"),
+        (("--name", "a b"), "--name"),
+    ],
+)
+def test_what_would_fail_in_the_queue_is_refused_before(words, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert entry.main([*PARTITION, *words]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
