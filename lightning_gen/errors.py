@@ -1,6 +1,20 @@
-"""What ends a run: wrong input, a signal, a number that is not finite."""
+"""What ends a run: wrong input, a signal, a number that is not finite; and how it is said in one sentence."""
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Iterator, Sequence
+
+TRACEBACK = "LIGHTNING_GEN_TRACEBACK"  # in the environment: errors keep their traceback
+OURS = (ValueError, TypeError, FileNotFoundError)  # messages that are a sentence as they are
+WRITE = "choose another folder, or change its permissions"
+REMEDIES = {
+    errno.ENOSPC: "free some space, or choose a folder on another disk; the same command then resumes",
+    errno.EDQUOT: "free some space, or choose a folder on another disk; the same command then resumes",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), WRITE),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "a folder is needed and a file is there: choose another name"),
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOENT: "it was moved or deleted: restore it, or correct the name",
+    errno.EADDRINUSE: "another process uses the port: choose another one (MASTER_PORT, torchrun --master-port)",
+}
 
 
 class ConfigError(Exception):
@@ -28,3 +42,49 @@ class Stopped(BaseException):
 
     No Exception, so that no library takes it for a failure of its own.
     """
+
+
+class Unreadable(ValueError):
+    """A file of the data that cannot be read: damaged, not permitted, or gone; the message names it."""
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception, and those that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def sentence(error: BaseException) -> str:
+    """What an exception says, in one line: of the operating system's and of libraries' own with a remedy."""
+    system = next((e for e in chain(error) if isinstance(e, OSError) and e.errno is not None), None)
+    if isinstance(error, Unreadable) or (isinstance(error, OURS) and system is not error):
+        return " ".join(str(error).split()) or type(error).__name__
+    if system is not None:
+        said = (system.strerror or str(system)).lower()
+        file = f"{system.filename}: " if system.filename else ""
+        return f"{file}{said}: {REMEDIES.get(system.errno, 'mend it, and give the same command again')}"
+    if out_of_memory(error):
+        return f"the memory is not enough ({first_line(error)}): lower data.batch_size, or the network's size"
+    if type(error).__name__ in ("MisconfigurationException", "InstantiationException", "HydraException"):
+        return " ".join(str(error).split())
+    return f"{first_line(error)} ({type(error).__name__}; {TRACEBACK}=1 shows where)"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message, at most 300 characters of it."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else "an error without a message"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the host's or the device's memory was not enough."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
+
+
+def from_outside(error: BaseException) -> bool:
+    """Whether the world around a run has failed it, and not the program: disk, permission, a data file, memory."""
+    return any(isinstance(e, OSError | Unreadable) or out_of_memory(e) for e in chain(error))

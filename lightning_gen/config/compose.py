@@ -13,7 +13,8 @@ from lightning_gen.config.aliases import renamed
 from lightning_gen.config.allow import allowing, declared, used
 from lightning_gen.config.command_line import Request, Words, request, split, swept
 from lightning_gen.config.faults import check, resolvers
-from lightning_gen.errors import ConfigError
+from lightning_gen.config.instantiate import refusing
+from lightning_gen.errors import TRACEBACK, ConfigError, sentence
 
 Config = dict[str, Any]
 # Hydra leaves a file in a sweep's folder and writes logs; ours are the run folders.
@@ -25,27 +26,41 @@ class Leave(BaseException):
     """Carries a job's exception past Hydra, which would print a report of its own."""
 
 
-def launch(task: Callable[[Config, Path], None], configs: Path, argv: Sequence[str]) -> None:
+def launch(
+    task: Callable[[Config, Path], None], configs: Path, argv: Sequence[str], report: Callable[[Exception], int | None]
+) -> int:
     """Compose the config that argv asks for (each of them, in a sweep), check it, and hand it and its run folder on.
 
+    Returns 0, or the exit code of a sweep's first failed job: `report` says what ended it, and the next one starts.
     Raises ConfigError with all faults of the command line, or of the config.
     """
     from omegaconf import DictConfig
 
-    words = split(argv, configs)
+    words = refusing(split, argv, configs)
+    codes: list[int] = []
     with allowing(words.allow):
-        asked = request(words) if words.running else Request("config", words.overrides, "", [])
+        asked = refusing(request, words) if words.running else Request("config", words.overrides, "", [])
 
         def job(composed: DictConfig) -> None:
             try:
-                config = resolved(composed, asked.faults)
-                if faults := [*asked.faults, *check(config)]:
-                    raise ConfigError(faults)
-                task(config, run_folder(config, asked, words))
+                task(*refusing(checked, composed, asked, words))
             except Exception as error:
-                raise Leave from error
+                # Faults of the command line are those of all jobs.
+                code = None if not words.sweeps or asked.faults else report(error)
+                if code is None:
+                    raise Leave from error
+                codes.append(code)
 
         compose(job, words, asked)
+    return codes[0] if codes else 0
+
+
+def checked(composed: Any, asked: Request, words: Words) -> tuple[Config, Path]:
+    """A job's config and run folder; ConfigError with all that is wrong."""
+    config = resolved(composed, asked.faults)
+    if faults := [*asked.faults, *check(config)]:
+        raise ConfigError(faults)
+    return config, run_folder(config, asked, words)
 
 
 def compose(job: Callable, words: Words, asked: Request) -> None:
@@ -53,6 +68,7 @@ def compose(job: Callable, words: Words, asked: Request) -> None:
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     scratch = TemporaryDirectory()
     quiet = [*QUIET, f"hydra.sweep.dir={scratch.name}"] if words.running else []
@@ -63,11 +79,14 @@ def compose(job: Callable, words: Words, asked: Request) -> None:
     before, sys.argv = sys.argv, [sys.argv[0], *flags, *asked.overrides, *quiet]
     try:
         hydra.main(config_path=ours, config_name=asked.primary, version_base="1.3")(job)()
-    except (HydraException, OmegaConfBaseException) as error:
-        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-        raise ConfigError([*asked.faults, " ".join(str(cause).split())]) from None
     except Leave as leave:
         raise leave.__cause__ from None
+    except Exception as error:  # of Hydra itself: a file that is no YAML, an override that does not fit
+        if os.environ.get(TRACEBACK):
+            raise
+        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+        said = isinstance(cause, HydraException | OmegaConfBaseException | YAMLError)
+        raise ConfigError([*asked.faults, " ".join(str(cause).split()) if said else sentence(cause)]) from None
     finally:
         sys.argv = before
         scratch.cleanup()

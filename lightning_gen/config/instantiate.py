@@ -7,27 +7,29 @@ from typing import Any
 
 from lightning_gen.config import signatures
 from lightning_gen.config.source import signature
-from lightning_gen.errors import ConfigError
+from lightning_gen.errors import TRACEBACK, ConfigError, NonFinite, Stopped, sentence
 
 Config = dict[str, Any]
 
 
 def refusing(call: Callable, *args: Any, **kwargs: Any) -> Any:
-    """The call's result; what it finds wrong with the user's input, before any work, becomes a ConfigError."""
+    """The call's result; whatever it raises, being before any work, becomes a ConfigError.
+
+    It is decided by the place, not by the exception's type: before the first step all that can be wrong is the input.
+    """
     try:
         return call(*args, **kwargs)
+    except (ConfigError, NonFinite, Stopped):
+        raise
     except Exception as error:
-        # Lightning's by its name: a config is read and checked without Lightning.
-        wrong = isinstance(error, ValueError | TypeError | FileNotFoundError)
-        wrong = wrong or type(error).__name__ == "MisconfigurationException"
-        if not wrong or os.environ.get("LIGHTNING_GEN_TRACEBACK"):
+        if os.environ.get(TRACEBACK):
             raise
         raise fault(error) from error
 
 
 def fault(error: Exception) -> ConfigError:
-    """An exception's message as one sentence."""
-    return ConfigError([" ".join(str(error).split())])
+    """An exception's message as one sentence; a ConfigError as it is."""
+    return error if isinstance(error, ConfigError) else ConfigError([sentence(error)])
 
 
 class Maker:
@@ -43,6 +45,12 @@ class Maker:
         except ConfigError as error:
             self.faults += error.faults
             return None
+
+    def succeeds(self, call: Callable, *args: Any) -> bool:
+        """Whether the call raises nothing."""
+        before = len(self.faults)
+        self(call, *args)
+        return len(self.faults) == before
 
     def finish(self) -> None:
         """Raise ConfigError with all that is wrong, if anything is."""
@@ -60,8 +68,14 @@ def build(node: Config, **given: Any) -> Any:
     faults = signatures.check(node, given={"": set(given)})
     if faults:
         raise ConfigError(faults)
-    # Partial first: Hydra copies what it is given into a config, and a network is none.
-    return instantiate({**node, "_partial_": True}, _convert_="all")(**given)
+    from hydra.errors import InstantiationException
+
+    try:
+        # Partial first: Hydra copies what it is given into a config, and a network is none.
+        call = instantiate({**node, "_partial_": True}, _convert_="all")
+    except InstantiationException as error:  # wraps what a nested node's constructor raises, and says it in two lines
+        raise error.__cause__ or error from None
+    return call(**given)
 
 
 def import_extensions(config: Config) -> None:
@@ -94,6 +108,8 @@ def complete(config: Config, data: Any) -> None:
     shape, value_range = list(data.shape), data.value_range
     if net and takes(net, "shape"):
         _write(config, "net", "shape", shape, f"the samples of {data.name}")
+        if takes(net, "attention") and net.get("attention", ()) is None:
+            net["attention"] = [shape[1] // 2]  # as the network itself has it, but the stored config says it
     _write(config, "module", "shape", shape, f"the samples of {data.name}")
     _write(config, "module", "value_range", value_range and list(value_range), f"the values of {data.name}")
     classes = module.get("classes")

@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from lightning_gen.data.samples import read_samples
-from lightning_gen.runs.folder import samples_fault
+from lightning_gen.runs.faults import samples_fault
 
 
 class GivenSamples(LightningModule):

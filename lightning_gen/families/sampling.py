@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_gen.errors import NonFinite
 from lightning_gen.models import Guided, Model
+from lightning_gen.options import Count, fits, kinds_of, words
 from lightning_gen.randomness import PartialBatch, generator
 from lightning_gen.samplers import Sampler
 
@@ -141,8 +142,10 @@ class Sampling:
     ) -> Tensor:
         """n samples as images (n, C, H, W) in [0, 1], or points (n, d), the same as stage=sample's with this seed.
 
-        NonFinite if a sample is not finite.
+        ValueError unless n is a whole number >= 1, NonFinite if a sample is not finite.
         """
+        if not fits(n, kinds_of(Count)):
+            raise ValueError(f"n is {n!r}, expected {words(kinds_of(Count))}: write 1")
         x = torch.cat([x for _, x in self.blocks(n, seed, sampler, size=size, label=label)])
         if not torch.isfinite(x).all():
             raise NonFinite(f"samples are not finite (seed {seed}, sampler {type(sampler or self.sampler).__name__})")

@@ -27,7 +27,7 @@ class NCSNpp(Checked, nn.Module):
         multipliers: of `channels`, one for each level.
         blocks: residual blocks of a level of the encoder; the decoder has one more.
         attention: heights in pixels: attention follows every block there in the encoder, the last in the decoder, and
-            the first of the middle; empty for none at all.
+            the first of the middle; empty for none at all, null for half the image's height.
         dropout: probability of a zero in each block, in [0, 1).
         groups: most groups of a group normalisation; each has four channels or more.
         classes: number of labels; null for a network without labels.
@@ -47,7 +47,7 @@ class NCSNpp(Checked, nn.Module):
         channels: Annotated[int, Ge(4)] = 128,
         multipliers: Counts = (1, 2, 2, 2),
         blocks: Count = 4,
-        attention: Sequence[Count] = (16,),
+        attention: Sequence[Count] | None = (16,),
         dropout: Rate = 0.1,
         groups: Count = 32,
         classes: Count | None = None,
@@ -62,6 +62,7 @@ class NCSNpp(Checked, nn.Module):
     ):
         super().__init__()
         heights = level_heights(image_shape(self, shape), multipliers)
+        attention = [shape[1] // 2] if attention is None else attention
         check_levels(channels, attention, min(groups, channels // 4), heights)
         self.shape, self.classes, self.rescale, self.recentre = tuple(shape), classes, rescale, recentre
         levels, widths, size = len(heights), [channels * m for m in multipliers], 4 * channels

@@ -26,7 +26,8 @@ class UNet(Checked, nn.Module):
         channels: of level 0 where its multiplier is 1, and waves of the time embedding: even, divisible by groups.
         multipliers: of `channels`, one for each level.
         blocks: residual blocks of a level of the encoder.
-        attention: heights in pixels: attention follows every block there, and the middle's first; empty for none.
+        attention: heights in pixels: attention follows every block there, and the middle's first; empty for none,
+            null for half the image's height.
         dropout: probability of a zero in each block, in [0, 1).
         groups: of every group normalisation.
         classes: number of labels; null for a network without labels.
@@ -40,13 +41,14 @@ class UNet(Checked, nn.Module):
         channels: Waves = 128,
         multipliers: Counts = (1, 2, 2, 2),
         blocks: Count = 2,
-        attention: Sequence[Count] = (16,),
+        attention: Sequence[Count] | None = (16,),
         dropout: Rate = 0.1,
         groups: Count = 32,
         classes: Count | None = None,
     ):
         super().__init__()
         heights = level_heights(image_shape(self, shape), multipliers)
+        attention = [shape[1] // 2] if attention is None else attention
         check_levels(channels, attention, groups, heights)
         self.shape, self.classes = tuple(shape), classes
         widths = [channels * m for m in multipliers]

@@ -14,7 +14,8 @@ from lightning_gen.results.quality_table import other_tables, quality_tables
 from lightning_gen.results.ranking import ABSENT, differences
 from lightning_gen.results.store import plain, write_atomically
 from lightning_gen.results.tables import Block, Cell, Row, Table
-from lightning_gen.runs.folder import comparison_faults, leaves
+from lightning_gen.runs.faults import comparison_faults
+from lightning_gen.runs.folder import leaves
 
 COMPARISON = "comparison"
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,17 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self.named: Path | None = None  # the checkpoint, where one was named
 
     @classmethod
     def of(cls, path: Path) -> "RunFolder":
         """The folder that a user names: a run, an export, or a checkpoint inside a run's checkpoints/."""
-        path = Path(path)
-        return cls(path.parent.parent if path.suffix == ".ckpt" else path)
+        path = Path(path).expanduser()
+        if path.suffix != ".ckpt":
+            return cls(path)
+        folder = cls(path.parent.parent)
+        folder.named = path
+        return folder
 
     def config(self) -> dict[str, Any]:
         """The stored config, plain values under root keys; FileNotFoundError for none, ValueError for anything else."""
@@ -157,7 +162,7 @@ class RunFolder:
 
     def checkpoint(self, path: Path | None = None) -> dict[str, Any]:
         """A checkpoint's plain containers and tensors, on the CPU; FileNotFoundError where there is none."""
-        file = path or self.newest() or self.last
+        file = path or self.named or self.newest() or self.last
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist: the run has saved nothing yet; start it by stage=fit")
         checkpoint = checkpoint_file.read(file)
@@ -166,7 +171,7 @@ class RunFolder:
 
     def weights(self, path: Path | None = None) -> dict[str, Any]:
         """The module's state dict. An export holds the averaged weights alone: model and ema both start from them."""
-        if path is not None and path.suffix == ".ckpt":
+        if (path := path or self.named) is not None and path.suffix == ".ckpt":
             return self.checkpoint(path)["state_dict"]
         if not self.exported.is_file():
             return self.checkpoint()["state_dict"]
@@ -244,37 +249,3 @@ def read_metrics(path: str | Path) -> dict[str, dict[str, Any]]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not hold numbers as an evaluation writes them; evaluate again") from error
     return metrics
-
-
-def samples_fault(path: str | Path) -> str:
-    """What is wrong with a path that should be a folder of images or an .npz file; empty where it is one of them."""
-    path = Path(path)
-    if path.is_dir() or (path.suffix == ".npz" and path.is_file()):
-        return ""
-    return f"samples names {path}, which is no folder of images and no .npz file: name one"
-
-
-def comparison_faults(runs: Sequence[str] | None) -> list[str]:
-    """A fault for each folder that cannot be compared, before any work."""
-    paths = [Path(run) for run in runs or ()]
-    if len(paths) < 2:
-        return [f"runs names {len(paths) or 'no'} folder{'s' * (not paths)}, a comparison needs two: runs=[A,B]"]
-    faults = []
-    for index, path in enumerate(paths):
-        if path.resolve() in [other.resolve() for other in paths[:index]]:
-            faults.append(f"runs names {path} twice: name each folder once")
-        elif not path.is_dir():
-            faults.append(f"runs names {path}, which is no folder: name a run, an export or an evaluation")
-        else:
-            faults += _metrics_faults(path)
-    return faults
-
-
-def _metrics_faults(path: Path) -> list[str]:
-    file, measure = RunFolder(path).metrics, f"measure it first (stage=evaluate run={path})"
-    if not file.is_file():
-        return [f"{path} has no metrics.json: {measure}"]
-    try:
-        return [] if read_metrics(file) else [f"{file} holds no number: {measure}"]
-    except ValueError as error:
-        return [" ".join(str(error).split())]

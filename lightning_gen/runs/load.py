@@ -20,6 +20,11 @@ def load(path: str | os.PathLike, allow: Sequence[str] = ()) -> Any:
     Raises FileNotFoundError where there is nothing to load, ConfigError where its config is wrong or not allowed.
     """
     folder = RunFolder.of(Path(path))
+    if folder.named and not (folder.path / "config.yaml").is_file():
+        raise FileNotFoundError(
+            f"{path} is not in a run folder: it needs the config.yaml beside its folder checkpoints/; load the run "
+            "folder, or an export, which is one folder to copy"
+        )
     with allowing([allow] if isinstance(allow, str) else allow):
         try:
             config = folder.config()
@@ -30,7 +35,7 @@ def load(path: str | os.PathLike, allow: Sequence[str] = ()) -> Any:
             raise ConfigError(faults)
         import_extensions(config)
         module = build_module(config)
-    module.load_weights(folder.weights(Path(path)))
+    module.load_weights(folder.weights())
     return module.eval()
 
 

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 2 wrong input or config, 75 stopped so that the same command resumes, 1 anything else.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 
 from lightning_gen.config.compose import launch
 from lightning_gen.config.instantiate import refusing
-from lightning_gen.errors import ConfigError, NonFinite, RunDeleted, Stopped
+from lightning_gen.errors import TRACEBACK, ConfigError, NonFinite, RunDeleted, Stopped, from_outside, sentence
 from lightning_gen.runs import signals
 from lightning_gen.runs.devices import process_rank
-from lightning_gen.runs.folder import RunFolder, comparison_faults, samples_fault
+from lightning_gen.runs.faults import comparison_faults, folder_faults, samples_fault
+from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.lock import Lock
 from lightning_gen.stages.compare import compare
 from lightning_gen.stages.export import export
@@ -29,31 +31,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run what the command line asks for, this program's own by default; the exit code."""
     with signals.listening(), lasting_output():
         try:
-            serve(sys.argv[1:] if argv is None else argv)
-        except ConfigError as error:
-            print(*(f"error: {fault}" for fault in error.faults), sep="\n", file=sys.stderr)
-            return 2
-        except (NonFinite, RunDeleted, Stopped) as end:
-            print(f"{'stopped' if isinstance(end, Stopped) else 'error'}: {end}", file=sys.stderr)
-            return signals.STOPPED if isinstance(end, Stopped) else 1
-        return 0
+            return serve(sys.argv[1:] if argv is None else argv)
+        except (Exception, Stopped) as error:
+            code = report(error)
+            if code is None:
+                raise
+            return code
 
 
-def serve(words: Sequence[str]) -> None:
-    """Write an sbatch file, or launch what the words ask for."""
+def serve(words: Sequence[str]) -> int:
+    """Write an sbatch file, or launch what the words ask for; the exit code."""
     if words[:1] == ["slurm"]:
         slurm(words[1:])
-    else:
-        launch(start, CONFIGS, words)
+        return 0
+    return launch(start, CONFIGS, words, report)
+
+
+def report(error: BaseException) -> int | None:
+    """Say what ended a job, a sentence a fault; its exit code, or None for an error of the program itself."""
+    if isinstance(error, ConfigError):
+        print(*(f"error: {fault}" for fault in error.faults), sep="\n", file=sys.stderr)
+        return 2
+    if isinstance(error, Stopped):
+        print(f"stopped: {error}", file=sys.stderr)
+        return signals.STOPPED
+    if isinstance(error, NonFinite | RunDeleted):
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if from_outside(error) and not os.environ.get(TRACEBACK):
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        return 1
+    return None
 
 
 def start(config: dict[str, Any], path: Path) -> None:
     """Look at the folders that a config names, then do its job."""
+    job(config, refusing(examined, config, path))
+
+
+def examined(config: dict[str, Any], path: Path) -> RunFolder:
+    """The run folder, after a look at all folders that a config names; ConfigError with what is wrong."""
     faults = comparison_faults(config["runs"]) if config["stage"] == "compare" else []
     faults += [fault for name in [config.get("samples")] if name and (fault := samples_fault(name))]
+    faults += folder_faults(path, config["stage"])
     if faults:
         raise ConfigError(faults)
-    job(config, RunFolder(path))
+    return RunFolder.of(path)
 
 
 def job(config: dict[str, Any], folder: RunFolder) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lightning_gen.config.instantiate import Maker, build, build_module, complete, fault, import_extensions, refusing
+from lightning_gen.config.instantiate import Maker, build, build_module, complete, fault, import_extensions
+from lightning_gen.errors import TRACEBACK, ConfigError, NonFinite
 from lightning_gen.runs.devices import processes
 from lightning_gen.runs.folder import RunFolder, config_hash
 from lightning_gen.runs.load import start_from
@@ -32,12 +33,14 @@ class Session:
         make = Maker()
         make(import_extensions, config)
         self.data = make(build, config["data"])
-        if self.fitting and self.data is not None:
-            make(complete, config, self.data)
-            if not make.faults and (differences := folder.differences(config)):
-                found = f"{folder.path} holds a run of another config; fresh=true starts anew beside it"
-                make.faults += [f"{found}, run=NAME elsewhere", *differences]
-        self.module = make(given_samples, config, folder, self.data) if self.theirs else make(build_module, config)
+        complete_ = not self.fitting or (self.data is not None and make.succeeds(complete, config, self.data))
+        if self.fitting and not make.faults and (differences := folder.differences(config)):
+            found = f"{folder.path} holds a run of another config; fresh=true starts anew beside it"
+            make.faults += [f"{found}, run=NAME elsewhere", *differences]
+        if self.theirs:
+            self.module = make(given_samples, config, folder, self.data)
+        else:  # without what the data know, a network has faults that are not the user's
+            self.module = make(build_module, config) if complete_ else None
         loggers = make(build_loggers, config, folder) or []
         callbacks = self.callbacks(make)
         started = make(processes, config["trainer"])
@@ -82,14 +85,17 @@ class Session:
         if self.config["init"] and self.resume_from is None:
             start_from(self.module, Path(self.config["init"]))
         elif not self.fitting:
-            refusing(self.module.load_weights, self.folder.weights())
+            self.module.load_weights(self.folder.weights())
             self.module.trained_steps, self.module.trained_epoch = self.folder.trained()
 
     def begin(self) -> None:
         """Everything has been checked and set up: from here on there is a run, and its config stands."""
+        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+            self.introduce()
         self.begun = True
-        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
-            return
+
+    def introduce(self) -> None:
+        """Write what stands in the run folder from its first step on, and say what runs."""
         if self.theirs or not self.trainer.testing:
             self.folder.store(self.config)
         if self.fitting and not self.trainer.testing:
@@ -111,8 +117,10 @@ class Session:
         self.trainer.callbacks.insert(0, watch)
         try:
             watched(self.trainer, self.config["trainer"], call, *args, **kwargs)
-        except (ValueError, TypeError, FileNotFoundError) as error:
-            if self.begun or os.environ.get("LIGHTNING_GEN_TRACEBACK"):
+        except (ConfigError, NonFinite):
+            raise
+        except Exception as error:
+            if self.begun or os.environ.get(TRACEBACK):
                 raise
             raise fault(error) from error
         finally:

@@ -1,0 +1,72 @@
+"""What is wrong with the folders and files that a command line names, found before any work."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lightning_gen.runs.folder import RunFolder, read_metrics
+
+WITHIN = {"checkpoints", "samples", "export", "wandb", "tensorboard"}  # the folders of a run folder
+
+
+def folder_faults(path: Path, stage: str) -> Iterator[str]:
+    """A fault for a run folder that the stage cannot use."""
+    if path.suffix == ".ckpt" and not path.is_dir():
+        if stage in ("fit", "compare"):
+            yield f"run={path} is a checkpoint: name its run folder to resume it, or init={path} to start from it"
+        elif not path.is_file():
+            yield f"run={path} does not exist: name a run folder, an export, or a checkpoint in a run folder"
+        return
+    if path.exists() and not path.is_dir():
+        yield f"run={path} is a file, expected a folder: name another"
+        return
+    # Path("a/b").parents ends in "."; the first that exists is where folders would be made.
+    base = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not base.is_dir():
+        yield f"run={path} lies below {base}, which is a file: name another"
+    elif not os.access(base, os.W_OK | os.X_OK):
+        yield f"run={path} cannot be written, for {base} does not permit it: change its permissions, or name another"
+    elif stage == "fit" and (others := _other_folders(path)):
+        shown = ", ".join(others[:4]) + (", ..." if len(others) > 4 else "")
+        yield f"run={path} is no run folder, and holds other folders ({shown}): name a new one"
+
+
+def _other_folders(path: Path) -> list[str]:
+    """The visible folders in a folder that holds no run, as /, a home or a project have them."""
+    if not path.is_dir() or (path / "config.yaml").exists():
+        return []
+    return sorted(p.name for p in path.iterdir() if p.is_dir() and p.name not in WITHIN and p.name[0] != ".")
+
+
+def samples_fault(path: str | Path) -> str:
+    """What is wrong with a path that should be a folder of images or an .npz file; empty where it is one of them."""
+    path = Path(path)
+    if path.is_dir() or (path.suffix == ".npz" and path.is_file()):
+        return ""
+    return f"samples names {path}, which is no folder of images and no .npz file: name one"
+
+
+def comparison_faults(runs: Sequence[str] | None) -> list[str]:
+    """A fault for each folder that cannot be compared, before any work."""
+    paths = [Path(run) for run in runs or ()]
+    if len(paths) < 2:
+        return [f"runs names {len(paths) or 'no'} folder{'s' * (not paths)}, a comparison needs two: runs=[A,B]"]
+    faults = []
+    for index, path in enumerate(paths):
+        if path.resolve() in [other.resolve() for other in paths[:index]]:
+            faults.append(f"runs names {path} twice: name each folder once")
+        elif not path.is_dir():
+            faults.append(f"runs names {path}, which is no folder: name a run, an export or an evaluation")
+        else:
+            faults += _metrics_faults(path)
+    return faults
+
+
+def _metrics_faults(path: Path) -> list[str]:
+    file, measure = RunFolder(path).metrics, f"measure it first (stage=evaluate run={path})"
+    if not file.is_file():
+        return [f"{path} has no metrics.json: {measure}"]
+    try:
+        return [] if read_metrics(file) else [f"{file} holds no number: {measure}"]
+    except ValueError as error:
+        return [" ".join(str(error).split())]
