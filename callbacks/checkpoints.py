@@ -125,9 +125,15 @@ class Checkpoints(Checked, Checkpoint):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a number that the run will never have, before any work."""
+        known = published(trainer, pl_module)
+        for stopping in (callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)):
+            if stopping.monitor not in known and None not in known.values():
+                raise ValueError(
+                    f"EarlyStopping.monitor is {stopping.monitor}, but the run measures {listed(known)}: "
+                    f"{choose(stopping.monitor, list(known))}"
+                )
         if self.monitor is None:
             return
-        known = published(trainer, pl_module)
         every = known.get(self.monitor)
         # Somebody else's callback may publish what it likes: then only the run itself can tell.
         self.sure = every is not None or None not in known.values()

@@ -58,7 +58,8 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 def sentence(error: BaseException) -> str:
     """What an exception says, in one line: of the operating system's and of libraries' own with a remedy."""
     system = next((e for e in chain(error) if isinstance(e, OSError) and e.errno is not None), None)
-    if isinstance(error, Unreadable) or (isinstance(error, OURS) and system is not error):
+    ours = isinstance(error, OURS) or (isinstance(error, OSError) and error.errno is None)
+    if isinstance(error, Unreadable) or (ours and system is not error):
         return " ".join(str(error).split()) or type(error).__name__
     if system is not None:
         said = (system.strerror or str(system)).lower()

@@ -1,6 +1,7 @@
 """What the words of a command line mean: flags, extensions, folders of configs, and overrides for Hydra."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 
 from lightning_gen.config import stored
 from lightning_gen.config.allow import extension_faults
-from lightning_gen.config.root import DEFAULTS, KEYS, SAMPLES, STAGES, read_by
+from lightning_gen.config.root import DEFAULTS, KEYS, SAMPLES, STAGES, TEXTS, UNLABELLED, read_by
 from lightning_gen.options import choose
 
 SWEEP = ("-m", "--multirun")
@@ -91,12 +92,14 @@ class Request:
         overrides: of it.
         run: the run folder, empty where the chosen experiment names it.
         faults: of the command line so far.
+        swept: keys with several values.
     """
 
     primary: str
     overrides: list[str]
     run: str
     faults: list[str]
+    swept: Sequence[str] = ()
 
 
 def split(argv: Sequence[str], ours: Path) -> Words:
@@ -140,10 +143,13 @@ def request(words: Words) -> Request:
     A value is set whether its YAML names the key or not (the signatures know the right keys), and for the stages
     that need a run, the run folder's config.yaml is the base (`stored.base`), in which a named group replaces its node.
     """
-    found = _Overrides(words.options(), faults=list(words.faults))
+    found = _Overrides(words.options(), list(words.faults), words.sweeps)
     for word in map(quoted, words.overrides):
         found.add(word)
     stage, values, groups = found.values.get("stage", "fit"), found.values, found.groups
+    if groups.get("data") in UNLABELLED and not {"quality", "experiment"} & {*groups, *values}:
+        found.add("quality=pixels")
+        found.add("quality.held_out=false")  # which a small test split could not give
     found.faults += misplaced(stage, values, [*values, *groups])
     experiment = groups.get("experiment", DEFAULT_EXPERIMENT)
     alone = replaced(words, experiment, groups["sampler"]) if "sampler" in groups else []
@@ -154,16 +160,17 @@ def request(words: Words) -> Request:
         name = Path(str(values["samples"])).name.removesuffix(".npz")
         return Request("config", overrides, f"outputs/{name}", found.faults)
     if stage == "fit" or stage not in STAGES:
-        return Request("config", overrides, "", found.faults)
+        return Request("config", overrides, "", found.faults, found.swept)
     run = str(values.get("run") or f"outputs/{experiment}")
     try:
-        kept = stored.base(stored.read(Path(run) / "config.yaml"))
+        folder = Path(run).parent.parent if run.endswith(".ckpt") else Path(run)
+        kept = stored.base(stored.read(folder / "config.yaml"))
     except (FileNotFoundError, ValueError) as error:
         return Request("config", [], run, [*found.faults, str(error)])
     groups.pop("experiment", None)
     _register(kept, groups)
     chosen = [word for word in found.chosen if not word.startswith("experiment=")]
-    return Request("stored", [*chosen, *found.words], run, found.faults)
+    return Request("stored", [*chosen, *found.words], run, found.faults, found.swept)
 
 
 def _register(kept: dict[str, Any], groups: dict[str, str]) -> None:
@@ -182,6 +189,8 @@ class _Overrides:
 
     options: dict[str, list[str]]
     faults: list[str]
+    sweeps: bool = False  # whether a comma separates the values of several jobs
+    swept: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     chosen: list[str] = field(default_factory=list)
@@ -192,6 +201,7 @@ class _Overrides:
         from hydra.core.override_parser.overrides_parser import OverridesParser
         from hydra.errors import OverrideParseException
 
+        word = as_text(word, self.sweeps)
         try:
             override = OverridesParser.create().parse_overrides([word])[0]
         except OverrideParseException as error:
@@ -200,6 +210,8 @@ class _Overrides:
         key, root = override.key_or_group, override.key_or_group.split(".")[0]
         sweep = override.is_sweep_override()
         values = [str(v) for v in override.sweep_string_iterator()] if sweep else [override.value()]
+        if sweep:
+            self.swept.append(key)
         if key.startswith("hydra"):
             self.words.append(word)
         elif root not in KEYS and key not in self.options:
@@ -212,6 +224,8 @@ class _Overrides:
             self._choose(key, values, word.lstrip("+~"))
         else:
             self.values[key] = values[0]
+            if isinstance(values[0], dict) and "_target_" in values[0]:
+                self.words.append(f"++{key}=null")  # the arguments of the class that it replaces are none of its own
             self.words.append(word if word.startswith("~") else f"++{word.lstrip('+~')}")
 
     def _choose(self, group: str, names: list[Any], word: str) -> None:
@@ -230,6 +244,31 @@ def quoted(word: str) -> str:
         return word
     parts = [json.dumps(part.strip(), ensure_ascii=False) for part in value[1:-1].split(",") if part.strip()]
     return f"{key}=[{','.join(parts)}]"
+
+
+def as_text(word: str, sweeps: bool) -> str:
+    """The override with its value in quotes where Hydra's grammar does not read it; ~/ is the home folder.
+
+    As a path with a space or =, and for a root key that is a text, as run=2024, whatever is no text.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    key, equals, value = word.partition("=")
+    if not equals or key.startswith("~") or value[:1] in ("'", '"') or "${" in value:
+        return word
+    try:
+        override = OverridesParser.create().parse_overrides([word])[0]
+        several = override.is_sweep_override()
+        typed = (several and sweeps) or (not several and isinstance(override.value(), str | None))
+        if typed or key.lstrip("+") not in TEXTS:
+            return word
+    except OverrideParseException:
+        pass  # as a text it can be read
+    if value == "~" or value.startswith("~/"):
+        value = str(Path(value).expanduser())
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)  # backslashes before a quote escape it, others are themselves
+    return f"{key}='" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
 
 def misplaced(stage: str, values: dict[str, Any], given: Sequence[str]) -> list[str]:

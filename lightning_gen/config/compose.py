@@ -1,7 +1,6 @@
 """From the command line to a config: composed by Hydra, checked whole, handed on. What is wrong is found here, before
 any heavy import."""
 
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -27,7 +26,10 @@ class Leave(BaseException):
 
 
 def launch(
-    task: Callable[[Config, Path], None], configs: Path, argv: Sequence[str], report: Callable[[Exception], int | None]
+    task: Callable[[Config, Path], None],
+    configs: Path,
+    argv: Sequence[str],
+    report: Callable[[Exception], int | None] = lambda error: None,
 ) -> int:
     """Compose the config that argv asks for (each of them, in a sweep), check it, and hand it and its run folder on.
 
@@ -114,9 +116,10 @@ def run_folder(config: Config, asked: Request, words: Words) -> Path:
 
     hydra_config = HydraConfig.get()
     run = config.get("run") or asked.run or f"outputs/{hydra_config.runtime.choices['experiment']}"
-    if not config.get("run") and words.sweeps:
-        name = "-".join([run, *swept(hydra_config.overrides.task)])
+    if words.sweeps:
+        task = hydra_config.overrides.task
+        several = [word for word in task if word.lstrip("+").partition("=")[0] in asked.swept]
+        name = "-".join([run, *swept(several if config.get("run") else task)])
         # 255 bytes are the longest name that a file system takes.
-        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        run = name if len(os.fsencode(Path(name).name)) <= 200 else f"{run}-{digest}"
+        run = name if len(os.fsencode(Path(name).name)) <= 200 else "-".join([run, *swept(several)])
     return Path(run)

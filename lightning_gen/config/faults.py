@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning_gen.config import signatures
 from lightning_gen.config.allow import allow_list, declared, needed_faults
-from lightning_gen.config.root import MISSING, NODES, ROOT
+from lightning_gen.config.root import MISSING, NODES, ROOT, TRAINER
 from lightning_gen.config.source import Parameter, annotation, source
 
 # What the builder itself passes to the node's constructor, so that no YAML has to.
@@ -30,6 +30,8 @@ def check(config: Mapping[str, Any]) -> list[str]:
     faults += needed_faults(config, "the config")
     faults += nameless(config)
     faults += signatures.arguments(config, "", set(), "the config", parameters())
+    trainer = {key: value for key, value in (config.get("trainer") or {}).items() if key in TRAINER}
+    faults += signatures.arguments(trainer, "trainer.", set(), "the trainer", numbers())
     # What the config needs and nobody allows is said once, above; its other faults are found all the same.
     faults += signatures.check(config, GIVEN, [*allow_list(), *(f"{package}.*" for package in declared(config))])
     if config.get("samples") and config.get("stage") != "evaluate":
@@ -45,6 +47,12 @@ def parameters() -> tuple[Parameter, ...]:
     return tuple(
         Parameter(key.name, "KEYWORD_ONLY", key.default == MISSING, annotation(key.type), False, here) for key in ROOT
     )
+
+
+def numbers() -> tuple[Parameter, ...]:
+    """The numbers of the trainer as the arguments of a function."""
+    here = source(__name__)
+    return tuple(Parameter(key, "KEYWORD_ONLY", False, annotation(kind), False, here) for key, kind in TRAINER.items())
 
 
 def nameless(config: Mapping[str, Any]) -> list[str]:

@@ -54,6 +54,7 @@ ROOT = (
 KEYS = tuple(key.name for key in ROOT)
 NODES = tuple(key.name for key in ROOT if key.type.startswith("dict"))
 DEFAULTS = {key.name: key.default for key in ROOT if key.name not in NODES}
+TEXTS = tuple(key.name for key in ROOT if key.type == "str | None")
 CHANGES = tuple(key.name for key in ROOT if key.changes)
 PERSONAL = tuple(key.name for key in ROOT if key.personal)
 IDENTITY = tuple(key.name for key in ROOT if key.identity)
@@ -62,3 +63,29 @@ IDENTITY = tuple(key.name for key in ROOT if key.identity)
 def read_by(stage: str) -> tuple[str, ...]:
     """The keys that a stage reads."""
     return tuple(key.name for key in ROOT if stage in key.stages)
+
+
+# Of the nodes: where data and caches are and how they are read, which a run may change; its data's content it may not.
+FREE = (
+    "data.root",
+    "data.path",
+    "data.download",
+    "data.workers",
+    "data.memory_limit",
+    "quality.cache",
+    "quality.extractor.cache",
+)
+
+UNLABELLED = ("folder", "npz", "patches")  # data that are measured in their pixels unless a quality is named
+
+# What Lightning's Trainer accepts and a run cannot mean, as annotations of these keys of the node trainer.
+TRAINER = {
+    "gradient_clip_val": "Annotated[float, Ge(0)] | None",
+    "accumulate_grad_batches": "Annotated[int, Ge(1)]",
+    "log_every_n_steps": "Annotated[int, Ge(1)]",
+    "check_val_every_n_epoch": "Annotated[int, Ge(1)] | None",
+    "max_steps": "Annotated[int, Ge(1)] | Literal[-1]",
+    "max_epochs": "Annotated[int, Ge(1)] | Literal[-1] | None",
+    "limit_train_batches": "Annotated[int, Ge(1)] | Annotated[float, Gt(0), Le(1)] | None",
+    "num_nodes": "Annotated[int, Ge(1)]",
+}

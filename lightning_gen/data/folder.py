@@ -1,5 +1,6 @@
 """Images from a folder: in memory where they fit, else streamed by workers, with the same batches."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,8 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_gen.data.base import GenerativeData, partition
 from lightning_gen.data.image_files import image_files, open_image
 from lightning_gen.data.split import Indices, Split
+from lightning_gen.errors import Unreadable
 from lightning_gen.options import Count, Natural, Rate
 from lightning_gen.randomness import generator
+
+SHOWN = 10  # files that are named in one message
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,18 @@ class Reader:
         """uint8, (n, *shape)."""
         return torch.stack([self.read(path, shape) for path in paths])
 
+    def attempt(self, path: Path, shape: tuple[int, ...] | None = None) -> Tensor | Unreadable:
+        """`read`, or what is wrong with the file."""
+        try:
+            return self(path) if shape is None else self.read(path, shape)
+        except Unreadable as error:
+            return error
+
     def read(self, path: Path, shape: tuple[int, ...]) -> Tensor:
-        """uint8, of `shape`; ValueError for another."""
+        """uint8, of `shape`; Unreadable for another."""
         image = self(path)
         if tuple(image.shape) != shape:
-            raise ValueError(
+            raise Unreadable(
                 f"{path} is {image.shape[2]}x{image.shape[1]} pixels, expected {shape[2]}x{shape[1]} as the others: "
                 "set size, with crop=true, to make them equal"
             )
@@ -120,6 +131,12 @@ class FileSplit(Split):
         """The split of the files `indices`, (n,)."""
         paths = [self._paths[row] for row in indices.tolist()]
         return FileSplit(self._reader, paths, self._shape, self.labels(indices), self._workers)
+
+    def identity(self) -> str:
+        """The first 16 hex characters of the SHA-256 of the files' names and sizes and of the labels: none is read."""
+        names = [f"{path.name} {path.stat().st_size}" for path in self._paths]
+        labels = self.labels(slice(None))
+        return hashlib.sha256(f"{names} {None if labels is None else labels.tolist()}".encode()).hexdigest()[:16]
 
     def take(self, indices: Indices) -> Tensor:
         """uint8, (n, C, H, W)."""
@@ -189,7 +206,9 @@ class Folder(GenerativeData):
         """The splits, in memory where all images fit."""
         self.prepare_data()
         paths, labels = self._labelled_files()
-        shape = tuple(self.reader(paths[0]).shape)
+        images = (self.reader.attempt(path) for path in paths)
+        first = next((image for image in images if not isinstance(image, Unreadable)), None)
+        shape = tuple(self.reader(paths[0]).shape if first is None else first.shape)
         if len(paths) * torch.Size(shape).numel() > self.memory_limit:
             whole = FileSplit(self.reader, paths, shape, labels, self.workers)
         else:
@@ -203,9 +222,16 @@ class Folder(GenerativeData):
 
         images = torch.empty(len(paths), *shape, dtype=torch.uint8)
         with ThreadPoolExecutor(max(1, self.workers)) as pool:
-            decoded = pool.map(lambda path: self.reader.read(path, shape), paths)
+            decoded = pool.map(lambda path: self.reader.attempt(path, shape), paths)
+            faults = []
             for index, image in enumerate(tqdm(decoded, "reading images", len(paths), disable=len(paths) < 2000)):
-                images[index] = image
+                if isinstance(image, Unreadable):
+                    faults.append(str(image))
+                else:
+                    images[index] = image
+        if faults:
+            more = [f"and {len(faults) - SHOWN} more files"] if len(faults) > SHOWN else []
+            raise Unreadable("; ".join([*faults[:SHOWN], *more]))
         return images
 
     def _labelled_files(self) -> tuple[list[Path], Tensor | None]:

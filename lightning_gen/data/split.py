@@ -90,3 +90,7 @@ class Split:
             digest.update(b"none" if labels is None else labels.cpu().numpy().tobytes())
             self._fingerprint = digest.hexdigest()[:16]
         return self._fingerprint
+
+    def identity(self) -> str:
+        """What tells these data from others when a run is resumed: their fingerprint."""
+        return self.fingerprint()

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from lightning_gen.config.root import CHANGES
+from lightning_gen.config.root import CHANGES, FREE
 from lightning_gen.config.stored import read
 from lightning_gen.errors import NonFinite, Stopped
 from lightning_gen.runs import checkpoint_file, signals, weights_file
@@ -92,6 +92,15 @@ class RunFolder:
             raise ValueError(
                 f"{path} is of the run {its['id']}, which has {same} config, expected {mine['id']} as in run.json: put "
                 "this run's own checkpoint back, or write fresh=true"
+            )
+
+    def check_data(self, identity: str, name: str) -> None:
+        """ValueError where the training data are not those of the run; their identity is that of a Split."""
+        known = self.identity().get("data")
+        if known not in (None, identity):
+            raise ValueError(
+                f"the training data {name} have the fingerprint {identity}, expected {known} as when {self.path} "
+                "began: their content has changed; put the data back, or write fresh=true"
             )
 
     @property
@@ -220,7 +229,7 @@ def fixed(config: dict[str, Any]) -> dict[str, Any]:
     """Dotted key -> value of all that a resumed run may not change."""
     # A root key that is null is one that an older version did not know.
     known = {key: value for key, value in leaves(config) if "." in key or value is not None}
-    return {key: value for key, value in known.items() if key.split(".")[0] not in CHANGES}
+    return {key: value for key, value in known.items() if key.split(".")[0] not in CHANGES and key not in FREE}
 
 
 def config_hash(config: dict[str, Any]) -> str:

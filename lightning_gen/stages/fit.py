@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from lightning_gen.errors import ConfigError
+
 if TYPE_CHECKING:
     from lightning_gen.stages.session import Session
 
@@ -15,3 +17,6 @@ def fit(session: "Session") -> None:
         ckpt_path=session.resume_from,
         weights_only=True,
     )
+    if session.trainer.num_training_batches == 0:
+        limit = session.config["trainer"].get("limit_train_batches")
+        raise ConfigError([f"trainer.limit_train_batches is {limit}, which leaves no batch of an epoch: raise it"])

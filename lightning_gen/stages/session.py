@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_gen.config.instantiate import Maker, build, build_module, complete, fault, import_extensions
-from lightning_gen.errors import TRACEBACK, ConfigError, NonFinite
+from lightning_gen.errors import TRACEBACK, NonFinite
 from lightning_gen.runs.devices import processes
 from lightning_gen.runs.folder import RunFolder, config_hash
 from lightning_gen.runs.load import start_from
@@ -90,16 +90,20 @@ class Session:
 
     def begin(self) -> None:
         """Everything has been checked and set up: from here on there is a run, and its config stands."""
+        data = None
+        if self.fitting and not self.trainer.testing:
+            data = self.data.split("train").identity()
+            self.folder.check_data(data, self.data.name)
         if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
-            self.introduce()
+            self.introduce(data)
         self.begun = True
 
-    def introduce(self) -> None:
+    def introduce(self, data: str | None) -> None:
         """Write what stands in the run folder from its first step on, and say what runs."""
         if self.theirs or not self.trainer.testing:
             self.folder.store(self.config)
-        if self.fitting and not self.trainer.testing:
-            self.folder.identify(config=config_hash(self.config))
+        if data is not None:
+            self.folder.identify(config=config_hash(self.config), data=data)
         if self.theirs:
             from lightning_gen.results.drawing import draw_given
 
@@ -117,10 +121,8 @@ class Session:
         self.trainer.callbacks.insert(0, watch)
         try:
             watched(self.trainer, self.config["trainer"], call, *args, **kwargs)
-        except (ConfigError, NonFinite):
-            raise
         except Exception as error:
-            if self.begun or os.environ.get(TRACEBACK):
+            if self.begun or isinstance(error, NonFinite) or os.environ.get(TRACEBACK):
                 raise
             raise fault(error) from error
         finally:

@@ -254,7 +254,13 @@ def catalogue() -> list[str]:
 
 
 HANDED = ("model", "loss", "optimizer")  # what families give GenerativeModule beside their options
-FIXED = {"CIFAR10": ["binarise"], "Folder": ["binarise"], "Patches": ["binarise"], "Factored": ["flip"]} | {
+FIXED = {
+    "RBMContrastiveDivergence": ["l2"],
+    "CIFAR10": ["binarise"],
+    "Folder": ["binarise"],
+    "Patches": ["binarise"],
+    "Factored": ["flip"],
+} | {
     # callbacks that choose their own split
     name: ["split"]
     for name in ("EnergyPictures", "GivenQuality", "Pictures", "Quality", "ScoreField")
