@@ -255,13 +255,15 @@ def as_text(word: str, sweeps: bool) -> str:
     from hydra.errors import OverrideParseException
 
     key, equals, value = word.partition("=")
-    if not equals or key.startswith("~") or value[:1] in ("'", '"') or "${" in value:
+    name = key.lstrip("+")
+    other = name in DEFAULTS and name not in TEXTS
+    if not equals or other or key.startswith("~") or value[:1] in ("'", '"') or "${" in value:
         return word
     try:
         override = OverridesParser.create().parse_overrides([word])[0]
         several = override.is_sweep_override()
         typed = (several and sweeps) or (not several and isinstance(override.value(), str | None))
-        if typed or key.lstrip("+") not in TEXTS:
+        if typed or name not in TEXTS:
             return word
     except OverrideParseException:
         pass  # as a text it can be read

@@ -90,27 +90,8 @@ class Session:
 
     def begin(self) -> None:
         """Everything has been checked and set up: from here on there is a run, and its config stands."""
-        data = None
-        if self.fitting and not self.trainer.testing:
-            data = self.data.split("train").identity()
-            self.folder.check_data(data, self.data.name)
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
-            self.introduce(data)
+        introduce(self)
         self.begun = True
-
-    def introduce(self, data: str | None) -> None:
-        """Write what stands in the run folder from its first step on, and say what runs."""
-        if self.theirs or not self.trainer.testing:
-            self.folder.store(self.config)
-        if data is not None:
-            self.folder.identify(config=config_hash(self.config), data=data)
-        if self.theirs:
-            from lightning_gen.results.drawing import draw_given
-
-            draw_given(self.folder.path, self.module.rows, self.data)
-        elif not self.trainer.testing:
-            size = sum(p.numel() for p in self.module.model.parameters())
-            print(f"{self.folder.path}: {type(self.module).__name__} with {size:,} parameters on {self.data.name}")
 
     def start(self, call: Callable, *args: Any, **kwargs: Any) -> None:
         """Run the trainer; what callbacks and data refuse before the first batch is the user's input too."""
@@ -127,6 +108,28 @@ class Session:
             raise fault(error) from error
         finally:
             self.trainer.callbacks.remove(watch)
+
+
+def introduce(session: Session) -> None:
+    """Compare the training data with the run's, write what stands in its folder from the first step, say what runs."""
+    folder, trainer, data = session.folder, session.trainer, session.data
+    training = session.fitting and not trainer.testing
+    identity = data.split("train").identity() if training else None
+    if training:
+        folder.check_data(identity, data.name)
+    if not trainer.is_global_zero or trainer.fast_dev_run:
+        return
+    if session.theirs or not trainer.testing:
+        folder.store(session.config)
+    if training:
+        folder.identify(config=config_hash(session.config), data=identity)
+    if session.theirs:
+        from lightning_gen.results.drawing import draw_given
+
+        draw_given(folder.path, session.module.rows, data)
+    elif not trainer.testing:
+        size = sum(p.numel() for p in session.module.model.parameters())
+        print(f"{folder.path}: {type(session.module).__name__} with {size:,} parameters on {data.name}")
 
 
 def given_samples(config: Config, folder: RunFolder, data: Any) -> Any:

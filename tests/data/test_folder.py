@@ -1,5 +1,8 @@
 """A folder of images, in memory and streamed."""
 
+import struct
+import zlib
+
 import numpy
 import pytest
 import torch
@@ -180,3 +183,60 @@ def test_wrong_arguments_are_refused_before_anything_is_read(options, error, wor
 def test_shares_that_leave_nothing_to_train_on_are_refused(classes):
     with pytest.raises(ValueError, match="val_size is 10, expected 0 to 9 of the 10 samples"):
         ready(Folder(str(classes), test_size=30, val_size=10))
+
+
+def test_folders_that_are_links_are_followed_and_loops_end(tmp_path):
+    for folder in ("set/a", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        for number in range(4):
+            picture(number).save(tmp_path / folder / f"{number}.png")
+    (tmp_path / "set" / "b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "a" / "loop").symlink_to(tmp_path / "set")
+    data = Folder(str(tmp_path / "set"), batch_size=2)
+    data.setup()
+    assert data.classes == 2
+    assert sum(len(data.split(name)) for name in ("train", "val", "test")) == 8
+
+
+def test_every_damaged_file_is_named_up_to_ten(tmp_path):
+    for number in range(30):
+        picture(number).save(tmp_path / f"{number:02d}.png")
+    for number in range(3, 15):
+        (tmp_path / f"{number:02d}.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"(?s)03\.png.*04\.png.*12\.png.*and 2 more files"):
+        Folder(str(tmp_path), batch_size=2).setup()
+
+
+def test_a_png_of_16_bits_a_channel_is_refused(tmp_path):
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + b"\x01\x02" * 3)), (b"IEND", b"")]
+    body = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    with pytest.raises(ValueError, match=r"deep\.png has more than 8 bits a channel"):
+        Folder(str(tmp_path), batch_size=1).setup()
+
+
+def test_a_picture_of_too_many_pixels_is_called_large_not_damaged(tmp_path, monkeypatch):
+    picture(0).save(tmp_path / "big.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"big\.png is too large"):
+        Folder(str(tmp_path), batch_size=1).setup()
+
+
+def test_streamed_files_are_told_apart_by_name_and_size(tmp_path):
+    for number in range(6):
+        picture(number).save(tmp_path / f"{number}.png")
+
+    def identity():
+        data = Folder(str(tmp_path), batch_size=2, memory_limit=0)
+        data.setup()
+        return data.split("train").identity()
+
+    first = identity()
+    assert identity() == first
+    Image.effect_noise((24, 16), 60).convert("RGB").save(tmp_path / "0.png")
+    Image.effect_noise((24, 16), 60).convert("RGB").save(tmp_path / "1.png")
+    Image.effect_noise((24, 16), 60).convert("RGB").save(tmp_path / "2.png")
+    assert identity() != first
