@@ -126,12 +126,7 @@ class Checkpoints(Checked, Checkpoint):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse a number that the run will never have, before any work."""
         known = published(trainer, pl_module)
-        for stopping in (callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)):
-            if stopping.monitor not in known and None not in known.values():
-                raise ValueError(
-                    f"EarlyStopping.monitor is {stopping.monitor}, but the run measures {listed(known)}: "
-                    f"{choose(stopping.monitor, list(known))}"
-                )
+        check_early_stopping(trainer, known)
         if self.monitor is None:
             return
         every = known.get(self.monitor)
@@ -256,6 +251,16 @@ def published(trainer: Trainer, module: LightningModule) -> dict[str, int | None
         elif names is None:
             known[""] = None
     return known
+
+
+def check_early_stopping(trainer: Trainer, known: dict[str, int | None]) -> None:
+    """ValueError where EarlyStopping waits for a number that the run will never have."""
+    for callback in trainer.callbacks:
+        if isinstance(callback, EarlyStopping) and callback.monitor not in known and None not in known.values():
+            raise ValueError(
+                f"EarlyStopping.monitor is {callback.monitor}, but the run measures {listed(known)}: "
+                f"{choose(callback.monitor, list(known))}"
+            )
 
 
 def listed(names: Any) -> str:

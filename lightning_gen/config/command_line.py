@@ -1,7 +1,6 @@
 """What the words of a command line mean: flags, extensions, folders of configs, and overrides for Hydra."""
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,8 @@ import yaml
 
 from lightning_gen.config import stored
 from lightning_gen.config.allow import extension_faults
-from lightning_gen.config.root import DEFAULTS, KEYS, SAMPLES, STAGES, TEXTS, UNLABELLED, read_by
+from lightning_gen.config.root import DEFAULTS, KEYS, SAMPLES, STAGES, UNLABELLED, read_by
+from lightning_gen.config.texts import as_text, quoted
 from lightning_gen.options import choose
 
 SWEEP = ("-m", "--multirun")
@@ -235,42 +235,6 @@ class _Overrides:
         if not wrong:
             self.groups[group] = word.split("=", 1)[1]
             self.chosen = [other for other in self.chosen if not other.startswith(f"{group}=")] + [word]
-
-
-def quoted(word: str) -> str:
-    """runs=[a,b] with each folder in quotes: Hydra takes no = of a sweep's folder without."""
-    key, _, value = word.partition("=")
-    if key.lstrip("+") != "runs" or not (value[:1] == "[" and value[-1:] == "]") or {"'", '"'} & set(value):
-        return word
-    parts = [json.dumps(part.strip(), ensure_ascii=False) for part in value[1:-1].split(",") if part.strip()]
-    return f"{key}=[{','.join(parts)}]"
-
-
-def as_text(word: str, sweeps: bool) -> str:
-    """The override with its value in quotes where Hydra's grammar does not read it; ~/ is the home folder.
-
-    As a path with a space or =, and for a root key that is a text, as run=2024, whatever is no text.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
-    key, equals, value = word.partition("=")
-    name = key.lstrip("+")
-    other = name in DEFAULTS and name not in TEXTS
-    if not equals or other or key.startswith("~") or value[:1] in ("'", '"') or "${" in value:
-        return word
-    try:
-        override = OverridesParser.create().parse_overrides([word])[0]
-        several = override.is_sweep_override()
-        typed = (several and sweeps) or (not several and isinstance(override.value(), str | None))
-        if typed or name not in TEXTS:
-            return word
-    except OverrideParseException:
-        pass  # as a text it can be read
-    if value == "~" or value.startswith("~/"):
-        value = str(Path(value).expanduser())
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)  # backslashes before a quote escape it, others are themselves
-    return f"{key}='" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
 
 def misplaced(stage: str, values: dict[str, Any], given: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ from lightning_gen.config.stored import read
 from lightning_gen.errors import NonFinite, Stopped
 from lightning_gen.runs import checkpoint_file, signals, weights_file
 from lightning_gen.runs.atomic import replacing
+from lightning_gen.runs.devices import process_rank
 
 PIECES = ".evaluation"  # what an evaluation in progress has drawn
 
@@ -129,7 +130,7 @@ class RunFolder:
                 f"{'; '.join(faults)}; the run had saved step {saved or '(unknown)'}, and no other checkpoint is left: "
                 "copy one back, or write fresh=true"
             )
-        if faults and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0:
+        if faults and process_rank() == 0:
             saved = self.identity().get("step")
             lost = "" if saved is None else f"; step {saved} had been saved, later ones are computed again"
             print(f"warning: {'; '.join(faults)}: {path.name} is taken instead{lost}", file=sys.stderr)

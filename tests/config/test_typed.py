@@ -2,8 +2,8 @@
 
 import pytest
 
-from lightning_gen.config.command_line import as_text
 from lightning_gen.config.root import TRAINER
+from lightning_gen.config.texts import as_text
 from lightning_gen.stages import command, main
 
 
