@@ -90,7 +90,7 @@ def whole(tmp_path_factory):
     return folder
 
 
-QUICK = (3, BATCHES, BATCHES + 1)
+QUICK = (3, BATCHES)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_more_steps_are_the_longer_run(whole, first, tmp_path):
     assert_same_run(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("batch", [2, 5, BATCHES])
+@pytest.mark.parametrize("batch", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, BATCHES))])
 def test_a_stop_inside_an_accumulation_window_waits_for_its_step(batch, tmp_path):
     words = ("trainer.accumulate_grad_batches=4", "trainer.max_steps=6")
     assert train(tmp_path / "a", *words, signal_at=batch) == 75
