@@ -15,7 +15,7 @@ PLANTS = [
         "lightning_gen/models/requirements.py",
         "(real or not issubclass(each, Scored))",
         "True",
-        "tests/models/test_requirements.py::test_annealed_importance_sampling_gives_the_constant_or_is_refused",
+        "tests/models/test_requirements.py::test_a_score_exists_over_real_numbers_alone",
     ),
     Plant(
         "exact samples by the wrong side's weights",
