@@ -28,7 +28,7 @@ from tests.energies import Quadratic
 SGD = lambda parameters: torch.optim.SGD(parameters, lr=0.01)  # noqa: E731
 
 
-class Moves(Stepwise):
+class _Moves(Stepwise):
     """A chain that begins at zeros and moves by `move(x, transition, generator)`, along the plan 1, 2."""
 
     def __init__(self, move):
@@ -58,7 +58,7 @@ def exact(x, transition, generator):
 
 
 def bowl(move, shape=(2,), **options):
-    model, loss = Quadratic(learned=True), ContrastiveDivergence(Moves(move))
+    model, loss = Quadratic(learned=True), ContrastiveDivergence(_Moves(move))
     module = GenerativeModule(model=model, loss=loss, optimizer=SGD, shape=shape, **options)
     module.trained_steps = 12
     return module
@@ -241,7 +241,7 @@ def test_a_divergence_stops_and_is_named(bad, tested, tmp_path):
 def test_images_of_short_runs_stand_left_of_those_of_long_ones(tested, tmp_path, monkeypatch):
     """Every transition inverts: black at the start, white after 5 transitions, black after 10; in the model's range."""
     module = bowl(lambda x, *_: -1.0 - x, shape=(1, 8, 8), value_range=(-1.0, 0.0))
-    monkeypatch.setattr(Moves, "start", lambda self, model, shape, generator: torch.full(shape, -1.0))
+    monkeypatch.setattr(_Moves, "start", lambda self, model, shape, generator: torch.full(shape, -1.0))
     tested(module, Digits(value_range=(-1.0, 0.0)), chains=4, length=5, long=2)
     picture = np.asarray(Image.open(tmp_path / "samples" / "long-00000012.png"))
     half, middle = picture.shape[1] // 2, picture.shape[0] // 4
