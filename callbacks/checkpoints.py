@@ -172,6 +172,8 @@ class Checkpoints(Checked, Checkpoint):
 
     def save_last(self, trainer: Trainer) -> None:
         """Write last.ckpt, and keep the one before it."""
+        if trainer.fast_dev_run:
+            return
         with keeping(self.folder(trainer) / "last.ckpt", self.keep_last) if trainer.is_global_zero else nullcontext():
             self.save(trainer, "last.ckpt")
         self.saved = trainer.global_step
@@ -223,9 +225,8 @@ class Checkpoints(Checked, Checkpoint):
 
 def nonfinite_weight(trainer: Trainer) -> str | None:
     """A sentence that names a weight, raw or averaged, that is not finite; None where all are. One host sync."""
-    weights = {
-        name: value for name, value in trainer.lightning_module.state_dict().items() if value.is_floating_point()
-    }
+    parameters = trainer.lightning_module.named_parameters()
+    weights = {name: p.detach() for name, p in parameters if p.is_floating_point() and p.numel()}
     if not weights or torch.stack(torch._foreach_norm(list(weights.values()), torch.inf)).isfinite().all():
         return None
     name = next(name for name, value in weights.items() if not value.isfinite().all())

@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from lightning_gen.config.stored import read
 from lightning_gen.errors import NonFinite, Stopped
 from lightning_gen.runs import checkpoint_file, signals, weights_file
 from lightning_gen.runs.atomic import replacing
-from lightning_gen.runs.devices import process_rank
+from lightning_gen.runs.devices import place, process_rank
 
 PIECES = ".evaluation"  # what an evaluation in progress has drawn
 
@@ -46,7 +45,7 @@ class RunFolder:
 
     def fresh(self) -> "RunFolder":
         """The first of <name>, <name>-2, <name>-3, ... that does not exist."""
-        if int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1"))) > 1:
+        if place().world > 1:
             raise ValueError("fresh=true with several processes would give each its own folder: name a new one by run=")
         path, number = self.path, 1
         while path.exists():
@@ -156,8 +155,9 @@ class RunFolder:
         note = self.path / "stopped"
 
         def write(sentence: str) -> None:
-            if rank == 0 and self.path.is_dir():
-                note.write_text(f"stopped: {sentence}\n")
+            with suppress(OSError):  # a full disk does not keep the process from stopping
+                if rank == 0 and self.path.is_dir():
+                    note.write_text(f"stopped: {sentence}\n")
 
         if rank == 0:
             note.unlink(missing_ok=True)

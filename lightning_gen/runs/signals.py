@@ -157,9 +157,9 @@ def _interrupted() -> None:
 def _leave(how: str) -> None:
     """End the process from another thread than the main one."""
     sentence = f"{how}; the same command goes on from the last save"
-    for call in leaving:
-        call(sentence)
     try:
+        for call in leaving:
+            call(sentence)
         os.write(2, f"stopped: {sentence}\n".encode())
     finally:
         os._exit(STOPPED)
