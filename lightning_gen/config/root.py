@@ -71,7 +71,6 @@ FREE = (
     "data.path",
     "data.download",
     "data.workers",
-    "data.memory_limit",
     "quality.cache",
     "quality.extractor.cache",
 )
