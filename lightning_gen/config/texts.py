@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from lightning_gen.config.root import DEFAULTS, TEXTS
@@ -20,14 +21,12 @@ def as_text(word: str, sweeps: bool) -> str:
     other = name in DEFAULTS and name not in TEXTS
     if not equals or other or key.startswith("~") or value[:1] in ("'", '"') or "${" in value:
         return word
-    try:
+    with suppress(OverrideParseException):  # as a text it can be read
         override = OverridesParser.create().parse_overrides([word])[0]
         several = override.is_sweep_override()
         typed = (several and sweeps) or (not several and isinstance(override.value(), str | None))
         if typed or name not in TEXTS:
             return word
-    except OverrideParseException:
-        pass  # as a text it can be read
     if value == "~" or value.startswith("~/"):
         value = str(Path(value).expanduser())
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)  # backslashes before a quote escape it, others are themselves

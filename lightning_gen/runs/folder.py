@@ -117,10 +117,10 @@ class RunFolder:
         paths = [self.last, *checkpoint_file.previous(self.last), *steps]
         faults = []
         for path in paths:
-            reason = checkpoint_file.damage(path) if path.is_file() else "it does not exist"
+            reason = checkpoint_file.damage(path) if path.is_file() else ""
             if reason is None:
                 break
-            faults.append(f"{path} is damaged ({reason})")
+            faults.append(f"{path} is damaged ({reason})" if reason else f"{path} does not exist")
         else:
             saved = self.identity().get("step", 0)
             if len(paths) == 1 and not self.last.is_file() and not saved:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, NoReturn
 
+from lightning_gen.runs import signals
 from lightning_gen.runs.devices import Place
 
 GRACE = 5.0  # seconds for a rank to end by its own exception, once it is known that one has failed
@@ -201,6 +202,9 @@ class Watch:
         with self.lock:
             report(sentence)
             stopped = sentence.startswith("stopped: ")
+            for call in signals.leaving if stopped else ():
+                with suppress(OSError):
+                    call(sentence.removeprefix("stopped: "))
             os.write(2, f"{sentence if stopped else f'error: {sentence}'}\n".encode())
             os._exit(75 if stopped else 1)
 
