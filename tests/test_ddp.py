@@ -78,7 +78,14 @@ def test_a_rank_that_diverges_stops_both_and_is_named(tmp_path):
     ("environment", "words", "sentence"),
     [
         ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, [], "trainer=ddp"),
-        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, ["fresh=true"], "run="),
+        (
+            {
+                **{"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"},
+                **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
+            },
+            ["fresh=true"],
+            "run=",
+        ),
         ({"WORLD_SIZE": "2"}, [], "RANK"),
         ({}, ["trainer.devices=64"], "torchrun"),
         ({}, ["trainer.num_nodes=2"], "--nnodes 2"),

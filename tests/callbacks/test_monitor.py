@@ -149,7 +149,9 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "ddpm_digits" else ()) for name in RUNS]
+)
 def test_what_callbacks_say_they_publish_is_what_they_publish(name, tmp_path, monkeypatch):
     """Of every callback that measures, in a real run that measures after each epoch."""
     seen = {}

@@ -90,7 +90,7 @@ def whole(tmp_path_factory):
     return folder
 
 
-QUICK = (3, BATCHES)
+QUICK = (BATCHES,)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def resumes(folder):
     assert steps(folder / "checkpoints" / "last.ckpt") == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["is stopped"])
 def test_a_rank_that_hangs_is_named_and_ends_the_job(way, tmp_path):
     assert trial(way, 4, tmp_path / "run") < TIMEOUT + 10

@@ -91,7 +91,10 @@ def trial(folder, whole, moment, name, delay):
     return wrong
 
 
-@pytest.mark.parametrize(("moment", "name"), DRAW)
+@pytest.mark.parametrize(
+    ("moment", "name"),
+    [pytest.param(*draw, marks=pytest.mark.slow if draw[0] == "validation" else ()) for draw in DRAW],
+)
 def test_a_short_draw(moment, name, whole, tmp_path):
     assert not trial(tmp_path / "run", whole, moment, name, 0.0)
 
