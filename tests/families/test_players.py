@@ -162,7 +162,7 @@ def start(ranks, folder, *words):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False, cwd=ROOT)
 
 
-@pytest.mark.parametrize("die", [5, 7])
+@pytest.mark.parametrize("die", [5, pytest.param(7, marks=pytest.mark.slow)])
 def test_kill_nine_then_the_same_command_equals_a_run_that_nobody_killed(whole, tmp_path, die):
     """Killed after step 5, in the first epoch behind a save at 4, or after 7, behind one at 6 of the second."""
     ranks, folder = whole
