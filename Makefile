@@ -4,19 +4,24 @@
 # make test-cluster   those that need SLURM, which it starts and stops (as root, with Debian's slurm-wlm and munge)
 # make lint       ruff                       make clean      remove the environment and what tools left behind
 #
+# make audit      known vulnerabilities of what is installed, by pip-audit, which asks the package index for them
+#
 # PYTHON=/path/to/python3.12 chooses the interpreter, VENV=folder the environment, ARGS="..." goes to run.py or to pytest.
+# CONSTRAINTS=hashes.txt installs the very files that were tested, each compared with its SHA-256, as CI does; `make hashes`
+# writes that file anew from constraints.txt.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: demo test test-slow test-faults test-cluster lint clean
+.PHONY: demo test test-slow test-faults test-cluster lint audit hashes clean
 
 VENV := .venv
 ARGS :=
+CONSTRAINTS := constraints.txt
 IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 # Each is tried by running it: pyenv puts names on the PATH that start nothing.
 PYTHON := $(shell for name in python3 python python3.12 python3.11 python3.13; do \
 	$$name -c '$(IN_RANGE)' >/dev/null 2>&1 && echo $$name && break; done)
-PACKAGE := setup.cfg pyproject.toml constraints.txt
+PACKAGE := setup.cfg pyproject.toml $(CONSTRAINTS)
 
 demo: $(VENV)/.demo
 	$(VENV)/bin/python run.py $(ARGS)
@@ -37,6 +42,14 @@ test-cluster: $(VENV)/.test
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+audit: $(VENV)/.test
+	$(VENV)/bin/python -m uv tool run pip-audit --strict --disable-pip --no-deps --requirement \
+		<($(VENV)/bin/python -m uv pip freeze --python $(VENV)/bin/python --exclude-editable)
+
+hashes: | $(VENV)/.uv
+	$(VENV)/bin/python -m uv pip compile --quiet setup.cfg --extra test --constraints constraints.txt --universal \
+		--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command 'make hashes' --output-file hashes.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
@@ -75,5 +88,5 @@ if [ -z "$${UV_INDEX:-}" ] && [ -n "$$(setting extra-index-url)" ]; then \
 give UV_FIND_LINKS "$$(setting find-links | tr ' ' ,)"; \
 give UV_INSECURE_HOST "$$(setting trusted-host)"; \
 give SSL_CERT_FILE "$$(setting cert)"; \
-$(VENV)/bin/python -m uv pip install --python $(VENV)/bin/python -c constraints.txt -e '$(1)'
+$(VENV)/bin/python -m uv pip install --python $(VENV)/bin/python -c $(CONSTRAINTS) -e '$(1)'
 endef

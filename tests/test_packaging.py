@@ -79,6 +79,16 @@ def test_floors_that_close_known_holes(setup, floor):
     assert floor in requirements(setup["options"]["install_requires"]).values()
 
 
+def test_the_hashes_are_of_the_constraints():
+    text = (ROOT / "hashes.txt").read_text().replace("\\\n", " ")
+    pins = [line for line in text.splitlines() if line[:1] not in ("#", "")]
+    assert all(re.match(r"[\w.-]+==[\w.]+ .*--hash=sha256:[0-9a-f]{64}( |$)", line) for line in pins)
+    pinned = {line.split("==")[0]: line.split()[0] for line in pins}
+    for name, line in requirements((ROOT / "constraints.txt").read_text()).items():
+        assert pinned.get(name, line) == line, "make hashes"
+    assert {"torch", "numpy", "pytest"} <= pinned.keys()
+
+
 def test_the_conda_environment_is_setup_cfg(setup):
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     *conda, pip = environment["dependencies"]
@@ -152,6 +162,8 @@ def test_make_installs_once(tmp_path):
     (tmp_path / ".demo").touch()
     assert make("-n", "demo", f"VENV={tmp_path}")[1].strip() == f"{tmp_path}/bin/python run.py"
     assert "-c constraints.txt" in make("-n", "-W", "setup.cfg", "demo", f"VENV={tmp_path}")[1]
+    hashes = ("-W", "setup.cfg", "CONSTRAINTS=hashes.txt")
+    assert "-c hashes.txt" in make("-n", *hashes, "demo", f"VENV={tmp_path}")[1]
 
 
 @pytest.fixture(scope="module")
