@@ -112,6 +112,7 @@ def test_a_chain_of_one_rank_stops_all():
     module.watch(40)
 
 
+@pytest.mark.slow
 def test_two_ranks_stop_together(tmp_path):
     words = [*WORDS, "trainer=ddp_cpu", f"run={tmp_path}", "trainer.max_steps=12", "module.limit=1.0e-6"]
     done = torchrun(str(ROOT / "run.py"), *words, "trainer.log_every_n_steps=2")

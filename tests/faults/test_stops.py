@@ -93,7 +93,7 @@ def trial(folder, whole, moment, name, delay):
 
 @pytest.mark.parametrize(
     ("moment", "name"),
-    [pytest.param(*draw, marks=pytest.mark.slow if draw[0] == "validation" else ()) for draw in DRAW],
+    [pytest.param(*draw, marks=() if draw[0] == "start" else pytest.mark.slow) for draw in DRAW],
 )
 def test_a_short_draw(moment, name, whole, tmp_path):
     assert not trial(tmp_path / "run", whole, moment, name, 0.0)

@@ -237,6 +237,7 @@ def test_measuring_moves_nothing(grey, make_trainer):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_measure_what_one_does(alone, tmp_path):
     two("-m", "tests.callbacks.likelihood.latent_parts", str(tmp_path))
     both = json.loads((tmp_path / "metrics.json").read_text())
