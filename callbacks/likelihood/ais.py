@@ -8,6 +8,7 @@ from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
+from lightning_gen.callbacks.evaluation import pieces_of
 from lightning_gen.callbacks.measuring import Measuring, Split
 from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import NonFinite
@@ -43,7 +44,8 @@ class AnnealedImportance(Measuring):
     also listed exactly: exact/log_likelihood. schedule: `salakhutdinov`, or a number of equal steps. transition: of an
     energy without hidden units, MALA or HMC; with `tune` a pilot run finds its step size for each temperature.
     8-bit images that are not binarised are dequantised, and ais/bits_per_dim stands beside the nats of model space.
-    The error has both parts: the weights' and the standard error over samples.
+    The error has both parts: the weights' and the standard error over samples. A stopped evaluation keeps its step
+    sizes and whole blocks of 50 chains.
     Salakhutdinov & Murray (2008), https://doi.org/10.1145/1390156.1390266
     """
 
@@ -113,7 +115,7 @@ class AnnealedImportance(Measuring):
             if self.tune and path.tunable and len(self.betas) > 2:
                 path.tune(self.tuned(trainer, path))
             for side in self.sides:
-                weights, how = self.side(trainer, model, data, path, side)
+                weights, how = self.side(trainer, model, path, side)
                 if not torch.isfinite(weights).all():
                     raise NonFinite(f"AIS weights ({side}) are not finite at step {step_of(trainer)}: E is not finite")
                 kind = {"forward": "lower bound", "reverse": "upper bound"}[side]
@@ -145,36 +147,58 @@ class AnnealedImportance(Measuring):
 
     def tuned(self, trainer: Trainer, path: AnnealingPath) -> dict[float, float]:
         """Step sizes by a pilot run of one block of chains, rank 0's on every rank."""
-        noise = generator(self.seed, "ais", "pilot", device=trainer.lightning_module.device)
-        with self.bar(trainer, "AIS step sizes", len(self.betas) - 2 + PILOT_BURN_IN, "move") as progress:
-            sizes = tuned_steps(path, self.betas, BLOCK, noise, progress.update)
-        return trainer.strategy.broadcast(sizes)
+        device, pieces = trainer.lightning_module.device, pieces_of(trainer, self, "step sizes")
+        if kept := pieces and pieces.load(0, torch.device("cpu")):
+            sizes = dict(zip(kept["betas"].tolist(), kept["sizes"].tolist(), strict=True))
+        else:
+            noise = generator(self.seed, "ais", "pilot", device=device)
+            with self.bar(trainer, "AIS step sizes", len(self.betas) - 2 + PILOT_BURN_IN, "move") as progress:
+                sizes = tuned_steps(path, self.betas, BLOCK, noise, progress.update)
+        sizes = trainer.strategy.broadcast(sizes)
+        if pieces and not kept and trainer.is_global_zero:
+            values = {"betas": list(sizes), "sizes": list(sizes.values())}
+            pieces.store(0, {name: torch.tensor(x, dtype=torch.float64) for name, x in values.items()})
+        return sizes
 
-    def side(self, trainer: Trainer, model: Energy, data: Any, path: Any, side: str) -> tuple[Tensor, dict]:
+    def side(self, trainer: Trainer, model: Energy, path: Any, side: str) -> tuple[Tensor, dict]:
         """log w of all chains from one end, and how they were made."""
         device, exact, reverse = trainer.lightning_module.device, model.tractable(), side == "reverse"
-        weights = torch.zeros(self.chains, dtype=torch.float64, device=device)
+        weights, accepted = torch.zeros(self.chains, dtype=torch.float64, device=device), []
         blocks = range(trainer.global_rank, -(-self.chains // BLOCK), trainer.world_size)
-        path.reset_acceptance()
-        how = path.describe()
+        how, pieces = path.describe(), pieces_of(trainer, self, side)
         if reverse:
             how["started"] = "exact samples" if exact else f"after {self.burn} steps from training data"
         with self.bar(trainer, f"AIS {side}", len(blocks) * (len(self.betas) - 1), "temperature") as progress:
             for block in blocks:
-                noise = generator(self.seed, "ais", side, block, device=device)
-                first, n = block * BLOCK, min(BLOCK, self.chains - block * BLOCK)
-                if not reverse:
-                    v = path.start(n, noise)
-                elif exact:
-                    v = model.draw((n, *trainer.lightning_module.shape), noise)
+                chains = torch.arange(block * BLOCK, min((block + 1) * BLOCK, self.chains))
+                kept = pieces and pieces.load(block, device)
+                if kept:
+                    progress.update(len(self.betas) - 1)
                 else:
-                    split = data.split("train")
-                    v = data.encode(split.take(torch.arange(first, first + n) % len(split))).to(device)
-                    v = path.burn_in(v, self.burn, noise)
-                weights[first : first + n] = log_weights(path, self.betas, v, noise, reverse, progress.update)
-        if path.acceptance() is not None:
-            how["acceptance"] = path.acceptance()
+                    noise = generator(self.seed, "ais", side, block, device=device)
+                    v = self.starts(trainer, model, path, reverse, chains, noise)
+                    path.reset_acceptance()
+                    values = log_weights(path, self.betas, v, noise, reverse, progress.update)
+                    kept = {"weights": values, "acceptance": path.acceptance()}
+                    if pieces:
+                        pieces.store(block, kept)
+                weights[chains] = kept["weights"]
+                accepted += [] if kept["acceptance"] is None else [kept["acceptance"]]
+        if accepted:
+            how["acceptance"] = sum(accepted) / len(accepted)
         return trainer.strategy.reduce(weights, reduce_op="sum").cpu(), how
+
+    def starts(
+        self, trainer: Trainer, model: Energy, path: Any, reverse: bool, chains: Tensor, noise: torch.Generator
+    ) -> Tensor:
+        """Where chains with these numbers start, of the shape of as many samples."""
+        module, data = trainer.lightning_module, trainer.datamodule
+        if not reverse:
+            return path.start(len(chains), noise)
+        if model.tractable():
+            return model.draw((len(chains), *module.shape), noise)
+        split = data.split("train")
+        return path.burn_in(data.encode(split.take(chains % len(split))).to(module.device), self.burn, noise)
 
     def results(
         self, module: Any, nats: Tensor, method: str, side: str | None, z: Partition, kind: str, protocol: dict

@@ -73,6 +73,30 @@ def test_it_goes_on_where_it_stood(trained, monkeypatch, capsys, owner, name, nu
     assert not (trained / PIECES).exists() and not (trained / "stopped").exists()
 
 
+def test_annealed_chains_go_on_where_they_stood(tmp_path, monkeypatch):
+    """Step sizes by a pilot run, two blocks of chains from each end: stopped in the last, that one alone is run."""
+    from lightning_gen.callbacks.likelihood import ais
+
+    words = (
+        "experiment=ebm_rings data.n=256 data.batch_size=64 quality=none logger=none trainer.max_steps=2 net.width=8 "
+    )
+    words += (
+        "module.loss.chains=64 callbacks.likelihood.schedule=5 callbacks.likelihood.burn=2 callbacks.likelihood.n=20 "
+    )
+    words += " ".join(f"callbacks.{name}=null" for name in ("pictures", "curves", "field", "energies", "health"))
+    folder = tmp_path / "run"
+    assert entry.main([*words.split(), f"run={folder}"]) == 0
+    before = (folder / "metrics.json").read_bytes()
+    with monkeypatch.context() as patch:
+        stop_at(patch, ais, "log_weights", 4)
+        assert entry.main(["stage=evaluate", f"run={folder}"]) == 75
+    computed = Counter()
+    for name in ("log_weights", "tuned_steps"):
+        monkeypatch.setattr(ais, name, counting(computed, name, getattr(ais, name)))
+    assert entry.main(["stage=evaluate", f"run={folder}"]) == 0
+    assert computed == Counter(log_weights=1) and (folder / "metrics.json").read_bytes() == before
+
+
 def counting(counter, name, function):
     """The function, whose calls are counted."""
 

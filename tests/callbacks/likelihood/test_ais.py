@@ -137,8 +137,8 @@ def test_two_ranks_draw_the_chains_of_one(binary):
     measure = AnnealedImportance(chains=120, schedule=10, burn=3)
     path = annealing_path(module.model, *data_moments(binary), measure.transition)
     for side in measure.sides:
-        alone, _ = measure.side(Alone(binary, module), module.model, binary, path, side)
-        parts = [measure.side(Alone(binary, module, rank, 2), module.model, binary, path, side)[0] for rank in (0, 1)]
+        alone, _ = measure.side(Alone(binary, module), module.model, path, side)
+        parts = [measure.side(Alone(binary, module, rank, 2), module.model, path, side)[0] for rank in (0, 1)]
         assert torch.equal(sum(parts), alone)
 
 
