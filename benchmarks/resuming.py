@@ -1,7 +1,7 @@
 """What saves and a resume cost: python benchmarks/resuming.py
 
-A save is timed inside a real run, beside `torch.save` and fsync of the same content to the same disk;
-its share is of the default interval, 1,000 steps of this run. A start is timed from the process's start to the end of its first
+A save is timed inside a real run, beside `torch.save` and fsync of the same content to the same disk; its share is of
+the default interval, 1,000 steps of this run. A start is timed from the process's start to the end of its first
 optimizer step, new and resumed in turn, beside a process that imports what both need and ends. Seconds are of the
 clock, since both wait for the disk; medians over the rounds.
 """
