@@ -17,6 +17,7 @@ from lightning_gen.runs.devices import process_rank
 from lightning_gen.runs.faults import comparison_faults, folder_faults, samples_fault
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.lock import Lock
+from lightning_gen.stages.array import of_launcher, submit
 from lightning_gen.stages.compare import compare
 from lightning_gen.stages.export import export
 from lightning_gen.stages.output import lasting_output
@@ -40,10 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def serve(words: Sequence[str]) -> int:
-    """Write an sbatch file, or launch what the words ask for; the exit code."""
+    """Write an sbatch file, submit a sweep, or launch what the words ask for; the exit code."""
     if words[:1] == ["slurm"]:
         slurm(words[1:])
         return 0
+    if any(map(of_launcher, words)):
+        return submit(words, CONFIGS, examined)
     return launch(start, CONFIGS, words, report)
 
 

@@ -1,0 +1,97 @@
+"""`-m launcher=slurm`, up to its submission: what a task runs, and what is refused before."""
+
+import sys
+
+import pytest
+
+import run as entry
+from lightning_gen.config.command_line import request, split
+from lightning_gen.config.compose import launch
+from lightning_gen.config.sweep import tasks as tasks_of
+from lightning_gen.errors import ConfigError
+from lightning_gen.stages import array, command
+from tests.test_run import BARE
+
+LAUNCHER = ("-m", "launcher=slurm", "launcher.partition=gpu")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """An empty working folder on a machine with the package and SLURM."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(array, "installed", lambda: True)
+    monkeypatch.setattr(array.shutil, "which", lambda name: f"/usr/bin/{name}")
+    return tmp_path
+
+
+def tasks(*words):
+    parts = split(["-m", *words], command.CONFIGS)
+    return tasks_of(parts, request(parts), command.examined)
+
+
+def test_each_task_has_the_command_line_of_its_own_job(folder):
+    words = ("seed=0,1", "net=resnet_digits,unet_digits", "init=/a b", f"--config-dir={folder}", "run=some/name")
+    found = tasks(*words, "trainer.max_steps=7")
+    assert len(found) == len({task.folder for task in found}) == 4
+    for task, (seed, net) in zip(found, [(s, n) for n in ("resnet", "unet") for s in "01"], strict=True):
+        kept = [
+            f"--config-dir={folder}",
+            "init=/a b",
+            "trainer.max_steps=7",
+            f"++seed={seed}",
+            f"net={net}_digits",
+        ]
+        assert sorted(task.words) == sorted([*kept, f"run={task.folder}"])
+        assert str(task.folder).startswith("some/name-") and f"seed={seed}" in str(task.folder)
+    # The command line of a task is read as the sweep was.
+    seen = []
+    assert launch(lambda *job: seen.append(job), command.CONFIGS, found[2].words) == 0
+    config, run = seen[0]
+    assert (config["seed"], config["init"], run) == (0, "/a b", found[2].folder)
+    assert config["net"]["_target_"].endswith("UNet")
+
+
+def test_two_tasks_never_share_a_folder():
+    with pytest.raises(ConfigError, match="folder of 2 jobs"):
+        tasks("init=a/b,a_b", "run=name")
+
+
+def test_every_job_of_the_sweep_is_checked_before_one_is_submitted():
+    with pytest.raises(ConfigError) as refused:
+        tasks("seed=0,-1", "trainer.max_steps=5,0")
+    told = "\n".join(refused.value.faults)
+    assert "seed is -1" in told and "max_steps is 0" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("-m", "launcher=slurm", "seed=0,1"), "launcher.partition"),
+        (("-m", "launcher=local", "seed=0,1"), "launcher is local"),
+        (("-m", "launcher.partition=gpu", "seed=0,1"), "launcher is not given"),
+        (("launcher=slurm", "launcher.partition=gpu"), "lightning-gen slurm"),
+        ((*LAUNCHER, "launcher.gpus=two", "seed=0,1"), "launcher.gpus"),
+        ((*LAUNCHER, "launcher.gpu=2", "seed=0,1"), "launcher.gpu=2"),
+        ((*LAUNCHER, "launcher.parallel=0", "seed=0,1"), "launcher.parallel is 0"),
+        ((*LAUNCHER, "launcher.nodes=0", "seed=0,1"), "launcher.nodes is 0"),
+        ((*LAUNCHER, "launcher.tasks=2", "seed=0,1"), "trainer=ddp"),
+        ((*LAUNCHER, "fresh=true", "seed=0,1"), "fresh=true"),
+        ((*LAUNCHER, "sed=0,1"), "sed is no key"),
+    ],
+)
+def test_what_would_fail_in_the_queue_is_refused_before(words, sentence, folder, capsys):
+    assert entry.main([*BARE, *words]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not list(folder.iterdir())
+
+
+def test_without_the_package_or_slurm_it_is_said_what_is_needed(folder, monkeypatch, capsys):
+    monkeypatch.setattr(array.shutil, "which", lambda name: None)
+    assert entry.main([*LAUNCHER, "seed=0,1"]) == 2
+    assert "sbatch" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    monkeypatch.setitem(sys.modules, "hydra_plugins.hydra_submitit_launcher", None)
+    assert entry.main([*LAUNCHER, "seed=0,1"]) == 2
+    assert "pip install 'lightning-gen[slurm]'" in capsys.readouterr().err
+    assert not list(folder.iterdir())
