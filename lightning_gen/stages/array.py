@@ -56,7 +56,7 @@ def submit(argv: Sequence[str], configs: Path, look: Callable[[dict[str, Any], P
         asked = refusing(request, words)
         found = tasks(words, asked, look)
         folder = sweep_folder(options.logs)
-        print(f"{len(found)} tasks, logs in {folder}; they go on without this command, which waits", flush=True)
+        print(f"tasks: {len(found)}, logs in {folder}; they go on without this command, which waits", flush=True)
         call = partial(run_task, [task.words for task in found], folder)
         lost = wait(folder, partial(launch_by, plugin(options, folder, len(found)), folder, call, words, asked))
     return summary(found, folder, lost)
@@ -131,7 +131,8 @@ def plugin(options: Namespace, folder: Path, count: int) -> dict[str, Any]:
 
 def wait(folder: Path, launch: Callable[[], None]) -> str:
     """Submit, and wait for all tasks; what submitit says of one that has left no result, empty for none."""
-    logging.getLogger("submitit").setLevel(logging.ERROR)  # where SLURM keeps no accounts it warns again and again
+    # Where SLURM keeps no accounts it warns again and again; sacct says so itself.
+    logging.getLogger("submitit").addFilter(lambda record: record.levelno > logging.WARNING)
     # Until a task's own process listens, submitit's handler does, by default to USR2; it requeues, too.
     os.environ["SUBMITIT_PREEMPT_SIGNAL"] = "USR1"
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
