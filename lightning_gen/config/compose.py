@@ -61,7 +61,8 @@ def checked(composed: Any, asked: Request, words: Words) -> tuple[Config, Path]:
     """A job's config and run folder; ConfigError with all that is wrong."""
     config = resolved(composed, asked.faults)
     if faults := [*asked.faults, *check(config)]:
-        raise ConfigError(faults)
+        named = isinstance(config.get("run"), str | None)
+        raise ConfigError(faults, run_folder(config, asked, words) if named else None)
     return config, run_folder(config, asked, words)
 
 

@@ -53,6 +53,8 @@ def serve(words: Sequence[str]) -> int:
 def report(error: BaseException) -> int | None:
     """Say what ended a job, a sentence a fault; its exit code, or None for an error of the program itself."""
     if isinstance(error, ConfigError):
+        if error.run is not None:
+            RunFolder.of(error.run).forget_stop()
         print(*(f"error: {fault}" for fault in error.faults), sep="\n", file=sys.stderr)
         return 2
     if isinstance(error, Stopped):
