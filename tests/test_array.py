@@ -1,5 +1,6 @@
 """`-m launcher=slurm`, up to its submission: what a task runs, and what is refused before."""
 
+import subprocess
 import sys
 
 import pytest
@@ -83,6 +84,13 @@ def test_what_would_fail_in_the_queue_is_refused_before(words, sentence, folder,
     assert entry.main([*BARE, *words]) == 2
     assert sentence in capsys.readouterr().err
     assert not list(folder.iterdir())
+
+
+def test_a_task_leaves_the_exit_code_of_its_command(folder):
+    """In a process of its own, which it ends with that code as submitit would not."""
+    code = f"from lightning_gen.stages.array import run_task; run_task([[], ['sed=1']], Path({str(folder)!r}), 1)"
+    done = subprocess.run([sys.executable, "-c", f"from pathlib import Path; {code}"], check=False)
+    assert done.returncode == 2 and array.code_file(folder, 1).read_text() == "2\n"
 
 
 def test_without_the_package_or_slurm_it_is_said_what_is_needed(folder, monkeypatch, capsys):

@@ -113,16 +113,19 @@ def test_a_sweep_is_an_array_one_of_whose_tasks_fails(tmp_path):
     words += ("module.optimizer.lr=0.001,1e38,0.002", "launcher=slurm", "launcher.partition=all")
     words += ("launcher.sbatch=overcommit", f"launcher.logs={tmp_path / 'logs'}", "launcher.time=0:30:00")
     sweep = subprocess.Popen([sys.executable, "run.py", "-m", *words], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    first, second, third = (tmp_path / f"a b-module.optimizer.lr={lr}" for lr in ("0.001", "1e+38", "0.002"))
-    wait(lambda: (first / "record.jsonl").is_file() and len(losses(first)) >= 10, 180, tmp_path)
-    (log,) = tmp_path.glob("logs/sweep-*/*_0_0_log.out")
-    job = log.name.split("_")[0]
-    told("scancel", "--signal=USR1", f"{job}_0")
-    wait(lambda: "Restarts=1" in told("scontrol", "show", "job", f"{job}_0"), 120, tmp_path)
-    assert max(losses(first)) < 60 and "exit code 75" in log.read_text()
-    wait(lambda: states(f"{job}_0") == ["PENDING"], 60, tmp_path)
-    told("scontrol", "update", f"jobid={job}_0", "starttime=now")
-    out, _ = sweep.communicate(timeout=300)
+    try:
+        first, second, third = (tmp_path / f"a b-module.optimizer.lr={lr}" for lr in ("0.001", "1e+38", "0.002"))
+        wait(lambda: (first / "record.jsonl").is_file() and len(losses(first)) >= 10, 180, tmp_path)
+        (log,) = tmp_path.glob("logs/sweep-*/*_0_0_log.out")
+        job = log.name.split("_")[0]
+        told("scancel", "--signal=USR1", f"{job}_0")
+        wait(lambda: "Restarts=1" in told("scontrol", "show", "job", f"{job}_0"), 120, tmp_path)
+        assert max(losses(first)) < 60 and "exit code 75" in log.read_text()
+        wait(lambda: states(f"{job}_0") == ["PENDING"], 60, tmp_path)
+        told("scontrol", "update", f"jobid={job}_0", "starttime=now")
+        out, _ = sweep.communicate(timeout=300)
+    finally:
+        sweep.kill()
     assert sweep.returncode == 1
     assert [f"task {n}: exit code {code}" in out for n, code in enumerate((0, 1, 0))] == [True] * 3, out
     assert [len(losses(folder)) for folder in (first, third)] == [60, 60]
