@@ -11,6 +11,7 @@ from lightning_gen.config.compose import launch
 from lightning_gen.config.sweep import tasks as tasks_of
 from lightning_gen.errors import ConfigError
 from lightning_gen.stages import array, command
+from tests.processes import place
 from tests.test_run import BARE
 
 LAUNCHER = ("-m", "launcher=slurm", "launcher.partition=gpu")
@@ -78,6 +79,13 @@ def test_what_would_fail_in_the_queue_is_refused_before(words, sentence, folder,
     assert entry.main([*BARE, *words]) == 2
     assert sentence in capsys.readouterr().err
     assert not list(folder.iterdir())
+
+
+def test_several_processes_do_not_all_submit(folder, monkeypatch, capsys):
+    for name, value in place(1, 2, 29500).items():
+        monkeypatch.setenv(name, value)
+    assert entry.main([*LAUNCHER, "seed=0,1"]) == 2
+    assert "2 processes" in capsys.readouterr().err and not list(folder.iterdir())
 
 
 def test_a_task_leaves_the_exit_code_of_its_command(folder):

@@ -26,6 +26,7 @@ from lightning_gen.config.instantiate import refusing
 from lightning_gen.config.sweep import Task, launch_by, tasks
 from lightning_gen.errors import ConfigError, Stopped
 from lightning_gen.runs import signals
+from lightning_gen.runs.devices import place
 from lightning_gen.runs.signals import STOPPED
 from lightning_gen.stages.slurm import SRUN, job_faults, job_parser, requeue
 
@@ -80,6 +81,8 @@ def launcher_options(ours: Sequence[str], words: Words) -> Namespace:
     faults = list(job_faults(options, words.overrides, f"{KEY}."))
     if options.parallel < 1:
         faults.append(f"launcher.parallel is {options.parallel}, expected at least 1: write how many may run at once")
+    if (world := refusing(place).world) > 1:
+        faults.append(f"launcher=slurm was started as {world} processes, which would all submit: start one")
     if not installed():
         faults.append(
             "launcher=slurm needs hydra-submitit-launcher, which is not installed: pip install 'lightning-gen[slurm]'"
