@@ -37,6 +37,7 @@ test-faults: $(VENV)/.test
 
 test-cluster: $(VENV)/.test
 	@sh tests/cluster/slurm.sh check
+	@$(call install,.[test,slurm])
 	$(VENV)/bin/python -m pytest -q -rs -m cluster tests/cluster $(ARGS)
 
 lint: $(VENV)/.test

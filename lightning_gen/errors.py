@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 TRACEBACK = "LIGHTNING_GEN_TRACEBACK"  # in the environment: errors keep their traceback
 OURS = (ValueError, TypeError, FileNotFoundError)  # messages that are a sentence as they are
@@ -18,11 +19,16 @@ REMEDIES = {
 
 
 class ConfigError(Exception):
-    """Everything that is wrong with what the user wrote, a sentence each."""
+    """Everything that is wrong with what the user wrote, a sentence each.
 
-    def __init__(self, faults: Sequence[str]) -> None:
+    Args:
+        faults: the sentences.
+        run: the run folder of the start that is refused, where it is known.
+    """
+
+    def __init__(self, faults: Sequence[str], run: Path | None = None) -> None:
         super().__init__("\n".join(faults))
-        self.faults = list(faults)
+        self.faults, self.run = list(faults), run
 
 
 class NonFinite(RuntimeError):

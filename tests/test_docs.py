@@ -13,7 +13,7 @@ import lightning_gen
 import run as entry
 from lightning_gen.config.root import CHANGES, KEYS
 from lightning_gen.results.result import Result
-from lightning_gen.stages import command
+from lightning_gen.stages import array, command
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -63,7 +63,7 @@ def test_every_key_that_the_text_names_is_a_key():
     assert len(INLINE) > 50
     for text in INLINE:
         for key in re.findall(r"(?:^|\s)([a-z_]+)(?:\.[a-z_.]+)?=", text):
-            assert key in {*KEYS, *GROUPS, "key", "group"}, text
+            assert key in {*KEYS, *GROUPS, array.KEY, "key", "group"}, text
 
 
 @pytest.mark.parametrize("group", ["data", "quality"])

@@ -29,7 +29,7 @@ def test_options_stand_in_the_file(tmp_path, monkeypatch):
 def test_a_task_of_an_array_has_its_number_in_every_word(tmp_path, monkeypatch):
     text = written(tmp_path, monkeypatch, "--array", "0-3", "--", "seed=ARRAY_TASK", "run=/a b/ARRAY_TASK/c d")
     assert "seed=\"$SLURM_ARRAY_TASK_ID\" 'run=/a b/'\"$SLURM_ARRAY_TASK_ID\"'/c d'\n" in text
-    assert "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" in text
+    assert 'scontrol requeue "$SLURM_ARRAY_JOB_ID"_"$SLURM_ARRAY_TASK_ID"' in text
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,9 @@ def test_a_task_of_an_array_has_its_number_in_every_word(tmp_path, monkeypatch):
         (("--array", "x", "--", "run=outputs/ARRAY_TASK"), "--array is 'x'"),
         (("--", "-m", "seed=0,1"), "--array"),
         (("--name", "a b"), "--name"),
+        (("--nodes", "0"), "--nodes is 0"),
+        (("--gpus", "two"), "--gpus: invalid int value: 'two'"),
+        (("--", "fresh=true"), "fresh=true"),
     ],
 )
 def test_what_would_fail_in_the_queue_is_refused_before(words, sentence, tmp_path, monkeypatch, capsys):

@@ -70,7 +70,17 @@ LIBRARIES = {
     ),
     *("fsspec", "hydra", "hydra_plugins", "jinja2", "joblib", "lightning", "lightning_fabric", "lightning_utilities"),
     *("matplotlib", "numpy", "omegaconf", "pandas", "pip", "pkg_resources", "pytest", "requests", "safetensors"),
-    *("scipy", "setuptools", "setuptools_scm", "sklearn", "tensorboard", "timm", "torch_fidelity", "torchmetrics"),
+    *(
+        "scipy",
+        "setuptools",
+        "setuptools_scm",
+        "sklearn",
+        "submitit",
+        "tensorboard",
+        "timm",
+        "torch_fidelity",
+        "torchmetrics",
+    ),
     *("tqdm", "transformers", "uv", "wandb", "wheel", "xarray", "yaml"),
     *("callbacks", "run"),  # former names of ours, which stored configs still use
 }

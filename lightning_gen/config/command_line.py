@@ -10,7 +10,7 @@ import yaml
 
 from lightning_gen.config import stored
 from lightning_gen.config.allow import extension_faults
-from lightning_gen.config.root import DEFAULTS, KEYS, SAMPLES, STAGES, UNLABELLED, read_by
+from lightning_gen.config.root import DEFAULTS, FSDP, KEYS, SAMPLES, STAGES, UNLABELLED, read_by
 from lightning_gen.config.texts import as_text, quoted
 from lightning_gen.options import choose
 
@@ -231,7 +231,9 @@ class _Overrides:
     def _choose(self, group: str, names: list[Any], word: str) -> None:
         known = self.options[group]
         wrong = [str(name) for name in names if name is not None and str(name) not in known]
-        self.faults += [f"{group}={name} does not exist: {choose(name, known)}" for name in wrong]
+        for name in wrong:
+            absent = FSDP if (group, name) == ("trainer", "fsdp") else choose(name, known)
+            self.faults.append(f"{group}={name} does not exist: {absent}")
         if not wrong:
             self.groups[group] = word.split("=", 1)[1]
             self.chosen = [other for other in self.chosen if not other.startswith(f"{group}=")] + [word]

@@ -61,19 +61,34 @@ def checked(composed: Any, asked: Request, words: Words) -> tuple[Config, Path]:
     """A job's config and run folder; ConfigError with all that is wrong."""
     config = resolved(composed, asked.faults)
     if faults := [*asked.faults, *check(config)]:
-        raise ConfigError(faults)
+        named = isinstance(config.get("run"), str | None)
+        raise ConfigError(faults, run_folder(config, asked, words) if named else None)
     return config, run_folder(config, asked, words)
 
 
-def compose(job: Callable, words: Words, asked: Request) -> None:
-    """Let Hydra compose what is asked for and call the job."""
+def compose(
+    job: Callable,
+    words: Words,
+    asked: Request,
+    launcher: Sequence[str] = (),
+    expected: tuple[type[Exception], ...] = (),
+) -> None:
+    """Let Hydra compose what is asked for and call the job.
+
+    Args:
+        job: what is called with each config.
+        words: the command line.
+        asked: what Hydra is asked for.
+        launcher: overrides that choose another of Hydra's launchers.
+        expected: of that launcher, raised as they are.
+    """
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     scratch = TemporaryDirectory()
-    quiet = [*QUIET, f"hydra.sweep.dir={scratch.name}"] if words.running else []
+    quiet = [*QUIET, f"hydra.sweep.dir={scratch.name}", *launcher] if words.running else []
     ours, *theirs = (str(folder.resolve()) for folder in words.folders)
     flags = [*words.flags, *(f"--config-dir={folder}" for folder in theirs)]
     # Hydra's own reporter exits 1 with half a traceback; with this it lets the exception through to us.
@@ -83,6 +98,8 @@ def compose(job: Callable, words: Words, asked: Request) -> None:
         hydra.main(config_path=ours, config_name=asked.primary, version_base="1.3")(job)()
     except Leave as leave:
         raise leave.__cause__ from None
+    except expected:
+        raise
     except Exception as error:  # of Hydra itself: a file that is no YAML, an override that does not fit
         if os.environ.get(TRACEBACK):
             raise

@@ -88,3 +88,10 @@ TRAINER = {
     "limit_train_batches": "Annotated[int, Ge(1)] | Annotated[float, Gt(0), Le(1)] | None",
     "num_nodes": "Annotated[int, Ge(1)]",
 }
+
+# Why no trainer splits the weights over the ranks: every use of a split network is a collective of all ranks.
+FSDP = (
+    "weights split over the ranks (FSDP) need all ranks to use the networks equally often, and rank 0 draws pictures "
+    "alone; energies and score matching need second derivatives, which split weights do not give: write trainer=ddp, "
+    "with a model that fits on each device"
+)

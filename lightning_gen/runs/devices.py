@@ -6,6 +6,8 @@ import socket
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from lightning_gen.config.root import FSDP
+
 TORCHRUN = "torchrun --nproc-per-node N run.py ... trainer=ddp (or -m lightning_gen in the place of run.py)"
 SRUN = "srun --nodes N --ntasks-per-node M python run.py ... trainer=ddp"
 WITHOUT = "torchrun sets all of them; unset them for one process"
@@ -125,6 +127,8 @@ def processes(trainer: Mapping[str, Any]) -> dict[str, Any]:
     Lightning's own launcher runs the script anew in each child, which would compose a second config and folder.
     """
     here = place()
+    if str(trainer.get("strategy")).startswith("fsdp"):
+        raise ValueError(f"trainer.strategy is {trainer['strategy']}, but {FSDP}")
     if not fitting(trainer.get("strategy", "auto")):
         raise ValueError(
             f"trainer.strategy is {trainer['strategy']}, but the average, the gradient norm and the checkpoints are of "
@@ -159,7 +163,7 @@ def processes(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fitting(strategy: Any) -> bool:
-    """Whether every process has the whole of the weights, and none starts others: fsdp and ddp_spawn are refused."""
+    """Whether every process has the whole of the weights, and none starts others, as ddp_spawn does."""
     return not isinstance(strategy, str) or strategy in ("auto", "ddp") or strategy.startswith("ddp_find_unused")
 
 

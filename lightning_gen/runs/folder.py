@@ -19,6 +19,7 @@ from lightning_gen.runs import checkpoint_file, signals, weights_file
 from lightning_gen.runs.atomic import replacing
 from lightning_gen.runs.devices import place, process_rank
 
+STOP = "stopped"  # the file that says that a signal has stopped the run
 PIECES = ".evaluation"  # what an evaluation in progress has drawn
 
 
@@ -149,18 +150,24 @@ class RunFolder:
         """Remove what an evaluation that is complete had drawn."""
         shutil.rmtree(self.path / PIECES, ignore_errors=True)
 
+    def forget_stop(self) -> None:
+        """Remove the file `stopped`, as the next start does, also one that is refused, which nobody should requeue."""
+        note = self.path / STOP
+        with suppress(OSError, UnicodeDecodeError):
+            if note.read_text().startswith("stopped: "):  # and is none of the user's
+                note.unlink()
+
     @contextmanager
     def stop_note(self, rank: int = 0) -> Iterator[None]:
         """The file `stopped`, written by rank 0 where a signal ends what is done within: torchrun's exit code is 1."""
-        note = self.path / "stopped"
 
         def write(sentence: str) -> None:
             with suppress(OSError):  # a full disk does not keep the process from stopping
-                if rank == 0 and self.path.is_dir():
-                    note.write_text(f"stopped: {sentence}\n")
+                if sentence and rank == 0 and self.path.is_dir():
+                    (self.path / STOP).write_text(f"stopped: {sentence}\n")
 
         if rank == 0:
-            note.unlink(missing_ok=True)
+            self.forget_stop()
         signals.leaving.insert(0, write)
         try:
             yield

@@ -22,7 +22,7 @@ STOPPED = 75  # the exit code
 GRACE = 20.0  # seconds from a stop to the end of the process: torchrun and SLURM kill after 30
 ECHO = 1.0  # seconds in which torchrun hands on a SIGINT that the terminal has sent to the ranks, too
 OVER = 255  # what the watching thread reads where signals are given back
-leaving: list[Callable[[str], Any]] = []  # called with the reason before the process ends at once
+leaving: list[Callable[[str], Any]] = []  # called before the process ends at once, with the reason of a stop
 
 
 class _Process:

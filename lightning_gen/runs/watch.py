@@ -161,6 +161,18 @@ class Watch:
         except RuntimeError:
             return sentence
 
+    def stop(self, reason: str) -> str:
+        """The sentence about a job of which a rank is stopped: where another one has failed, torchrun has done it."""
+        with suppress(RuntimeError):
+            for rank, one in self.look().items():
+                if not one["done"] and self.gone(one):
+                    return self.post(f"rank {rank} was killed, or lost, in {one['where']}; {RESUMES}")
+        return self.post(f"stopped: {reason}")
+
+    def gone(self, told: dict[str, Any]) -> bool:
+        """Whether a rank's process, being one of this machine, is no more."""
+        return told["host"] == self.host and not os.path.exists(f"/proc/{told['pid']}")
+
     def fail(self, error: BaseException) -> str:
         """The sentence about a job whose rank got this error: its own, or that of a rank that is lost."""
         if not lost_connection(error):
@@ -172,8 +184,7 @@ class Watch:
                 if self.store.check(["failed"]):
                     return self.store.get("failed").decode()
                 for rank, one in self.look().items():
-                    gone = one["host"] == self.host and not os.path.exists(f"/proc/{one['pid']}")
-                    if not one["done"] and (gone or time.monotonic() - self.seen[rank][1] > LOST):
+                    if not one["done"] and (self.gone(one) or time.monotonic() - self.seen[rank][1] > LOST):
                         return self.post(f"rank {rank} was killed, or lost, in {one['where']}; {RESUMES}")
             except RuntimeError:
                 return self.store_lost()
@@ -202,9 +213,9 @@ class Watch:
         with self.lock:
             report(sentence)
             stopped = sentence.startswith("stopped: ")
-            for call in signals.leaving if stopped else ():
+            for call in signals.leaving:  # the lock is given back; a note is left by a stop alone
                 with suppress(OSError):
-                    call(sentence.removeprefix("stopped: "))
+                    call(sentence.removeprefix("stopped: ") if stopped else "")
             os.write(2, f"{sentence if stopped else f'error: {sentence}'}\n".encode())
             os._exit(75 if stopped else 1)
 

@@ -17,6 +17,7 @@ from lightning_gen.runs.devices import process_rank
 from lightning_gen.runs.faults import comparison_faults, folder_faults, samples_fault
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.lock import Lock
+from lightning_gen.stages.array import of_launcher, submit
 from lightning_gen.stages.compare import compare
 from lightning_gen.stages.export import export
 from lightning_gen.stages.output import lasting_output
@@ -40,16 +41,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def serve(words: Sequence[str]) -> int:
-    """Write an sbatch file, or launch what the words ask for; the exit code."""
+    """Write an sbatch file, submit a sweep, or launch what the words ask for; the exit code."""
     if words[:1] == ["slurm"]:
         slurm(words[1:])
         return 0
+    if any(map(of_launcher, words)):
+        return submit(words, CONFIGS, examined)
     return launch(start, CONFIGS, words, report)
 
 
 def report(error: BaseException) -> int | None:
     """Say what ended a job, a sentence a fault; its exit code, or None for an error of the program itself."""
     if isinstance(error, ConfigError):
+        if error.run is not None:
+            RunFolder.of(error.run).forget_stop()
         print(*(f"error: {fault}" for fault in error.faults), sep="\n", file=sys.stderr)
         return 2
     if isinstance(error, Stopped):

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from lightning_gen.errors import ConfigError
 from lightning_gen.runs.signals import STOPPED
@@ -23,15 +24,10 @@ TEMPLATE = """#!/bin/bash
 #SBATCH --output={logs}
 {more}# A stopped job goes on by itself: the command ends with {stopped} and is requeued, in the same run folder.
 cd {folder} || exit 1
-trap : TERM
-srun --kill-on-bad-exit=0 {command}
-code=$?
-# Of several tasks srun gives the highest code.
-if [ $code -eq {stopped} ]; then
-    scontrol requeue "{job}"
-fi
-exit $code
+{requeue}
+srun {srun} {command}
 """
+SRUN = "--kill-on-bad-exit=0"  # of several processes srun gives the highest code
 
 
 def slurm(argv: Sequence[str]) -> None:
@@ -59,12 +55,19 @@ def slurm(argv: Sequence[str]) -> None:
         more="".join(f"{line}\n" for line in more),
         stopped=STOPPED,
         folder=shlex.quote(str(Path.cwd())),
+        requeue="\n".join(requeue(array)),
+        srun=SRUN,
         command=told,
-        job="${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}" if array else "$SLURM_JOB_ID",
     )
     file = Path(options.file)
     file.write_text(text)
     print(f"written: {file}; submit it by: sbatch {shlex.quote(str(file))}")
+
+
+def requeue(array: bool) -> list[str]:
+    """What a script says before its command, so that a stopped one is requeued; one task of an array alone."""
+    job = '"$SLURM_ARRAY_JOB_ID"_"$SLURM_ARRAY_TASK_ID"' if array else '"$SLURM_JOB_ID"'
+    return ["trap : TERM", f"trap 'if [ $? -eq {STOPPED} ]; then scontrol requeue {job}; fi' EXIT"]
 
 
 def quoted(word: str, array: bool) -> str:
@@ -73,42 +76,72 @@ def quoted(word: str, array: bool) -> str:
     return '"$SLURM_ARRAY_TASK_ID"'.join(shlex.quote(part) if part else "" for part in parts) or "''"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "lightning-gen slurm", usage="%(prog)s --partition NAME [options] -- KEY=VALUE ..."
-    )
+class Parser(argparse.ArgumentParser):
+    """A parser of sbatch's options whose errors are ours."""
+
+    mark = "--"  # what stands before an option's name, as the person writes it
+
+    def error(self, message: str) -> NoReturn:
+        """ConfigError with what argparse says."""
+        told = message.removeprefix("argument ").replace("--", self.mark)
+        raise ConfigError([f"{told}; lightning-gen slurm --help lists the options"])
+
+
+def job_parser(usage: str, mark: str = "--") -> Parser:
+    """The options of every job that is submitted."""
+    parser = Parser("lightning-gen slurm", usage=usage, allow_abbrev=False)
+    parser.mark = mark
     parser.add_argument("--partition", required=True)
     parser.add_argument("--time", default="24:00:00", help="of one job, as sbatch takes it; a requeued one has it anew")
     parser.add_argument("--gpus", type=int, default=0, help="of each node, one process each")
     parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--tasks", type=int, default=0, help="processes of each node, where there is no GPU")
-    parser.add_argument(
-        "--array", help="as 0-9%%4; ARRAY_TASK in the command is the task's number, as in seed=ARRAY_TASK"
-    )
     parser.add_argument("--notice", type=int, default=120, help="seconds before the end of the time to stop at")
     parser.add_argument("--name", default="lightning-gen")
     parser.add_argument("--logs", default="logs", help="the folder for the jobs' output, which all nodes see")
     parser.add_argument("--sbatch", action="append", default=[], metavar="OPTION=VALUE", help="one more of sbatch's")
+    return parser
+
+
+def _parser() -> Parser:
+    parser = job_parser("%(prog)s --partition NAME [options] -- KEY=VALUE ...")
+    parser.add_argument(
+        "--array", help="as 0-9%%4; ARRAY_TASK in the command is the task's number, as in seed=ARRAY_TASK"
+    )
     parser.add_argument("--file", default="job.sbatch")
     return parser
 
 
-def _faults(options: argparse.Namespace, words: Sequence[str]) -> Iterator[str]:
-    given = [word.partition("=") for word in words]
+def job_faults(options: argparse.Namespace, words: Sequence[str], mark: str = "--") -> Iterator[str]:
+    """What would fail in the queue, of the options and of the command's words."""
+    given = {key: value for key, _, value in (word.partition("=") for word in words)}
+    least = {"gpus": 0, "tasks": 0, "nodes": 1, "notice": 1}
+    for name in least:
+        if getattr(options, name) < least[name]:
+            yield f"{mark}{name} is {getattr(options, name)}, expected at least {least[name]}: write a larger number"
     several = options.nodes * (options.tasks or options.gpus or 1) > 1
-    trainer = next((value for key, _, value in given if key == "trainer"), "")
-    run = next((value for key, _, value in given if key == "run"), "")
-    if several and not any(key in ("trainer", "trainer.strategy") for key, _, _ in given):
+    if several and not {"trainer", "trainer.strategy"} & {*given}:
         yield "several processes, and the command has no trainer=: add trainer=ddp or trainer=ddp_cpu"
     if options.gpus and options.tasks not in (0, options.gpus):
-        yield f"--tasks is {options.tasks} and --gpus {options.gpus}, but each process has one GPU: leave --tasks out"
-    if trainer == "ddp" and not options.gpus:
-        yield "trainer=ddp needs a GPU a process: add --gpus N, or write trainer=ddp_cpu"
+        told = f"{mark}tasks is {options.tasks} and {mark}gpus {options.gpus}"
+        yield f"{told}, but each process has one GPU: leave {mark}tasks out"
+    if given.get("trainer") == "ddp" and not options.gpus:
+        yield f"trainer=ddp needs a GPU a process: give {mark}gpus, or write trainer=ddp_cpu"
+    if given.get("fresh", "false").lower() == "true":
+        yield "fresh=true would start anew whenever the job is requeued: name a new folder by run="
+    if not re.fullmatch(r"[\w.-]+", options.name):
+        yield f"{mark}name is {options.name!r}, expected letters, digits, '.', '_', '-': write such a name"
+
+
+def _faults(options: argparse.Namespace, words: Sequence[str]) -> Iterator[str]:
+    yield from job_faults(options, words)
+    run = next((word.partition("=")[2] for word in words if word.startswith("run=")), "")
     if options.array is not None and "ARRAY_TASK" not in run:
         yield "--array needs a folder for each of its tasks: write run=outputs/NAME-ARRAY_TASK"
     if options.array is not None and not re.fullmatch(r"[\d,:%-]+", options.array):
         yield f"--array is {options.array!r}, expected numbers as 0-9 or 0,3,5%2: write them"
-    if not re.fullmatch(r"[\w.-]+", options.name):
-        yield f"--name is {options.name!r}, expected letters, digits, '.', '_', '-': write such a name"
     if {"-m", "--multirun"} & {*words}:
-        yield "-m runs a sweep's jobs one after the other in one job: use --array"
+        yield (
+            "-m runs a sweep's jobs one after the other in one job: use --array, or submit the sweep itself by "
+            "python run.py -m launcher=slurm launcher.partition=NAME KEY=VALUE,VALUE"
+        )

@@ -34,7 +34,9 @@ def watched(trainer: Any, config: dict[str, Any], call: Callable, *args: Any, **
     try:
         call(*args, **kwargs)
     except Stopped as stop:
-        watch.post(f"stopped: {stop}")
+        sentence = watch.stop(str(stop))
+        if not sentence.startswith("stopped: "):
+            watch.end(sentence)
         raise
     except Exception as error:
         mended = isinstance(error, ValueError | TypeError | FileNotFoundError) and not watch.working

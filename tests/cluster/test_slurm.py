@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_gen.stages.array import installed
 from tests.processes import ROOT, free_port
-from tests.test_run import TINY, losses
+from tests.test_run import BARE, TINY, losses
 
 pytestmark = pytest.mark.cluster
 WORDS = (*TINY, "quality.n=20", "callbacks.checkpoints.every_n_steps=5", "callbacks.likelihood=null")
@@ -56,7 +57,7 @@ def wait(condition, seconds, folder):
     """Until it holds."""
     deadline = time.monotonic() + seconds
     while not condition():
-        logs = "\n".join(path.read_text()[-3000:] for path in (folder / "logs").glob("*"))
+        logs = "\n".join(path.read_text()[-3000:] for path in (folder / "logs").rglob("*.[lo][ou][gt]"))
         assert time.monotonic() < deadline, logs + told("squeue")
         time.sleep(0.2)
 
@@ -102,6 +103,34 @@ def test_an_array_has_a_folder_for_each_task(tmp_path):
     assert [len(losses(tmp_path / f"run-{task}")) for task in range(2)] == [3, 3]
     assert losses(tmp_path / "run-0") != losses(tmp_path / "run-1")
     assert len(list((tmp_path / "logs").iterdir())) == 2
+
+
+def test_a_sweep_is_an_array_one_of_whose_tasks_fails(tmp_path):
+    """launcher=slurm: folders, logs and exit codes of three tasks, of which the first is stopped and requeued."""
+    if not installed():
+        pytest.skip("hydra-submitit-launcher is not installed: pip install -e '.[slurm]'")
+    words = (*BARE, "callbacks.checkpoints.every_n_steps=5", "trainer.max_steps=60", f"run={tmp_path / 'a b'}")
+    words += ("module.optimizer.lr=0.001,1e38,0.002", "launcher=slurm", "launcher.partition=all")
+    words += ("launcher.sbatch=overcommit", f"launcher.logs={tmp_path / 'logs'}", "launcher.time=0:30:00")
+    sweep = subprocess.Popen([sys.executable, "run.py", "-m", *words], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        first, second, third = (tmp_path / f"a b-module.optimizer.lr={lr}" for lr in ("0.001", "1e+38", "0.002"))
+        wait(lambda: (first / "record.jsonl").is_file() and len(losses(first)) >= 10, 180, tmp_path)
+        (log,) = tmp_path.glob("logs/sweep-*/*_0_0_log.out")
+        job = log.name.split("_")[0]
+        told("scancel", "--signal=USR1", f"{job}_0")
+        wait(lambda: "Restarts=1" in told("scontrol", "show", "job", f"{job}_0"), 120, tmp_path)
+        assert max(losses(first)) < 60 and "exit code 75" in log.read_text()
+        wait(lambda: states(f"{job}_0") == ["PENDING"], 60, tmp_path)
+        told("scontrol", "update", f"jobid={job}_0", "starttime=now")
+        out, _ = sweep.communicate(timeout=300)
+    finally:
+        sweep.kill()
+    assert sweep.returncode == 1
+    assert [f"task {n}: exit code {code}" in out for n, code in enumerate((0, 1, 0))] == [True] * 3, out
+    assert [len(losses(folder)) for folder in (first, third)] == [60, 60]
+    assert not (second / "checkpoints").exists() and "not finite" in log.with_name(f"{job}_1_0_log.out").read_text()
+    assert "JobState=FAILED" in (shown := told("scontrol", "show", "job", f"{job}_1")) and "ExitCode=1:0" in shown
 
 
 def test_within_an_allocation_a_plain_command_is_one_process(tmp_path):

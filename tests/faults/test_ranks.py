@@ -62,7 +62,9 @@ def trial(way, step, folder):
     lines = job.communicate(timeout=60)[1].splitlines()
     assert job.returncode not in (0, None) and not alive, (alive, lines[-20:])
     told = " ".join(lines[-5:])
-    assert "rank 1" in told and f"step {step or 1}" in told, "\n".join(lines[-30:])
+    assert "rank 1" in told and f"step {12 if step < 0 else step or 1}" in told, "\n".join(lines[-30:])
+    # Rank 0 ends by itself: nothing keeps the next start waiting, and nobody takes a failure for a stop.
+    assert not (folder / ".lock").exists() and not (folder / "stopped").exists()
     return took
 
 
@@ -94,6 +96,13 @@ def test_ten_trials_of_each_failure(way, tmp_path):
     print(f"{way}: 10 of 10, {max(took):.1f} s at most")
     assert max(took) < TIMEOUT + 10
     resumes(tmp_path / "3")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["raises", "is killed"])
+def test_a_rank_that_fails_in_the_evaluation_does_not_stop_the_job(way, tmp_path):
+    trial(way, -1, tmp_path / "run")
+    resumes(tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -96,3 +96,14 @@ def test_a_closed_stdout_does_not_end_the_training(end, tmp_path):
     assert done.returncode == 0 and (tmp_path / "run" / "report.html").is_file()
     saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 12
+
+
+@pytest.mark.parametrize(("text", "left"), [("stopped: by SIGTERM; it resumes\n", False), ("mine\n", True)])
+def test_a_start_that_is_refused_leaves_no_note_of_an_older_stop(text, left, tmp_path, capsys):
+    """By which a script would requeue what can only be refused again."""
+    note = tmp_path / "run" / "stopped"
+    note.parent.mkdir()
+    note.write_text(text)
+    assert entry.main([*BARE, "trainer.max_steps=0", f"run={note.parent}"]) == 2
+    assert "max_steps is 0" in capsys.readouterr().err
+    assert note.exists() == left

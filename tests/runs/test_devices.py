@@ -85,7 +85,11 @@ def test_devices_and_nodes_follow_from_the_start(alone):
         (TASK | {"SLURM_STEP_TASKS_PER_NODE": "3,1"}, DDP, ("3,1", "--ntasks-per-node")),
         (TASK | {"SLURM_PROCID": "4"}, DDP, ("rank 4 of 4",)),
         (BATCH, DDP, ("nothing has started", "srun")),
-        (torchrun_place(1, 2, 29500), {"strategy": "fsdp"}, ("trainer.strategy is fsdp", "ddp")),
+        (
+            torchrun_place(1, 2, 29500),
+            {"strategy": "fsdp_cpu_offload"},
+            ("is fsdp_cpu_offload", "second derivatives", "ddp"),
+        ),
         (torchrun_place(1, 2, 29500), {"strategy": "ddp_spawn"}, ("trainer.strategy is ddp_spawn",)),
         ({}, {"devices": 1, "timeout": 0}, ("trainer.timeout is 0",)),
         ({}, {"devices": 1, "timeout": "soon"}, ("trainer.timeout is 'soon'",)),

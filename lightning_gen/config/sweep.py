@@ -1,0 +1,81 @@
+"""The jobs of a sweep, one by one, as command lines of their own; and a launcher of Hydra's that starts them."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning_gen.config.command_line import Request, Words
+from lightning_gen.config.compose import checked, compose
+from lightning_gen.config.instantiate import refusing
+from lightning_gen.errors import ConfigError
+
+
+class Task(NamedTuple):
+    """One job of a sweep: the words of its command line, and its run folder."""
+
+    words: list[str]
+    folder: Path
+
+
+def tasks(words: Words, asked: Request, look: Callable[[dict[str, Any], Path], Any]) -> list[Task]:
+    """The sweep's jobs; ConfigError with all that is wrong with any of them.
+
+    Args:
+        words: the command line.
+        asked: what Hydra is asked for.
+        look: what refuses a config and its run folder.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    found: list[Task] = []
+    faults: list[str] = []
+
+    def job(composed: Any) -> None:
+        try:
+            config, folder = refusing(checked, composed, asked, words)
+            refusing(look, config, folder)
+        except ConfigError as error:
+            faults.extend(fault for fault in error.faults if fault not in faults)
+            return
+        own = {key_of(word): word for word in HydraConfig.get().overrides.task}
+        flags = [f"--allow={package}" for package in words.allow]
+        flags += [f"--config-dir={configs.resolve()}" for configs in words.folders[1:]]
+        kept = [word for word in words.overrides if key_of(word) not in ("run", *asked.swept)]
+        kept += [own[key] for key in asked.swept if key != "run"]
+        found.append(Task([*flags, *kept, f"run={folder}"], folder))
+
+    compose(job, words, asked)
+    folders = [task.folder.resolve() for task in found]
+    faults += [
+        f"run={folder} is the folder of {folders.count(folder)} jobs of the sweep: sweep values whose names differ"
+        for folder in dict.fromkeys(folders)
+        if folders.count(folder) > 1
+    ]
+    if faults:
+        raise ConfigError(faults)
+    return found
+
+
+def key_of(word: str) -> str:
+    """What an override sets."""
+    return word.partition("=")[0].lstrip("+~")
+
+
+def launch_by(
+    plugin: Mapping[str, Any], folder: Path, call: Callable[[int], Any], words: Words, asked: Request
+) -> None:
+    """Let a launcher of Hydra's call `call` with the number of each job, elsewhere; RuntimeErrors are its own.
+
+    Args:
+        plugin: the launcher's config.
+        folder: where Hydra writes.
+        call: what it pickles, and calls.
+        words: the command line.
+        asked: what Hydra is asked for.
+    """
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.hydra_config import HydraConfig
+
+    ConfigStore.instance().store(group="hydra/launcher", name="chosen", node=dict(plugin))
+    chosen = ("hydra/launcher=chosen", f"hydra.sweep.dir='{folder}'")
+    compose(lambda composed: call(HydraConfig.get().job.num), words, asked, chosen, (RuntimeError,))
