@@ -65,6 +65,11 @@ def damage(path: Path) -> str | None:
     return None if part is None else f"the CRC-32 of {part} differs"
 
 
+def steps(path: Path) -> int:
+    """Optimizer steps of an intact checkpoint."""
+    return read(path)["global_step"]
+
+
 def previous(path: Path) -> Iterator[Path]:
     """The older files that `write` keeps beside `path`, newest first."""
     number = 1
