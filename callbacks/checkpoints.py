@@ -174,7 +174,10 @@ class Checkpoints(Checked, Checkpoint):
         """Write last.ckpt, and keep the one before it."""
         if trainer.fast_dev_run:
             return
-        with keeping(self.folder(trainer) / "last.ckpt", self.keep_last) if trainer.is_global_zero else nullcontext():
+        # Lightning's own CheckpointIO copies into the file that is there, where $TMPDIR is on another file system.
+        replaced = getattr(trainer.strategy.checkpoint_io, "replaces", False)
+        last = self.folder(trainer) / "last.ckpt"
+        with keeping(last, self.keep_last, replaced) if trainer.is_global_zero else nullcontext():
             self.save(trainer, "last.ckpt")
         self.saved = trainer.global_step
         if self.run and trainer.is_global_zero:

@@ -79,14 +79,20 @@ def previous(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def keeping(path: Path, keep: int) -> Iterator[None]:
-    """Keep the intact file that is replaced inside as last-1.ckpt (of last.ckpt), and older ones, `keep` in all."""
+def keeping(path: Path, keep: int, replaced: bool = True) -> Iterator[None]:
+    """Keep the intact file of before as last-1.ckpt (of last.ckpt), and older ones, `keep` in all.
+
+    Args:
+        path: the file that is written within.
+        keep: number of files, this one too.
+        replaced: whether a new file takes its name; False where the old one may be written into.
+    """
     older = [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, keep)]
     link = path.with_name(path.name + ".previous")
     link.unlink(missing_ok=True)
     if older and path.is_file() and damage(path) is None:
         try:  # a second name, so that there is a last.ckpt at every moment
-            os.link(path, link)
+            (os.link if replaced else shutil.copyfile)(path, link)
         except OSError:  # a file system without links
             shutil.copyfile(path, link)
     try:
