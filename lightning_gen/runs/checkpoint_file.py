@@ -27,7 +27,12 @@ def write(checkpoint: dict[str, Any], path: Path) -> None:
     with replacing(path) as partial:
         with partial.open("wb") as file:
             hashed = _Hashed(file)
-            torch.save(checkpoint, hashed)
+            try:
+                torch.save(checkpoint, hashed)
+            except RuntimeError as error:  # torch's, which says nothing of the disk
+                if hashed.failure is None:
+                    raise
+                raise OSError(hashed.failure.errno, hashed.failure.strerror, str(path)) from error
             file.seek(-2, os.SEEK_END)
             file.write(_comment(hashed.digest.hexdigest()))
         if (reason := damage(partial)) is not None:
@@ -110,11 +115,16 @@ class _Hashed:
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.digest = file, hashlib.sha256()
+        self.failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
         """Append bytes; their number."""
         self.digest.update(data)
-        return self.file.write(data)
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
 
     def flush(self) -> None:
         """Nothing, for the file is flushed once it is complete."""

@@ -10,8 +10,10 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -80,7 +82,11 @@ def child(words: list[str], rank: int, world: int, port: int, log: Path, before:
         torch.set_num_threads(1)
         if before is not None:
             before(rank)
-        code = entry.main(words)
+        try:
+            code = entry.main(words)
+        except BaseException:
+            traceback.print_exc()
+            code = 1
         file.flush()
     os._exit(code)
 
@@ -136,7 +142,8 @@ class DyingInASave:
             self.seen[name] += 1
             if (name, self.seen[name]) != (self.call, self.number):
                 return function(*args, **kwargs)
-            function(*args, **kwargs) if self.after else partly(*args)
+            with suppress(FileNotFoundError):
+                function(*args, **kwargs) if self.after else partly(*args)
             os.kill(os.getpid(), signal.SIGKILL)
 
         return call
