@@ -144,6 +144,12 @@ class RunFolder:
         """The last evaluation's numbers."""
         return self.path / "metrics.json"
 
+    def remove_torn(self) -> None:
+        """Remove what a process that was killed has left of files that it was writing."""
+        for pattern in ("*.part", "*/*.part", "checkpoints/*.ckpt.previous"):
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
+
     def forget_pieces(self) -> None:
         """Remove what an evaluation that is complete had drawn."""
         shutil.rmtree(self.path / PIECES, ignore_errors=True)
