@@ -1,7 +1,6 @@
 """When a run is saved: `last` every so many steps, `best` by a metric, and where a signal or an end stops it."""
 
 import math
-import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
+from lightning_gen.callbacks.disk import lack_for_a_run, lack_for_a_save
 from lightning_gen.callbacks.loop_state import ends_here, say_validation, validation_follows
 from lightning_gen.callbacks.measuring import measured_weights, stop_together
 from lightning_gen.metrics.gather import gather_problems
@@ -124,7 +124,11 @@ class Checkpoints(Checked, Checkpoint):
         signals.release()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a number that the run will never have, before any work."""
+        """Refuse a disk that is too small, and a number that the run will never have, before any work."""
+        if not trainer.fast_dev_run:
+            lack = trainer.is_global_zero and lack_for_a_run(self.folder(trainer), self.names(trainer), pl_module)
+            if lack := gather_problems(lack or None, trainer.world_size):
+                raise ValueError(lack)
         known = published(trainer, pl_module)
         check_early_stopping(trainer, known)
         if self.monitor is None:
@@ -174,7 +178,10 @@ class Checkpoints(Checked, Checkpoint):
         """Write last.ckpt, and keep the one before it."""
         if trainer.fast_dev_run:
             return
-        with keeping(self.folder(trainer) / "last.ckpt", self.keep_last) if trainer.is_global_zero else nullcontext():
+        # Lightning's own CheckpointIO copies into the file that is there, where $TMPDIR is on another file system.
+        replaced = getattr(trainer.strategy.checkpoint_io, "replaces", False)
+        last = self.folder(trainer) / "last.ckpt"
+        with keeping(last, self.keep_last, replaced) if trainer.is_global_zero else nullcontext():
             self.save(trainer, "last.ckpt")
         self.saved = trainer.global_step
         if self.run and trainer.is_global_zero:
@@ -187,12 +194,13 @@ class Checkpoints(Checked, Checkpoint):
         stop_together(trainer, nonfinite_weight(trainer))
         self.metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         path = self.folder(trainer) / name
-        problem = gather_problems(self.disk_problem(path) if trainer.is_global_zero else None, trainer.world_size)
+        problem = self.disk_problem(path, trainer.lightning_module) if trainer.is_global_zero else None
+        problem = gather_problems(problem, trainer.world_size)
         if problem is not None:
             raise OSError(problem)
         trainer.save_checkpoint(path, weights_only=False)
 
-    def disk_problem(self, path: Path) -> str | None:
+    def disk_problem(self, path: Path, module: LightningModule) -> str | None:
         """Why `path` cannot be written: the run's folder is gone, or the disk is full."""
         folder = RunFolder(path.parent.parent)
         if self.run and folder.identity().get("id") != self.run["id"]:
@@ -201,13 +209,14 @@ class Checkpoints(Checked, Checkpoint):
                 "or replaced while the run trained; put it back, or start anew"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        free, size = shutil.disk_usage(path.parent).free, path.stat().st_size if path.is_file() else 0
-        if free < size:
-            return (
-                f"the disk of {path.parent} has {free >> 20} MiB free, expected {size >> 20} for a checkpoint: free "
-                "space; the last checkpoint is unchanged, and the same command resumes"
-            )
-        return None
+        return lack_for_a_save(path.parent, module)
+
+    def names(self, trainer: Trainer) -> list[str]:
+        """The files that the run keeps, as far as its number of steps is known."""
+        last = ["last.ckpt", *(f"last-{number}.ckpt" for number in range(1, self.keep_last))]
+        every, best = self.keep_every_n_steps, ["best.ckpt"] * (self.monitor is not None)
+        copies = range(every, trainer.max_steps + 1, every) if every else ()
+        return last + best + [f"step-{step:08d}.ckpt" for step in copies]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """ValueError for a checkpoint of another run; the run keeps the checkpoint's id where run.json is gone."""

@@ -83,8 +83,9 @@ class RecordLogger(Logger):
             self._identity = identity(os.fstat(self._file.fileno()))
             if broken:
                 self._file.write(b"\n")
-        if lines:
-            self._file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+        data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        while data:  # where the disk is full a part is written, and the next call says so
+            data = data[self._file.write(data) :]
         self._size = self._file.tell()
 
     def _check(self) -> None:

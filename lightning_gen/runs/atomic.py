@@ -11,6 +11,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """The path of a new file beside `path`, which takes its name at the end, once it is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".part")
+    partial.unlink(missing_ok=True)  # of a process that was killed, or a stranger's link to another file
     try:
         yield partial
         with partial.open("rb") as file:

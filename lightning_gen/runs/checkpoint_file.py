@@ -27,7 +27,12 @@ def write(checkpoint: dict[str, Any], path: Path) -> None:
     with replacing(path) as partial:
         with partial.open("wb") as file:
             hashed = _Hashed(file)
-            torch.save(checkpoint, hashed)
+            try:
+                torch.save(checkpoint, hashed)
+            except RuntimeError as error:  # torch's, which says nothing of the disk
+                if hashed.failure is None:
+                    raise
+                raise OSError(hashed.failure.errno, hashed.failure.strerror, str(path)) from error
             file.seek(-2, os.SEEK_END)
             file.write(_comment(hashed.digest.hexdigest()))
         if (reason := damage(partial)) is not None:
@@ -65,6 +70,11 @@ def damage(path: Path) -> str | None:
     return None if part is None else f"the CRC-32 of {part} differs"
 
 
+def steps(path: Path) -> int:
+    """Optimizer steps of an intact checkpoint."""
+    return read(path)["global_step"]
+
+
 def previous(path: Path) -> Iterator[Path]:
     """The older files that `write` keeps beside `path`, newest first."""
     number = 1
@@ -74,14 +84,20 @@ def previous(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def keeping(path: Path, keep: int) -> Iterator[None]:
-    """Keep the intact file that is replaced inside as last-1.ckpt (of last.ckpt), and older ones, `keep` in all."""
+def keeping(path: Path, keep: int, replaced: bool = True) -> Iterator[None]:
+    """Keep the intact file of before as last-1.ckpt (of last.ckpt), and older ones, `keep` in all.
+
+    Args:
+        path: the file that is written within.
+        keep: number of files, this one too.
+        replaced: whether a new file takes its name; False where the old one may be written into.
+    """
     older = [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, keep)]
     link = path.with_name(path.name + ".previous")
     link.unlink(missing_ok=True)
     if older and path.is_file() and damage(path) is None:
         try:  # a second name, so that there is a last.ckpt at every moment
-            os.link(path, link)
+            (os.link if replaced else shutil.copyfile)(path, link)
         except OSError:  # a file system without links
             shutil.copyfile(path, link)
     try:
@@ -99,11 +115,16 @@ class _Hashed:
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.digest = file, hashlib.sha256()
+        self.failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
         """Append bytes; their number."""
         self.digest.update(data)
-        return self.file.write(data)
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
 
     def flush(self) -> None:
         """Nothing, for the file is flushed once it is complete."""

@@ -26,6 +26,8 @@ def folder_faults(path: Path, stage: str) -> Iterator[str]:
         yield f"run={path} lies below {base}, which is a file: name another"
     elif not os.access(base, os.W_OK | os.X_OK):
         yield f"run={path} cannot be written, for {base} does not permit it: change its permissions, or name another"
+    elif (path / "record.jsonl").is_symlink():
+        yield f"run={path}: record.jsonl is a link, and a run appends to it, expected a file: put the file itself there"
     elif stage == "fit" and (others := _other_folders(path)):
         shown = ", ".join(others[:4]) + (", ..." if len(others) > 4 else "")
         yield f"run={path} is no run folder, and holds other folders ({shown}): name a new one"

@@ -110,28 +110,27 @@ class RunFolder:
         return self.path / "checkpoints" / "last.ckpt"
 
     def newest(self) -> Path | None:
-        """The newest intact checkpoint: last.ckpt, else the one before it, else a step-*.ckpt; None before any save.
+        """The newest intact checkpoint: last.ckpt, else the one of most steps of those before it and step-*.ckpt.
 
-        A damaged or absent file is named on stderr, with what is lost; ValueError where no intact one is left.
+        None before any save. A damaged or absent file is named on stderr, with what is lost; ValueError where no
+        intact one is left.
         """
-        steps = sorted(self.last.parent.glob("step-*.ckpt"), reverse=True)
-        paths = [self.last, *checkpoint_file.previous(self.last), *steps]
-        faults = []
-        for path in paths:
-            reason = checkpoint_file.damage(path) if path.is_file() else ""
-            if reason is None:
-                break
-            faults.append(f"{path} is damaged ({reason})" if reason else f"{path} does not exist")
-        else:
-            saved = self.identity().get("step", 0)
-            if len(paths) == 1 and not self.last.is_file() and not saved:
-                return None
+        previous = list(checkpoint_file.previous(self.last))
+        copies = sorted(self.last.parent.glob("step-*.ckpt"), reverse=True)
+        if not (self.last.is_file() or previous or copies or self.identity().get("step")):
+            return None
+        faults: list[str] = []
+        path = first_intact([self.last], faults)
+        if path is None:
+            found = [first_intact(paths, faults) for paths in (previous, copies)]
+            path = max(filter(None, found), key=checkpoint_file.steps, default=None)
+        saved = self.identity().get("step")
+        if path is None:
             raise ValueError(
                 f"{'; '.join(faults)}; the run had saved step {saved or '(unknown)'}, and no other checkpoint is left: "
                 "copy one back, or write fresh=true"
             )
         if faults and process_rank() == 0:
-            saved = self.identity().get("step")
             lost = "" if saved is None else f"; step {saved} had been saved, later ones are computed again"
             print(f"warning: {'; '.join(faults)}: {path.name} is taken instead{lost}", file=sys.stderr)
         return path
@@ -145,6 +144,12 @@ class RunFolder:
     def metrics(self) -> Path:
         """The last evaluation's numbers."""
         return self.path / "metrics.json"
+
+    def remove_torn(self) -> None:
+        """Remove what a process that was killed has left of files that it was writing."""
+        for pattern in ("*.part", "*/*.part", "checkpoints/*.ckpt.previous"):
+            for path in self.path.glob(pattern):
+                path.unlink(missing_ok=True)
 
     def forget_pieces(self) -> None:
         """Remove what an evaluation that is complete had drawn."""
@@ -225,6 +230,16 @@ class RunFolder:
 def list_files(files: Iterable[Path]) -> None:
     """Say where everything lies."""
     print("written:", *files, sep="\n  ")
+
+
+def first_intact(paths: Iterable[Path], faults: list[str]) -> Path | None:
+    """The first intact checkpoint, None where there is none; a fault is added for each file before it."""
+    for path in paths:
+        reason = checkpoint_file.damage(path) if path.is_file() else ""
+        if reason is None:
+            return path
+        faults.append(f"{path} is damaged ({reason})" if reason else f"{path} does not exist")
+    return None
 
 
 def averaged(weights: dict[str, Any]) -> dict[str, Any]:

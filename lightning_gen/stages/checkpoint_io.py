@@ -11,6 +11,8 @@ from lightning_gen.runs.checkpoint_file import read, write
 class AtomicCheckpointIO(CheckpointIO):
     """Writes all of a file or nothing, and loads intact local files of plain containers and tensors only."""
 
+    replaces = True  # a file that it writes is a new one, which takes the name
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Replace `path`."""
         write(checkpoint, Path(path))

@@ -92,6 +92,8 @@ def job(config: dict[str, Any], folder: RunFolder) -> None:
     if config["fresh"]:
         folder = refusing(folder.fresh)
     with Lock(folder.path, refusing(process_rank)) as lock, folder.stop_note(lock.rank), signals.interrupting():
+        if lock.rank == 0:
+            folder.remove_torn()
         work(config, folder)
 
 

@@ -37,6 +37,15 @@ def test_last_is_the_newest_step_though_the_metric_gets_worse(tmp_path):
     }
 
 
+@pytest.mark.parametrize("plugins", [[], [AtomicCheckpointIO()]])
+def test_the_one_before_is_another_file_whoever_writes(plugins, tmp_path, monkeypatch):
+    """Lightning's own CheckpointIO copies into the old file where $TMPDIR is elsewhere."""
+    elsewhere = "/dev/shm" if os.path.isdir("/dev/shm") else str(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", elsewhere)
+    fit(digits_module(), tmp_path, Checkpoints(every_n_steps=2), max_steps=4, plugins=plugins)
+    assert steps(tmp_path) == {"last.ckpt": 4, "last-1.ckpt": 2}
+
+
 def test_a_kill_in_the_middle_of_a_save_leaves_the_old_file(tmp_path, monkeypatch):
     io, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
     io.save_checkpoint({"global_step": 1}, path)

@@ -271,17 +271,6 @@ def test_weights_that_are_not_finite_are_not_exported(saved, capfd):
     assert "not finite" in capfd.readouterr().err and not (folder / "export").exists()
 
 
-def test_a_disk_that_is_full_loses_no_checkpoint(saved, capfd, monkeypatch):
-    folder, files = saved
-    before = (files / "last.ckpt").read_bytes()
-    usage = shutil.disk_usage(folder)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    assert train(folder, f"trainer.max_steps={STEPS + 5}") == 1
-    message = capfd.readouterr().err
-    assert "0 MiB free" in message and "last checkpoint is unchanged" in message and "Traceback" not in message
-    assert (files / "last.ckpt").read_bytes() == before
-
-
 def test_a_folder_that_is_deleted_while_the_run_trains_is_noticed(tmp_path, capsys):
     class Delete(Callback):
         def on_train_batch_end(self, trainer, *_):

@@ -1,0 +1,44 @@
+"""Whether the disk has room for a run's checkpoints, asked before the run and before each save."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytorch_lightning import LightningModule
+
+
+def lack_for_a_run(folder: Path, names: Sequence[str], module: LightningModule) -> str | None:
+    """A sentence where the files of these names, one more while it is written, and an export do not fit; else None."""
+    size, missing = checkpoint_bytes(folder, module), [name for name in names if not (folder / name).is_file()]
+    needed = size * (len(missing) + 1) + weights_bytes(module, "model.")
+    free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.is_dir())).free
+    if free >= needed:
+        return None
+    return (
+        f"the disk of {folder.parent} has {free:,} bytes free, expected {needed:,} for {len(missing)} checkpoints to "
+        f"keep, of about {size:,} each, one while it is written, and an export: free space, name a folder on another "
+        "disk by run=, or keep fewer (callbacks.checkpoints)"
+    )
+
+
+def lack_for_a_save(folder: Path, module: LightningModule) -> str | None:
+    """A sentence where one more checkpoint does not fit; else None."""
+    free, size = shutil.disk_usage(folder).free, checkpoint_bytes(folder, module)
+    if free >= size:
+        return None
+    return (
+        f"the disk of {folder} has {free:,} bytes free, expected {size:,} for a checkpoint: free space; the last "
+        "checkpoint is unchanged, and the same command resumes"
+    )
+
+
+def checkpoint_bytes(folder: Path, module: LightningModule) -> int:
+    """The size of the largest checkpoint there; before any, that of weights, average and two moments, as Adam keeps."""
+    sizes = [path.stat().st_size for path in folder.glob("*.ckpt")]
+    trained = sum(2 * p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
+    return max(sizes, default=weights_bytes(module) + trained)
+
+
+def weights_bytes(module: LightningModule, prefix: str = "") -> int:
+    """The size of the weights whose names begin so."""
+    return sum(v.numel() * v.element_size() for key, v in module.state_dict().items() if key.startswith(prefix))
