@@ -230,7 +230,7 @@ class Folder(GenerativeData):
                 else:
                     images[index] = image
         if faults:
-            more = [f"and {len(faults) - SHOWN} more files"] if len(faults) > SHOWN else []
+            more = [f"and {len(faults) - SHOWN} more files, {len(faults)} in all"] if len(faults) > SHOWN else []
             raise Unreadable("; ".join([*faults[:SHOWN], *more]))
         return images
 
@@ -251,6 +251,12 @@ class Folder(GenerativeData):
         if len({"train", "val", "valid", "validation", "test"} & {name.lower() for name in classes}) > 1:
             raise ValueError(
                 f"{self.path} holds splits, not classes ({', '.join(classes)}): set data.path to one of them"
+            )
+        empty = [path for path in sorted(self.path.iterdir()) if path.is_dir() and path.name not in classes]
+        if empty := [str(path) for path in empty if not path.name.startswith(".")]:
+            raise ValueError(
+                f"{', '.join(empty[:SHOWN])} {'hold' if len(empty) > 1 else 'holds'} no PNG, JPEG or WebP image, and "
+                "would be no class: fill or remove it"
             )
         self.classes = len(classes)
         return files, torch.from_numpy(labels)
