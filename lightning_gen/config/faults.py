@@ -9,6 +9,7 @@ from lightning_gen.config import signatures
 from lightning_gen.config.allow import allow_list, declared, needed_faults
 from lightning_gen.config.root import FREE, MISSING, NODES, ROOT, TEXTS, TRAINER
 from lightning_gen.config.source import Parameter, annotation, source
+from lightning_gen.options import value_and_type
 
 # What the builder itself passes to the node's constructor, so that no YAML has to.
 GIVEN = {
@@ -111,10 +112,18 @@ def references(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 def nameless(config: Mapping[str, Any]) -> list[str]:
     """A fault for each node that has options, as quality=none quality.n=5 leaves them, and nothing that takes them."""
-    return [
-        f"{key}.{next(iter(node))} is given, and {key} names no class that takes it: remove it, or choose another {key}"
-        for key in NODES
-        if key != "callbacks" and isinstance(node := config.get(key), Mapping) and node and "_target_" not in node
+    nodes = {key: config.get(key) for key in NODES if key != "callbacks"}
+    if isinstance(callbacks := config.get("callbacks"), Mapping):
+        nodes |= {f"callbacks.{name}": node for name, node in callbacks.items()}
+    faults = [
+        f"{path}.{next(iter(node))} is given, and {path} names no class that takes it: remove it, or name a class"
+        for path, node in nodes.items()
+        if isinstance(node, Mapping) and node and "_target_" not in node
+    ]
+    return faults + [
+        f"{path} is {value_and_type(node)}, expected a mapping with _target_ or null: write null to leave it out"
+        for path, node in nodes.items()
+        if "." in path and node is not None and not isinstance(node, Mapping)
     ]
 
 

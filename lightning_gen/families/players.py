@@ -39,14 +39,18 @@ class Player:
     every: int = 1
     updates: int = field(default=0, init=False)
 
-    def build(self) -> dict[str, Any]:
-        """Make optimizer and schedule, as configure_optimizers returns them; ValueError where either cannot be used."""
+    def build(self, steps: int = -1) -> dict[str, Any]:
+        """Make optimizer and schedule, as configure_optimizers returns them; ValueError where either cannot be used.
+
+        Args:
+            steps: updates of the whole run, -1 where that is not known.
+        """
         try:
             self.optimizer = self.make_optimizer(self.parameters)
         except Exception as error:
             raise ValueError(f"module.optimizer cannot be made ({first_line(error)}): change its options") from error
         if self.make_scheduler is not None:
-            rehearse(self.make_optimizer, self.make_scheduler)
+            rehearse(self.make_optimizer, self.make_scheduler, steps)
         self.schedule = None if self.make_scheduler is None else self.make_scheduler(self.optimizer)
         self.trained = [parameter for parameter in self.parameters if parameter.requires_grad]
         self.lr = self.optimizer.param_groups[0]["lr"]
@@ -58,8 +62,11 @@ class Player:
         return [p.grad for group in groups for p in group["params"] if p.grad is not None]
 
 
-def rehearse(make_optimizer: Callable, make_scheduler: Callable, steps: int = 3) -> None:
-    """ValueError for a schedule that cannot be made, or stepped, as by a period of 0: tried with one parameter."""
+def rehearse(make_optimizer: Callable, make_scheduler: Callable, steps: int) -> None:
+    """ValueError for a schedule that cannot be made or stepped, as with a period of 0, or ends before the last step.
+
+    It is tried with one parameter: its first steps, and the last of `steps`, -1 for an unknown number.
+    """
     try:
         optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
         schedule = make_scheduler(optimizer)
@@ -67,11 +74,14 @@ def rehearse(make_optimizer: Callable, make_scheduler: Callable, steps: int = 3)
             raise ValueError("ReduceLROnPlateau needs a metric, and a schedule is stepped once per optimizer step")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the optimizer has not been stepped
-            for _ in range(steps):
+            for _ in range(3):
                 schedule.step()
                 rates = [float(group["lr"]) for group in optimizer.param_groups]
                 if not all(0 <= rate < math.inf for rate in rates):
                     raise ValueError(f"it gives the learning rates {rates}")
+            if steps > 3:
+                schedule.last_epoch = steps - 1
+                schedule.step()
     except Exception as error:
         name = getattr(make_scheduler, "func", make_scheduler)
         raise ValueError(
