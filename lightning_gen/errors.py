@@ -79,9 +79,9 @@ def sentence(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a message, at most 300 characters of it."""
+    """The first line of a message, with the next where it ends in a colon, at most 300 characters of them."""
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else "an error without a message"
+    return " ".join(lines[: 1 + lines[0].endswith(":")])[:300] if lines else "an error without a message"
 
 
 def out_of_memory(error: BaseException) -> bool:

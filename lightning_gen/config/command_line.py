@@ -159,7 +159,7 @@ def request(words: Words) -> Request:
     if stage == "evaluate" and values.get("samples"):
         name = Path(str(values["samples"])).name.removesuffix(".npz")
         return Request("config", overrides, f"outputs/{name}", found.faults)
-    if stage == "fit" or stage not in STAGES:
+    if stage == "fit" or stage not in STAGES or values.get("run") == "":
         return Request("config", overrides, "", found.faults, found.swept)
     run = str(values.get("run") or f"outputs/{experiment}")
     try:
@@ -209,6 +209,9 @@ class _Overrides:
             return
         key, root = override.key_or_group, override.key_or_group.split(".")[0]
         sweep = override.is_sweep_override()
+        if sweep and not self.sweeps and key != "runs" and not key.startswith("hydra"):
+            self.faults.append(several(key, word.partition("=")[2], key in DEFAULTS or key in self.options))
+            return
         values = [str(v) for v in override.sweep_string_iterator()] if sweep else [override.value()]
         if sweep:
             self.swept.append(key)
@@ -220,7 +223,7 @@ class _Overrides:
             listed = quoted(f"runs=[{word.partition('=')[2]}]")
             self.faults.append(f"{word} is a sweep: write {listed}")
             self.words.append(f"++{listed}")
-        elif key in self.options and not isinstance(values[0], dict | list):
+        elif key in self.options:
             self._choose(key, values, word.lstrip("+~"))
         else:
             self.values[key] = values[0]
@@ -237,6 +240,12 @@ class _Overrides:
         if not wrong:
             self.groups[group] = word.split("=", 1)[1]
             self.chosen = [other for other in self.chosen if not other.startswith(f"{group}=")] + [word]
+
+
+def several(key: str, value: str, single: bool) -> str:
+    """The fault of a value with commas outside of a sweep; `single`: the key is neither a list nor any text."""
+    others = "write one" if single else f"""write {key}=[{value}] for a list, "{key}='{value}'" for a text"""
+    return f"{key} has several values ({value}), expected one: {others}, or add -m for a run with each"
 
 
 def misplaced(stage: str, values: dict[str, Any], given: Sequence[str]) -> list[str]:

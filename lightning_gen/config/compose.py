@@ -11,7 +11,7 @@ from typing import Any
 from lightning_gen.config.aliases import renamed
 from lightning_gen.config.allow import allowing, declared, used
 from lightning_gen.config.command_line import Request, Words, request, split, swept
-from lightning_gen.config.faults import check, resolvers
+from lightning_gen.config.faults import check, own, resolvers
 from lightning_gen.config.instantiate import refusing
 from lightning_gen.errors import TRACEBACK, ConfigError, sentence
 
@@ -60,7 +60,7 @@ def launch(
 def checked(composed: Any, asked: Request, words: Words) -> tuple[Config, Path]:
     """A job's config and run folder; ConfigError with all that is wrong."""
     config = resolved(composed, asked.faults)
-    if faults := [*asked.faults, *check(config)]:
+    if faults := [*asked.faults, *own(check(config), unresolved(composed))]:
         named = isinstance(config.get("run"), str | None)
         raise ConfigError(faults, run_folder(config, asked, words) if named else None)
     return config, run_folder(config, asked, words)
@@ -116,7 +116,7 @@ def resolved(composed: Any, early: Sequence[str]) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    if faults := list(resolvers(OmegaConf.to_container(composed, resolve=False))):
+    if faults := list(resolvers(unresolved(composed))):
         raise ConfigError([*early, *faults])
     try:
         config = renamed(OmegaConf.to_container(composed, resolve=True))
@@ -125,6 +125,13 @@ def resolved(composed: Any, early: Sequence[str]) -> Config:
     if found := used(config) - {*declared(config)}:
         config["extensions"] = [*declared(config), *sorted(found)]
     return config
+
+
+def unresolved(composed: Any) -> Any:
+    """The composed config with its ${key} as they are written."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(composed, resolve=False)
 
 
 def run_folder(config: Config, asked: Request, words: Words) -> Path:

@@ -1,12 +1,15 @@
 """Everything that is wrong with a composed config, found without a heavy import."""
 
+import re
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from lightning_gen.config import signatures
 from lightning_gen.config.allow import allow_list, declared, needed_faults
-from lightning_gen.config.root import MISSING, NODES, ROOT, TRAINER
+from lightning_gen.config.root import FREE, MISSING, NODES, ROOT, TEXTS, TRAINER
 from lightning_gen.config.source import Parameter, annotation, source
+from lightning_gen.options import value_and_type
 
 # What the builder itself passes to the node's constructor, so that no YAML has to.
 GIVEN = {
@@ -30,10 +33,15 @@ def check(config: Mapping[str, Any]) -> list[str]:
     faults += needed_faults(config, "the config")
     faults += nameless(config)
     faults += signatures.arguments(config, "", set(), "the config", parameters())
-    trainer = {key: value for key, value in (config.get("trainer") or {}).items() if key in TRAINER}
-    faults += signatures.arguments(trainer, "trainer.", set(), "the trainer", numbers())
+    faults += empty(config)
+    rest = dict(config)
+    if isinstance(trainer := config.get("trainer"), Mapping):
+        ours = {key: value for key, value in trainer.items() if key in TRAINER}
+        faults += signatures.arguments(ours, "trainer.", set(), "the trainer", numbers())
+        faults += durations(trainer)
+        rest["trainer"] = {key: value for key, value in trainer.items() if key not in TRAINER}
     # What the config needs and nobody allows is said once, above; its other faults are found all the same.
-    faults += signatures.check(config, GIVEN, [*allow_list(), *(f"{package}.*" for package in declared(config))])
+    faults += signatures.check(rest, GIVEN, [*allow_list(), *(f"{package}.*" for package in declared(config))])
     if config.get("samples") and config.get("stage") != "evaluate":
         faults.append(
             f"samples={config['samples']} has no model, and is for stage=evaluate: stage is {config['stage']}"
@@ -55,12 +63,67 @@ def numbers() -> tuple[Parameter, ...]:
     return tuple(Parameter(key, "KEYWORD_ONLY", False, annotation(kind), False, here) for key, kind in TRAINER.items())
 
 
+def empty(config: Mapping[str, Any]) -> Iterator[str]:
+    """A fault for each name of a file or folder that is empty, which would be the working folder, or no name at all."""
+    for path in (*TEXTS, *FREE):
+        value: Any = config
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value == "":
+            yield f"{path} is empty, expected a file or folder: write {path}=NAME, or leave it out"
+
+
+def durations(trainer: Mapping[str, Any]) -> Iterator[str]:
+    """A fault for each time of the trainer that is none."""
+    for key in ("max_time", "val_check_interval"):
+        value = trainer.get(key)
+        if isinstance(value, str):
+            known = re.fullmatch(r"\d+(:\d\d){3}", value.strip()) and re.search("[1-9]", value)
+        elif isinstance(value, Mapping):
+            known = _seconds(value) > 0
+        else:
+            known = True  # none, or what the annotation judges
+        if not known:
+            yield f"trainer.{key} is {value!r}, expected DD:HH:MM:SS, more than 0: write 00:12:00:00 for twelve hours"
+
+
+def _seconds(parts: Mapping[str, Any]) -> float:
+    """The seconds of {hours: 12} and its like, 0 for what is no time."""
+    try:
+        return timedelta(**parts).total_seconds()
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def own(faults: list[str], config: Any) -> list[str]:
+    """The faults, but of a value that the unresolved config takes from another key, ${seed}, where that key has one."""
+    taken = {path: key for path, key in references(config) if any(fault.startswith(f"{key} is ") for fault in faults)}
+    return [fault for fault in faults if fault.split(" is ")[0] not in taken]
+
+
+def references(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """(path, key) of each value that is ${key}."""
+    if isinstance(value, Mapping | list):
+        for key, child in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from references(child, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, str) and (found := re.fullmatch(r"\$\{([\w.]+)\}", value)):
+        yield path, found[1]
+
+
 def nameless(config: Mapping[str, Any]) -> list[str]:
     """A fault for each node that has options, as quality=none quality.n=5 leaves them, and nothing that takes them."""
-    return [
-        f"{key}.{next(iter(node))} is given, and {key} names no class that takes it: remove it, or choose another {key}"
-        for key in NODES
-        if key != "callbacks" and isinstance(node := config.get(key), Mapping) and node and "_target_" not in node
+    nodes = {key: config.get(key) for key in NODES if key != "callbacks"}
+    if isinstance(callbacks := config.get("callbacks"), Mapping):
+        nodes |= {f"callbacks.{name}": node for name, node in callbacks.items()}
+    faults = [
+        f"{path}.{next(iter(node))} is given, and {path} names no class that takes it: remove it, or name a class"
+        for path, node in nodes.items()
+        if isinstance(node, Mapping) and node and "_target_" not in node
+    ]
+    return faults + [
+        f"{path} is {value_and_type(node)}, expected a mapping with _target_ or null: write null to leave it out"
+        for path, node in nodes.items()
+        if "." in path and node is not None and not isinstance(node, Mapping)
     ]
 
 

@@ -58,24 +58,41 @@ class Maker:
             raise ConfigError(self.faults)
 
 
-def build(node: Config, **given: Any) -> Any:
-    """The object that a node describes; `given` goes to its constructor as it is.
+def build(node: Config, path: str = "", **given: Any) -> Any:
+    """The object that the node at `path` of a config describes; `given` goes to its constructor as it is.
 
-    Raises ConfigError where the node, or one inside it, is not on the allow list or does not fit its constructor.
+    Raises ConfigError where the node, or one inside it, is not on the allow list or does not fit its constructor, or
+    where a constructor raises anything.
     """
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
     faults = signatures.check(node, given={"": set(given)})
     if faults:
         raise ConfigError(faults)
-    from hydra.errors import InstantiationException
-
     try:
         # Partial first: Hydra copies what it is given into a config, and a network is none.
         call = instantiate({**node, "_partial_": True}, _convert_="all")
-    except InstantiationException as error:  # wraps what a nested node's constructor raises, and says it in two lines
-        raise error.__cause__ or error from None
-    return call(**given)
+        return call(**given)
+    except Exception as error:
+        # Hydra wraps what a nested node's constructor raises, and says it in two lines.
+        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+        if os.environ.get(TRACEBACK) or isinstance(cause, ConfigError | NonFinite):
+            raise cause from None
+        raise ConfigError([with_path(sentence(cause), node, path)]) from cause
+
+
+def with_path(message: str, node: Any, path: str) -> str:
+    """A constructor's message, Quality.n is 0, with the path in the place of the class: quality.n is 0."""
+    if not isinstance(node, dict):
+        return message
+    name = str(node.get("_target_", "")).rpartition(".")[2]
+    if name and message.startswith(f"{name}."):
+        return f"{path}{message.removeprefix(name)}" if path else message
+    for key, child in node.items():
+        if (found := with_path(message, child, f"{path}.{key}" if path else key)) != message:
+            return found
+    return message
 
 
 def import_extensions(config: Config) -> None:
@@ -92,9 +109,9 @@ def build_module(config: Config) -> Any:
     for name in ("net", "sampler"):
         reseed(config["seed"], "init")
         if config.get(name):  # an RBM is no network
-            parts[name] = make(build, config[name])
+            parts[name] = make(build, config[name], name)
     make.finish()
-    return build(config["module"], **parts, seed=config["seed"])
+    return build(config["module"], "module", **parts, seed=config["seed"])
 
 
 def complete(config: Config, data: Any) -> None:

@@ -77,15 +77,26 @@ FREE = (
 
 UNLABELLED = ("folder", "npz", "patches")  # data that are measured in their pixels unless a quality is named
 
-# What Lightning's Trainer accepts and a run cannot mean, as annotations of these keys of the node trainer.
+# What a run can mean of the numbers that Lightning's Trainer takes, as annotations of these keys of the node trainer.
+SHARE = "Annotated[int, Ge({0})] | Annotated[float, {1}(0), Le(1)] | None"  # of the batches: a number, or a fraction
 TRAINER = {
-    "gradient_clip_val": "Annotated[float, Ge(0)] | None",
+    "gradient_clip_val": "Annotated[float, Ge(0), Lt(inf)] | None",
     "accumulate_grad_batches": "Annotated[int, Ge(1)]",
     "log_every_n_steps": "Annotated[int, Ge(1)]",
     "check_val_every_n_epoch": "Annotated[int, Ge(1)] | None",
     "max_steps": "Annotated[int, Ge(1)] | Literal[-1]",
     "max_epochs": "Annotated[int, Ge(1)] | Literal[-1] | None",
-    "limit_train_batches": "Annotated[int, Ge(1)] | Annotated[float, Gt(0), Le(1)] | None",
+    "min_steps": "Annotated[int, Ge(0)] | None",
+    "min_epochs": "Annotated[int, Ge(0)] | None",
+    "limit_train_batches": SHARE.format(1, "Gt"),
+    "limit_test_batches": SHARE.format(1, "Gt"),
+    "limit_predict_batches": SHARE.format(1, "Gt"),
+    "limit_val_batches": SHARE.format(0, "Ge"),
+    "overfit_batches": SHARE.format(0, "Ge"),
+    "val_check_interval": SHARE.format(1, "Gt") + " | str | dict",
+    "num_sanity_val_steps": "Annotated[int, Ge(0)] | Literal[-1] | None",
+    "reload_dataloaders_every_n_epochs": "Annotated[int, Ge(0)]",
+    "fast_dev_run": "bool | Annotated[int, Ge(0)]",
     "num_nodes": "Annotated[int, Ge(1)]",
 }
 

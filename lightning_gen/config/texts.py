@@ -2,8 +2,8 @@
 
 import json
 import re
-from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from lightning_gen.config.root import DEFAULTS, TEXTS
 
@@ -11,26 +11,59 @@ from lightning_gen.config.root import DEFAULTS, TEXTS
 def as_text(word: str, sweeps: bool) -> str:
     """The override with its value in quotes where Hydra's grammar does not read it; ~/ is the home folder.
 
-    As a path with a space or =, and for a root key that is a text, as run=2024, whatever is no text.
+    As a path with a space or =, and for a root key that is a text, as run=2024, whatever is no text. In a sweep a comma
+    separates the values of several jobs, elsewhere it belongs to the text.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
     key, equals, value = word.partition("=")
     name = key.lstrip("+")
     other = name in DEFAULTS and name not in TEXTS
     if not equals or other or key.startswith("~") or value[:1] in ("'", '"') or "${" in value:
         return word
-    with suppress(OverrideParseException):  # as a text it can be read
-        override = OverridesParser.create().parse_overrides([word])[0]
+    override = parsed(word)
+    if override is not None:  # as a text it can be read
         several = override.is_sweep_override()
-        typed = (several and sweeps) or (not several and isinstance(override.value(), str | None))
-        if typed or name not in TEXTS:
+        if several:
+            keep = sweeps or (name not in TEXTS and ("." not in name or not names_text(override)))
+        else:
+            keep = name not in TEXTS or isinstance(override.value(), str | None)
+        if keep:
             return word
+    parts = separated(value) if sweeps else [value]
+    return f"{key}=" + ",".join(part if part[:1] in ("'", '"') else in_quotes(part) for part in parts)
+
+
+def parsed(word: str) -> Any:
+    """Hydra's reading of an override, None where its grammar has none."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    try:
+        return OverridesParser.create().parse_overrides([word])[0]
+    except OverrideParseException:
+        return None
+
+
+def names_text(override: Any) -> bool:
+    """Whether one of the values that a comma separates is a text, as of a file's name with a comma in it."""
+    from hydra.core.override_parser.types import ChoiceSweep
+
+    value = override.value()
+    return isinstance(value, ChoiceSweep) and value.simple_form and any(isinstance(each, str) for each in value.list)
+
+
+def separated(value: str) -> list[str]:
+    """The parts between commas, but for those in quotes or brackets."""
+    quoted = r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\""
+    part = rf"(?:{quoted})(?=,|$)|(?:\([^()]*\)|\[[^\[\]]*\]|\{{[^{{}}]*\}}|[^,])*"
+    return re.findall(rf"(?:^|,)({part})", value)
+
+
+def in_quotes(value: str) -> str:
+    """The text in Hydra's quotes; ~/ is the home folder."""
     if value == "~" or value.startswith("~/"):
         value = str(Path(value).expanduser())
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)  # backslashes before a quote escape it, others are themselves
-    return f"{key}='" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
 
 
 def quoted(word: str) -> str:

@@ -1,19 +1,18 @@
 """Images from one NumPy archive."""
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_gen.data.base import GenerativeData, partition
+from lightning_gen.data.files import read_arrays
 from lightning_gen.data.split import Split
 from lightning_gen.options import Natural
 
-if TYPE_CHECKING:
-    import numpy
+ARRAYS = ("x_train", "x_test", "y_train", "y_test")
 
 
 class Npz(GenerativeData):
@@ -33,26 +32,20 @@ class Npz(GenerativeData):
         self.val_size = val_size
 
     def prepare_data(self) -> None:
-        """FileNotFoundError or ValueError where the file is missing or damaged."""
+        """FileNotFoundError where the file is missing."""
         if not self.path.is_file():
             raise FileNotFoundError(f"path {self.path} is not a file: set data.path to a .npz with x_train and x_test")
-        if not zipfile.is_zipfile(self.path):
-            raise ValueError(f"{self.path} is not a whole .npz archive: write it anew with numpy.savez")
 
     def load(self) -> Mapping[str, Split]:
-        """The splits; ValueError for arrays of another layout."""
-        import numpy
-
+        """The splits; Unreadable for a damaged file, ValueError for arrays of another layout."""
         self.prepare_data()
-        # Pickled objects inside an archive could run code.
-        with numpy.load(self.path, allow_pickle=False) as archive:
-            missing = [key for key in ("x_train", "x_test") if key not in archive]
-            if missing or ("y_train" in archive) != ("y_test" in archive):
-                raise ValueError(
-                    f"{self.path} holds {', '.join(archive.files)}: it needs x_train and x_test, "
-                    "and y_train and y_test both or neither"
-                )
-            parts = {part: self._part(archive, part) for part in ("train", "test")}
+        arrays, names = read_arrays(self.path, ARRAYS, "write it anew with numpy.savez")
+        if not {"x_train", "x_test"} <= {*arrays} or ("y_train" in arrays) != ("y_test" in arrays):
+            raise ValueError(
+                f"{self.path} holds {', '.join(names) or 'nothing'}: it needs x_train and x_test, "
+                "and y_train and y_test both or neither"
+            )
+        parts = {part: self._part(arrays, part) for part in ("train", "test")}
         images, labels = parts["train"]
         if images.shape[1:] != parts["test"][0].shape[1:]:
             raise ValueError(
@@ -62,9 +55,9 @@ class Npz(GenerativeData):
         self.classes = None if labels is None else 1 + max(int(part[1].max()) for part in parts.values())
         return partition(Split(images, labels), "npz", val_size=self.val_size) | {"test": Split(*parts["test"])}
 
-    def _part(self, archive: "numpy.lib.npyio.NpzFile", part: str) -> tuple[Tensor, Tensor | None]:
+    def _part(self, arrays: Mapping[str, Any], part: str) -> tuple[Tensor, Tensor | None]:
         """Images (n, C, H, W) and labels (n,) or None."""
-        images = archive[f"x_{part}"]
+        images = arrays[f"x_{part}"]
         channels_last = images.ndim == 4 and images.shape[-1] in (1, 3)
         if images.dtype != "uint8" or not (images.ndim == 3 or channels_last) or len(images) == 0:
             raise ValueError(
@@ -73,9 +66,9 @@ class Npz(GenerativeData):
             )
         pixels = torch.from_numpy(images)
         pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
-        if f"y_{part}" not in archive:
+        if f"y_{part}" not in arrays:
             return pixels, None
-        labels = archive[f"y_{part}"]
+        labels = arrays[f"y_{part}"]
         if labels.dtype.kind not in "iu" or labels.size != len(images) or labels.min() < 0:
             raise ValueError(
                 f"{self.path}: y_{part} needs {len(images)} whole numbers >= 0, got {labels.dtype} {labels.shape}"

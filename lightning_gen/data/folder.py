@@ -84,6 +84,12 @@ class Reader:
         return image
 
 
+def listed(faults: Sequence[str]) -> str:
+    """The first ten faults, and how many there are."""
+    more = [f"and {len(faults) - SHOWN} more files, {len(faults)} in all"] if len(faults) > SHOWN else []
+    return "; ".join([*faults[:SHOWN], *more])
+
+
 class _Files(Dataset):
     """The data set of a worker; a ValueError is a returned value: the main process raises it without a traceback."""
 
@@ -206,15 +212,23 @@ class Folder(GenerativeData):
         """The splits, in memory where all images fit."""
         self.prepare_data()
         paths, labels = self._labelled_files()
-        images = (self.reader.attempt(path) for path in paths)
-        first = next((image for image in images if not isinstance(image, Unreadable)), None)
-        shape = tuple(self.reader(paths[0]).shape if first is None else first.shape)
+        shape = self._shape_of_first(paths)
         if len(paths) * torch.Size(shape).numel() > self.memory_limit:
             whole = FileSplit(self.reader, paths, shape, labels, self.workers)
         else:
             whole = Split(self._read(paths, shape), labels)
         sizes = {key: int(size * len(paths)) if isinstance(size, float) else size for key, size in self.sizes.items()}
         return partition(whole, "folder", **sizes)
+
+    def _shape_of_first(self, paths: list[Path]) -> tuple[int, ...]:
+        """(C, H, W) of the first file that can be read; Unreadable where none can."""
+        faults = []
+        for path in paths:
+            image = self.reader.attempt(path)
+            if not isinstance(image, Unreadable):
+                return tuple(image.shape)
+            faults.append(str(image))
+        raise Unreadable(listed(faults))
 
     def _read(self, paths: list[Path], shape: tuple[int, ...]) -> Tensor:
         """All images, (n, C, H, W); threads suffice: Pillow decodes without the interpreter's lock."""
@@ -230,8 +244,7 @@ class Folder(GenerativeData):
                 else:
                     images[index] = image
         if faults:
-            more = [f"and {len(faults) - SHOWN} more files"] if len(faults) > SHOWN else []
-            raise Unreadable("; ".join([*faults[:SHOWN], *more]))
+            raise Unreadable(listed(faults))
         return images
 
     def _labelled_files(self) -> tuple[list[Path], Tensor | None]:
@@ -251,6 +264,12 @@ class Folder(GenerativeData):
         if len({"train", "val", "valid", "validation", "test"} & {name.lower() for name in classes}) > 1:
             raise ValueError(
                 f"{self.path} holds splits, not classes ({', '.join(classes)}): set data.path to one of them"
+            )
+        empty = [path for path in sorted(self.path.iterdir()) if path.is_dir() and path.name not in classes]
+        if empty := [str(path) for path in empty if not path.name.startswith(".")]:
+            raise ValueError(
+                f"{', '.join(empty[:SHOWN])} {'hold' if len(empty) > 1 else 'holds'} no PNG, JPEG or WebP image, and "
+                "would be no class: fill or remove it"
             )
         self.classes = len(classes)
         return files, torch.from_numpy(labels)

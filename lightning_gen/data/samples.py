@@ -1,6 +1,5 @@
 """Samples from outside: a folder of images, or an .npz."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.bar import bar
+from lightning_gen.data.files import read_arrays
 from lightning_gen.data.image_files import LOSSY, image_files, open_image
 
 KEYS = ("images", "points", "arr_0")  # this package's images and points, guided-diffusion's images
@@ -70,18 +70,11 @@ def _archive(path: Path, shape: tuple[int, ...], name: str) -> tuple[Tensor, str
 
 def _loaded(path: Path) -> tuple[str, np.ndarray, str]:
     """The key of the samples, the samples, and the sampler that the file names; ValueError for another archive."""
-    try:
-        # Pickled objects inside an archive could run code.
-        with np.load(path, allow_pickle=False) as arrays:
-            names = arrays.files
-            key = next((key for key in KEYS if key in names), None)
-            rows = None if key is None else arrays[key]
-            sampler = str(arrays["sampler"]) if "sampler" in names else "unknown"
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as an .npz ({error}): write it anew with numpy.savez") from error
+    arrays, names = read_arrays(path, (*KEYS, "sampler"), "write it anew with numpy.savez")
+    key = next((key for key in KEYS if key in arrays), None)
     if key is None:
         raise ValueError(f"{path} holds {', '.join(names) or 'nothing'}: it needs one of {', '.join(KEYS)}")
-    return key, rows, sampler
+    return key, arrays[key], str(arrays.get("sampler", "unknown"))
 
 
 def _points(what: str, rows: np.ndarray, shape: tuple[int, ...], name: str) -> Tensor:

@@ -1,7 +1,6 @@
 """Images with known factors of variation: drawn here, or dSprites from a file."""
 
 import math
-import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from annotated_types import Interval
 from torch import Tensor
 
 from lightning_gen.data.base import GenerativeData, partition
+from lightning_gen.data.files import read_arrays
 from lightning_gen.data.split import Split
 from lightning_gen.options import Count, Natural, ValueRange
 
@@ -175,13 +175,11 @@ class DSprites(Factored):
         self.factor_sizes = tuple(-(-n // k) for n, k in zip(self.whole_sizes, self.every, strict=True))
 
     def prepare_data(self) -> None:
-        """FileNotFoundError or ValueError where the file is missing or damaged."""
+        """FileNotFoundError where the file is missing."""
         if not self.path.is_file():
             raise FileNotFoundError(
                 f"path {self.path} is not a file: set data.path to dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
             )
-        if not zipfile.is_zipfile(self.path):
-            raise ValueError(f"{self.path} is not a whole .npz archive: download it again")
 
     def draw(self) -> Tensor:
         """The images of `every`, uint8 of 0 and 255; ValueError for another archive."""
@@ -189,10 +187,10 @@ class DSprites(Factored):
 
         self.prepare_data()
         # Its metadata are pickled and could run code: they are not read.
-        with numpy.load(self.path, allow_pickle=False) as archive:
-            if not {"imgs", "latents_classes"} <= set(archive.files):
-                raise ValueError(f"{self.path} holds {', '.join(archive.files)}: dSprites has imgs and latents_classes")
-            images, classes = archive["imgs"], archive["latents_classes"]
+        arrays, names = read_arrays(self.path, ("imgs", "latents_classes"), "download it again")
+        if len(arrays) < 2:
+            raise ValueError(f"{self.path} holds {', '.join(names)}: dSprites has imgs and latents_classes")
+        images, classes = arrays["imgs"], arrays["latents_classes"]
         count = math.prod(self.whole_sizes)
         if images.shape != (count, 64, 64) or images.dtype != numpy.uint8 or classes.shape != (count, 6):
             raise ValueError(f"{self.path}: imgs needs uint8 {(count, 64, 64)}, got {images.dtype} {images.shape}")

@@ -9,6 +9,7 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 
+from lightning_gen.errors import first_line
 from lightning_gen.families.average import Average
 from lightning_gen.families.optimisation import Optimisation, restore_step_count
 from lightning_gen.families.players import Batch, Player
@@ -232,7 +233,12 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
 
     def load_weights(self, state: dict[str, Tensor]) -> None:
         """Load weights: ValueError unless model.* and ema.* fit; others (a critic's) may be absent."""
-        result = self.load_state_dict(state, strict=False)
+        try:
+            result = self.load_state_dict(state, strict=False)
+        except RuntimeError as error:  # of tensors with other shapes
+            raise ValueError(
+                f"the weights do not fit the model ({first_line(error)}): load them with the config of their run"
+            ) from error
         models = ("model.", "ema.")
         missing, unknown = ([k for k in keys if k.startswith(models)] for keys in result)
         if missing or unknown:

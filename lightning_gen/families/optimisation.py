@@ -53,7 +53,8 @@ class Optimisation:
                 )
             # Lightning computes the length of the run and the axis of its loggers from it.
             trainer.accumulate_grad_batches = self.main.every
-        return [player.build() for player in self.players]
+        steps = -1 if trainer is None else trainer.max_steps
+        return [player.build(steps if player is self.main else -1) for player in self.players]
 
     def start(self) -> None:
         """Reset the statistics at the first step of a new or resumed run."""

@@ -1,5 +1,7 @@
 """Players: parameters with their own objective, optimizer and update interval."""
 
+import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from lightning_gen.errors import first_line
 
 Batch = dict[str, Tensor]
 # (model, batch, noise, step) -> losses (B,) or (); step: updates of this player so far.
@@ -35,15 +39,19 @@ class Player:
     every: int = 1
     updates: int = field(default=0, init=False)
 
-    def build(self) -> dict[str, Any]:
-        """Make optimizer and schedule, as configure_optimizers returns them; ValueError for ReduceLROnPlateau."""
-        self.optimizer = self.make_optimizer(self.parameters)
+    def build(self, steps: int = -1) -> dict[str, Any]:
+        """Make optimizer and schedule, as configure_optimizers returns them; ValueError where either cannot be used.
+
+        Args:
+            steps: updates of the whole run, -1 where that is not known.
+        """
+        try:
+            self.optimizer = self.make_optimizer(self.parameters)
+        except Exception as error:
+            raise ValueError(f"module.optimizer cannot be made ({first_line(error)}): change its options") from error
+        if self.make_scheduler is not None:
+            rehearse(self.make_optimizer, self.make_scheduler, steps)
         self.schedule = None if self.make_scheduler is None else self.make_scheduler(self.optimizer)
-        if isinstance(self.schedule, ReduceLROnPlateau):
-            raise ValueError(
-                "module.scheduler is ReduceLROnPlateau, expected a schedule that is stepped once per optimizer step, "
-                "without a metric: choose another, such as CosineAnnealingLR"
-            )
         self.trained = [parameter for parameter in self.parameters if parameter.requires_grad]
         self.lr = self.optimizer.param_groups[0]["lr"]
         return {"optimizer": self.optimizer} | ({} if self.schedule is None else {"lr_scheduler": self.schedule})
@@ -52,6 +60,34 @@ class Player:
         """Gradients of the parameters that have one."""
         groups = self.optimizer.param_groups
         return [p.grad for group in groups for p in group["params"] if p.grad is not None]
+
+
+def rehearse(make_optimizer: Callable, make_scheduler: Callable, steps: int) -> None:
+    """ValueError for a schedule that cannot be made or stepped, as with a period of 0, or ends before the last step.
+
+    It is tried with one parameter: its first steps, and the last of `steps`, -1 for an unknown number.
+    """
+    try:
+        optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
+        schedule = make_scheduler(optimizer)
+        if isinstance(schedule, ReduceLROnPlateau):
+            raise ValueError("ReduceLROnPlateau needs a metric, and a schedule is stepped once per optimizer step")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the optimizer has not been stepped
+            for _ in range(3):
+                schedule.step()
+                rates = [float(group["lr"]) for group in optimizer.param_groups]
+                if not all(0 <= rate < math.inf for rate in rates):
+                    raise ValueError(f"it gives the learning rates {rates}")
+            if steps > 3:
+                schedule.last_epoch = steps - 1
+                schedule.step()
+    except Exception as error:
+        name = getattr(make_scheduler, "func", make_scheduler)
+        raise ValueError(
+            f"module.scheduler {getattr(name, '__name__', name)} cannot be used ({first_line(error)}): change its "
+            "options, or choose another, such as CosineAnnealingLR"
+        ) from error
 
 
 def toggle(players: Sequence[Player], turn: Player | None) -> None:

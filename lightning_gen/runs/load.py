@@ -8,7 +8,7 @@ from typing import Any
 from lightning_gen.config.allow import allowing
 from lightning_gen.config.faults import check
 from lightning_gen.config.instantiate import build_module, fault, import_extensions
-from lightning_gen.errors import ConfigError
+from lightning_gen.errors import ConfigError, first_line
 from lightning_gen.runs.folder import RunFolder, averaged
 
 
@@ -35,8 +35,17 @@ def load(path: str | os.PathLike, allow: Sequence[str] = ()) -> Any:
             raise ConfigError(faults)
         import_extensions(config)
         module = build_module(config)
-    module.load_weights(folder.weights())
+    give_weights(module, folder)
     return module.eval()
+
+
+def give_weights(module: Any, folder: RunFolder) -> None:
+    """Give the module the folder's weights; ValueError, which names the folder, where they are of another network."""
+    state = folder.weights()
+    try:
+        module.load_weights(state)
+    except ValueError as error:
+        raise ValueError(f"{folder.named or folder.path}: {error}") from error
 
 
 def start_from(module: Any, path: Path) -> None:
@@ -52,4 +61,4 @@ def start_from(module: Any, path: Path) -> None:
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:
-            raise ValueError(f"init={path} does not fit this network: {str(error).splitlines()[1].strip()}") from None
+            raise ValueError(f"init={path} does not fit this network: {first_line(error)}") from None

@@ -13,4 +13,4 @@ def build_loggers(config: dict[str, Any], folder: RunFolder) -> list[Any]:
     if not logger:
         return []
     ours = logger["_target_"].startswith(f"{OURS}.callbacks.")
-    return [build(logger, **({"folder": str(folder.path)} if ours else {}))]
+    return [build(logger, "logger", **({"folder": str(folder.path)} if ours else {}))]

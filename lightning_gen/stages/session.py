@@ -9,7 +9,7 @@ from lightning_gen.config.instantiate import Maker, build, build_module, complet
 from lightning_gen.errors import TRACEBACK, NonFinite
 from lightning_gen.runs.devices import processes
 from lightning_gen.runs.folder import RunFolder, config_hash
-from lightning_gen.runs.load import start_from
+from lightning_gen.runs.load import give_weights, start_from
 from lightning_gen.stages.evaluate import evaluate
 from lightning_gen.stages.fit import fit
 from lightning_gen.stages.loggers import build_loggers
@@ -32,7 +32,7 @@ class Session:
         self.theirs = bool(config.get("samples"))  # somebody else's samples in the place of a module
         make = Maker()
         make(import_extensions, config)
-        self.data = make(build, config["data"])
+        self.data = make(build, config["data"], "data")
         complete_ = not self.fitting or (self.data is not None and make.succeeds(complete, config, self.data))
         if self.fitting and not make.faults and (differences := folder.differences(config)):
             found = f"{folder.path} holds a run of another config; fresh=true starts anew beside it"
@@ -56,12 +56,13 @@ class Session:
         """The callbacks of the config, its quality among them."""
         from lightning_gen.callbacks import Evaluation, Resume
 
-        nodes = {**(self.config.get("callbacks") or {}), "quality": self.config.get("quality")}
+        nodes = {f"callbacks.{name}": node for name, node in (self.config.get("callbacks") or {}).items()}
+        nodes["quality"] = self.config.get("quality")
         if self.theirs and nodes["quality"]:
             nodes["quality"] = {**nodes["quality"], "_target_": "lightning_gen.callbacks.GivenQuality"}
         # Somebody else's samples are not drawn, so that there is nothing to keep.
         evaluation = Evaluation(None if self.theirs else {key: self.config.get(key) for key in MEASURED})
-        return [Resume(), evaluation, *(make(build, node) for node in nodes.values() if node)]
+        return [Resume(), evaluation, *(make(build, node, path) for path, node in nodes.items() if node)]
 
     def build_trainer(self, started: Config, callbacks: list[Any], loggers: list[Any]) -> Any:
         """Lightning's trainer; `started` is its config, with the processes that torchrun or srun started."""
@@ -71,6 +72,7 @@ class Session:
         return without_handlers(
             build(
                 started,
+                "trainer",
                 default_root_dir=str(self.folder.path),
                 callbacks=callbacks,
                 logger=[RecordLogger(self.folder.path), *loggers],
@@ -85,7 +87,7 @@ class Session:
         if self.config["init"] and self.resume_from is None:
             start_from(self.module, Path(self.config["init"]))
         elif not self.fitting:
-            self.module.load_weights(self.folder.weights())
+            give_weights(self.module, self.folder)
             self.module.trained_steps, self.module.trained_epoch = self.folder.trained()
 
     def begin(self) -> None:

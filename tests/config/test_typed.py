@@ -2,6 +2,7 @@
 
 import pytest
 
+from lightning_gen.config.faults import durations
 from lightning_gen.config.root import TRAINER
 from lightning_gen.config.texts import as_text
 from lightning_gen.stages import command, main
@@ -29,11 +30,7 @@ TEXTS = [
 ]
 
 
-# A comma outside of a sweep is read as a text for root keys alone.
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [(key, value) for key in ("run", "data.path") for value in TEXTS if (key, value) != ("data.path", "/x/a,b")],
-)
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key in ("run", "data.path") for value in TEXTS])
 def test_a_text_is_what_was_typed(seen, key, value):
     assert main(["data=folder", "data.path=/x", "logger=none", f"{key}={value}"]) == 0
     node = seen[0] if key == "run" else seen[0]["data"]
@@ -59,24 +56,99 @@ def test_quotes_sweeps_and_other_keys_stay_as_they_are():
     assert as_text("run=a,b", sweeps=False) == "run='a,b'"
 
 
+@pytest.mark.parametrize(
+    ("value", "paths"),
+    [
+        ("/x/a,/x/日本", ["/x/a", "/x/日本"]),
+        ("/x/my pics (1),'/x/a,b',/x/c=d", ["/x/my pics (1)", "/x/a,b", "/x/c=d"]),
+        ("'/x/a,b'", ["/x/a,b"]),
+        ("/x/[1,2],/x/it's", ["/x/[1,2]", "/x/it's"]),
+        ("~/a,~/b c", ["/h/a", "/h/b c"]),
+    ],
+)
+def test_in_a_sweep_a_comma_separates_texts_but_for_quotes(seen, monkeypatch, value, paths):
+    monkeypatch.setenv("HOME", "/h")
+    assert main(["-m", "data=folder", f"data.path={value}", "logger=none", "run=r"]) == 0
+    assert [config["data"]["path"] for config in seen] == paths
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("experiment=ddpm_digits,ddpm_mnist", "experiment has several values"),
+        ("seed=1,2", "seed has several values (1,2)"),
+        ("module.optimizer.lr=1e-3,1e-4", "module.optimizer.lr has several values"),
+        ("trainer.max_steps=range(1,3)", "trainer.max_steps has several values"),
+    ],
+)
+def test_several_values_outside_of_a_sweep_are_one_sentence(seen, capsys, word, said):
+    assert main([word, "logger=none"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {said}") and "-m" in message and message.count("\n") == 1
+    assert not seen
+
+
+EMPTY = [("init",), ("samples",), ("run",), ("run", "stage=sample"), ("run", "stage=evaluate")]
+EMPTY += [("data.path", "data=folder"), ("data.root", "data=mnist")]
+
+
+@pytest.mark.parametrize("words", EMPTY)
+def test_an_empty_name_is_refused(seen, capsys, words):
+    key, *others = words
+    assert main([*others, f"{key}=", "logger=none"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {key} is empty") and message.count("\n") == 1
+    assert not seen
+
+
 NUMBERS = {
-    "gradient_clip_val": ("-1", "nan"),
+    "gradient_clip_val": ("-1", "nan", "inf"),
     "accumulate_grad_batches": ("0", "-2", "1.5"),
     "log_every_n_steps": ("0",),
     "check_val_every_n_epoch": ("0",),
     "max_steps": ("0", "-2"),
     "max_epochs": ("0", "-3"),
+    "min_steps": ("-1", "0.5"),
+    "min_epochs": ("-4",),
     "limit_train_batches": ("0", "0.0", "-1", "1.5"),
+    "limit_test_batches": ("0", "0.0", "-1", "1.5"),
+    "limit_predict_batches": ("0", "2.5"),
+    "limit_val_batches": ("-1", "1.5", "nan"),
+    "overfit_batches": ("-1",),
+    "val_check_interval": ("0", "0.0", "-0.5", "1.5"),
+    "num_sanity_val_steps": ("-2", "0.5"),
+    "reload_dataloaders_every_n_epochs": ("-1",),
+    "fast_dev_run": ("-1",),
     "num_nodes": ("0",),
 }
 
 
-@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in NUMBERS.items() for value in values])
-def test_a_number_that_a_run_cannot_mean_is_refused(seen, capsys, key, value):
-    assert main([f"trainer.{key}={value}", "logger=none"]) == 2
-    message = capsys.readouterr().err
-    assert f"trainer.{key} is {value}" in message and "Traceback" not in message
+@pytest.mark.parametrize("turn", range(max(map(len, NUMBERS.values()))))
+def test_a_number_that_a_run_cannot_mean_is_refused_once(seen, capsys, turn):
+    words = [f"trainer.{key}={values[turn % len(values)]}" for key, values in NUMBERS.items()]
+    assert main([*words, "logger=none"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert sorted(line.split(", ")[0].split(" (")[0] for line in lines) == sorted(
+        f"error: {word.replace('=', ' is ')}" for word in words
+    )
     assert not seen
+
+
+@pytest.mark.parametrize("key", ["max_time", "val_check_interval"])
+def test_a_time_that_is_none_is_refused(key):
+    for value in ("abc", "00:00:00:00", "1:2:3", {"hours": 0}, {"hours": -1}, {"moons": 1}, {"hours": "x"}):
+        (fault,) = durations({key: value})
+        assert fault.startswith(f"trainer.{key} is {value!r}, expected DD:HH:MM:SS")
+    for value in ("00:00:10:00", {"hours": 12}, None):
+        assert not list(durations({key: value}))
+
+
+def test_a_value_that_another_key_gives_has_no_fault_of_its_own(seen, capsys):
+    assert main(["seed=-1", "logger=none"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: seed is -1") and message.count("\n") == 1
+    assert main(["seed=0", "data.seed=-1", "logger=none"]) == 2
+    assert capsys.readouterr().err.startswith("error: data.seed is -1")
 
 
 def test_every_checked_number_has_a_row():

@@ -240,3 +240,35 @@ def test_streamed_files_are_told_apart_by_name_and_size(tmp_path):
     Image.effect_noise((24, 16), 60).convert("RGB").save(tmp_path / "1.png")
     Image.effect_noise((24, 16), 60).convert("RGB").save(tmp_path / "2.png")
     assert identity() != first
+
+
+def test_where_no_file_can_be_read_all_are_named(tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_text("junk")
+    with pytest.raises(ValueError, match=r"a\.png cannot be read.*b\.png cannot be read"):
+        Folder(str(tmp_path), batch_size=1).setup()
+
+
+@pytest.mark.parametrize("error", [ValueError("a"), IndexError("b"), zlib.error("c"), MemoryError("d"), OSError("e")])
+def test_whatever_a_reader_raises_names_the_file(tmp_path, monkeypatch, error):
+    picture(0).save(tmp_path / "a.png")
+
+    def read(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Image, "open", read)
+    with pytest.raises(ValueError, match=rf"a\.png .*{error}"):
+        Folder(str(tmp_path), batch_size=1).setup()
+
+
+def test_a_class_does_not_vanish_without_a_word(tmp_path):
+    (tmp_path / "a").mkdir()
+    picture(0).save(tmp_path / "a" / "0.png")
+    (tmp_path / "b").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="b is a link to nothing"):
+        Folder(str(tmp_path), batch_size=1).setup()
+    (tmp_path / "b").unlink()
+    (tmp_path / "b").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    with pytest.raises(ValueError, match="b holds no PNG"):
+        Folder(str(tmp_path), batch_size=1).setup()

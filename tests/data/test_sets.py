@@ -297,8 +297,8 @@ def test_a_missing_or_torn_archive_is_named(tmp_path):
         Npz(str(tmp_path / "own.npz")).prepare_data()
     numpy.savez(tmp_path / "own.npz", **arrays())
     (tmp_path / "own.npz").write_bytes((tmp_path / "own.npz").read_bytes()[:-50])
-    with pytest.raises(ValueError, match="own.npz is not a whole .npz"):
-        Npz(str(tmp_path / "own.npz")).prepare_data()
+    with pytest.raises(ValueError, match="own.npz cannot be read as an .npz"):
+        Npz(str(tmp_path / "own.npz")).setup()
     numpy.savez(tmp_path / "own.npz", **arrays())
     with pytest.raises(ValueError, match="val_size is 30, expected 0 to 29"):
         ready(Npz(str(tmp_path / "own.npz"), val_size=30))
