@@ -9,7 +9,6 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
-from lightning_gen.callbacks.disk import lack_for_a_run, lack_for_a_save
 from lightning_gen.callbacks.loop_state import ends_here, say_validation, validation_follows
 from lightning_gen.callbacks.measuring import measured_weights, stop_together
 from lightning_gen.metrics.gather import gather_problems
@@ -17,6 +16,7 @@ from lightning_gen.options import Checked, Count, Natural, choose
 from lightning_gen.results.result import Name
 from lightning_gen.runs import signals
 from lightning_gen.runs.checkpoint_file import keeping
+from lightning_gen.runs.disk import lack_for_a_run, lack_for_a_save
 from lightning_gen.runs.folder import RunFolder
 
 

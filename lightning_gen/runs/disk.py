@@ -4,10 +4,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytorch_lightning import LightningModule
+from torch import nn
 
 
-def lack_for_a_run(folder: Path, names: Sequence[str], module: LightningModule) -> str | None:
+def lack_for_a_run(folder: Path, names: Sequence[str], module: nn.Module) -> str | None:
     """A sentence where the files of these names, one more while it is written, and an export do not fit; else None."""
     size, missing = checkpoint_bytes(folder, module), [name for name in names if not (folder / name).is_file()]
     needed = size * (len(missing) + 1) + weights_bytes(module, "model.")
@@ -21,7 +21,7 @@ def lack_for_a_run(folder: Path, names: Sequence[str], module: LightningModule) 
     )
 
 
-def lack_for_a_save(folder: Path, module: LightningModule) -> str | None:
+def lack_for_a_save(folder: Path, module: nn.Module) -> str | None:
     """A sentence where one more checkpoint does not fit; else None."""
     free, size = shutil.disk_usage(folder).free, checkpoint_bytes(folder, module)
     if free >= size:
@@ -32,13 +32,13 @@ def lack_for_a_save(folder: Path, module: LightningModule) -> str | None:
     )
 
 
-def checkpoint_bytes(folder: Path, module: LightningModule) -> int:
+def checkpoint_bytes(folder: Path, module: nn.Module) -> int:
     """The size of the largest checkpoint there; before any, that of weights, average and two moments, as Adam keeps."""
     sizes = [path.stat().st_size for path in folder.glob("*.ckpt")]
     trained = sum(2 * p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
     return max(sizes, default=weights_bytes(module) + trained)
 
 
-def weights_bytes(module: LightningModule, prefix: str = "") -> int:
+def weights_bytes(module: nn.Module, prefix: str = "") -> int:
     """The size of the weights whose names begin so."""
     return sum(v.numel() * v.element_size() for key, v in module.state_dict().items() if key.startswith(prefix))
