@@ -146,7 +146,8 @@ class RunFolder:
 
     def remove_torn(self) -> None:
         """Remove what a process that was killed has left of files that it was writing."""
-        for pattern in ("*.part", "*/*.part", "checkpoints/*.ckpt.previous"):
+        ours = ("config.yaml.part", "run.json.part", "checkpoints/*.ckpt.part", "checkpoints/*.ckpt.previous")
+        for pattern in (*ours, "export/*.part"):
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
 
