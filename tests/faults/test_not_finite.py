@@ -137,7 +137,7 @@ def test_values_that_are_not_finite(wholes, tmp_path):
     assert not failed, json.dumps(failed, indent=1)
 
 
-@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("value", [math.nan, pytest.param(math.inf, marks=pytest.mark.slow)])
 def test_weights_of_a_file_and_given_samples(value, wholes, tmp_path, capfd):
     shutil.copytree(wholes("vae", 1).path, folder := tmp_path / "run")
     assert entry.main(["stage=export", f"run={folder}"]) == 0
