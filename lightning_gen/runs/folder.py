@@ -147,7 +147,8 @@ class RunFolder:
 
     def remove_torn(self) -> None:
         """Remove what a process that was killed has left of files that it was writing."""
-        for pattern in ("*.part", "*/*.part", "checkpoints/*.ckpt.previous"):
+        ours = ("config.yaml.part", "run.json.part", "checkpoints/*.ckpt.part", "checkpoints/*.ckpt.previous")
+        for pattern in (*ours, "export/*.part"):
             for path in self.path.glob(pattern):
                 path.unlink(missing_ok=True)
 
@@ -192,15 +193,28 @@ class RunFolder:
         return checkpoint
 
     def weights(self, path: Path | None = None) -> dict[str, Any]:
-        """The module's state dict. An export holds the averaged weights alone: model and ema both start from them."""
+        """The module's state dict; ValueError for a weight that is not finite.
+
+        An export holds the averaged weights alone: model and ema both start from them.
+        """
         if (path := path or self.named) is not None and path.suffix == ".ckpt":
-            return self.checkpoint(path)["state_dict"]
+            return self.finite(self.checkpoint(path)["state_dict"])
         if not self.exported.is_file():
-            return self.checkpoint()["state_dict"]
-        state = weights_file.read(self.exported)
+            return self.finite(self.checkpoint()["state_dict"])
+        state = self.finite(weights_file.read(self.exported))
         if self.config()["module"].get("ema_decay", "by default") is None:
             return state
         return state | {key.replace("model.", "ema.", 1): value for key, value in state.items()}
+
+    def finite(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The weights that were read; ValueError that names one that is not finite."""
+        for key, value in state.items():
+            if value.is_floating_point() and not value.isfinite().all():
+                raise ValueError(
+                    f"the weights of {self.path} hold NaN or infinity ({key}), expected finite ones: take an earlier "
+                    "checkpoint, or export the run again"
+                )
+        return state
 
     def trained(self) -> tuple[int, int]:
         """Optimizer steps and last epoch of the newest checkpoint; (0, 0) of an export, which does not say."""

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import run as entry
 from tests.processes import ROOT
 from tests.test_run import TINY
 
@@ -58,24 +57,6 @@ def test_what_is_searched_finds_a_secret(tmp_path):
         archive.writestr("x", SECRETS["git"] * 9)
     (tmp_path / "x.log").write_text(SECRETS["netrc"])
     assert len(leaks(tmp_path)) == 2
-
-
-def test_a_run_without_a_mirror_keeps_the_secrets(tmp_path, monkeypatch):
-    (home := tmp_path / "home").mkdir()
-    for name, value in surroundings(home).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(home)
-    words = (
-        "quality=none",
-        "callbacks.likelihood=null",
-        "callbacks.pictures=null",
-        "logger=none",
-        f"run={tmp_path / 'r'}",
-    )
-    words += tuple(word for word in TINY if not word.startswith(("quality.", "callbacks.", "logger")))
-    assert entry.main([*words, "trainer.max_steps=1"]) == 0
-    assert entry.main(["stage=export", f"run={tmp_path / 'r'}"]) == 0
-    assert not leaks(tmp_path / "r")
 
 
 @pytest.mark.slow
