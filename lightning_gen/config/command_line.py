@@ -1,7 +1,7 @@
 """What the words of a command line mean: flags, extensions, folders of configs, and overrides for Hydra."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from lightning_gen.config import stored
 from lightning_gen.config.allow import extension_faults
 from lightning_gen.config.root import DEFAULTS, FSDP, KEYS, SAMPLES, STAGES, UNLABELLED, read_by
 from lightning_gen.config.texts import as_text, quoted
+from lightning_gen.errors import ConfigError
 from lightning_gen.options import choose
 
 SWEEP = ("-m", "--multirun")
@@ -76,11 +77,16 @@ class Words:
         return found
 
     def page(self, group: str, name: str) -> dict[str, Any]:
-        """What a choice's YAML says; nothing where there is none."""
+        """What a choice's YAML says; nothing where there is none, or one that `page_faults` names."""
         for folder in self.folders:
             if (file := folder / group / f"{name}.yaml").is_file():
-                return yaml.safe_load(file.read_text()) or {}
+                return {} if stored.page_fault(file) else yaml.safe_load(file.read_text()) or {}
         return {}
+
+    def page_faults(self, groups: Mapping[str, str]) -> list[str]:
+        """A fault for each chosen YAML of the person's own folders that Hydra could not read."""
+        files = [folder / group / f"{name}.yaml" for folder in self.folders[1:] for group, name in groups.items()]
+        return [fault for file in files if file.is_file() and (fault := stored.page_fault(file))]
 
 
 @dataclass
@@ -152,6 +158,8 @@ def request(words: Words) -> Request:
         found.add("quality.held_out=false")  # which a small test split could not give
     found.faults += misplaced(stage, values, [*values, *groups])
     experiment = groups.get("experiment", DEFAULT_EXPERIMENT)
+    if pages := words.page_faults(groups):
+        raise ConfigError([*found.faults, *pages])
     alone = replaced(words, experiment, groups["sampler"]) if "sampler" in groups else []
     overrides = [*found.chosen, *alone, *found.words]
     if stage == "compare":

@@ -59,8 +59,11 @@ def launch(
 
 def checked(composed: Any, asked: Request, words: Words) -> tuple[Config, Path]:
     """A job's config and run folder; ConfigError with all that is wrong."""
+    from hydra.core.hydra_config import HydraConfig
+
     config = resolved(composed, asked.faults)
-    if faults := [*asked.faults, *own(check(config), unresolved(composed))]:
+    experiment = HydraConfig.get().runtime.choices.get("experiment")
+    if faults := [*asked.faults, *own(check(config, experiment), unresolved(composed))]:
         named = isinstance(config.get("run"), str | None)
         raise ConfigError(faults, run_folder(config, asked, words) if named else None)
     return config, run_folder(config, asked, words)

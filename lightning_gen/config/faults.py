@@ -22,15 +22,12 @@ GIVEN = {
 }
 
 
-def check(config: Mapping[str, Any]) -> list[str]:
+def check(config: Mapping[str, Any], experiment: str = "NAME") -> list[str]:
     """All faults of a composed config that need no heavy import: keys, types, names, missing values."""
-    faults = []
-    if "experiment" in config:
-        config = {key: value for key, value in config.items() if key != "experiment"}
-        faults.append(
-            "the experiment's file lacks its first line `# @package _global_`, without which Hydra ignores it"
-        )
-    faults += needed_faults(config, "the config")
+    if "experiment" in config:  # what it says is missing for this reason alone
+        first = "its first line `# @package _global_`, without which Hydra ignores it"
+        return [f"the file of experiment={experiment} lacks {first}: add it"]
+    faults = needed_faults(config, "the config")
     faults += nameless(config)
     faults += signatures.arguments(config, "", set(), "the config", parameters())
     faults += empty(config)
@@ -39,7 +36,9 @@ def check(config: Mapping[str, Any]) -> list[str]:
         ours = {key: value for key, value in trainer.items() if key in TRAINER}
         faults += signatures.arguments(ours, "trainer.", set(), "the trainer", numbers())
         faults += durations(trainer)
-        rest["trainer"] = {key: value for key, value in trainer.items() if key not in TRAINER}
+        owned = GIVEN["trainer"] - {"timeout"}
+        faults += [f"trainer.{key} is set by this program: remove it" for key in trainer if key in owned]
+        rest["trainer"] = {key: value for key, value in trainer.items() if key not in {*TRAINER, *owned}}
     # What the config needs and nobody allows is said once, above; its other faults are found all the same.
     faults += signatures.check(rest, GIVEN, [*allow_list(), *(f"{package}.*" for package in declared(config))])
     if config.get("samples") and config.get("stage") != "evaluate":

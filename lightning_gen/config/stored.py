@@ -99,6 +99,24 @@ def _leaf_faults(value: Any, path: str) -> list[str]:
     return [f"{path} is a {type(value).__name__}, expected text, number, list or mapping: write one of them"]
 
 
+def page_fault(file: Path) -> str | None:
+    """Why a YAML of a folder of configs cannot be read; None where it can."""
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except Exception as error:
+        return f"{file} cannot be read as YAML ({' '.join(str(error).split())}): mend it"
+    if not isinstance(content, dict | None):
+        return f"{file} holds {type(content).__name__}, expected a mapping: write KEY: VALUE"
+    waiting, count = [content], 0
+    while waiting:  # aliases can multiply a few lines without end
+        value = waiting.pop()
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        count += 1
+        if count > VALUES:
+            return f"{file} holds more than {VALUES} values: write fewer aliases"
+    return None
+
+
 def base(stored: dict[str, Any]) -> dict[str, Any]:
     """What a stored config decides for a stage that starts from it: what is computed, never where something is written.
 

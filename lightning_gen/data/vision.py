@@ -3,7 +3,6 @@
 import os
 import tempfile
 from collections.abc import Mapping
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ class VisionData(GenerativeData):
         with tempfile.TemporaryDirectory(dir=self.root, prefix=f".{self.folder}-") as partial:
             try:
                 getattr(datasets, self.source)(partial, download=True)
-            except (OSError, RuntimeError, HTTPException) as error:
+            except Exception as error:
                 raise FileNotFoundError(
                     f"{self.source} is not in {self.root} and its download failed ({error}): connect to the network, "
                     f"or copy {target} from a machine that has it"
@@ -79,10 +78,12 @@ class VisionData(GenerativeData):
         return getattr(datasets, self.source)(self.root, train=train, download=False)
 
     def _present(self) -> bool:
-        """Whether all files exist with their checksums: else torchvision raises RuntimeError."""
+        """Whether all files can be read: where one is missing or damaged, torchvision raises what its reader does."""
         try:
             self._open(train=True), self._open(train=False)
-        except RuntimeError:
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the system refuses it, whatever it holds
+                raise
             return False
         return True
 

@@ -47,6 +47,7 @@ class Player:
         """
         try:
             self.optimizer = self.make_optimizer(self.parameters)
+            check_rates(self.optimizer)
         except Exception as error:
             raise ValueError(f"module.optimizer cannot be made ({first_line(error)}): change its options") from error
         if self.make_scheduler is not None:
@@ -60,6 +61,13 @@ class Player:
         """Gradients of the parameters that have one."""
         groups = self.optimizer.param_groups
         return [p.grad for group in groups for p in group["params"] if p.grad is not None]
+
+
+def check_rates(optimizer: torch.optim.Optimizer) -> None:
+    """ValueError for a learning rate that is negative or not finite."""
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    if not all(0 <= rate < math.inf for rate in rates):
+        raise ValueError(f"its learning rates are {rates}, expected 0 or more, and finite")
 
 
 def rehearse(make_optimizer: Callable, make_scheduler: Callable, steps: int) -> None:
@@ -76,9 +84,7 @@ def rehearse(make_optimizer: Callable, make_scheduler: Callable, steps: int) -> 
             warnings.simplefilter("ignore")  # the optimizer has not been stepped
             for _ in range(3):
                 schedule.step()
-                rates = [float(group["lr"]) for group in optimizer.param_groups]
-                if not all(0 <= rate < math.inf for rate in rates):
-                    raise ValueError(f"it gives the learning rates {rates}")
+                check_rates(optimizer)
             if steps > 3:
                 schedule.last_epoch = steps - 1
                 schedule.step()

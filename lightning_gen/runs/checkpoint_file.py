@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lightning_gen.errors import first_line, out_of_memory
 from lightning_gen.runs.atomic import replacing
 
 MARK = b"sha256:"
 COMMENT = len(MARK) + 64  # bytes of the digest in the comment at the end of torch's zip archive
 CHUNK = 1 << 20
+PARTS = ("state_dict", "global_step", "epoch", "pytorch-lightning_version")  # of every checkpoint by Lightning
 
 
 class Damaged(ValueError):
@@ -45,7 +47,20 @@ def read(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 
     if (reason := damage(path)) is not None:
         raise Damaged(f"{path} is damaged ({reason})")
-    return torch.load(path, map_location=map_location, weights_only=True)
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise Damaged(f"{path} cannot be read as a checkpoint of plain tensors ({first_line(error)})") from error
+    return checkpoint
+
+
+def check_parts(checkpoint: Any, path: Path) -> None:
+    """ValueError for the content of another file than a run's checkpoint."""
+    lacks = [key for key in PARTS if not isinstance(checkpoint, dict) or key not in checkpoint]
+    if lacks or not isinstance(checkpoint["state_dict"], dict):
+        raise ValueError(f"{path} is no checkpoint of a run (it lacks {', '.join(lacks) or 'weights'}): name another")
 
 
 def damage(path: Path) -> str | None:

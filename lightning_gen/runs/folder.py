@@ -73,11 +73,14 @@ class RunFolder:
     def identity(self) -> dict[str, Any]:
         """What the run is: id, SHA-256 of its config, and the step of its newest checkpoint; {} where none is known."""
         try:
-            return json.loads((self.path / "run.json").read_text())
+            identity = json.loads((self.path / "run.json").read_text())
         except FileNotFoundError:
             return {}
         except ValueError as error:
             raise ValueError(f"{self.path / 'run.json'} is not valid JSON ({error}): delete it") from error
+        if not isinstance(identity, dict):
+            raise ValueError(f"{self.path / 'run.json'} holds {type(identity).__name__}, no run: delete it")
+        return identity
 
     def identify(self, **changes: Any) -> None:
         """Write run.json, with a new id where there is none."""
@@ -189,6 +192,7 @@ class RunFolder:
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist: the run has saved nothing yet; start it by stage=fit")
         checkpoint = checkpoint_file.read(file)
+        checkpoint_file.check_parts(checkpoint, file)
         self.check_identity(checkpoint, file)
         return checkpoint
 

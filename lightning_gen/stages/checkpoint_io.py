@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning_fabric.plugins import CheckpointIO
 
-from lightning_gen.runs.checkpoint_file import read, write
+from lightning_gen.runs.checkpoint_file import check_parts, read, write
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -20,8 +20,10 @@ class AtomicCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """The checkpoint, on the CPU by default; Damaged where its content is not what was written."""
-        return read(Path(path), map_location or "cpu")
+        """The checkpoint, on the CPU by default; ValueError where its content is not what was written, or of no run."""
+        checkpoint = read(Path(path), map_location or "cpu")
+        check_parts(checkpoint, Path(path))
+        return checkpoint
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete the file."""

@@ -116,6 +116,8 @@ def introduce(session: Session) -> None:
     """Compare the training data with the run's, write what stands in its folder from the first step, say what runs."""
     folder, trainer, data = session.folder, session.trainer, session.data
     training = session.fitting and not trainer.testing
+    if training:
+        check_limits(data, session.config["trainer"])
     identity = data.split("train").identity() if training else None
     if training:
         folder.check_data(identity, data.name)
@@ -132,6 +134,17 @@ def introduce(session: Session) -> None:
     elif not trainer.testing:
         size = sum(p.numel() for p in session.module.model.parameters())
         print(f"{folder.path}: {type(session.module).__name__} with {size:,} parameters on {data.name}")
+
+
+def check_limits(data: Any, trainer: Config) -> None:
+    """ValueError for a share of the validation or test split that is less than one batch, before the training."""
+    for name in ("val", "test"):
+        share, batches = trainer.get(f"limit_{name}_batches"), -(-len(data.split(name)) // data.batch_size)
+        if isinstance(share, float) and 0 < share * batches < 1:
+            raise ValueError(
+                f"trainer.limit_{name}_batches is {share}, less than one of the {batches} batches of the {name} split: "
+                f"write {1 / batches:.3g} or more, or a whole number"
+            )
 
 
 def given_samples(config: Config, folder: RunFolder, data: Any) -> Any:

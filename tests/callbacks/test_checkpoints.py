@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning import Callback
 
 from lightning_gen.callbacks.checkpoints import Checkpoints
+from lightning_gen.runs.checkpoint_file import read
 from lightning_gen.stages.checkpoint_io import AtomicCheckpointIO
 from tests.families.test_base import digits_module, fit
 
@@ -58,10 +59,10 @@ def test_a_kill_in_the_middle_of_a_save_leaves_the_old_file(tmp_path, monkeypatc
     monkeypatch.setattr(torch, "save", torn)
     with pytest.raises(KeyboardInterrupt):
         io.save_checkpoint({"global_step": 2}, path)
-    assert io.load_checkpoint(path)["global_step"] == 1
+    assert read(path)["global_step"] == 1
     monkeypatch.setattr(torch, "save", real)
     io.save_checkpoint({"global_step": 3}, path)
-    assert io.load_checkpoint(path)["global_step"] == 3
+    assert read(path)["global_step"] == 3
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
 

@@ -10,7 +10,7 @@ from lightning_gen.families.players import rehearse
 WRONG = {
     "T_max 0": (partial(lr_scheduler.CosineAnnealingLR, T_max=0), "CosineAnnealingLR.*zero"),
     "step size 0": (partial(lr_scheduler.StepLR, step_size=0), "StepLR.*zero"),
-    "negative rates": (partial(lr_scheduler.StepLR, step_size=2, gamma=-1), "StepLR.*rates"),
+    "negative rates": (partial(lr_scheduler.StepLR, step_size=2, gamma=-1), "StepLR.*learning rates"),
     "NaN": (partial(lr_scheduler.CosineAnnealingLR, T_max=5, eta_min=float("nan")), "CosineAnnealingLR.*nan"),
     "shorter than the run": (partial(lr_scheduler.OneCycleLR, max_lr=1, total_steps=99), "OneCycleLR.*99"),
     "no such argument": (partial(lr_scheduler.StepLR, steps=3), "StepLR.*steps"),

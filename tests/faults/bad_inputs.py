@@ -116,6 +116,11 @@ TRAINER = rows(
         "trainer.min_epochs=-4": "trainer.min_epochs is -4",
         "trainer.max_time=abc": "trainer.max_time is 'abc'.*DD:HH:MM:SS",
         "trainer.max_time=00:00:00:00": "trainer.max_time is '00:00:00:00'",
+        **{
+            f"trainer.limit_{name}_batches=0.0001": f"trainer.limit_{name}_batches is 0.0001"
+            for name in ("val", "test")
+        },
+        **{f"trainer.{key}=true": f"trainer.{key} is set by" for key in ("inference_mode", "logger", "callbacks")},
         "trainer.devices=0": "trainer.devices",
         "trainer.devices=64": "trainer.devices is 64.*torchrun",
         "trainer.devices=abc": "trainer.devices is abc",
@@ -136,6 +141,7 @@ WORK = rows(
         "data.seed=-1": "data.seed is -1",
         "data.val_size=5000": "val_size.*5000",
         "module.optimizer.lr=-1": "module.optimizer.*-1",
+        "module.optimizer.lr=inf module.scheduler=null": "module.optimizer.*inf",
         "+module.optimizer.betas=[2,2]": "module.optimizer.*2",
         "module.ema_decay=1.5": "module.ema_decay is 1.5",
         "module.classes=9": "module.classes is 9",
@@ -229,6 +235,12 @@ RUNS = rows(
         "init={r}/weights-flipped/export": "model.safetensors is damaged",
         "init={r}/weights-cut/export": "model.safetensors is damaged",
         "init={r}/laughs": "laughs/config.yaml",
+        **{
+            f"run={{r}}/other-{name} trainer.max_steps=3": f"other-{name}.*last.ckpt"
+            for name in ("dict", "list", "text")
+        },
+        "run={r}/id-list trainer.max_steps=3": "run.json holds list",
+        "run={r}/id-text trainer.max_steps=3": "run.json is not valid JSON",
         **{f"run={{r}}/{name}": f"{name}/config.yaml" for name in ("laughs", "empty", "no-yaml", "unknown")},
     }
 ) + [
@@ -253,6 +265,17 @@ RUNS = rows(
         "stage=compare runs=[{r}/done]": "runs names 1 folder",
         "stage=compare runs={r}/done": "runs",
         "stage=compare runs=[{r}/done,{r}/done/../list] n=3": "stage=compare reads .*, not n",
+    }.items()
+]
+CONFIGS = [
+    Row(f"experiment {name}", f"--config-dir={{d}}/configs experiment={name} logger=none", names, base=())
+    for name, names in {
+        "no-yaml": r"no-yaml\.yaml cannot be read as YAML",
+        "laughs": r"laughs\.yaml holds more than",
+        "list": r"list\.yaml holds list",
+        "empty": "experiment=empty lacks its first line",
+        "first-line": "experiment=first-line lacks its first line",
+        "tab": r"tab\.yaml cannot be read as YAML",
     }.items()
 ]
 # Several things are wrong, and each is said once.
@@ -288,4 +311,4 @@ STARTED = [
         ("ddp without torchrun", "trainer=ddp_cpu", "trainer.strategy ddp.*torchrun", {}),
     )
 ]
-ALL = [*CONFIG, *TRAINER, *WORK, *PICTURES, *ARCHIVES, *RUNS, *SEVERAL, *STARTED]
+ALL = [*CONFIG, *TRAINER, *WORK, *PICTURES, *ARCHIVES, *RUNS, *CONFIGS, *SEVERAL, *STARTED]

@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import torch
 import yaml
 from PIL import Image
 
@@ -94,6 +95,21 @@ def make_archives(folder):
     np.savez(folder / "samples.npz", images=images[:, :7])
 
 
+def make_configs(folder):
+    """A folder of experiments, each wrong in one way."""
+    (folder / "experiment").mkdir(parents=True)
+    laughs = "".join(f"  {line}\n" for line in LAUGHS.splitlines())
+    texts = {
+        "no-yaml": "a: [b\n: {",
+        "laughs": f"# @package _global_\ncallbacks:\n{laughs}",
+        "list": "- a\n",
+        "empty": "",
+    }
+    texts |= {"first-line": "seed: 3\n", "tab": "# @package _global_\n\tseed: 1\n"}
+    for name, text in texts.items():
+        (folder / "experiment" / f"{name}.yaml").write_text(text)
+
+
 def make_runs(folder):
     """A run and its export, and copies of it that are wrong in one way."""
     done = folder / "done"
@@ -117,6 +133,13 @@ def make_runs(folder):
     for name in ("damaged", "damaged-twice"):
         for file in sorted((copy(name) / "checkpoints").glob("last*.ckpt")):
             file.write_bytes(file.read_bytes()[:-100])
+    for name, content in (("dict", {}), ("list", [1]), ("text", "hello")):
+        checkpoints = copy(f"other-{name}") / "checkpoints"
+        for file in checkpoints.glob("last-*.ckpt"):
+            file.unlink()
+        torch.save(content, checkpoints / "last.ckpt")
+    (copy("id-list") / "run.json").write_text("[]")
+    (copy("id-text") / "run.json").write_text("{")
     shutil.rmtree(copy("no-checkpoint") / "checkpoints")
     (copy("metrics") / "metrics.json").write_text("{")
     (folder / "inner" / "config.yaml").mkdir(parents=True)

@@ -11,7 +11,7 @@ import pytest
 
 import run as entry
 from tests.faults.bad_inputs import ALL
-from tests.faults.inputs import make_archives, make_pictures, make_runs, pictures
+from tests.faults.inputs import make_archives, make_configs, make_pictures, make_runs, pictures
 from tests.processes import ROOT
 
 SECONDS = 10
@@ -24,6 +24,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
     make_pictures(folder)
     make_archives(folder)
+    make_configs(folder / "configs")
     return folder
 
 
