@@ -59,11 +59,8 @@ class RunFolder:
         if not (self.path / "config.yaml").is_file():
             return []
         stored, new, absent = fixed(self.config()), fixed(config), "(absent)"
-        return [
-            f"{key}: {stored.get(key, absent)} -> {new.get(key, absent)}"
-            for key in {**stored, **new}
-            if stored.get(key, absent) != new.get(key, absent)
-        ]
+        pairs = ((key, stored.get(key, absent), new.get(key, absent)) for key in {**stored, **new})
+        return [f"{key}: {old} -> {value}" for key, old, value in pairs if old != value]
 
     def store(self, config: dict[str, Any]) -> None:
         """Write config.yaml."""
