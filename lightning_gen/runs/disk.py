@@ -34,9 +34,9 @@ def lack_for_a_save(folder: Path, module: nn.Module) -> str | None:
 
 def checkpoint_bytes(folder: Path, module: nn.Module) -> int:
     """The size of the largest checkpoint there; before any, that of weights, average and two moments, as Adam keeps."""
-    sizes = [path.stat().st_size for path in folder.glob("*.ckpt")]
-    trained = sum(2 * p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
-    return max(sizes, default=weights_bytes(module) + trained)
+    if sizes := [path.stat().st_size for path in folder.glob("*.ckpt")]:
+        return max(sizes)
+    return weights_bytes(module) + sum(2 * p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
 
 
 def weights_bytes(module: nn.Module, prefix: str = "") -> int:

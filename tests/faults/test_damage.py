@@ -95,7 +95,10 @@ def test_a_newer_copy_is_taken_before_an_older_last_one(exported, capfd):
     assert "last.ckpt does not exist: step-00000018.ckpt is taken" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("words", [("stage=sample", "n=1", "run={export}"), ("init={export}", "run={new}")])
+@pytest.mark.parametrize(
+    "words",
+    [("stage=sample", "n=1", "run={export}"), pytest.param(("init={export}", "run={new}"), marks=pytest.mark.slow)],
+)
 def test_the_command_names_a_damaged_export(words, exported, tmp_path, capfd):
     damage(exported / "export" / "model.safetensors", random.Random(0))
     words = [word.format(export=exported / "export", new=tmp_path / "new") for word in words]
