@@ -115,7 +115,7 @@ def nameless(config: Mapping[str, Any]) -> list[str]:
     if isinstance(callbacks := config.get("callbacks"), Mapping):
         nodes |= {f"callbacks.{name}": node for name, node in callbacks.items()}
     faults = [
-        f"{path}.{next(iter(node))} is given, and {path} names no class that takes it: remove it, or name a class"
+        f"{path}.{next(iter(node))} is given, and {path} names no class that takes it: name one, or write {path}=null"
         for path, node in nodes.items()
         if isinstance(node, Mapping) and node and "_target_" not in node
     ]
