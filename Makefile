@@ -15,6 +15,7 @@ SHELL := /bin/bash
 .PHONY: demo test test-slow test-faults test-cluster lint audit hashes clean
 
 VENV := .venv
+COMMA := ,
 ARGS :=
 CONSTRAINTS := constraints.txt
 IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
@@ -37,7 +38,7 @@ test-faults: $(VENV)/.test
 
 test-cluster: $(VENV)/.test
 	@sh tests/cluster/slurm.sh check
-	@$(call install,.[test,slurm])
+	@$(call install,.[test$(COMMA)slurm])
 	$(VENV)/bin/python -m pytest -q -rs -m cluster tests/cluster $(ARGS)
 
 lint: $(VENV)/.test

@@ -212,10 +212,11 @@ class Checkpoints(Checked, Checkpoint):
         return lack_for_a_save(path.parent, module)
 
     def names(self, trainer: Trainer) -> list[str]:
-        """The files that the run keeps, as far as its number of steps is known."""
+        """The files that the run will write, as far as its number of steps is known."""
         last = ["last.ckpt", *(f"last-{number}.ckpt" for number in range(1, self.keep_last))]
         every, best = self.keep_every_n_steps, ["best.ckpt"] * (self.monitor is not None)
-        copies = range(every, trainer.max_steps + 1, every) if every else ()
+        done = RunFolder(Path(trainer.default_root_dir)).identity().get("step") or 0
+        copies = range((done // every + 1) * every, trainer.max_steps + 1, every) if every else ()
         return last + best + [f"step-{step:08d}.ckpt" for step in copies]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

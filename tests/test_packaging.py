@@ -162,6 +162,7 @@ def test_make_installs_once(tmp_path):
     (tmp_path / ".demo").touch()
     assert make("-n", "demo", f"VENV={tmp_path}")[1].strip() == f"{tmp_path}/bin/python run.py"
     assert "-c constraints.txt" in make("-n", "-W", "setup.cfg", "demo", f"VENV={tmp_path}")[1]
+    assert "-e '.[test,slurm]'" in make("-n", "-W", "setup.cfg", "test-cluster", f"VENV={tmp_path}")[1]
     hashes = ("-W", "setup.cfg", "CONSTRAINTS=hashes.txt")
     assert "-c hashes.txt" in make("-n", *hashes, "demo", f"VENV={tmp_path}")[1]
 

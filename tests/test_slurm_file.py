@@ -51,3 +51,17 @@ def test_what_would_fail_in_the_queue_is_refused_before(words, sentence, tmp_pat
     assert entry.main([*PARTITION, *words]) == 2
     assert sentence in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("time", ["abc", "-1", "1:2", "1-"])
+def test_a_time_that_is_none_is_refused(time, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert entry.main([*PARTITION, f"--time={time}", "--", "run=x"]) == 2
+    assert "--time" in capsys.readouterr().err and not (tmp_path / "job.sbatch").exists()
+
+
+def test_another_file_is_not_replaced(tmp_path, monkeypatch, capsys):
+    before = written(tmp_path, monkeypatch, "--", "run=x")
+    assert written(tmp_path, monkeypatch, "--", "run=x") == before
+    assert entry.main([*PARTITION, "--", "run=y"]) == 2
+    assert "job.sbatch" in capsys.readouterr().err and (tmp_path / "job.sbatch").read_text() == before

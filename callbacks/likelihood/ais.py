@@ -183,7 +183,7 @@ class AnnealedImportance(Measuring):
                     if pieces:
                         pieces.store(block, kept)
                 weights[chains] = kept["weights"]
-                accepted += [] if kept["acceptance"] is None else [kept["acceptance"]]
+                accepted += [] if kept["acceptance"] is None else [kept["acceptance"]] * len(chains)
         if accepted:
             how["acceptance"] = sum(accepted) / len(accepted)
         return trainer.strategy.reduce(weights, reduce_op="sum").cpu(), how

@@ -231,7 +231,7 @@ class _Overrides:
             listed = quoted(f"runs=[{word.partition('=')[2]}]")
             self.faults.append(f"{word} is a sweep: write {listed}")
             self.words.append(f"++{listed}")
-        elif key in self.options:
+        elif key in self.options and not isinstance(values[0], dict):
             self._choose(key, values, word.lstrip("+~"))
         else:
             self.values[key] = values[0]

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning_gen.config import signatures
 from lightning_gen.config.allow import allow_list, declared, needed_faults
-from lightning_gen.config.root import FREE, MISSING, NODES, ROOT, TEXTS, TRAINER
+from lightning_gen.config.root import MISSING, NODES, PLACES, ROOT, TEXTS, TRAINER
 from lightning_gen.config.source import Parameter, annotation, source
 from lightning_gen.options import value_and_type
 
@@ -64,7 +64,7 @@ def numbers() -> tuple[Parameter, ...]:
 
 def empty(config: Mapping[str, Any]) -> Iterator[str]:
     """A fault for each name of a file or folder that is empty, which would be the working folder, or no name at all."""
-    for path in (*TEXTS, *FREE):
+    for path in (*TEXTS, *PLACES):
         value: Any = config
         for key in path.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None

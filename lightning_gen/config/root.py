@@ -75,6 +75,8 @@ FREE = (
     "quality.extractor.cache",
 )
 
+PLACES = tuple(key for key in FREE if key not in ("data.download", "data.workers"))  # files and folders
+
 UNLABELLED = ("folder", "npz", "patches")  # data that are measured in their pixels unless a quality is named
 
 # What a run can mean of the numbers that Lightning's Trainer takes, as annotations of these keys of the node trainer.

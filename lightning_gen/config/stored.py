@@ -33,7 +33,9 @@ def read(file: Path) -> dict[str, Any]:
     Nothing has seen them before: a config that needs an extension which the person has not allowed ends here.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist: train first (stage=fit), or name another folder by run=")
+        if file.parent.is_file():
+            raise FileNotFoundError(f"{file.parent} is a file, expected a run folder or an export: name one")
+        raise FileNotFoundError(f"{file} does not exist: train first (stage=fit), or name a run folder or an export")
     if file.stat().st_size > BYTES:
         raise ValueError(
             f"{file} has {file.stat().st_size} bytes, a stored config at most {BYTES}: take another folder"

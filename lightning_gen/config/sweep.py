@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from lightning_gen.config.command_line import Request, Words
 from lightning_gen.config.compose import checked, compose
 from lightning_gen.config.instantiate import refusing
+from lightning_gen.config.texts import in_quotes
 from lightning_gen.errors import ConfigError
 
 
@@ -77,5 +78,5 @@ def launch_by(
     from hydra.core.hydra_config import HydraConfig
 
     ConfigStore.instance().store(group="hydra/launcher", name="chosen", node=dict(plugin))
-    chosen = ("hydra/launcher=chosen", f"hydra.sweep.dir='{folder}'")
+    chosen = ("hydra/launcher=chosen", f"hydra.sweep.dir={in_quotes(str(folder))}")
     compose(lambda composed: call(HydraConfig.get().job.num), words, asked, chosen, (RuntimeError,))

@@ -266,7 +266,7 @@ class Folder(GenerativeData):
                 f"{self.path} holds splits, not classes ({', '.join(classes)}): set data.path to one of them"
             )
         empty = [path for path in sorted(self.path.iterdir()) if path.is_dir() and path.name not in classes]
-        if empty := [str(path) for path in empty if not path.name.startswith(".")]:
+        if empty := [str(path) for path in empty if path.name[0] != "." and path.name != "__MACOSX"]:
             raise ValueError(
                 f"{', '.join(empty[:SHOWN])} {'hold' if len(empty) > 1 else 'holds'} no PNG, JPEG or WebP image, and "
                 "would be no class: fill or remove it"

@@ -12,26 +12,11 @@ if TYPE_CHECKING:
 
 # Pillow detects the format by content; its other readers start programs (EPS: Ghostscript) or are little tested.
 FORMATS = ("PNG", "JPEG", "WEBP")
-LOSSY = (".jpg", ".jpeg", ".jfif", ".webp")
-READ = (".png", *LOSSY)
-OTHER = (".apng", ".avif", ".bmp", ".cr2", ".dds", ".dng", ".eps", ".exr", ".gif", ".hdr", ".heic", ".heif", ".ico")
-OTHER += (
-    ".j2k",
-    ".jp2",
-    ".jpe",
-    ".jxl",
-    ".nef",
-    ".pbm",
-    ".pcx",
-    ".pgm",
-    ".pnm",
-    ".ppm",
-    ".psd",
-    ".svg",
-    ".tga",
-    ".tif",
-)
-OTHER += (".tif", ".tiff", ".xcf")
+LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
+READ = (".png", ".apng", *LOSSY)
+OTHER = (".avif", ".bmp", ".cr2", ".dds", ".dng", ".eps", ".exr", ".gif", ".hdr", ".heic", ".heif", ".ico", ".j2k")
+OTHER += (".jp2", ".jxl", ".nef", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psd", ".svg", ".tga", ".tif", ".tiff")
+OTHER += (".xcf",)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -40,7 +25,7 @@ def image_files(folder: Path) -> list[Path]:
     ValueError for a picture of another format, and for a link to nothing, which would be left out without a word.
     """
     paths = sorted(_visible(folder, {folder.resolve()}))
-    if broken := [path for path in paths if not path.exists()]:
+    if broken := [path for path in paths if not path.exists() and path.suffix.lower() in ("", *READ)]:
         raise ValueError(f"{_named(broken)} a link to nothing: restore what it names, or take it out")
     if other := [path for path in paths if path.suffix.lower() in OTHER]:
         raise ValueError(f"{_named(other)} not PNG, JPEG or WebP: convert it, or take it out")

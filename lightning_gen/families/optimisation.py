@@ -53,7 +53,8 @@ class Optimisation:
                 )
             # Lightning computes the length of the run and the axis of its loggers from it.
             trainer.accumulate_grad_batches = self.main.every
-        steps = -1 if trainer is None else trainer.max_steps
+        # Epochs may end the run before its steps.
+        steps = trainer.max_steps if trainer is not None and trainer.max_epochs in (None, -1) else -1
         return [player.build(steps if player is self.main else -1) for player in self.players]
 
     def start(self) -> None:

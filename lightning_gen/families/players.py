@@ -76,7 +76,7 @@ def rehearse(make_optimizer: Callable, make_scheduler: Callable, steps: int) -> 
     It is tried with one parameter: its first steps, and the last of `steps`, -1 for an unknown number.
     """
     try:
-        optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
+        optimizer = make_optimizer([nn.Parameter(torch.zeros(1, 1))])
         schedule = make_scheduler(optimizer)
         if isinstance(schedule, ReduceLROnPlateau):
             raise ValueError("ReduceLROnPlateau needs a metric, and a schedule is stepped once per optimizer step")
@@ -88,6 +88,7 @@ def rehearse(make_optimizer: Callable, make_scheduler: Callable, steps: int) -> 
             if steps > 3:
                 schedule.last_epoch = steps - 1
                 schedule.step()
+                check_rates(optimizer)
     except Exception as error:
         name = getattr(make_scheduler, "func", make_scheduler)
         raise ValueError(

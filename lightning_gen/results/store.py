@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from lightning_gen.runs.atomic import replacing
+
 RECORD = "record.jsonl"
 METRICS = "metrics.json"
 
@@ -40,13 +42,8 @@ def read_record(path: str | Path) -> list[dict[str, Any]]:
 
 def write_atomically(path: Path, data: bytes) -> Path:
     """Replace a file as a whole: a reader, or a kill, finds the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(staged, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(staged, path)
+    with replacing(path) as partial:
+        partial.write_bytes(data)
     return path
 
 

@@ -85,9 +85,14 @@ def damage(path: Path) -> str | None:
     return None if part is None else f"the CRC-32 of {part} differs"
 
 
-def steps(path: Path) -> int:
-    """Optimizer steps of an intact checkpoint."""
-    return read(path)["global_step"]
+def steps(path: Path) -> int | None:
+    """Optimizer steps of an intact checkpoint; None of a file that is none."""
+    try:
+        checkpoint = read(path)
+        check_parts(checkpoint, path)
+    except ValueError:
+        return None
+    return checkpoint["global_step"]
 
 
 def previous(path: Path) -> Iterator[Path]:

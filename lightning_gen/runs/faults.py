@@ -4,13 +4,18 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lightning_gen.runs.folder import RunFolder, read_metrics
+from lightning_gen.runs.folder import PIECES, RunFolder, read_metrics
 
 WITHIN = {"checkpoints", "samples", "export", "wandb", "tensorboard"}  # the folders of a run folder
 
 
 def folder_faults(path: Path, stage: str) -> Iterator[str]:
     """A fault for a run folder that the stage cannot use."""
+    own = RunFolder.of(path).path
+    for name in ("record.jsonl", PIECES):
+        if (own / name).is_symlink():
+            yield f"run={path}: {name} is a link, and a run writes to it, expected its own: remove the link"
+            return
     if path.suffix == ".ckpt" and not path.is_dir():
         if stage in ("fit", "compare"):
             yield f"run={path} is a checkpoint: name its run folder to resume it, or init={path} to start from it"
@@ -26,8 +31,6 @@ def folder_faults(path: Path, stage: str) -> Iterator[str]:
         yield f"run={path} lies below {base}, which is a file: name another"
     elif not os.access(base, os.W_OK | os.X_OK):
         yield f"run={path} cannot be written, for {base} does not permit it: change its permissions, or name another"
-    elif (path / "record.jsonl").is_symlink():
-        yield f"run={path}: record.jsonl is a link, and a run appends to it, expected a file: put the file itself there"
     elif stage == "fit" and (others := _other_folders(path)):
         shown = ", ".join(others[:4]) + (", ..." if len(others) > 4 else "")
         yield f"run={path} is no run folder, and holds other folders ({shown}): name a new one"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 import uuid
@@ -20,6 +21,9 @@ from lightning_gen.runs.atomic import replacing
 from lightning_gen.runs.devices import place, process_rank
 
 STOP = "stopped"  # the file that says that a signal has stopped the run
+TORN = ("checkpoints/*.ckpt.part", "checkpoints/*.ckpt.previous", "export/*.part", "samples/*.part")
+TORN += tuple(f"{name}.part" for name in ("config.yaml", "run.json", "stopped", "report.html", "curves.png"))
+TORN += tuple(f"{name}.part" for name in ("metrics.json", "metrics-before.json", "samplers.json", "samplers.md"))
 PIECES = ".evaluation"  # what an evaluation in progress has drawn
 
 
@@ -128,10 +132,11 @@ class RunFolder:
         if path is None:
             raise ValueError(
                 f"{'; '.join(faults)}; the run had saved step {saved or '(unknown)'}, and no other checkpoint is left: "
-                "copy one back, or write fresh=true"
+                "copy one back, or train anew (stage=fit fresh=true)"
             )
         if faults and process_rank() == 0:
-            lost = "" if saved is None else f"; step {saved} had been saved, later ones are computed again"
+            at = checkpoint_file.steps(path)
+            lost = f", steps {at + 1} to {saved} are computed again" if saved and at is not None and at < saved else ""
             print(f"warning: {'; '.join(faults)}: {path.name} is taken instead{lost}", file=sys.stderr)
         return path
 
@@ -146,11 +151,12 @@ class RunFolder:
         return self.path / "metrics.json"
 
     def remove_torn(self) -> None:
-        """Remove what a process that was killed has left of files that it was writing."""
-        ours = ("config.yaml.part", "run.json.part", "checkpoints/*.ckpt.part", "checkpoints/*.ckpt.previous")
-        for pattern in (*ours, "export/*.part"):
-            for path in self.path.glob(pattern):
-                path.unlink(missing_ok=True)
+        """Remove what a killed process has left of files that it was writing; an only good checkpoint stays."""
+        link = self.last.with_name("last.ckpt.previous")
+        if link.is_file() and first_intact([self.last], []) is None and checkpoint_file.damage(link) is None:
+            os.replace(link, self.last)  # of somebody's CheckpointIO that writes into last.ckpt
+        for path in (path for pattern in TORN for path in self.path.glob(pattern)):
+            path.unlink(missing_ok=True)
 
     def forget_pieces(self) -> None:
         """Remove what an evaluation that is complete had drawn."""
@@ -160,7 +166,8 @@ class RunFolder:
         """Remove the file `stopped`, as the next start does, also one that is refused, which nobody should requeue."""
         note = self.path / STOP
         with suppress(OSError, UnicodeDecodeError):
-            if note.read_text().startswith("stopped: "):  # and is none of the user's
+            # Not one of the user's; a link is a stranger's.
+            if note.is_symlink() or (note.is_file() and note.read_text().startswith("stopped: ")):
                 note.unlink()
 
     @contextmanager
@@ -170,7 +177,8 @@ class RunFolder:
         def write(sentence: str) -> None:
             with suppress(OSError):  # a full disk does not keep the process from stopping
                 if sentence and rank == 0 and self.path.is_dir():
-                    (self.path / STOP).write_text(f"stopped: {sentence}\n")
+                    with replacing(self.path / STOP) as partial:
+                        partial.write_text(f"stopped: {sentence}\n")
 
         if rank == 0:
             self.forget_stop()
@@ -194,28 +202,18 @@ class RunFolder:
         return checkpoint
 
     def weights(self, path: Path | None = None) -> dict[str, Any]:
-        """The module's state dict; ValueError for a weight that is not finite.
+        """The module's state dict.
 
         An export holds the averaged weights alone: model and ema both start from them.
         """
         if (path := path or self.named) is not None and path.suffix == ".ckpt":
-            return self.finite(self.checkpoint(path)["state_dict"])
+            return self.checkpoint(path)["state_dict"]
         if not self.exported.is_file():
-            return self.finite(self.checkpoint()["state_dict"])
-        state = self.finite(weights_file.read(self.exported))
+            return self.checkpoint()["state_dict"]
+        state = weights_file.read(self.exported)
         if self.config()["module"].get("ema_decay", "by default") is None:
             return state
         return state | {key.replace("model.", "ema.", 1): value for key, value in state.items()}
-
-    def finite(self, state: dict[str, Any]) -> dict[str, Any]:
-        """The weights that were read; ValueError that names one that is not finite."""
-        for key, value in state.items():
-            if value.is_floating_point() and not value.isfinite().all():
-                raise ValueError(
-                    f"the weights of {self.path} hold NaN or infinity ({key}), expected finite ones: take an earlier "
-                    "checkpoint, or export the run again"
-                )
-        return state
 
     def trained(self) -> tuple[int, int]:
         """Optimizer steps and last epoch of the newest checkpoint; (0, 0) of an export, which does not say."""
@@ -250,10 +248,14 @@ def list_files(files: Iterable[Path]) -> None:
 def first_intact(paths: Iterable[Path], faults: list[str]) -> Path | None:
     """The first intact checkpoint, None where there is none; a fault is added for each file before it."""
     for path in paths:
-        reason = checkpoint_file.damage(path) if path.is_file() else ""
-        if reason is None:
+        if not path.is_file():
+            faults.append(f"{path} does not exist")
+        elif (reason := checkpoint_file.damage(path)) is not None:
+            faults.append(f"{path} is damaged ({reason})")
+        elif path.name != "last.ckpt" and checkpoint_file.steps(path) is None:
+            faults.append(f"{path} is no checkpoint of a run")
+        else:
             return path
-        faults.append(f"{path} is damaged ({reason})" if reason else f"{path} does not exist")
     return None
 
 

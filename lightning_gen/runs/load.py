@@ -46,12 +46,24 @@ def give_weights(module: Any, folder: RunFolder) -> None:
         module.load_weights(state)
     except ValueError as error:
         raise ValueError(f"{folder.named or folder.path}: {error}") from error
+    check_finite(module, folder)
+
+
+def check_finite(module: Any, folder: RunFolder) -> None:
+    """ValueError that names a parameter that is not finite; buffers may be, as a mask of -inf."""
+    for key, value in module.named_parameters():
+        if not value.isfinite().all():
+            raise ValueError(
+                f"the weights of {folder.path} hold NaN or infinity ({key}), expected finite ones: take an earlier "
+                "checkpoint, or export the run again"
+            )
 
 
 def start_from(module: Any, path: Path) -> None:
     """Give the module's raw and averaged models the averaged weights of a run, checkpoint or export.
 
-    Raises FileNotFoundError where there is none, ValueError where the networks differ or its config is refused.
+    Raises FileNotFoundError where there is none, ValueError where the networks differ, a weight is not finite or
+    the config is refused.
     """
     other = RunFolder.of(path)
     other.config()
@@ -62,3 +74,4 @@ def start_from(module: Any, path: Path) -> None:
             model.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(f"init={path} does not fit this network: {first_line(error)}") from None
+    check_finite(module, other)

@@ -57,7 +57,10 @@ def submit(argv: Sequence[str], configs: Path, look: Callable[[dict[str, Any], P
         asked = refusing(request, words)
         found = tasks(words, asked, look)
         folder = sweep_folder(options.logs)
-        print(f"tasks: {len(found)}, logs in {folder}; they go on without this command, which waits", flush=True)
+        print(
+            f"submitting {len(found)} tasks, logs in {folder}; they go on without this command, which waits",
+            flush=True,
+        )
         call = partial(run_task, [task.words for task in found], folder)
         lost = wait(folder, partial(launch_by, plugin(options, folder, len(found)), folder, call, words, asked))
     return summary(found, folder, lost)

@@ -80,7 +80,7 @@ def examined(config: dict[str, Any], path: Path) -> RunFolder:
     faults += [fault for name in [config.get("samples")] if name and (fault := samples_fault(name))]
     faults += folder_faults(path, config["stage"])
     if faults:
-        raise ConfigError(faults)
+        raise ConfigError(faults, path)
     return RunFolder.of(path)
 
 

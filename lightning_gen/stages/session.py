@@ -1,5 +1,6 @@
 """The objects of one run, from its config, and the frame in which a stage uses them."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -143,7 +144,7 @@ def check_limits(data: Any, trainer: Config) -> None:
         if isinstance(share, float) and 0 < share * batches < 1:
             raise ValueError(
                 f"trainer.limit_{name}_batches is {share}, less than one of the {batches} batches of the {name} split: "
-                f"write {1 / batches:.3g} or more, or a whole number"
+                f"write {math.ceil(1000 / batches) / 1000:g} or more, or a whole number"
             )
 
 

@@ -60,6 +60,8 @@ def slurm(argv: Sequence[str]) -> None:
         command=told,
     )
     file = Path(options.file)
+    if file.exists() and (not file.is_file() or file.read_text() != text):
+        raise ConfigError([f"--file {file} exists, and says something else: name another, or remove it"])
     file.write_text(text)
     print(f"written: {file}; submit it by: sbatch {shlex.quote(str(file))}")
 
@@ -119,6 +121,8 @@ def job_faults(options: argparse.Namespace, words: Sequence[str], mark: str = "-
     for name in least:
         if getattr(options, name) < least[name]:
             yield f"{mark}{name} is {getattr(options, name)}, expected at least {least[name]}: write a larger number"
+    if not re.fullmatch(r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}", options.time):
+        yield f"{mark}time is {options.time!r}, expected minutes, HH:MM:SS or DAYS-HH:MM:SS: write 12:00:00"
     several = options.nodes * (options.tasks or options.gpus or 1) > 1
     if several and not {"trainer", "trainer.strategy"} & {*given}:
         yield "several processes, and the command has no trainer=: add trainer=ddp or trainer=ddp_cpu"

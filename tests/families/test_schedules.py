@@ -3,7 +3,7 @@
 from functools import partial
 
 import pytest
-from torch.optim import Adam, lr_scheduler
+from torch.optim import Adam, Muon, lr_scheduler
 
 from lightning_gen.families.players import rehearse
 
@@ -34,3 +34,7 @@ def test_a_schedule_that_cannot_be_stepped_is_refused(schedule, said):
 @pytest.mark.parametrize("steps", [-1, 1, 100])
 def test_a_schedule_for_the_whole_run_is_taken(schedule, steps):
     rehearse(partial(Adam, lr=0.1), schedule, steps)
+
+
+def test_an_optimizer_of_matrices_can_be_rehearsed():
+    rehearse(partial(Muon, lr=0.1), partial(lr_scheduler.StepLR, step_size=2), 100)

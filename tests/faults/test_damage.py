@@ -5,11 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 import run as entry
 from lightning_gen.runs import checkpoint_file
 from lightning_gen.runs.checkpoint_file import Damaged
 from lightning_gen.runs.folder import RunFolder
+from lightning_gen.runs.load import check_finite
 
 # What is damaged -> the checkpoint that is taken, None where nothing can be.
 CASES = {
@@ -93,6 +95,18 @@ def test_a_newer_copy_is_taken_before_an_older_last_one(exported, capfd):
     checkpoint_file.write(newer, checkpoints / "step-00000018.ckpt")
     assert run.newest().name == "step-00000018.ckpt"
     assert "last.ckpt does not exist: step-00000018.ckpt is taken" in capfd.readouterr().err
+    torch.save({"other": 1}, checkpoints / "step-00000019.ckpt")
+    assert run.newest().name == "step-00000018.ckpt"
+    assert "step-00000019.ckpt is no checkpoint of a run" in capfd.readouterr().err
+
+
+def test_weights_that_are_not_finite_are_refused_and_buffers_may_be(tmp_path):
+    module = torch.nn.Linear(2, 2)
+    module.register_buffer("mask", torch.full((2,), -torch.inf))
+    check_finite(module, RunFolder(tmp_path))
+    module.weight.data[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="weight"):
+        check_finite(module, RunFolder(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,10 @@ import yaml
 from PIL import Image
 
 import run as entry
+from lightning_gen.errors import Stopped
 from lightning_gen.runs import checkpoint_file
 from lightning_gen.runs.atomic import replacing
+from lightning_gen.runs.folder import RunFolder
 from tests.test_hostile import HOSTILE, PAGES, Payload, changed, export, theirs  # noqa: F401  # fixtures
 
 LONGEST = 10.0  # seconds
@@ -131,6 +133,10 @@ def record_elsewhere(folder: Path) -> None:
     (folder / "record.jsonl").symlink_to("../MARK")
 
 
+def pieces_elsewhere(folder: Path) -> None:
+    (folder / ".evaluation").symlink_to("..")
+
+
 def pipe_for_config(folder: Path) -> None:
     (folder / "config.yaml").unlink()
     os.mkfifo(folder / "config.yaml")
@@ -168,6 +174,7 @@ FOLDERS = {
     weights_elsewhere: SAMPLE,
     config_elsewhere: SAMPLE,
     record_elsewhere: SAMPLE,
+    pieces_elsewhere: SAMPLE,
     pipe_for_config: SAMPLE,
     pipe_for_weights: SAMPLE,
     deep_identity: SAMPLE,
@@ -265,6 +272,16 @@ def test_pages_are_refused_in_time(theirs, capfd):  # noqa: F811
 def test_configs_are_refused_in_time(name, theirs, capfd):  # noqa: F811
     changed(theirs, **HOSTILE[name])
     assert not refused(SAMPLE, capfd, most=4)
+
+
+def test_the_note_of_a_stop_is_written_through_no_link(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "stopped").symlink_to("mine.txt")
+    with pytest.raises(Stopped), RunFolder(tmp_path).stop_note():
+        (tmp_path / "stopped").symlink_to("mine.txt")
+        raise Stopped("by SIGTERM")
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "stopped").read_text() == "stopped: by SIGTERM\n"
 
 
 def test_a_link_at_the_name_of_a_new_file_is_not_followed(tmp_path):
