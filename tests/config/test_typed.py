@@ -159,3 +159,10 @@ def test_an_object_takes_the_place_of_another_with_its_arguments(seen):
     cosine = "module.scheduler={_target_: torch.optim.lr_scheduler.CosineAnnealingLR, _partial_: true, T_max: 12}"
     assert main([cosine, "logger=none"]) == 0
     assert seen[0]["module"]["scheduler"].keys() == {"_target_", "_partial_", "T_max"}
+
+
+def test_a_node_on_the_command_line_takes_the_place_of_a_group(tmp_path, capsys):
+    node = "net={_target_: lightning_gen.nets.UNet, channels: 8, groups: 4, multipliers: [1], attention: []}"
+    words = ["experiment=ddpm_digits", node, "trainer.max_steps=0", f"run={tmp_path}/x"]
+    assert main(words) == 2
+    assert capsys.readouterr().err.count("error:") == 1, "max_steps alone is wrong"
