@@ -131,8 +131,11 @@ class Checkpoints(Checked, Checkpoint):
                 raise ValueError(lack)
         known = published(trainer, pl_module)
         check_early_stopping(trainer, known)
-        if self.monitor is None:
-            return
+        if self.monitor is not None:
+            self.check_monitor(trainer, known)
+
+    def check_monitor(self, trainer: Trainer, known: dict[str, int | None]) -> None:
+        """ValueError for a number that the run will never have, or not in time; `known` as `published` gives it."""
         every = known.get(self.monitor)
         # Somebody else's callback may publish what it likes: then only the run itself can tell.
         self.sure = every is not None or None not in known.values()

@@ -20,16 +20,17 @@ def as_text(word: str, sweeps: bool) -> str:
     if not equals or other or key.startswith("~") or value[:1] in ("'", '"') or "${" in value:
         return word
     override = parsed(word)
-    if override is not None:  # as a text it can be read
-        several = override.is_sweep_override()
-        if several:
-            keep = sweeps or (name not in TEXTS and ("." not in name or not names_text(override)))
-        else:
-            keep = name not in TEXTS or isinstance(override.value(), str | None)
-        if keep:
-            return word
+    if override is not None and meant(override, name, sweeps):
+        return word
     parts = separated(value) if sweeps else [value]
     return f"{key}=" + ",".join(part if part[:1] in ("'", '"') else in_quotes(part) for part in parts)
+
+
+def meant(override: Any, name: str, sweeps: bool) -> bool:
+    """Whether Hydra's reading is what was typed: several values in a sweep, and for a key that is a text, a text."""
+    if override.is_sweep_override():
+        return sweeps or (name not in TEXTS and ("." not in name or not names_text(override)))
+    return name not in TEXTS or isinstance(override.value(), str | None)
 
 
 def parsed(word: str) -> Any:

@@ -261,6 +261,12 @@ class Folder(GenerativeData):
             raise ValueError(f"{flat[0]} lies beside class folders: move it into one of them")
         names = [path.relative_to(self.path).parts[0] for path in files]
         classes, labels = numpy.unique(names, return_inverse=True)
+        self._check_classes(classes)
+        self.classes = len(classes)
+        return files, torch.from_numpy(labels)
+
+    def _check_classes(self, classes: Sequence[str]) -> None:
+        """ValueError for folders that are splits, or hold no image."""
         if len({"train", "val", "valid", "validation", "test"} & {name.lower() for name in classes}) > 1:
             raise ValueError(
                 f"{self.path} holds splits, not classes ({', '.join(classes)}): set data.path to one of them"
@@ -271,5 +277,3 @@ class Folder(GenerativeData):
                 f"{', '.join(empty[:SHOWN])} {'hold' if len(empty) > 1 else 'holds'} no PNG, JPEG or WebP image, and "
                 "would be no class: fill or remove it"
             )
-        self.classes = len(classes)
-        return files, torch.from_numpy(labels)

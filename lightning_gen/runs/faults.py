@@ -11,20 +11,22 @@ WITHIN = {"checkpoints", "samples", "export", "wandb", "tensorboard"}  # the fol
 
 def folder_faults(path: Path, stage: str) -> Iterator[str]:
     """A fault for a run folder that the stage cannot use."""
-    own = RunFolder.of(path).path
-    for name in ("record.jsonl", PIECES):
-        if (own / name).is_symlink():
-            yield f"run={path}: {name} is a link, and a run writes to it, expected its own: remove the link"
-            return
-    if path.suffix == ".ckpt" and not path.is_dir():
+    links = [name for name in ("record.jsonl", PIECES) if (RunFolder.of(path).path / name).is_symlink()]
+    if links:
+        yield f"run={path}: {links[0]} is a link, and a run writes to it, expected its own: remove the link"
+    elif path.suffix == ".ckpt" and not path.is_dir():
         if stage in ("fit", "compare"):
             yield f"run={path} is a checkpoint: name its run folder to resume it, or init={path} to start from it"
         elif not path.is_file():
             yield f"run={path} does not exist: name a run folder, an export, or a checkpoint in a run folder"
-        return
-    if path.exists() and not path.is_dir():
+    elif path.exists() and not path.is_dir():
         yield f"run={path} is a file, expected a folder: name another"
-        return
+    else:
+        yield from _place_faults(path, stage)
+
+
+def _place_faults(path: Path, stage: str) -> Iterator[str]:
+    """A fault for a place where the run folder cannot be, or is not alone."""
     # Path("a/b").parents ends in "."; the first that exists is where folders would be made.
     base = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     if not base.is_dir():

@@ -4,7 +4,7 @@ import argparse
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -123,6 +123,15 @@ def job_faults(options: argparse.Namespace, words: Sequence[str], mark: str = "-
             yield f"{mark}{name} is {getattr(options, name)}, expected at least {least[name]}: write a larger number"
     if not re.fullmatch(r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}", options.time):
         yield f"{mark}time is {options.time!r}, expected minutes, HH:MM:SS or DAYS-HH:MM:SS: write 12:00:00"
+    if not re.fullmatch(r"[\w.-]+", options.name):
+        yield f"{mark}name is {options.name!r}, expected letters, digits, '.', '_', '-': write such a name"
+    yield from _process_faults(options, given, mark)
+    if given.get("fresh", "false").lower() == "true":
+        yield "fresh=true would start anew whenever the job is requeued: name a new folder by run="
+
+
+def _process_faults(options: argparse.Namespace, given: Mapping[str, str], mark: str) -> Iterator[str]:
+    """What does not fit between the processes that are asked for and the command's trainer."""
     several = options.nodes * (options.tasks or options.gpus or 1) > 1
     if several and not {"trainer", "trainer.strategy"} & {*given}:
         yield "several processes, and the command has no trainer=: add trainer=ddp or trainer=ddp_cpu"
@@ -131,10 +140,6 @@ def job_faults(options: argparse.Namespace, words: Sequence[str], mark: str = "-
         yield f"{told}, but each process has one GPU: leave {mark}tasks out"
     if given.get("trainer") == "ddp" and not options.gpus:
         yield f"trainer=ddp needs a GPU a process: give {mark}gpus, or write trainer=ddp_cpu"
-    if given.get("fresh", "false").lower() == "true":
-        yield "fresh=true would start anew whenever the job is requeued: name a new folder by run="
-    if not re.fullmatch(r"[\w.-]+", options.name):
-        yield f"{mark}name is {options.name!r}, expected letters, digits, '.', '_', '-': write such a name"
 
 
 def _faults(options: argparse.Namespace, words: Sequence[str]) -> Iterator[str]:
