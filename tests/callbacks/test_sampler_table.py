@@ -271,7 +271,8 @@ def test_two_ranks_find_what_one_finds(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     alone, both = read(one), read(tmp_path / "table")
-    assert alone["left_out"] == both["left_out"] and len(alone["rows"]) == len(both["rows"]) == 2
+    # The sentences name the samplers that fit, those of other tests in this process too.
+    assert alone["left_out"].keys() == both["left_out"].keys() and len(alone["rows"]) == len(both["rows"]) == 2
     for mine, theirs in zip(alone["rows"], both["rows"], strict=True):
         assert mine["protocol"] == theirs["protocol"] and theirs["seconds"]["protocol"]["ranks"] == 2
         for key in ("evaluations", "fid", "kid"):
