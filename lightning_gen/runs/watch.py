@@ -79,7 +79,8 @@ class Watch:
             timeout=timedelta(days=1),
             device_id=device if device.type == "cuda" else None,
         )
-        threading.Thread(target=self.watch, daemon=True, name="ranks").start()
+        self.thread = threading.Thread(target=self.watch, daemon=True, name="ranks")
+        self.thread.start()
         atexit.register(self.finish)
 
     def begin(self, where: str) -> None:
@@ -198,15 +199,17 @@ class Watch:
     def finish(self) -> None:
         """This rank is done, and need not be watched; where the others' store is in it, it waits for them."""
         self.over.set()
-        try:
+        self.thread.join(GRACE)  # a thread that lives while Python ends can abort the process
+        with suppress(RuntimeError):
             self.tell(done=True)
             while self.hosting and not self.failed_at:
                 told, now = self.look(), time.monotonic()
                 if all(one["done"] or now - self.seen[rank][1] > GRACE for rank, one in told.items()):
-                    return
+                    break
                 time.sleep(0.1)
-        except RuntimeError:
-            return
+        dist = sys.modules["torch.distributed"]
+        if not self.failed_at and dist.is_initialized():
+            dist.destroy_process_group()
 
     def end(self, sentence: str) -> NoReturn:
         """End this process, whatever its main thread does."""

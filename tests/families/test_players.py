@@ -169,7 +169,8 @@ def test_kill_nine_then_the_same_command_equals_a_run_that_nobody_killed(whole, 
     done = start(ranks, tmp_path, f"die={die}", f"save={4 if die == 5 else 6}")
     assert done.returncode != 0 and (ranks == 2 or done.returncode == -signal.SIGKILL)
     assert last(tmp_path)["global_step"] == (4 if die == 5 else 6)
-    assert start(ranks, tmp_path).returncode == 0
+    done = start(ranks, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
     assert resumed_equals_whole(folder, tmp_path)
     for name in ("train/loss", "train/loss/critic", "train/gradient_norm", "train/lr/critic"):
         assert record(tmp_path, name) == record(folder, name)

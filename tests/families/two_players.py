@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from pytorch_lightning import Callback, Trainer
-from torch import nn
+from torch import distributed, nn
 
 from lightning_gen.callbacks.checkpoints import Checkpoints
 from lightning_gen.callbacks.loggers.record import RecordLogger
@@ -146,6 +146,9 @@ def main(folder, *words):
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     torch.save((module.turns, module.state_dict()), f"{folder}/rank-{module.global_rank}.pt")
+    if distributed.is_initialized():  # gloo's threads can abort a process that ends while they run
+        distributed.barrier()
+        distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
