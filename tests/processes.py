@@ -23,22 +23,29 @@ def place(rank, world, port):
     return {key: str(value) for key, value in found.items()}
 
 
-def two(*arguments):
-    """Two processes of `python arguments`, both of which must end well."""
+def start_two(*arguments):
+    """Two finished processes of `python arguments` as one: the first exit code that is not 0, the output of both."""
     port = free_port()
     ranks = [
         subprocess.Popen(
             [sys.executable, *arguments],
             cwd=ROOT,
-            env=os.environ | place(rank, 2, port),
+            env=os.environ | place(rank, 2, port) | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         for rank in range(2)
     ]
-    told = [rank.communicate(timeout=240)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], told
+    output = "".join(rank.communicate(timeout=240)[0] for rank in ranks)
+    codes = [rank.returncode for rank in ranks if rank.returncode]
+    return subprocess.CompletedProcess(arguments, codes[0] if codes else 0, output, "")
+
+
+def two(*arguments):
+    """Two processes of `python arguments`, both of which must end well."""
+    done = start_two(*arguments)
+    assert done.returncode == 0, done.stdout
 
 
 def torchrun(*arguments):

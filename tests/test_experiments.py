@@ -15,6 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "experiments"
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 SHAPES = {"mnist": (28, 28), "cifar": (32, 32, 3)}
+FAMILIES = {
+    name: yaml.safe_load((CONFIGS / f"experiment/{name}.yaml").read_text())["module"]["_target_"]
+    for name in EXPERIMENTS
+}
+SMALL = [name for name in EXPERIMENTS if not any(word in name for word in SHAPES)]
+QUICK = {FAMILIES[name]: name for name in reversed(SMALL)}.values()  # the first of each family
 
 
 def composed(*words):
@@ -26,10 +32,7 @@ def composed(*words):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if "cifar" in name or "mnist" in name else [])
-        for name in EXPERIMENTS
-    ],
+    [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in EXPERIMENTS],
 )
 def test_an_experiment_takes_two_steps_and_is_measured(name, tmp_path):
     words = ["trainer=cpu", "data.batch_size=8", "trainer.max_steps=2", "quality=pixels", "quality.n=16", "logger=none"]

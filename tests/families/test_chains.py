@@ -11,7 +11,7 @@ import torch
 import run as entry
 from lightning_gen.errors import Diverged
 from lightning_gen.families import RBM
-from tests.processes import ROOT, torchrun
+from tests.processes import ROOT, start_two, two
 
 WORDS = ["experiment=rbm_digits", "module.hidden=16", "quality=none", "logger=none", "callbacks.pictures=null"]
 WORDS += ["callbacks.likelihood=null", "callbacks.checkpoints.keep_every_n_steps=4", "callbacks.curves=null"]
@@ -50,8 +50,7 @@ def test_a_run_that_was_killed_equals_one_that_was_not(tmp_path):
 
 
 def train(folder, steps):
-    done = torchrun(str(ROOT / "run.py"), *WORDS, "trainer=ddp_cpu", f"run={folder}", f"trainer.max_steps={steps}")
-    assert done.returncode == 0, done.stdout + done.stderr
+    two(str(ROOT / "run.py"), *WORDS, "trainer=ddp_cpu", f"run={folder}", f"trainer.max_steps={steps}")
 
 
 @pytest.fixture(scope="module")
@@ -115,5 +114,5 @@ def test_a_chain_of_one_rank_stops_all():
 @pytest.mark.slow
 def test_two_ranks_stop_together(tmp_path):
     words = [*WORDS, "trainer=ddp_cpu", f"run={tmp_path}", "trainer.max_steps=12", "module.limit=1.0e-6"]
-    done = torchrun(str(ROOT / "run.py"), *words, "trainer.log_every_n_steps=2")
-    assert done.returncode == 1 and done.stderr.count("error: ") == 2, done.stdout + done.stderr
+    done = start_two(str(ROOT / "run.py"), *words, "trainer.log_every_n_steps=2")
+    assert done.returncode == 1 and done.stdout.count("error: ") == 2, done.stdout
