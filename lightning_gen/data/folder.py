@@ -1,6 +1,5 @@
 """Images from a folder: in memory where they fit, else streamed by workers, with the same batches."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_gen.data.base import GenerativeData, partition
+from lightning_gen.data.files import content_digest
 from lightning_gen.data.image_files import image_files, open_image
 from lightning_gen.data.split import Indices, Split
 from lightning_gen.errors import Unreadable
@@ -138,11 +138,10 @@ class FileSplit(Split):
         paths = [self._paths[row] for row in indices.tolist()]
         return FileSplit(self._reader, paths, self._shape, self.labels(indices), self._workers)
 
-    def identity(self) -> str:
-        """The first 16 hex characters of the SHA-256 of the files' names and sizes and of the labels: none is read."""
-        names = [f"{path.name} {path.stat().st_size}" for path in self._paths]
+    def identity(self, cache: Path | None = None) -> str:
+        """files: and the digest of the files' bytes and labels; where `cache` knows it, a stat a file."""
         labels = self.labels(slice(None))
-        return hashlib.sha256(f"{names} {None if labels is None else labels.tolist()}".encode()).hexdigest()[:16]
+        return f"files:{content_digest(self._paths, None if labels is None else labels.tolist(), cache)}"
 
     def take(self, indices: Indices) -> Tensor:
         """uint8, (n, C, H, W)."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_gen.config.instantiate import Maker, build, build_module, complete, fault, import_extensions
-from lightning_gen.errors import TRACEBACK, NonFinite
+from lightning_gen.errors import TRACEBACK, NonFinite, Unreadable, chain
 from lightning_gen.runs.devices import processes
 from lightning_gen.runs.folder import RunFolder, config_hash
 from lightning_gen.runs.load import give_weights, start_from
@@ -101,7 +101,11 @@ class Session:
         from pytorch_lightning.callbacks import LambdaCallback
 
         self.begun = False
-        watch = LambdaCallback(on_train_start=lambda *_: self.begin(), on_test_start=lambda *_: self.begin())
+        watch = LambdaCallback(
+            on_train_start=lambda *_: self.begin(),
+            on_test_start=lambda *_: self.begin(),
+            on_exception=lambda trainer, module, error: forget_data(self, error),
+        )
         self.trainer.callbacks.insert(0, watch)
         try:
             watched(self.trainer, self.config["trainer"], call, *args, **kwargs)
@@ -115,11 +119,13 @@ class Session:
 
 def introduce(session: Session) -> None:
     """Compare the training data with the run's, write what stands in its folder from the first step, say what runs."""
+    from lightning_gen.metrics.cache import cache_folder
+
     folder, trainer, data = session.folder, session.trainer, session.data
     training = session.fitting and not trainer.testing
     if training:
         check_limits(data, session.config["trainer"])
-    identity = data.split("train").identity() if training else None
+    identity = data.split("train").identity(cache_folder()) if training else None
     if training:
         folder.check_data(identity, data.name)
     if not trainer.is_global_zero or trainer.fast_dev_run:
@@ -135,6 +141,13 @@ def introduce(session: Session) -> None:
     elif not trainer.testing:
         size = sum(p.numel() for p in session.module.model.parameters())
         print(f"{folder.path}: {type(session.module).__name__} with {size:,} parameters on {data.name}")
+
+
+def forget_data(session: Session, error: BaseException) -> None:
+    """The mended data are those of a run that a damaged file has ended: no step has used it."""
+    damaged = any(isinstance(cause, Unreadable) for cause in chain(error))
+    if session.begun and session.fitting and damaged and session.folder.identity():
+        session.folder.identify(data=None)
 
 
 def check_limits(data: Any, trainer: Config) -> None:
