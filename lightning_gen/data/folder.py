@@ -207,6 +207,11 @@ class Folder(GenerativeData):
         if not self.path.is_dir():
             raise FileNotFoundError(f"path {self.path} is not a folder: set data.path to a folder of images")
 
+    def check_files(self) -> None:
+        """FileNotFoundError or ValueError for what is no folder of images, Unreadable where none can be read."""
+        self.prepare_data()
+        self._shape_of_first(self._labelled_files()[0])
+
     def load(self) -> Mapping[str, Split]:
         """The splits, in memory where all images fit."""
         self.prepare_data()
