@@ -35,7 +35,7 @@ class Npz(GenerativeData):
     def prepare_data(self) -> None:
         """FileNotFoundError where the file is missing."""
         if not self.path.is_file():
-            raise FileNotFoundError(f"path {self.path} is not a file: set data.path to a .npz with x_train and x_test")
+            raise FileNotFoundError(f"data.path={self.path} is not a file: set data.path to a .npz that is one")
 
     def check_files(self) -> None:
         """FileNotFoundError for no file, Unreadable for a damaged end, ValueError for other arrays; none is read."""

@@ -46,6 +46,8 @@ def read_arrays(path: Path, names: tuple[str, ...], remedy: str) -> tuple[dict[s
     import numpy
 
     with reading(path, remedy, " as an .npz"):
+        if not path.stat().st_size:
+            raise ValueError("it is empty, 0 bytes")
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no whole zip archive")
         # Pickled objects inside an archive could run code.

@@ -205,7 +205,7 @@ class Folder(GenerativeData):
     def prepare_data(self) -> None:
         """FileNotFoundError where the folder is missing."""
         if not self.path.is_dir():
-            raise FileNotFoundError(f"path {self.path} is not a folder: set data.path to a folder of images")
+            raise FileNotFoundError(f"data.path={self.path} is not a folder: set data.path to a folder of images")
 
     def check_files(self) -> None:
         """FileNotFoundError or ValueError for what is no folder of images, Unreadable where none can be read."""
@@ -256,7 +256,7 @@ class Folder(GenerativeData):
         files = image_files(self.path)
         if not files:
             raise FileNotFoundError(
-                f"path {self.path} holds no PNG, JPEG or WebP image: set data.path to one that does"
+                f"data.path={self.path} holds no PNG, JPEG or WebP image: set data.path to one that does"
             )
         flat = [path for path in files if path.parent == self.path]
         if len(flat) == len(files):

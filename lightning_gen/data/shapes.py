@@ -178,7 +178,7 @@ class DSprites(Factored):
         """FileNotFoundError where the file is missing."""
         if not self.path.is_file():
             raise FileNotFoundError(
-                f"path {self.path} is not a file: set data.path to dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
+                f"data.path={self.path} is not a file: set data.path to dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
             )
 
     check_files = prepare_data
