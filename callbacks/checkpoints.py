@@ -71,7 +71,7 @@ class Checkpoints(Checked, Checkpoint):
         """Count from the current step; a signal waits for its end. A run that was stopped early remains so."""
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self.metrics.items()})
         early = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]
-        if any(callback.stopped_epoch or callback.wait_count >= callback.patience for callback in early):
+        if any(callback.stopped_epoch or callback.wait_count >= max(1, callback.patience) for callback in early):
             trainer.should_stop = True
         self.step = self.saved = trainer.global_step
         self.run = RunFolder(Path(trainer.default_root_dir)).identity()

@@ -49,6 +49,7 @@ class Session:
             make(self.module.check_label, config.get("label"))
         make.finish()
         self.trainer = self.build_trainer(started, callbacks, loggers)
+        check_precision(self.trainer, config["trainer"])
         self.resume_from = folder.newest() if self.fitting else None
         if not self.theirs:
             self.read_weights()
@@ -141,6 +142,15 @@ def introduce(session: Session) -> None:
     elif not trainer.testing:
         size = sum(p.numel() for p in session.module.model.parameters())
         print(f"{folder.path}: {type(session.module).__name__} with {size:,} parameters on {data.name}")
+
+
+def check_precision(trainer: Any, asked: Config) -> None:
+    """ValueError where Lightning computes in bfloat16 in the place of the half precision that is asked for."""
+    if str(asked.get("precision")) in ("16", "16-mixed") and trainer.precision != "16-mixed":
+        raise ValueError(
+            f"trainer.precision is {asked['precision']}, which needs a GPU, and the trainer runs on the "
+            f"{trainer.strategy.root_device.type}: write trainer.precision=bf16-mixed or 32"
+        )
 
 
 def forget_data(session: Session, error: BaseException) -> None:

@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import EarlyStopping
 
 from lightning_gen.callbacks.checkpoints import Checkpoints
 from lightning_gen.runs.checkpoint_file import read
@@ -74,6 +75,13 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     torch.save({"x": Evil()}, tmp_path / "evil.ckpt")
     with pytest.raises(Exception, match="[Ww]eights"):
         AtomicCheckpointIO().load_checkpoint(tmp_path / "evil.ckpt")
+
+
+@pytest.mark.parametrize("patience", [0, 1])
+def test_early_stopping_ends_a_run_after_a_worse_validation_and_not_before_it_begins(patience, tmp_path):
+    callbacks = (Worse(), EarlyStopping("fid", patience=patience), Checkpoints())
+    fit(digits_module(), tmp_path, *callbacks, max_steps=9, val_check_interval=2, plugins=[AtomicCheckpointIO()])
+    assert steps(tmp_path) == {"last.ckpt": 4}
 
 
 def test_a_missing_metric_is_named(tmp_path):
