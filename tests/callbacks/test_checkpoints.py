@@ -8,6 +8,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EarlyStopping
 
 from lightning_gen.callbacks.checkpoints import Checkpoints
+from lightning_gen.runs import checkpoint_file
 from lightning_gen.runs.checkpoint_file import read
 from lightning_gen.stages.checkpoint_io import AtomicCheckpointIO
 from tests.families.test_base import digits_module, fit
@@ -65,6 +66,30 @@ def test_a_kill_in_the_middle_of_a_save_leaves_the_old_file(tmp_path, monkeypatc
     io.save_checkpoint({"global_step": 3}, path)
     assert read(path)["global_step"] == 3
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_save_reads_what_it_wrote_and_the_file_before_only_where_somebody_wrote_to_it(tmp_path, monkeypatch):
+    path, older, read_files, digest = tmp_path / "last.ckpt", tmp_path / "last-1.ckpt", [], checkpoint_file._digest
+    monkeypatch.setattr(
+        checkpoint_file, "_digest", lambda file, size: read_files.append(file.name) or digest(file, size)
+    )
+
+    def save(step):
+        read_files.clear()
+        with checkpoint_file.keeping(path, 2):
+            checkpoint_file.write({"global_step": step}, path)
+        return [os.path.basename(name) for name in read_files]
+
+    assert save(1) == save(2) == ["last.ckpt.part"]
+    assert read(older)["global_step"] == 1
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert save(3) == ["last.ckpt", "last.ckpt.part"]
+    assert read(older)["global_step"] == 1, "a damaged file takes the place of no good one"
+    os.utime(path)
+    assert save(4) == ["last.ckpt", "last.ckpt.part"]
+    assert read(older)["global_step"] == 3
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
