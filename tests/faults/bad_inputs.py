@@ -297,9 +297,6 @@ CONFIGS = [
 # Several things are wrong, and each is said once.
 SEVERAL = [
     Row(
-        "fresh samples", "stage=evaluate samples={d}/none fresh=true quality=digits", "fresh would do nothing", faults=9
-    ),
-    Row(
         "a run of another config",
         "run={r}/done module.ema_decay=0.5",
         "(?s)holds a run of.*module.ema_decay: .*0.5",
