@@ -1,16 +1,20 @@
 """Checkpoints: last is the newest whatever a metric does, best is the best, and writing is all or nothing."""
 
 import os
+from functools import partial
 
 import pytest
 import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EarlyStopping
+from torch import nn
 
-from lightning_gen.callbacks.checkpoints import Checkpoints
+from lightning_gen.callbacks.checkpoints import Checkpoints, final_step
 from lightning_gen.runs import checkpoint_file
 from lightning_gen.runs.checkpoint_file import read
+from lightning_gen.runs.disk import copies
 from lightning_gen.stages.checkpoint_io import AtomicCheckpointIO
+from tests.callbacks.trainers import trainer
 from tests.families.test_base import digits_module, fit
 
 
@@ -90,6 +94,27 @@ def test_a_save_reads_what_it_wrote_and_the_file_before_only_where_somebody_wrot
     os.utime(path)
     assert save(4) == ["last.ckpt", "last.ckpt.part"]
     assert read(older)["global_step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "count"),
+    [(torch.optim.Adam, 2), (torch.optim.AdamW, 2), (torch.optim.SGD, 0), (partial(torch.optim.SGD, momentum=0.9), 1)],
+)
+def test_what_an_optimizer_keeps_is_known_before_its_first_step(optimizer, count):
+    weight = nn.Parameter(torch.ones(2, 3))
+    optimizer = optimizer([weight], lr=0.1)
+    assert copies(optimizer) == count
+    assert not optimizer.state and weight.eq(1).all() and optimizer.param_groups[0]["params"] == [weight]
+
+
+@pytest.mark.parametrize(
+    ("options", "last"),
+    [({"max_epochs": 2}, 4), ({"max_steps": 3}, 3), ({"max_steps": 3, "max_epochs": 1}, 2), ({"max_epochs": -1}, None)],
+)
+def test_the_final_step_is_known_from_steps_or_epochs(options, last, digits, tmp_path):
+    made = trainer(tmp_path, limit_train_batches=3, accumulate_grad_batches=2, **options)
+    made.datamodule = digits
+    assert final_step(made) == last
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
