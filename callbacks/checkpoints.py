@@ -71,7 +71,7 @@ class Checkpoints(Checked, Checkpoint):
         """Count from the current step; a signal waits for its end. A run that was stopped early remains so."""
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self.metrics.items()})
         early = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]
-        if any(callback.stopped_epoch or callback.wait_count >= callback.patience for callback in early):
+        if any(callback.stopped_epoch or callback.wait_count >= max(1, callback.patience) for callback in early):
             trainer.should_stop = True
         self.step = self.saved = trainer.global_step
         self.run = RunFolder(Path(trainer.default_root_dir)).identity()
@@ -219,7 +219,7 @@ class Checkpoints(Checked, Checkpoint):
         last = ["last.ckpt", *(f"last-{number}.ckpt" for number in range(1, self.keep_last))]
         every, best = self.keep_every_n_steps, ["best.ckpt"] * (self.monitor is not None)
         done = RunFolder(Path(trainer.default_root_dir)).identity().get("step") or 0
-        copies = range((done // every + 1) * every, trainer.max_steps + 1, every) if every else ()
+        copies = range((done // every + 1) * every, (final_step(trainer) or 0) + 1, every) if every else ()
         return last + best + [f"step-{step:08d}.ckpt" for step in copies]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -280,6 +280,17 @@ def check_early_stopping(trainer: Trainer, known: dict[str, int | None]) -> None
 def listed(names: Any) -> str:
     """Names in their order, or that there are none."""
     return ", ".join(sorted(name for name in names if name)) or "nothing"
+
+
+def final_step(trainer: Trainer) -> int | None:
+    """The optimizer steps of the whole run; None where that is not known."""
+    limits = [trainer.max_steps] if trainer.max_steps != -1 else []
+    data, share = getattr(trainer, "datamodule", None), trainer.limit_train_batches
+    if trainer.max_epochs not in (None, -1) and hasattr(data, "batch_size"):
+        batches = len(data.split("train")) // data.batch_size
+        batches = int(batches * share) if isinstance(share, float) else min(batches, share)
+        limits.append(trainer.max_epochs * -(-batches // trainer.accumulate_grad_batches))
+    return min(limits, default=None)
 
 
 def epochs(trainer: Trainer) -> int | None:

@@ -205,7 +205,10 @@ def class_name(of: Any) -> str:
 
 def remedy(value: Any, kinds: Sequence[Kind], object_remedy: str = "pass {}") -> str:
     """The remedy that ends a message, "write 1"; `object_remedy` is the one for an object, {} its class."""
-    choices = [str(v) for kind in kinds if kind.name == "literal" for v in kind.of]
+    literals = [v for kind in kinds if kind.name == "literal" for v in kind.of]
+    # A number beside a range of numbers, as -1 for no limit, is not what another number was to be.
+    numbers = any(kind.name in ("int", "float") for kind in kinds)
+    choices = [str(v) for v in literals if isinstance(v, str) or not numbers]
     if any(kind.name == "None" for kind in kinds) and str(value).lower() in ("none", "nil", "~"):
         return "write null"
     if choices:

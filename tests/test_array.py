@@ -1,5 +1,6 @@
 """`-m launcher=slurm`, up to its submission: what a task runs, and what is refused before."""
 
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from lightning_gen.config.compose import launch
 from lightning_gen.config.sweep import tasks as tasks_of
 from lightning_gen.errors import ConfigError
 from lightning_gen.stages import array, command
+from tests.faults.inputs import pictures
 from tests.processes import place
 from tests.test_run import BARE
 
@@ -57,6 +59,56 @@ def test_every_job_of_the_sweep_is_checked_before_one_is_submitted():
         tasks("seed=-1,-2")
     told = "\n".join(refused.value.faults)
     assert "seed is -1" in told and "seed is -2" in told
+
+
+DATA = ("data=folder", "data.size=8", "data.batch_size=4", "run=out")
+
+
+ONE_BY_ONE = [
+    ((*DATA, "data.path=pictures,nowhere"), ["nowhere is not a folder.*in the job data.path=nowhere"]),
+    ((*DATA, "data.path=nowhere", "seed=1,2"), [r"nowhere is not a folder: set [^(]*$"]),
+]
+MORE = [
+    ((*DATA, "data.path=pictures,empty"), ["empty holds no PNG.*in the job data.path=empty"]),
+    ((*DATA, "data.path=pictures,damaged"), ["damaged/a.png cannot be read.*in the job data.path=damaged"]),
+    (
+        (*DATA, "data.path=pictures,nowhere", "seed=1,2"),
+        ["nowhere is not a folder.*in the job data.path=nowhere seed=1 and 1 more"],
+    ),
+    (
+        ("data=npz", "run=out", "data.path=a.npz,torn.npz"),
+        ["a.npz is not a file.*in the job", "torn.npz cannot be read.*in the job"],
+    ),
+    (("data=mnist", "data.root=nowhere", "data.download=true,false"), ["MNIST is not in nowhere.*=[Ff]alse"]),
+    (("seed=1,-1",), ["seed is -1.*in the job seed=-1"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("launcher", "words", "faults"),
+    [
+        *(((), *row) for row in ONE_BY_ONE),
+        (LAUNCHER[1:], *ONE_BY_ONE[0]),
+        *(pytest.param((), *row, marks=pytest.mark.slow) for row in MORE),
+        *(pytest.param(LAUNCHER[1:], *row, marks=pytest.mark.slow) for row in MORE),
+    ],
+)
+def test_a_sweep_names_the_job_whose_data_are_wrong_before_any_begins(
+    launcher, words, faults, folder, capsys, monkeypatch
+):
+    pictures(folder / "pictures", 1)
+    pictures(folder / "damaged", 0)
+    (folder / "empty").mkdir()
+    (folder / "damaged" / "a.png").write_text("junk")
+    (folder / "torn.npz").write_bytes(b"PK")
+    monkeypatch.setattr(command, "job", lambda *_: pytest.fail("a job has begun"))
+    before = sorted(folder.iterdir())
+    assert entry.main([*BARE, "-m", *launcher, *words]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == len(faults), errors
+    for error, fault in zip(errors, faults, strict=True):
+        assert error.startswith("error: ") and re.search(fault, error)
+    assert sorted(folder.iterdir()) == before
 
 
 @pytest.mark.parametrize(

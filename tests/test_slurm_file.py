@@ -40,6 +40,12 @@ def test_a_task_of_an_array_has_its_number_in_every_word(tmp_path, monkeypatch):
         (("--array", "0-3", "--", "run=outputs/a"), "ARRAY_TASK"),
         (("--array", "x", "--", "run=outputs/ARRAY_TASK"), "--array is 'x'"),
         (("--", "-m", "seed=0,1"), "--array"),
+        (("--notice", "-5"), "--notice is -5"),
+        (("--notice", "0"), "--notice is 0"),
+        (("--notice", "120", "--time", "2"), "--notice is 120, expected fewer seconds than --time=2 has (120)"),
+        (("--notice", "90", "--time", "1:30"), "--time=1:30 has (90)"),
+        (("--notice", "7200", "--time", "1:59:59"), "--time=1:59:59 has (7199)"),
+        (("--notice", "93600", "--time", "1-02"), "--time=1-02 has (93600)"),
         (("--name", "a b"), "--name"),
         (("--nodes", "0"), "--nodes is 0"),
         (("--gpus", "two"), "--gpus: invalid int value: 'two'"),
@@ -51,6 +57,11 @@ def test_what_would_fail_in_the_queue_is_refused_before(words, sentence, tmp_pat
     assert entry.main([*PARTITION, *words]) == 2
     assert sentence in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("time", ["3", "2:01", "1-0", "0"])
+def test_a_notice_shorter_than_the_time_is_written(time, tmp_path, monkeypatch):
+    assert "USR1@120" in written(tmp_path, monkeypatch, f"--time={time}", "--", "run=x")
 
 
 @pytest.mark.parametrize("time", ["abc", "-1", "1:2", "1-"])

@@ -264,6 +264,8 @@ def misplaced(stage: str, values: dict[str, Any], given: Sequence[str]) -> list[
         return [f"stage=compare reads {', '.join(keys)}, not {key}: remove it" for key in named if key not in keys]
     faults = ["runs is read by stage=compare alone: add stage=compare"] if "runs" in named else []
     if values.get("samples") is None or stage != "evaluate":
+        if values.get("fresh") is True and stage in ("evaluate", "sample", "export"):
+            faults.append(f"fresh is True with stage={stage}, and starts a new run by stage=fit alone: remove it")
         return faults
     told = f"samples={values['samples']} is measured without a model"
     known = {*read_by(SAMPLES), "experiment", "runs"}

@@ -30,9 +30,11 @@ def launch(
     configs: Path,
     argv: Sequence[str],
     report: Callable[[Exception], int | None] = lambda error: None,
+    look: Callable[[Words, Request], Any] = lambda words, asked: None,
 ) -> int:
     """Compose the config that argv asks for (each of them, in a sweep), check it, and hand it and its run folder on.
 
+    A sweep is looked at before, as a whole, by `look`.
     Returns 0, or the exit code of a sweep's first failed job: `report` says what ended it, and the next one starts.
     Raises ConfigError with all faults of the command line, or of the config.
     """
@@ -53,6 +55,8 @@ def launch(
                     raise Leave from error
                 codes.append(code)
 
+        if words.sweeps and words.running:
+            look(words, asked)
         compose(job, words, asked)
     return codes[0] if codes else 0
 

@@ -31,11 +31,13 @@ def check(config: Mapping[str, Any], experiment: str = "NAME") -> list[str]:
     faults += nameless(config)
     faults += signatures.arguments(config, "", set(), "the config", parameters())
     faults += empty(config)
+    faults += impatient(config)
     rest = dict(config)
     if isinstance(trainer := config.get("trainer"), Mapping):
         ours = {key: value for key, value in trainer.items() if key in TRAINER}
         faults += signatures.arguments(ours, "trainer.", set(), "the trainer", numbers())
         faults += durations(trainer)
+        faults += crossed(trainer)
         owned = GIVEN["trainer"] - {"timeout"}
         faults += [f"trainer.{key} is set by this program: remove it" for key in trainer if key in owned]
         rest["trainer"] = {key: value for key, value in trainer.items() if key not in {*TRAINER, *owned}}
@@ -70,6 +72,25 @@ def empty(config: Mapping[str, Any]) -> Iterator[str]:
             value = value.get(key) if isinstance(value, Mapping) else None
         if value == "":
             yield f"{path} is empty, expected a file or folder: write {path}=NAME, or leave it out"
+
+
+def crossed(trainer: Mapping[str, Any]) -> Iterator[str]:
+    """A fault for each least number of steps or epochs above the greatest one, which ends the run all the same."""
+    for unit in ("steps", "epochs"):
+        least, most = (trainer.get(f"{bound}_{unit}") for bound in ("min", "max"))
+        if isinstance(least, int) and isinstance(most, int) and least > most >= 1:
+            told = f"trainer.min_{unit} is {least}, expected at most trainer.max_{unit}, {most}"
+            yield f"{told}: write a smaller one, or raise trainer.max_{unit}"
+
+
+def impatient(config: Mapping[str, Any]) -> Iterator[str]:
+    """A fault for each EarlyStopping with a patience below 0, which Lightning takes for 1."""
+    callbacks = config.get("callbacks")
+    for name, node in callbacks.items() if isinstance(callbacks, Mapping) else ():
+        patience = node.get("patience") if isinstance(node, Mapping) else None
+        early = patience is not None and str(node.get("_target_")).endswith(".EarlyStopping")
+        if early and isinstance(patience, int) and patience < 0:
+            yield f"callbacks.{name}.patience is {patience}, expected at least 0: write how many validations may pass"
 
 
 def durations(trainer: Mapping[str, Any]) -> Iterator[str]:

@@ -92,7 +92,10 @@ def with_path(message: str, node: Any, path: str) -> str:
     for key, child in node.items():
         if (found := with_path(message, child, f"{path}.{key}" if path else key)) != message:
             return found
-    return message
+    # Of a function within, groups is 4: the argument of that name, where one node alone has it.
+    word = message.partition(" ")[0]
+    alone = not any(isinstance(child, dict) and "_target_" in child for child in node.values())
+    return f"{path}.{message}" if path and name and alone and takes(node, word) else message
 
 
 def import_extensions(config: Config) -> None:

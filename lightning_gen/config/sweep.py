@@ -1,6 +1,6 @@
 """The jobs of a sweep, one by one, as command lines of their own; and a launcher of Hydra's that starts them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ class Task(NamedTuple):
 
 
 def tasks(words: Words, asked: Request, look: Callable[[dict[str, Any], Path], Any]) -> list[Task]:
-    """The sweep's jobs; ConfigError with all that is wrong with any of them.
+    """The sweep's jobs; ConfigError with all that is wrong with any of them, and with which.
 
     Args:
         words: the command line.
@@ -29,16 +29,19 @@ def tasks(words: Words, asked: Request, look: Callable[[dict[str, Any], Path], A
     from hydra.core.hydra_config import HydraConfig
 
     found: list[Task] = []
-    faults: list[str] = []
+    said: dict[str, list[str]] = {}  # fault -> the jobs that have it, by what is their own
+    jobs: list[str] = []
 
     def job(composed: Any) -> None:
+        own = {key_of(word): word for word in HydraConfig.get().overrides.task}
+        jobs.append(" ".join(own[key].lstrip("+") for key in asked.swept))
         try:
             config, folder = refusing(checked, composed, asked, words)
             refusing(look, config, folder)
         except ConfigError as error:
-            faults.extend(fault for fault in error.faults if fault not in faults)
+            for fault in error.faults:
+                said.setdefault(fault, []).append(jobs[-1])
             return
-        own = {key_of(word): word for word in HydraConfig.get().overrides.task}
         flags = [f"--allow={package}" for package in words.allow]
         flags += [f"--config-dir={configs.resolve()}" for configs in words.folders[1:]]
         kept = [word for word in words.overrides if key_of(word) not in ("run", *asked.swept)]
@@ -46,6 +49,7 @@ def tasks(words: Words, asked: Request, look: Callable[[dict[str, Any], Path], A
         found.append(Task([*flags, *kept, f"run={folder}"], folder))
 
     compose(job, words, asked)
+    faults = [fault if len(those) == len(jobs) else f"{fault} ({named(those)})" for fault, those in said.items()]
     folders = [task.folder.resolve() for task in found]
     faults += [
         f"run={folder} is the folder of {folders.count(folder)} jobs of the sweep: sweep values whose names differ"
@@ -55,6 +59,11 @@ def tasks(words: Words, asked: Request, look: Callable[[dict[str, Any], Path], A
     if faults:
         raise ConfigError(faults)
     return found
+
+
+def named(jobs: Sequence[str]) -> str:
+    """The first of a sweep's jobs that have a fault, and how many others do."""
+    return f"in the job {jobs[0]}" + (f" and {len(jobs) - 1} more" if len(jobs) > 1 else "")
 
 
 def key_of(word: str) -> str:

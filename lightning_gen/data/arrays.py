@@ -1,6 +1,6 @@
 """Images from one NumPy archive."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from lightning_gen.data.split import Split
 from lightning_gen.options import Natural
 
 ARRAYS = ("x_train", "x_test", "y_train", "y_test")
+REMEDY = "write it anew with numpy.savez"
 
 
 class Npz(GenerativeData):
@@ -34,17 +35,25 @@ class Npz(GenerativeData):
     def prepare_data(self) -> None:
         """FileNotFoundError where the file is missing."""
         if not self.path.is_file():
-            raise FileNotFoundError(f"path {self.path} is not a file: set data.path to a .npz with x_train and x_test")
+            raise FileNotFoundError(f"data.path={self.path} is not a file: set data.path to a .npz that is one")
 
-    def load(self) -> Mapping[str, Split]:
-        """The splits; Unreadable for a damaged file, ValueError for arrays of another layout."""
+    def check_files(self) -> None:
+        """FileNotFoundError for no file, Unreadable for a damaged end, ValueError for other arrays; none is read."""
         self.prepare_data()
-        arrays, names = read_arrays(self.path, ARRAYS, "write it anew with numpy.savez")
-        if not {"x_train", "x_test"} <= {*arrays} or ("y_train" in arrays) != ("y_test" in arrays):
+        self._check_names(read_arrays(self.path, (), REMEDY)[1])
+
+    def _check_names(self, names: Sequence[str]) -> None:
+        if not {"x_train", "x_test"} <= {*names} or ("y_train" in names) != ("y_test" in names):
             raise ValueError(
                 f"{self.path} holds {', '.join(names) or 'nothing'}: it needs x_train and x_test, "
                 "and y_train and y_test both or neither"
             )
+
+    def load(self) -> Mapping[str, Split]:
+        """The splits; Unreadable for a damaged file, ValueError for arrays of another layout."""
+        self.prepare_data()
+        arrays, names = read_arrays(self.path, ARRAYS, REMEDY)
+        self._check_names(names)
         parts = {part: self._part(arrays, part) for part in ("train", "test")}
         images, labels = parts["train"]
         if images.shape[1:] != parts["test"][0].shape[1:]:

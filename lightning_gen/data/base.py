@@ -75,6 +75,12 @@ class GenerativeData(Checked, LightningDataModule, ABC):
         self._splits: Mapping[str, Split] | None = None
         self._trained: Split | None = None  # with its grey levels, where each batch is binarised
 
+    def check_files(self) -> None:
+        """Raise what a look at the files tells, before any is downloaded or read whole; of a sweep, all jobs' at once.
+
+        Nothing for data without files.
+        """
+
     @abstractmethod
     def load(self) -> Mapping[str, Split]:
         """Read the splits train, val and test; val and test may be empty."""

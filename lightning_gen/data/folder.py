@@ -1,6 +1,5 @@
 """Images from a folder: in memory where they fit, else streamed by workers, with the same batches."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_gen.data.base import GenerativeData, partition
+from lightning_gen.data.files import content_digest
 from lightning_gen.data.image_files import image_files, open_image
 from lightning_gen.data.split import Indices, Split
 from lightning_gen.errors import Unreadable
@@ -138,11 +138,10 @@ class FileSplit(Split):
         paths = [self._paths[row] for row in indices.tolist()]
         return FileSplit(self._reader, paths, self._shape, self.labels(indices), self._workers)
 
-    def identity(self) -> str:
-        """The first 16 hex characters of the SHA-256 of the files' names and sizes and of the labels: none is read."""
-        names = [f"{path.name} {path.stat().st_size}" for path in self._paths]
+    def identity(self, cache: Path | None = None) -> str:
+        """files: and the digest of the files' bytes and labels; where `cache` knows it, a stat a file."""
         labels = self.labels(slice(None))
-        return hashlib.sha256(f"{names} {None if labels is None else labels.tolist()}".encode()).hexdigest()[:16]
+        return f"files:{content_digest(self._paths, None if labels is None else labels.tolist(), cache)}"
 
     def take(self, indices: Indices) -> Tensor:
         """uint8, (n, C, H, W)."""
@@ -206,7 +205,12 @@ class Folder(GenerativeData):
     def prepare_data(self) -> None:
         """FileNotFoundError where the folder is missing."""
         if not self.path.is_dir():
-            raise FileNotFoundError(f"path {self.path} is not a folder: set data.path to a folder of images")
+            raise FileNotFoundError(f"data.path={self.path} is not a folder: set data.path to a folder of images")
+
+    def check_files(self) -> None:
+        """FileNotFoundError or ValueError for what is no folder of images, Unreadable where none can be read."""
+        self.prepare_data()
+        self._shape_of_first(self._labelled_files()[0])
 
     def load(self) -> Mapping[str, Split]:
         """The splits, in memory where all images fit."""
@@ -252,7 +256,7 @@ class Folder(GenerativeData):
         files = image_files(self.path)
         if not files:
             raise FileNotFoundError(
-                f"path {self.path} holds no PNG, JPEG or WebP image: set data.path to one that does"
+                f"data.path={self.path} holds no PNG, JPEG or WebP image: set data.path to one that does"
             )
         flat = [path for path in files if path.parent == self.path]
         if len(flat) == len(files):

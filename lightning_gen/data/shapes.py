@@ -178,8 +178,10 @@ class DSprites(Factored):
         """FileNotFoundError where the file is missing."""
         if not self.path.is_file():
             raise FileNotFoundError(
-                f"path {self.path} is not a file: set data.path to dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
+                f"data.path={self.path} is not a file: set data.path to dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz"
             )
+
+    check_files = prepare_data
 
     def draw(self) -> Tensor:
         """The images of `every`, uint8 of 0 and 255; ValueError for another archive."""

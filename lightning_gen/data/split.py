@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -91,6 +92,6 @@ class Split:
             self._fingerprint = digest.hexdigest()[:16]
         return self._fingerprint
 
-    def identity(self) -> str:
-        """What tells these data from others when a run is resumed: their fingerprint."""
+    def identity(self, cache: Path | None = None) -> str:
+        """What tells these data from others when a run is resumed: their fingerprint, which needs no cache folder."""
         return self.fingerprint()

@@ -40,6 +40,12 @@ class VisionData(GenerativeData):
 
     def prepare_data(self) -> None:
         """Download the set where it is missing, in one process (Lightning); FileNotFoundError where that cannot be."""
+        self.check_files()
+        if not self._present():
+            self._fetch(self.root / self.folder)
+
+    def check_files(self) -> None:
+        """FileNotFoundError for a damaged set, and for a missing one that is not to be downloaded."""
         if self._present():
             return
         target = self.root / self.folder
@@ -50,7 +56,6 @@ class VisionData(GenerativeData):
                 f"{self.source} is not in {self.root} and download is false: copy it there, or set data.download=true, "
                 "and data.root to a folder for it"
             )
-        self._fetch(target)
 
     def _fetch(self, target: Path) -> None:
         """Download beside the target, then rename: an interrupted or concurrent run leaves no incomplete set."""

@@ -30,8 +30,11 @@ class Sampling:
     def check_label(self, label: int | None) -> None:
         """ValueError for a label that is not one of the classes."""
         if label is not None and not (self.classes is not None and 0 <= label < self.classes):
-            expected = f"0 to {self.classes - 1}" if self.classes else "null for an unconditional model"
-            raise ValueError(f"label is {label}, expected {expected}: write label=null, or one of the classes")
+            if self.classes is None:
+                told = "expected null for an unconditional model: leave label out, or train one with module.classes"
+            else:
+                told = f"expected 0 to {self.classes - 1}: write one of the classes, or label=null"
+            raise ValueError(f"label is {label}, {told}")
 
     @property
     def averaged(self) -> Model:

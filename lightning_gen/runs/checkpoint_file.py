@@ -16,6 +16,7 @@ MARK = b"sha256:"
 COMMENT = len(MARK) + 64  # bytes of the digest in the comment at the end of torch's zip archive
 CHUNK = 1 << 20
 PARTS = ("state_dict", "global_step", "epoch", "pytorch-lightning_version")  # of every checkpoint by Lightning
+_verified: dict[Path, tuple[int, ...]] = {}  # this process's last file of each name, as it was once verified
 
 
 class Damaged(ValueError):
@@ -39,6 +40,7 @@ def write(checkpoint: dict[str, Any], path: Path) -> None:
             file.write(_comment(hashed.digest.hexdigest()))
         if (reason := damage(partial)) is not None:
             raise OSError(f"{partial} cannot be read back ({reason}): check the disk; {path} is unchanged")
+        _verified[path.absolute()] = _state(partial)
 
 
 def read(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -115,7 +117,8 @@ def keeping(path: Path, keep: int, replaced: bool = True) -> Iterator[None]:
     older = [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, keep)]
     link = path.with_name(path.name + ".previous")
     link.unlink(missing_ok=True)
-    if older and path.is_file() and damage(path) is None:
+    # What this process has verified, and nobody has written to since, need not be read again.
+    if older and path.is_file() and (_verified.get(path.absolute()) == _state(path) or damage(path) is None):
         try:  # a second name, so that there is a last.ckpt at every moment
             (os.link if replaced else shutil.copyfile)(path, link)
         except OSError:  # a file system without links
@@ -128,6 +131,12 @@ def keeping(path: Path, keep: int, replaced: bool = True) -> Iterator[None]:
                     os.replace(new, old)
     finally:
         link.unlink(missing_ok=True)
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written to, or is another."""
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 class _Hashed:

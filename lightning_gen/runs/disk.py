@@ -1,10 +1,14 @@
 """Whether the disk has room for a run's checkpoints, asked before the run and before each save."""
 
 import shutil
+from collections import defaultdict
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
+import torch
 from torch import nn
+from torch.optim import Optimizer
 
 
 def lack_for_a_run(folder: Path, names: Sequence[str], module: nn.Module) -> str | None:
@@ -33,10 +37,30 @@ def lack_for_a_save(folder: Path, module: nn.Module) -> str | None:
 
 
 def checkpoint_bytes(folder: Path, module: nn.Module) -> int:
-    """The size of the largest checkpoint there; before any, that of weights, average and two moments, as Adam keeps."""
+    """The size of the largest checkpoint there; before any, that of weights, average and what the optimizers keep.
+
+    Persistent chains, which the first step makes, are not in it, but in the check before each save from the second on.
+    """
     if sizes := [path.stat().st_size for path in folder.glob("*.ckpt")]:
         return max(sizes)
-    return weights_bytes(module) + sum(2 * p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
+    optimizers = module.trainer.optimizers
+    return weights_bytes(module) + sum(
+        copies(optimizer) * p.numel() * p.element_size()
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for p in group["params"]
+    )
+
+
+def copies(optimizer: Optimizer) -> int:
+    """How many tensors of a weight's size the optimizer keeps of each, as a step on a weight of its own shows."""
+    weight = nn.Parameter(torch.zeros(3, device=optimizer.param_groups[0]["params"][0].device))
+    weight.grad = torch.zeros_like(weight)
+    trial = copy(optimizer)  # whose constructor need not take what its defaults name
+    trial.param_groups = [{**optimizer.param_groups[0], "params": [weight]}]
+    trial.state = defaultdict(dict)
+    type(optimizer).step(trial)
+    return sum(torch.is_tensor(value) and value.shape == weight.shape for value in trial.state[weight].values())
 
 
 def weights_bytes(module: nn.Module, prefix: str = "") -> int:

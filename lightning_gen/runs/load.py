@@ -66,8 +66,13 @@ def start_from(module: Any, path: Path) -> None:
     the config is refused.
     """
     other = RunFolder.of(path)
-    other.config()
-    weights = {key.split(".", 1)[1]: value for key, value in averaged(other.weights(path)).items()}
+    try:
+        other.config()
+        state = other.weights(path)
+    except FileNotFoundError as error:
+        told = f"init={path} is no run folder, export or checkpoint ({str(error).partition(': ')[0]})"
+        raise FileNotFoundError(f"{told}: name one, or leave init out to train from nothing") from error
+    weights = {key.split(".", 1)[1]: value for key, value in averaged(state).items()}
     module.started_from = str(path)
     for model in (module.model, module.averaged):
         try:

@@ -3,14 +3,16 @@
 Exit codes: 0 done, 2 wrong input or config, 75 stopped so that the same command resumes, 1 anything else.
 """
 
+import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning_gen.config.compose import launch
-from lightning_gen.config.instantiate import refusing
+from lightning_gen.config.instantiate import Maker, build, import_extensions, refusing
+from lightning_gen.config.sweep import tasks
 from lightning_gen.errors import TRACEBACK, ConfigError, NonFinite, RunDeleted, Stopped, from_outside, sentence
 from lightning_gen.runs import signals
 from lightning_gen.runs.devices import process_rank
@@ -46,8 +48,8 @@ def serve(words: Sequence[str]) -> int:
         slurm(words[1:])
         return 0
     if any(map(of_launcher, words)):
-        return submit(words, CONFIGS, examined)
-    return launch(start, CONFIGS, words, report)
+        return submit(words, CONFIGS, surveyor())
+    return launch(start, CONFIGS, words, report, lambda words, asked: tasks(words, asked, surveyor()))
 
 
 def report(error: BaseException) -> int | None:
@@ -82,6 +84,31 @@ def examined(config: dict[str, Any], path: Path) -> RunFolder:
     if faults:
         raise ConfigError(faults, path)
     return RunFolder.of(path)
+
+
+def surveyor() -> Callable[[dict[str, Any], Path], None]:
+    """A look at a sweep's jobs before the first one begins: at their folders, and at the files of their data."""
+    known: dict[str, list[str]] = {}  # data -> faults: jobs that share them cost one look
+
+    def look(config: dict[str, Any], path: Path) -> None:
+        examined(config, path)
+        key = json.dumps([config.get("data"), config.get("extensions")], sort_keys=True)
+        if config["stage"] in ("fit", "evaluate") and key not in known:
+            known[key] = data_faults(config)
+        if faults := known.get(key):
+            raise ConfigError(faults, path)
+
+    return look
+
+
+def data_faults(config: dict[str, Any]) -> list[str]:
+    """What a look at a config's data finds."""
+    quieten()
+    make = Maker()
+    make(import_extensions, config)
+    if not make.faults and (data := make(build, config["data"], "data")) is not None:
+        make(data.check_files)
+    return make.faults
 
 
 def job(config: dict[str, Any], folder: RunFolder) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_gen.config.instantiate import Maker, build, build_module, complete, fault, import_extensions
-from lightning_gen.errors import TRACEBACK, NonFinite
+from lightning_gen.errors import TRACEBACK, NonFinite, Unreadable, chain
 from lightning_gen.runs.devices import processes
 from lightning_gen.runs.folder import RunFolder, config_hash
 from lightning_gen.runs.load import give_weights, start_from
@@ -49,6 +49,7 @@ class Session:
             make(self.module.check_label, config.get("label"))
         make.finish()
         self.trainer = self.build_trainer(started, callbacks, loggers)
+        check_precision(self.trainer, config["trainer"])
         self.resume_from = folder.newest() if self.fitting else None
         if not self.theirs:
             self.read_weights()
@@ -101,7 +102,11 @@ class Session:
         from pytorch_lightning.callbacks import LambdaCallback
 
         self.begun = False
-        watch = LambdaCallback(on_train_start=lambda *_: self.begin(), on_test_start=lambda *_: self.begin())
+        watch = LambdaCallback(
+            on_train_start=lambda *_: self.begin(),
+            on_test_start=lambda *_: self.begin(),
+            on_exception=lambda trainer, module, error: forget_data(self, error),
+        )
         self.trainer.callbacks.insert(0, watch)
         try:
             watched(self.trainer, self.config["trainer"], call, *args, **kwargs)
@@ -115,11 +120,13 @@ class Session:
 
 def introduce(session: Session) -> None:
     """Compare the training data with the run's, write what stands in its folder from the first step, say what runs."""
+    from lightning_gen.metrics.cache import cache_folder
+
     folder, trainer, data = session.folder, session.trainer, session.data
     training = session.fitting and not trainer.testing
     if training:
         check_limits(data, session.config["trainer"])
-    identity = data.split("train").identity() if training else None
+    identity = data.split("train").identity(cache_folder()) if training else None
     if training:
         folder.check_data(identity, data.name)
     if not trainer.is_global_zero or trainer.fast_dev_run:
@@ -135,6 +142,22 @@ def introduce(session: Session) -> None:
     elif not trainer.testing:
         size = sum(p.numel() for p in session.module.model.parameters())
         print(f"{folder.path}: {type(session.module).__name__} with {size:,} parameters on {data.name}")
+
+
+def check_precision(trainer: Any, asked: Config) -> None:
+    """ValueError where Lightning computes in bfloat16 in the place of the half precision that is asked for."""
+    if str(asked.get("precision")) in ("16", "16-mixed") and trainer.precision != "16-mixed":
+        raise ValueError(
+            f"trainer.precision is {asked['precision']}, which needs a GPU, and the trainer runs on the "
+            f"{trainer.strategy.root_device.type}: write trainer.precision=bf16-mixed or 32"
+        )
+
+
+def forget_data(session: Session, error: BaseException) -> None:
+    """The mended data are those of a run that a damaged file has ended: no step has used it."""
+    damaged = any(isinstance(cause, Unreadable) for cause in chain(error))
+    if session.begun and session.fitting and damaged and session.folder.identity():
+        session.folder.identify(data=None)
 
 
 def check_limits(data: Any, trainer: Config) -> None:

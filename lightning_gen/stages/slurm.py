@@ -123,11 +123,24 @@ def job_faults(options: argparse.Namespace, words: Sequence[str], mark: str = "-
             yield f"{mark}{name} is {getattr(options, name)}, expected at least {least[name]}: write a larger number"
     if not re.fullmatch(r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}", options.time):
         yield f"{mark}time is {options.time!r}, expected minutes, HH:MM:SS or DAYS-HH:MM:SS: write 12:00:00"
+    elif 0 < seconds(options.time) <= options.notice:
+        told = f"{mark}notice is {options.notice}, expected fewer seconds than {mark}time={options.time} has"
+        yield f"{told} ({seconds(options.time)}), or the job is stopped as it starts: write a smaller one"
     if not re.fullmatch(r"[\w.-]+", options.name):
         yield f"{mark}name is {options.name!r}, expected letters, digits, '.', '_', '-': write such a name"
     yield from _process_faults(options, given, mark)
     if given.get("fresh", "false").lower() == "true":
         yield "fresh=true would start anew whenever the job is requeued: name a new folder by run="
+
+
+def seconds(time: str) -> int:
+    """Of a time as sbatch takes it: M, M:SS, H:MM:SS, D-H, D-H:MM or D-H:MM:SS; 0 for no limit."""
+    days, dash, rest = time.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if not dash and len(parts) < 3:
+        parts = [0, *parts]
+    hours, minutes, rest_seconds = [*parts, 0, 0][:3]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + rest_seconds
 
 
 def _process_faults(options: argparse.Namespace, given: Mapping[str, str], mark: str) -> Iterator[str]:

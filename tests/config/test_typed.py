@@ -10,8 +10,9 @@ from lightning_gen.stages import command, main
 
 @pytest.fixture
 def seen(monkeypatch):
-    """The configs that reach a job, which does nothing."""
+    """The configs that reach a job, which does nothing; nobody looks for their data."""
     configs = []
+    monkeypatch.setattr(command, "data_faults", lambda config: [])
     monkeypatch.setattr(command, "job", lambda config, folder: configs.append(config))
     return configs
 

@@ -1,5 +1,7 @@
 """A folder of images, in memory and streamed."""
 
+import os
+import shutil
 import struct
 import zlib
 
@@ -8,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_gen.data import Folder
+from lightning_gen.data import Folder, files
+from lightning_gen.data.image_files import image_files
+from lightning_gen.errors import Unreadable
 from tests.data.sets import ready
 
 NAMES = ("train", "val", "test")
@@ -225,21 +229,54 @@ def test_a_picture_of_too_many_pixels_is_called_large_not_damaged(tmp_path, monk
         Folder(str(tmp_path), batch_size=1).setup()
 
 
-def test_streamed_files_are_told_apart_by_name_and_size(tmp_path):
-    for number in range(6):
-        picture(number).save(tmp_path / f"{number}.png")
+def test_streamed_files_are_told_apart_by_content(classes, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
 
-    def identity():
-        data = Folder(str(tmp_path), batch_size=2, memory_limit=0)
+    def identity(folder=classes, cache=cache):
+        data = Folder(str(folder), batch_size=2, memory_limit=0, val_size=0, test_size=0)
         data.setup()
-        return data.split("train").identity()
+        return data.split("train").identity(cache)
 
     first = identity()
+    assert first.startswith("files:") and identity() == identity(cache=None) == first
+    moved = shutil.copytree(classes, tmp_path_factory.mktemp("moved") / "elsewhere")
+    assert identity(moved) == first, "where the files lie is free"
+    path = next(classes.rglob("17.*"))
+    content, times = path.read_bytes(), path.stat()
+    flipped = bytes([*content[:-1], content[-1] ^ 1])
+    path.write_bytes(flipped)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert path.stat().st_mtime_ns == times.st_mtime_ns and path.stat().st_size == times.st_size
+    assert identity() == identity(cache=None) != first
+    path.write_bytes(content)
     assert identity() == first
-    Image.effect_noise((24, 16), 60).convert("RGB").save(tmp_path / "0.png")
-    Image.effect_noise((24, 16), 60).convert("RGB").save(tmp_path / "1.png")
-    Image.effect_noise((24, 16), 60).convert("RGB").save(tmp_path / "2.png")
-    assert identity() != first
+    path.rename(path.parents[2] / "cats" / path.name if "birds" in path.parts else classes / "birds" / path.name)
+    assert identity() != first, "the labels are content"
+
+
+def test_known_content_is_read_again_only_where_a_file_may_have_changed(classes, tmp_path_factory, monkeypatch):
+    cache, paths, read = tmp_path_factory.mktemp("cache"), image_files(classes), []
+    digest = files._digest
+    monkeypatch.setattr(files, "_digest", lambda path: read.append(path) or digest(path))
+
+    def count():
+        read.clear()
+        return files.content_digest(paths, None, cache), len(read)
+
+    monkeypatch.setattr(files, "RECENT", 10**18)
+    first, many = count()
+    assert many == len(paths) == 40 and count() == (first, 40), "a file as new as this may keep its time stamps"
+    monkeypatch.setattr(files, "RECENT", 0)
+    assert count() == (first, 40) and count() == (first, 0)
+    for file in cache.rglob("*/*"):
+        file.write_text("no digest")
+    assert count() == (first, 40), "a damaged cache is none"
+    os.utime(paths[3])
+    assert count() == (first, 40) and count() == (first, 0)
+    paths[5].chmod(0)
+    if not os.access(paths[5], os.R_OK):
+        with pytest.raises(Unreadable, match=f"{paths[5]} cannot be opened"):
+            count()
 
 
 def test_where_no_file_can_be_read_all_are_named(tmp_path):

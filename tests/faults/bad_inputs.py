@@ -51,7 +51,8 @@ CONFIG = rows(
         "n=-3": "n is -3",
         "n=1.5": "n is 1.5",
         "label=x": "label is 'x'",
-        "label=3": "label is 3.*conditional",
+        "label=3": "label is 3.*null for an unconditional model: leave label out",
+        "label=10 net.classes=null module.classes=10": "label is 10, expected 0 to 9: write one of the classes",
         "fresh=maybe": "fresh is 'maybe'",
         "stage=fitt": "stage is 'fitt'.*fit",
         "stage=1": "stage is 1",
@@ -59,7 +60,8 @@ CONFIG = rows(
         "extensions=[nowhere]": "nowhere",
         "run=": "run is empty",
         "init=": "init is empty",
-        "init=nowhere": "nowhere/config.yaml does not exist",
+        "init=nowhere": "init=nowhere is no run folder.*nowhere/config.yaml does not exist.*name one",
+        "init=/nope/last.ckpt": "init=/nope/last.ckpt is no run folder",
         "init.a=1": "init",
         "runs=[a,b]": "runs is read by stage=compare alone",
         "data=[1]": r"data=\[1\]",
@@ -88,7 +90,8 @@ CONFIG = rows(
         "seed=${nothing}": "nothing",
         "net.chanels=8": "net.chanels is no argument.*channels",
         "net.channels=-8": "net.channels is -8",
-        "net.groups=7": "groups",
+        "net.groups=7": r"net\.groups is 7.*channels, 8",
+        "net.channels=6": r"net\.groups is 4.*channels, 6",
         "sampler.steps=0": "sampler.steps is 0",
         "sampler.steps=2000": "steps.*2000",
         "sampler.clip=[1]": "sampler.clip",
@@ -101,7 +104,7 @@ CONFIG = rows(
 )
 TRAINER = rows(
     {
-        **{f"trainer.max_steps={x}": f"trainer.max_steps is {x}" for x in (0, -2, 1.5)},
+        **{f"trainer.max_steps={x}": f"trainer.max_steps is {x}.*-1 or int >= 1: write" for x in (0, -2, 1.5)},
         **{f"trainer.max_epochs={x}": f"trainer.max_epochs is {x}" for x in (0, -3)},
         **{f"trainer.gradient_clip_val={x}": f"trainer.gradient_clip_val is {x}" for x in (-1, "nan", "inf")},
         **{f"trainer.accumulate_grad_batches={x}": f"trainer.accumulate_grad_batches is {x}" for x in (0, -1, 1.5)},
@@ -114,6 +117,8 @@ TRAINER = rows(
         "trainer.num_sanity_val_steps=-2": "trainer.num_sanity_val_steps is -2",
         "trainer.min_steps=-1": "trainer.min_steps is -1",
         "trainer.min_epochs=-4": "trainer.min_epochs is -4",
+        "trainer.min_steps=3": "trainer.min_steps is 3, expected at most trainer.max_steps, 2",
+        "trainer.min_epochs=3 trainer.max_epochs=2": "trainer.min_epochs is 3, expected at most trainer.max_epochs, 2",
         "trainer.max_time=abc": "trainer.max_time is 'abc'.*DD:HH:MM:SS",
         "trainer.max_time=00:00:00:00": "trainer.max_time is '00:00:00:00'",
         **{
@@ -128,12 +133,17 @@ TRAINER = rows(
         "trainer.num_nodes=2": "trainer.num_nodes is 2",
         "trainer.timeout=0": "trainer.timeout is 0",
         "trainer.precision=17": "trainer.precision",
+        **{
+            f"trainer=cpu trainer.precision={x}": f"trainer.precision is {x}, which needs a GPU.*bf16-mixed"
+            for x in (16, "16-mixed")
+        },
         "trainer.accelerator=quantum": "accelerator",
         "trainer.strategy=foo": "trainer.strategy",
         "trainer.overfit_batches=1": "overfit_batches is 1",
         "trainer.max_step=3": "trainer.max_step is no argument.*max_steps",
     }
 )
+EARLY = "+callbacks.stop={{_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: val/loss/ema, patience: {}}}"
 SCHEDULE = "module.scheduler={{_target_: torch.optim.lr_scheduler.{}, _partial_: true, {}}}"
 WORK = rows(
     {
@@ -145,6 +155,8 @@ WORK = rows(
         "+module.optimizer.betas=[2,2]": "module.optimizer.*2",
         "module.ema_decay=1.5": "module.ema_decay is 1.5",
         "module.classes=9": "module.classes is 9",
+        EARLY.format(-1): "callbacks.stop.patience is -1, expected at least 0",
+        EARLY.format("two"): "callbacks.stop.patience is 'two'",
         SCHEDULE.format("CosineAnnealingLR", "T_max: 0"): "module.scheduler CosineAnnealingLR",
         SCHEDULE.format("StepLR", "step_size: 0"): "module.scheduler StepLR",
         SCHEDULE.format("StepLR", "step_size: 2, gamma: -1"): "module.scheduler StepLR",
@@ -163,7 +175,7 @@ WORK = rows(
 PICTURES = [
     Row(name, f"data.path={{d}}/{path}", names, base=(*BASE, *FOLDER), never=f"{NEVER}|{never}")
     for name, path, names, never in (
-        ("no folder", "nowhere", "nowhere is not a folder: set data.path", "damaged"),
+        ("no folder", "nowhere", "data.path=.*nowhere is not a folder: set data.path", "damaged"),
         ("a file", "good.npz", "good.npz is not a folder", "damaged"),
         ("no picture", "none", "none holds no PNG", "damaged"),
         ("twelve damaged", "many", r"000\.png.*009\.png.*and 2 more files, 12 in all", "011"),
@@ -190,11 +202,11 @@ PICTURES = [
 ARCHIVES = [
     Row(f"npz {name}", f"data=npz data.batch_size=4 data.path={{d}}/{name}.npz", names)
     for name, names in {
-        "nowhere": "nowhere.npz is not a file",
+        "nowhere": "data.path=.*nowhere.npz is not a file",
         "torn": "torn.npz cannot be read",
         "flipped": "flipped.npz cannot be read",
         "text": "text.npz cannot be read",
-        "nothing": "nothing.npz cannot be read",
+        "nothing": "nothing.npz cannot be read.*it is empty, 0 bytes",
         "other": "other.npz holds a: it needs x_train",
         "half": "half.npz.*y_train and y_test",
         "floats": "floats.npz: x_train needs uint8",
@@ -257,6 +269,10 @@ RUNS = rows(
         "stage=sample n=1 run={r}/no-checkpoint": "last.ckpt",
         "stage=sample n=1 run={r}/done/checkpoints/first.ckpt": "first.ckpt does not exist",
         "stage=sample n=0 run={r}/done": "n is 0",
+        **{
+            f"stage={x} fresh=true run={{r}}/done": f"fresh is True with stage={x}"
+            for x in ("evaluate", "sample", "export")
+        },
         "stage=sample label=3 run={r}/done": "label is 3",
         "stage=sample n=1 run=": "run is empty",
         "stage=export run={r}/no-checkpoint": "last.ckpt",

@@ -12,6 +12,8 @@ from lightning_gen.runs import checkpoint_file
 from lightning_gen.runs.checkpoint_file import Damaged
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.load import check_finite
+from tests.faults.inputs import pictures
+from tests.test_run import BARE
 
 # What is damaged -> the checkpoint that is taken, None where nothing can be.
 CASES = {
@@ -119,3 +121,46 @@ def test_the_command_names_a_damaged_export(words, exported, tmp_path, capfd):
     assert entry.main(words) == 2
     error = capfd.readouterr().err
     assert "model.safetensors is damaged" in error and error.count("error:") == 1 and "Traceback" not in error
+
+
+@pytest.mark.slow
+def test_a_streamed_run_resumes_with_its_own_pictures_alone(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder, run = pictures(tmp_path / "pictures"), tmp_path / "run"
+    streamed = (
+        *BARE,
+        "data=folder",
+        "data.batch_size=4",
+        "data.val_size=1",
+        "net.attention=[8]",
+        "data.memory_limit=0",
+    )
+
+    def start(steps, code, said=""):
+        capsys.readouterr()
+        words = (*streamed, f"trainer.max_steps={steps}", f"data.path={folder}", f"run={run}")
+        assert entry.main(words) == code
+        assert said in capsys.readouterr().err
+
+    start(2, 0)
+    known = RunFolder(run).identity()["data"]
+    folder = folder.rename(tmp_path / "moved")
+    start(4, 0)
+    wholes = {path: path.read_bytes() for path in sorted(folder.iterdir())}
+    for path, whole in wholes.items():
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # same names and sizes
+    start(6, 2, f"expected {known}")
+    for path, whole in wholes.items():
+        path.write_bytes(whole)
+    start(6, 0)
+    RunFolder(run).identify(data="0123456789abcdef")  # of an older version
+    start(8, 0, f"warning: {run} takes moved as it is")
+    assert RunFolder(run).identity()["data"] == known
+    run = tmp_path / "damaged"
+    for path, whole in [*wholes.items()][2:]:
+        path.write_bytes(whole[:-40])
+    start(8, 1, "is damaged")
+    for path, whole in wholes.items():
+        path.write_bytes(whole)
+    start(8, 0)
+    assert RunFolder(run).identity()["data"] == known
