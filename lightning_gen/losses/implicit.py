@@ -34,6 +34,10 @@ class ImplicitScoreMatching(Loss):
         super().__init__()
         self.t = t
 
+    def why_unshardable(self) -> str:
+        """Second derivatives do not exist."""
+        return "trains on the score's derivatives in x"
+
     def forward(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
         """Loss of each sample, (B,)."""
         training = torch.is_grad_enabled()

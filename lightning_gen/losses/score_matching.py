@@ -134,6 +134,10 @@ class DenoisingScoreMatching(Loss):
                 "ExactScoreMatching or SlicedScoreMatching, or the process VE(sigma, sigma)"
             )
 
+    def why_unshardable(self) -> None:
+        """None: it calls the model once."""
+        return None
+
     def forward(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
         """Weighted squared error of each sample, (B,)."""
         t = self.times(len(x), generator)

@@ -61,6 +61,10 @@ class Model(Checked, nn.Module):
         """The networks of the model, for compilation and for the number of their classes."""
         return []
 
+    def why_unshardable(self) -> str | None:
+        """Why its weights cannot be in shards over processes, as `is ...`; None where forward passes alone use them."""
+        return "uses weights outside of its networks' forward passes, or their derivatives in x"
+
     def call(self, net: nn.Module, x: Tensor, t: Tensor) -> Tensor:
         """net(x, t), or net(x, t, label) where a label is bound; t, (B,) or (), is expanded to (B,)."""
         t = t if t.ndim else t.expand(len(x))

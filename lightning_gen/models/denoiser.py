@@ -96,6 +96,10 @@ class Denoiser(Scored):
         """The one network."""
         return [self.net]
 
+    def why_unshardable(self) -> None:
+        """None: it calls its network alone."""
+        return None
+
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
         """E[x_0 | x_t = x], (B, ...)."""
         c_skip, c_out, c_in, c_noise = self.coefficients(self.process, double(t))

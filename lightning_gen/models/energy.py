@@ -24,6 +24,10 @@ class SmoothEnergy(Energy, Scored):
 
     title = "an energy with a score"
 
+    def why_unshardable(self) -> str:
+        """Its score is a derivative."""
+        return "has derivatives of the network in x for its score"
+
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """-grad E(x), (B, ...): part of the graph in grad mode, for losses that train on it; else detached."""
         graph = torch.is_grad_enabled()

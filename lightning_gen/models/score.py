@@ -148,6 +148,10 @@ class ScoreNetwork(Scored):
         """The one network."""
         return [self.net]
 
+    def why_unshardable(self) -> None:
+        """None: it calls its network alone."""
+        return None
+
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """net(x, network time), (B, ...)."""
         return self.call(self.net, x, self.process.network_time(t).to(x.dtype))

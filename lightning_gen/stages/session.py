@@ -47,6 +47,8 @@ class Session:
         started = make(processes, config["trainer"])
         if self.module is not None and not self.theirs:
             make(self.module.check_label, config.get("label"))
+            if self.fitting and config["trainer"].get("strategy") == "fsdp":
+                make(check_shardable, self.module)
         make.finish()
         self.trainer = self.build_trainer(started, callbacks, loggers)
         self.resume_from = folder.newest() if self.fitting else None
@@ -69,11 +71,14 @@ class Session:
         """Lightning's trainer; `started` is its config, with the processes that torchrun or srun started."""
         from lightning_gen.callbacks import RecordLogger
         from lightning_gen.stages.checkpoint_io import AtomicCheckpointIO
+        from lightning_gen.stages.fully_sharded import FullyShardedStrategy
 
+        sharded = {"strategy": FullyShardedStrategy()} if started.get("strategy") == "fsdp" else {}
         return without_handlers(
             build(
-                started,
+                {key: value for key, value in started.items() if key not in sharded},
                 "trainer",
+                **sharded,
                 default_root_dir=str(self.folder.path),
                 callbacks=callbacks,
                 logger=[RecordLogger(self.folder.path), *loggers],
@@ -111,6 +116,14 @@ class Session:
             raise fault(error) from error
         finally:
             self.trainer.callbacks.remove(watch)
+
+
+def check_shardable(module: Any) -> None:
+    """ValueError for a family that cannot train with its weights in shards."""
+    from lightning_gen.families.shardable import why_unshardable
+
+    if (reason := why_unshardable(module)) is not None:
+        raise ValueError(f"trainer.strategy is fsdp, but {reason}")
 
 
 def introduce(session: Session) -> None:
