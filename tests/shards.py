@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -11,24 +12,29 @@ from lightning_gen.families.shards import local
 from lightning_gen.stages.fully_sharded import FullyShardedStrategy
 
 
-def main(folder: str) -> int:
-    """Run folder/commands.json, a list of lists of words; each rank writes what it keeps of the last step's tensors."""
+def main(folder: str, stop: int = 0) -> int:
+    """Run each of folder/commands.json, and write how many numbers of all this rank keeps when an FSDP run steps.
+
+    Rank 1 has a signal in step `stop`.
+    """
     check, end = Optimisation.check, FullyShardedStrategy.on_train_end
 
     def witness(self):
         check(self)
-        module, optimizer = self.module, self.main.optimizer
+        module, moments = self.module, [m for state in self.main.optimizer.state.values() for m in state.values()]
         groups = {
             "model": [*module.model.parameters()],
             "ema": [*module.ema.parameters()],
             "gradient": self.main.gradients(),
-            "moment": [value for state in optimizer.state.values() for value in state.values() if value.ndim],
+            "moments": [moment for moment in moments if moment.ndim],
         }
         kept = {
-            name: [sum(local(p).numel() for p in group), sum(p.numel() for p in group)]
-            for name, group in groups.items()
+            name: [sum(local(t).numel() for t in tensors), sum(t.numel() for t in tensors)]
+            for name, tensors in groups.items()
         }
-        if module.trainer.global_step == 5 and isinstance(module.trainer.strategy, FullyShardedStrategy):
+        if isinstance(module.trainer.strategy, FullyShardedStrategy):
+            if module.global_rank == 1 and module.trainer.global_step + 1 == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
             Path(folder, f"kept-{module.global_rank}.json").write_text(json.dumps(kept))
 
     def final(self):
@@ -44,4 +50,4 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], *map(int, sys.argv[2:])))

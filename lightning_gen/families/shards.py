@@ -21,7 +21,7 @@ def whole(value: Any) -> Any:
 
 
 def in_shards_like(value: Any, parameter: Tensor) -> Any:
-    """This process's part of an optimizer's state, if it is as large as its parameter, and that in shards."""
+    """This process's part of a tensor like the parameter, if that is in shards; anything else as it is."""
     if not isinstance(parameter, DTensor) or not isinstance(value, Tensor) or value.shape != parameter.shape:
         return value
     value = value.to(parameter.device)

@@ -169,7 +169,8 @@ def processes(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 def fitting(strategy: Any) -> bool:
     """Whether a strategy is one of those that work with every part, and none starts processes, as ddp_spawn does."""
-    return not isinstance(strategy, str) or strategy in ("auto", "ddp", "fsdp") or strategy.startswith("ddp_find")
+    known = ("auto", "ddp", "fsdp")
+    return not isinstance(strategy, str) or strategy in known or strategy.startswith("ddp_find_unused")
 
 
 def one(devices: Any) -> bool:

@@ -77,6 +77,13 @@ class FullyShardedStrategy(DDPStrategy):
         exchange(self.lightning_module, {name: self.gathered(name) for name in self.blank})
         self.blank, self.optimizers = {}, []
 
+    def teardown(self) -> None:
+        """End; where training was stopped the shards stay on their device, for they are no whole weights to move."""
+        module = self._lightning_module
+        self._lightning_module = None if self.blank else module
+        super().teardown()
+        self._lightning_module = module
+
     def lightning_module_state_dict(self) -> dict[str, Tensor]:
         """Whole weights, on rank 0 alone; called on all ranks."""
         state = {}
