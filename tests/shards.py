@@ -24,7 +24,7 @@ def main(folder: str, stop: int = 0) -> int:
         module, moments = self.module, [m for state in self.main.optimizer.state.values() for m in state.values()]
         groups = {
             "model": [*module.model.parameters()],
-            "ema": [*module.ema.parameters()],
+            "ema": [*module.averaged.parameters()],
             "gradient": self.main.gradients(),
             "moments": [moment for moment in moments if moment.ndim],
         }

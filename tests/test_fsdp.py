@@ -184,7 +184,10 @@ U_NET = ("net=unet_digits", "net.channels=8", "net.groups=4", "net.blocks=1", "n
     [
         ("trainer.accumulate_grad_batches=2", "module.classes=10", "trainer.limit_train_batches=5"),
         ("trainer.gradient_clip_val=0.001", "trainer.gradient_clip_algorithm=value"),
-        ("module.ema_decay=null", "module.optimizer={_target_: torch.optim.SGD, lr: 0.1, momentum: 0.9}"),
+        (
+            "module.ema_decay=null",
+            "module.optimizer={_target_: torch.optim.SGD, _partial_: true, lr: 0.1, momentum: 0.9}",
+        ),
     ],
 )
 def test_a_u_net_trains_as_under_ddp(words, tmp_path):
@@ -210,7 +213,7 @@ def test_a_run_that_is_stopped_in_the_middle_resumes_to_the_bit(runs, tmp_path):
     (tmp_path / "commands.json").write_text(json.dumps([words]))
     stopped = torchrun("-m", "tests.shards", str(tmp_path), "5")
     assert stopped.returncode == 1 and (tmp_path / "run/stopped").is_file(), stopped.stderr
-    assert "stopped: SIGTERM at step 5, saved" in stopped.stderr
+    assert "stopped: by SIGTERM at step 5, saved" in stopped.stderr
     run(tmp_path, words)
     found, expected = last(tmp_path / "run"), last(runs / "fsdp")
     assert all(torch.equal(found[key], expected[key]) for key in expected)
@@ -226,7 +229,7 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_both(tmp_path):
 @pytest.mark.slow
 def test_a_step_that_overflows_is_not_saved(tmp_path):
     """SGD at a rate near the largest float: no loss has seen the weights yet when they are saved."""
-    rate = "module.optimizer={_target_: torch.optim.SGD, lr: 3.0e+38, momentum: 0}"
+    rate = "module.optimizer={_target_: torch.optim.SGD, _partial_: true, lr: 3.0e+38, weight_decay: 1.0e+9}"
     words = command(tmp_path / "run", "fsdp", 1, rate, "module.scheduler=null", "trainer.gradient_clip_val=null")
     done = torchrun(str(ROOT / "run.py"), *words)
     assert done.returncode != 0 and "is not finite after optimizer step 1" in done.stderr, done.stderr

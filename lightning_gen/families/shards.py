@@ -33,9 +33,13 @@ def shard(net: nn.Module, mesh: "DeviceMesh") -> None:
 
     A unit's parameters are whole from its forward or backward pass's start to its end alone.
     """
-    for part in net.modules():
-        blocks = part.children() if isinstance(part, nn.ModuleList) else ()
-        for block in blocks:
-            if not isinstance(block, nn.ModuleList) and any(True for _ in block.parameters()):
-                fully_shard(block, mesh=mesh)
-    fully_shard(net, mesh=mesh)
+    lists = [part for part in net.modules() if isinstance(part, nn.ModuleList)]
+    blocks = [block for part in lists for block in part if not isinstance(block, nn.ModuleList)]
+    for unit in (*(block for block in blocks if [*block.parameters()]), net):
+        unit.register_forward_hook(_own_memory)
+        fully_shard(unit, mesh=mesh)
+
+
+def _own_memory(unit: nn.Module, inputs: tuple, output: Any) -> Any:
+    """A copy of an output that is a view: changed in place, it would lose the hook that gathers the weights."""
+    return output.clone() if isinstance(output, Tensor) and output._is_view() else output
