@@ -19,8 +19,8 @@ def _why_whole(module: GenerativeModule) -> str | None:
     if type(module).objective is not GenerativeModule.objective:
         return f"{type(module).__name__} has an objective of its own"
     for role, part in (("model", module.model), ("loss", module.loss)):
-        if reason := part.why_unshardable():
-            return f"the {role} {type(part).__name__} {reason}"
+        if part.unshardable is not None:
+            return f"the {role} {type(part).__name__} {part.unshardable}"
     networks = [parameter for net in module.model.networks() for parameter in net.parameters()]
     known = {id(parameter) for parameter in networks}
     if any(id(parameter) not in known for parameter in players[0].parameters):

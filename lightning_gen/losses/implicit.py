@@ -29,14 +29,11 @@ class ImplicitScoreMatching(Loss):
 
     needs = (Scored,)
     supports = ("real",)
+    unshardable = "trains on the score's derivatives in x"
 
     def __init__(self, t: UnitInterval = 0.0) -> None:
         super().__init__()
         self.t = t
-
-    def why_unshardable(self) -> str:
-        """Second derivatives do not exist."""
-        return "trains on the score's derivatives in x"
 
     def forward(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
         """Loss of each sample, (B,)."""

@@ -115,6 +115,7 @@ class DenoisingScoreMatching(Loss):
 
     needs = (Scored,)
     supports = ("real",)
+    unshardable = None
 
     def __init__(
         self,
@@ -133,10 +134,6 @@ class DenoisingScoreMatching(Loss):
                 f"{type(self).__name__} needs a process with noise, got {type(model.process).__name__}: choose "
                 "ExactScoreMatching or SlicedScoreMatching, or the process VE(sigma, sigma)"
             )
-
-    def why_unshardable(self) -> None:
-        """None: it calls the model once."""
-        return None
 
     def forward(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
         """Weighted squared error of each sample, (B,)."""

@@ -46,6 +46,8 @@ class Model(Checked, nn.Module):
 
     support: Support = REAL
     evaluations = 1  # calls of the network for one reading
+    # What its weights in shards over the processes do not allow; None where its networks are called, and no more.
+    unshardable: str | None = "may use weights outside of its networks' forward passes, or their derivatives in x"
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,10 +62,6 @@ class Model(Checked, nn.Module):
     def networks(self) -> list[nn.Module]:
         """The networks of the model, for compilation and for the number of their classes."""
         return []
-
-    def why_unshardable(self) -> str | None:
-        """Why its weights cannot be in shards over processes, as `is ...`; None where forward passes alone use them."""
-        return "uses weights outside of its networks' forward passes, or their derivatives in x"
 
     def call(self, net: nn.Module, x: Tensor, t: Tensor) -> Tensor:
         """net(x, t), or net(x, t, label) where a label is bound; t, (B,) or (), is expanded to (B,)."""

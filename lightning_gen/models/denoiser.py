@@ -77,6 +77,8 @@ class Denoiser(Scored):
         parametrization: the quantity that F predicts, or a function of (process, t) that returns the coefficients.
     """
 
+    unshardable = None
+
     def __init__(
         self,
         net: nn.Module,
@@ -95,10 +97,6 @@ class Denoiser(Scored):
     def networks(self) -> list[nn.Module]:
         """The one network."""
         return [self.net]
-
-    def why_unshardable(self) -> None:
-        """None: it calls its network alone."""
-        return None
 
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
         """E[x_0 | x_t = x], (B, ...)."""

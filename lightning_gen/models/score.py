@@ -140,6 +140,8 @@ class ScoreNetwork(Scored):
         process: the noising process; null for clean data.
     """
 
+    unshardable = None
+
     def __init__(self, net: nn.Module, process: Process | None = None) -> None:
         super().__init__(Clean() if process is None else process)
         self.net = net
@@ -147,10 +149,6 @@ class ScoreNetwork(Scored):
     def networks(self) -> list[nn.Module]:
         """The one network."""
         return [self.net]
-
-    def why_unshardable(self) -> None:
-        """None: it calls its network alone."""
-        return None
 
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """net(x, network time), (B, ...)."""

@@ -47,8 +47,7 @@ class Session:
         started = make(processes, config["trainer"])
         if self.module is not None and not self.theirs:
             make(self.module.check_label, config.get("label"))
-            if self.fitting and config["trainer"].get("strategy") == "fsdp":
-                make(check_shardable, self.module)
+            make(check_shardable, config, self.module)
         make.finish()
         self.trainer = self.build_trainer(started, callbacks, loggers)
         self.resume_from = folder.newest() if self.fitting else None
@@ -71,14 +70,12 @@ class Session:
         """Lightning's trainer; `started` is its config, with the processes that torchrun or srun started."""
         from lightning_gen.callbacks import RecordLogger
         from lightning_gen.stages.checkpoint_io import AtomicCheckpointIO
-        from lightning_gen.stages.fully_sharded import FullyShardedStrategy
 
-        sharded = {"strategy": FullyShardedStrategy()} if started.get("strategy") == "fsdp" else {}
         return without_handlers(
             build(
-                {key: value for key, value in started.items() if key not in sharded},
+                {key: value for key, value in started.items() if key != "strategy"},
                 "trainer",
-                **sharded,
+                strategy=strategy(started),
                 default_root_dir=str(self.folder.path),
                 callbacks=callbacks,
                 logger=[RecordLogger(self.folder.path), *loggers],
@@ -118,11 +115,20 @@ class Session:
             self.trainer.callbacks.remove(watch)
 
 
-def check_shardable(module: Any) -> None:
-    """ValueError for a family that cannot train with its weights in shards."""
+def strategy(started: Config) -> Any:
+    """The strategy of the trainer's config: Lightning's name of it, or ours for weights in shards."""
+    from lightning_gen.stages.fully_sharded import FullyShardedStrategy
+
+    name = started.get("strategy", "auto")
+    return FullyShardedStrategy() if name == "fsdp" else name
+
+
+def check_shardable(config: Config, module: Any) -> None:
+    """ValueError for a family that cannot be trained with its weights in shards, where they are to be."""
     from lightning_gen.families.shardable import why_unshardable
 
-    if (reason := why_unshardable(module)) is not None:
+    sharded = config["stage"] == "fit" and config["trainer"].get("strategy") == "fsdp"
+    if sharded and (reason := why_unshardable(module)) is not None:
         raise ValueError(f"trainer.strategy is fsdp, but {reason}")
 
 
