@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
 from lightning_gen.callbacks.loop_state import ends_here, say_validation, validation_follows
 from lightning_gen.callbacks.measuring import measured_weights, stop_together
+from lightning_gen.families.shards import local
 from lightning_gen.metrics.gather import gather_problems
 from lightning_gen.options import Checked, Count, Natural, choose
 from lightning_gen.results.result import Name
@@ -239,7 +240,8 @@ class Checkpoints(Checked, Checkpoint):
 def nonfinite_weight(trainer: Trainer) -> str | None:
     """A sentence that names a weight, raw or averaged, that is not finite; None where all are. One host sync."""
     parameters = trainer.lightning_module.named_parameters()
-    weights = {name: p.detach() for name, p in parameters if p.is_floating_point() and p.numel()}
+    parts = {name: local(p.detach()) for name, p in parameters if p.is_floating_point()}
+    weights = {name: part for name, part in parts.items() if part.numel()}
     if not weights or torch.stack(torch._foreach_norm(list(weights.values()), torch.inf)).isfinite().all():
         return None
     name = next(name for name, value in weights.items() if not value.isfinite().all())

@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -74,12 +74,13 @@ class Measuring(Checked, Requires, Callback, ABC):
     @torch.no_grad()
     def run(self, trainer: Trainer, module: Any, final: bool) -> None:
         """Measure, and publish on all ranks what rank 0 has found."""
-        if self.alone and not trainer.is_global_zero:
-            return
-        with undisturbed(module):
-            results = self.measure(trainer, module, final)
-            if not self.alone:
-                results = trainer.strategy.broadcast(results)
+        with whole_weights(trainer):
+            if self.alone and not trainer.is_global_zero:
+                return
+            with undisturbed(module):
+                results = self.measure(trainer, module, final)
+                if not self.alone:
+                    results = trainer.strategy.broadcast(results)
         if results:
             publish(trainer, results, final)
 
@@ -194,6 +195,11 @@ def stop_together(trainer: Trainer, problem: str | None) -> None:
     problem = gather_problems(problem, trainer.world_size)
     if problem is not None:
         raise NonFinite(problem)
+
+
+def whole_weights(trainer: Trainer) -> AbstractContextManager:
+    """A context, entered by all ranks, in which weights that a strategy keeps in shards are whole."""
+    return getattr(trainer.strategy, "whole_weights", nullcontext)()
 
 
 @contextmanager

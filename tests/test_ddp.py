@@ -89,7 +89,6 @@ def test_a_rank_that_diverges_stops_both_and_is_named(tmp_path):
         ({"WORLD_SIZE": "2"}, [], "RANK"),
         ({}, ["trainer.devices=64"], "torchrun"),
         ({}, ["trainer.num_nodes=2"], "--nnodes 2"),
-        ({}, ["trainer=fsdp"], "trainer=fsdp does not exist: weights split"),
         ({"SLURM_STEP_ID": "0", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, [], "SLURM_NODEID"),
         ({}, ["-m", "seed=0,1", "trainer=ddp_cpu", "trainer.devices=2"], "torchrun"),
     ],

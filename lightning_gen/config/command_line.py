@@ -10,7 +10,7 @@ import yaml
 
 from lightning_gen.config import stored
 from lightning_gen.config.allow import extension_faults
-from lightning_gen.config.root import DEFAULTS, FSDP, KEYS, SAMPLES, STAGES, UNLABELLED, read_by
+from lightning_gen.config.root import DEFAULTS, KEYS, SAMPLES, STAGES, UNLABELLED, read_by
 from lightning_gen.config.texts import as_text, quoted
 from lightning_gen.errors import ConfigError
 from lightning_gen.options import choose
@@ -243,8 +243,7 @@ class _Overrides:
         known = self.options[group]
         wrong = [str(name) for name in names if name is not None and str(name) not in known]
         for name in wrong:
-            absent = FSDP if (group, name) == ("trainer", "fsdp") else choose(name, known)
-            self.faults.append(f"{group}={name} does not exist: {absent}")
+            self.faults.append(f"{group}={name} does not exist: {choose(name, known)}")
         if not wrong:
             self.groups[group] = word.split("=", 1)[1]
             self.chosen = [other for other in self.chosen if not other.startswith(f"{group}=")] + [word]

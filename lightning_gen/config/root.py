@@ -101,10 +101,3 @@ TRAINER = {
     "fast_dev_run": "bool | Annotated[int, Ge(0)]",
     "num_nodes": "Annotated[int, Ge(1)]",
 }
-
-# Why no trainer splits the weights over the ranks: every use of a split network is a collective of all ranks.
-FSDP = (
-    "weights split over the ranks (FSDP) need all ranks to use the networks equally often, and rank 0 draws pictures "
-    "alone; energies and score matching need second derivatives, which split weights do not give: write trainer=ddp, "
-    "with a model that fits on each device"
-)

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from lightning_gen.families.shards import local
+
 
 class Average:
     """ema <- d ema + (1 - d) model after each optimizer step; buffers are copied.
@@ -18,7 +20,7 @@ class Average:
     def __init__(self, ema: nn.Module, model: nn.Module, decay: float, warmup: bool) -> None:
         self.decay, self.warmup = decay, warmup
         # To collect the tensors at each step would take longer than the average.
-        self.parameters = list(ema.parameters()), list(model.parameters())
+        self.parameters = [local(p) for p in ema.parameters()], [local(p) for p in model.parameters()]
         self.buffers = list(zip(ema.buffers(), model.buffers(), strict=True))
 
     @torch.no_grad()

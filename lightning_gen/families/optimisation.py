@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lightning_gen.errors import NonFinite
 from lightning_gen.families.average import Average
 from lightning_gen.families.players import Batch, Player, average_over_ranks, toggle
+from lightning_gen.families.shards import whole
 from lightning_gen.families.statistics import TrainingStatistics
 
 SMALLEST_SCALE = 1e-6  # of the loss for half precision: below it no scale makes the gradients finite
@@ -142,7 +143,7 @@ class Optimisation:
         if scaler is not None and fused:  # Lightning leaves it to the optimizer, which would unscale after clipping
             scaler.unscale_(optimizer)
         gradients = self.turn.gradients()
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = whole(torch.nn.utils.get_total_norm(gradients))
         self.clip(norm)
         self.statistics.add_gradient(norm, trainer, self.turn.name, scaled=scaler is not None)
         if fused and scaler is None and self.on_accelerator():

@@ -18,6 +18,8 @@ class Loss(Checked, Requires, nn.Module, ABC):
     chains: Tensor | None = None  # persistent ones of this rank, (n, ...)
     max_deviation: Tensor | None = None  # of a chain's energy from the data's since the last reset, nats per dimension
     limit: float | None = None  # of max_deviation, above which training stops
+    # What weights in shards over the processes do not allow; None for a loss that does not differentiate in x.
+    unshardable: str | None = "may use weights outside of a network's forward pass, or train on its derivatives in x"
 
     @abstractmethod
     def forward(self, model: Model, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -29,6 +29,7 @@ class ImplicitScoreMatching(Loss):
 
     needs = (Scored,)
     supports = ("real",)
+    unshardable = "trains on the score's derivatives in x"
 
     def __init__(self, t: UnitInterval = 0.0) -> None:
         super().__init__()

@@ -115,6 +115,7 @@ class DenoisingScoreMatching(Loss):
 
     needs = (Scored,)
     supports = ("real",)
+    unshardable = None
 
     def __init__(
         self,

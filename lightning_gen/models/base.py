@@ -46,6 +46,8 @@ class Model(Checked, nn.Module):
 
     support: Support = REAL
     evaluations = 1  # calls of the network for one reading
+    # What its weights in shards over the processes do not allow; None where its networks are called, and no more.
+    unshardable: str | None = "may use weights outside of its networks' forward passes, or their derivatives in x"
 
     def __init__(self) -> None:
         super().__init__()

@@ -77,6 +77,8 @@ class Denoiser(Scored):
         parametrization: the quantity that F predicts, or a function of (process, t) that returns the coefficients.
     """
 
+    unshardable = None
+
     def __init__(
         self,
         net: nn.Module,

@@ -23,6 +23,7 @@ class SmoothEnergy(Energy, Scored):
     """An energy with a gradient, of clean data or of data at one noise level: score = -grad E."""
 
     title = "an energy with a score"
+    unshardable = "has derivatives of its networks in x for a score"
 
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """-grad E(x), (B, ...): part of the graph in grad mode, for losses that train on it; else detached."""

@@ -140,6 +140,8 @@ class ScoreNetwork(Scored):
         process: the noising process; null for clean data.
     """
 
+    unshardable = None
+
     def __init__(self, net: nn.Module, process: Process | None = None) -> None:
         super().__init__(Clean() if process is None else process)
         self.net = net

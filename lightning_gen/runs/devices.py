@@ -6,8 +6,6 @@ import socket
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from lightning_gen.config.root import FSDP
-
 TORCHRUN = "torchrun --nproc-per-node N run.py ... trainer=ddp (or -m lightning_gen in the place of run.py)"
 SRUN = "srun --nodes N --ntasks-per-node M python run.py ... trainer=ddp"
 WITHOUT = "torchrun sets all of them; unset them for one process"
@@ -127,12 +125,10 @@ def processes(trainer: Mapping[str, Any]) -> dict[str, Any]:
     Lightning's own launcher runs the script anew in each child, which would compose a second config and folder.
     """
     here = place()
-    if str(trainer.get("strategy")).startswith("fsdp"):
-        raise ValueError(f"trainer.strategy is {trainer['strategy']}, but {FSDP}")
     if not fitting(trainer.get("strategy", "auto")):
         raise ValueError(
             f"trainer.strategy is {trainer['strategy']}, but the average, the gradient norm and the checkpoints are of "
-            "whole weights, and processes are started from outside: write auto or ddp"
+            "whole weights, and processes are started from outside: write auto, ddp or fsdp"
         )
     devices, nodes = trainer.get("devices", "auto"), trainer.get("num_nodes", 1)
     strategy, several = str(trainer.get("strategy", "auto")), here.world > 1
@@ -147,6 +143,15 @@ def processes(trainer: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"trainer.devices is {devices} and trainer.strategy {strategy}, but nothing has started a process for each "
             f"device: {TORCHRUN}, or {SRUN}"
+        )
+    if strategy == "fsdp" and not several:
+        raise ValueError(
+            "trainer.strategy is fsdp with one process, which keeps all weights: write trainer=gpu, or cpu"
+        )
+    if strategy == "fsdp" and str(trainer.get("precision")) in ("16", "16-mixed"):
+        raise ValueError(
+            f"trainer.precision is {trainer['precision']} with trainer.strategy fsdp, expected no loss scaler, which "
+            "each process would have for its part: write trainer.precision=bf16-mixed"
         )
     if nodes not in (1, here.nodes):
         how = f"torchrun --nnodes {nodes} ..., or {SRUN}"
@@ -163,8 +168,9 @@ def processes(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fitting(strategy: Any) -> bool:
-    """Whether every process has the whole of the weights, and none starts others, as ddp_spawn does."""
-    return not isinstance(strategy, str) or strategy in ("auto", "ddp") or strategy.startswith("ddp_find_unused")
+    """Whether a strategy is one of those that work with every part, and none starts processes, as ddp_spawn does."""
+    known = ("auto", "ddp", "fsdp")
+    return not isinstance(strategy, str) or strategy in known or strategy.startswith("ddp_find_unused")
 
 
 def one(devices: Any) -> bool:

@@ -53,13 +53,19 @@ def checkpoint_bytes(folder: Path, module: nn.Module) -> int:
 
 
 def copies(optimizer: Optimizer) -> int:
-    """How many tensors of a weight's size the optimizer keeps of each, as a step on a weight of its own shows."""
+    """How many tensors of a weight's size the optimizer keeps of each, as a step on a weight of its own shows.
+
+    Two, as Adam keeps, where it takes no such step: one that asks for a closure, for example.
+    """
     weight = nn.Parameter(torch.zeros(3, device=optimizer.param_groups[0]["params"][0].device))
     weight.grad = torch.zeros_like(weight)
     trial = copy(optimizer)  # whose constructor need not take what its defaults name
     trial.param_groups = [{**optimizer.param_groups[0], "params": [weight]}]
     trial.state = defaultdict(dict)
-    type(optimizer).step(trial)
+    try:
+        type(optimizer).step(trial)
+    except Exception:
+        return 2
     return sum(torch.is_tensor(value) and value.shape == weight.shape for value in trial.state[weight].values())
 
 

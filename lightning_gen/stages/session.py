@@ -47,6 +47,7 @@ class Session:
         started = make(processes, config["trainer"])
         if self.module is not None and not self.theirs:
             make(self.module.check_label, config.get("label"))
+            make(check_shardable, config, self.module)
         make.finish()
         self.trainer = self.build_trainer(started, callbacks, loggers)
         check_precision(self.trainer, config["trainer"])
@@ -73,8 +74,9 @@ class Session:
 
         return without_handlers(
             build(
-                started,
+                {key: value for key, value in started.items() if key != "strategy"},
                 "trainer",
+                strategy=strategy(started),
                 default_root_dir=str(self.folder.path),
                 callbacks=callbacks,
                 logger=[RecordLogger(self.folder.path), *loggers],
@@ -116,6 +118,23 @@ class Session:
             raise fault(error) from error
         finally:
             self.trainer.callbacks.remove(watch)
+
+
+def strategy(started: Config) -> Any:
+    """The strategy of the trainer's config: Lightning's name of it, or ours for weights in shards."""
+    from lightning_gen.stages.fully_sharded import FullyShardedStrategy
+
+    name = started.get("strategy", "auto")
+    return FullyShardedStrategy() if name == "fsdp" else name
+
+
+def check_shardable(config: Config, module: Any) -> None:
+    """ValueError for a family that cannot be trained with its weights in shards, where they are to be."""
+    from lightning_gen.families.shardable import why_unshardable
+
+    sharded = config["stage"] == "fit" and config["trainer"].get("strategy") == "fsdp"
+    if sharded and (reason := why_unshardable(module)) is not None:
+        raise ValueError(f"trainer.strategy is fsdp, but {reason}")
 
 
 def introduce(session: Session) -> None:

@@ -151,8 +151,8 @@ def _process_faults(options: argparse.Namespace, given: Mapping[str, str], mark:
     if options.gpus and options.tasks not in (0, options.gpus):
         told = f"{mark}tasks is {options.tasks} and {mark}gpus {options.gpus}"
         yield f"{told}, but each process has one GPU: leave {mark}tasks out"
-    if given.get("trainer") == "ddp" and not options.gpus:
-        yield f"trainer=ddp needs a GPU a process: give {mark}gpus, or write trainer=ddp_cpu"
+    if (trainer := given.get("trainer")) in ("ddp", "fsdp") and not options.gpus:
+        yield f"trainer={trainer} needs a GPU a process: give {mark}gpus, or write trainer={trainer}_cpu"
 
 
 def _faults(options: argparse.Namespace, words: Sequence[str]) -> Iterator[str]:
