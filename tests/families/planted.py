@@ -46,4 +46,18 @@ PLANTS = [
         "noise",
         "tests/families/test_blocks.py::test_the_first_n_samples_are_the_same_for_any_n",
     ),
+    Plant(
+        "the gradient norm of one process's shards",
+        "lightning_gen/families/optimisation.py",
+        "norm = whole(torch.nn.utils.get_total_norm(gradients))",
+        "norm = torch.nn.utils.get_total_norm([getattr(g, '_local_tensor', g) for g in gradients])",
+        "tests/test_fsdp.py::test_training_is_that_of_ddp",
+    ),
+    Plant(
+        "moments forgotten at a resume in shards",
+        "lightning_gen/stages/fully_sharded.py",
+        'optimizer.load_state_dict({**state, "state": parts})',
+        'optimizer.load_state_dict({**state, "state": {}})',
+        "tests/test_fsdp.py::test_a_resumed_run_is_the_uninterrupted_one_to_the_bit",
+    ),
 ]
