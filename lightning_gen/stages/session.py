@@ -63,9 +63,12 @@ class Session:
         nodes["quality"] = self.config.get("quality")
         if self.theirs and nodes["quality"]:
             nodes["quality"] = {**nodes["quality"], "_target_": "lightning_gen.callbacks.GivenQuality"}
-        # Somebody else's samples are not drawn, so that there is nothing to keep.
-        evaluation = Evaluation(None if self.theirs else {key: self.config.get(key) for key in MEASURED})
-        return [Resume(), evaluation, *(make(build, node, path) for path, node in nodes.items() if node)]
+        return [
+            Resume(),
+            # Somebody else's samples are not drawn, so that there is nothing to keep.
+            Evaluation(None if self.theirs else {key: self.config.get(key) for key in MEASURED}),
+            *(make(build, node, path) for path, node in nodes.items() if node),
+        ]
 
     def build_trainer(self, started: Config, callbacks: list[Any], loggers: list[Any]) -> Any:
         """Lightning's trainer; `started` is its config, with the processes that torchrun or srun started."""
