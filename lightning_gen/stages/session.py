@@ -51,6 +51,8 @@ class Session:
         make.finish()
         self.trainer = self.build_trainer(started, callbacks, loggers)
         check_precision(self.trainer, config["trainer"])
+        # Before any weights are read: Lightning converts after it has read a checkpoint, which rounds it to float32.
+        self.trainer.precision_plugin.convert_module(self.module)
         self.resume_from = folder.newest() if self.fitting else None
         if not self.theirs:
             self.read_weights()
