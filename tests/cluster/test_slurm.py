@@ -87,9 +87,10 @@ def test_a_job_that_is_stopped_requeues_itself_and_equals_one_that_is_not(tmp_pa
     at = max(losses(stopped))
     assert at < 120
     wait(lambda: states(job) == ["PENDING"], 60, tmp_path)
-    told("scontrol", "update", f"jobid={job}", "starttime=now")
+    # SLURM itself waits two minutes, so that the first start is gone before the second begins.
+    told("scontrol", "update", f"jobid={job}", "starttime=now+10")
     wait(lambda: over(job), 400, tmp_path)
-    assert states(job) == ["COMPLETED"]
+    assert states(job) == ["COMPLETED"], told("scontrol", "show", "job", job)
     told(*("srun", "--ntasks", "2", "--overcommit", sys.executable, "run.py", *words, f"run={whole}"))
     assert losses(stopped) == losses(whole) and len(losses(whole)) == 120
     ours, theirs = weights(stopped), weights(whole)
