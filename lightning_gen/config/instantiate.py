@@ -127,6 +127,8 @@ def complete(config: Config, data: Any) -> None:
         _write(config, "net", "shape", shape, f"the samples of {data.name}")
         if takes(net, "attention") and net.get("attention", ()) is None:
             net["attention"] = [shape[1] // 2]  # as the network itself has it, but the stored config says it
+    if net and takes(net, "levels"):
+        _write(config, "net", "levels", data.levels, f"the values of {data.name}")
     _write(config, "module", "shape", shape, f"the samples of {data.name}")
     _write(config, "module", "value_range", value_range and list(value_range), f"the values of {data.name}")
     classes = module.get("classes")

@@ -1,16 +1,22 @@
 """Networks (x, t, label) -> like x, or one number. They are independent of noise levels and losses."""
 
 from lightning_gen.nets.autoencoder import Autoencoder, ConvAutoencoder, EncoderDecoder, MLPAutoencoder
+from lightning_gen.nets.causal import Categorical, Causal, LogisticMixture
+from lightning_gen.nets.made import MADE
 from lightning_gen.nets.mlp import MLP
 from lightning_gen.nets.ncsnpp import NCSNpp
 from lightning_gen.nets.resnet import ResNetEnergy
 from lightning_gen.nets.unet import UNet
 
 __all__ = [
+    "MADE",
     "MLP",
     "Autoencoder",
+    "Categorical",
+    "Causal",
     "ConvAutoencoder",
     "EncoderDecoder",
+    "LogisticMixture",
     "MLPAutoencoder",
     "NCSNpp",
     "ResNetEnergy",
