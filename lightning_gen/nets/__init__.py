@@ -5,7 +5,9 @@ from lightning_gen.nets.causal import Categorical, Causal, LogisticMixture
 from lightning_gen.nets.made import MADE
 from lightning_gen.nets.mlp import MLP
 from lightning_gen.nets.ncsnpp import NCSNpp
+from lightning_gen.nets.pixelcnn import PixelCNN
 from lightning_gen.nets.resnet import ResNetEnergy
+from lightning_gen.nets.transformer import CausalTransformer
 from lightning_gen.nets.unet import UNet
 
 __all__ = [
@@ -14,11 +16,13 @@ __all__ = [
     "Autoencoder",
     "Categorical",
     "Causal",
+    "CausalTransformer",
     "ConvAutoencoder",
     "EncoderDecoder",
     "LogisticMixture",
     "MLPAutoencoder",
     "NCSNpp",
+    "PixelCNN",
     "ResNetEnergy",
     "UNet",
 ]

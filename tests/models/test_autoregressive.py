@@ -5,9 +5,10 @@ from itertools import product
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lightning_gen.models import Autoregressive
-from lightning_gen.nets import MADE
+from lightning_gen.nets import MADE, CausalTransformer, PixelCNN
 from lightning_gen.samplers import Sequential
 
 F64 = {"dtype": torch.float64}
@@ -18,6 +19,13 @@ NETS = {  # with at most 2^10 states
     "made of a colour": lambda: MADE((3, 1, 2), 3, width=20),
     "made of levels": lambda: MADE((1, 2, 2), 5, width=20, orderings=2),
     "made of logistics": lambda: MADE((1, 1, 2), 32, 3, width=20),
+    "pixelcnn": lambda: PixelCNN((1, 3, 3), 2, None, 4, 3, 3, 5, 6),
+    "pixelcnn of wide images": lambda: PixelCNN((1, 2, 5), 2, None, 8, 2, 5, 3, 12),
+    "pixelcnn of levels": lambda: PixelCNN((1, 2, 2), 5, None, 4, 2, 3, 3, 6),
+    "pixelcnn of a colour": lambda: PixelCNN((3, 1, 2), 3, 2, 4, 2, 3, 3, 6),
+    "transformer": lambda: CausalTransformer((1, 2, 5), 2, None, 8, 2, 2, 2),
+    "transformer of a colour": lambda: CausalTransformer((3, 1, 2), 3, None, 8, 2, 2, 2),
+    "transformer of logistics": lambda: CausalTransformer((1, 1, 2), 32, 3, 8, 2, 2, 2),
 }
 
 
@@ -43,23 +51,46 @@ def test_p_sums_to_one_over_all_states(name):
         assert abs(float(model.log_prob(states(model.net)).exp().sum()) - 1) <= 1e-10
 
 
+def outputs_and_input(net, x, ordering):
+    """The outputs, and what they are differentiated by, (B, D, ...): x, or the embeddings of its values."""
+    if not hasattr(net, "value"):
+        x = x.clone().requires_grad_()
+        return net(x, ordering), lambda out: torch.autograd.grad(out, x, retain_graph=True)[0].unsqueeze(2)
+    kept = []
+    hook = net.value.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    out = net(x, ordering)
+    hook.remove()
+    # The first embedding is that of no value, and the last value is nobody's input.
+    return out, lambda out: F.pad(torch.autograd.grad(out, kept[0], retain_graph=True)[0][:, 1:], (0, 0, 0, 1))
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_no_law_depends_on_its_own_value_or_a_later_one(name):
     """By the gradient, and by a change of that value; each law depends on some value before it."""
     model = seeded(name)
     net, g = model.net, torch.Generator().manual_seed(0)
-    x = torch.randint(net.levels, (4, math.prod(net.shape)), generator=g).double().requires_grad_()
+    x = torch.randint(net.levels, (4, math.prod(net.shape)), generator=g).double()
     for k in range(net.orderings):
-        order, out, seen = net.order(k), net(x, k), 0
+        order, (out, gradient_of), seen = net.order(k), outputs_and_input(net, x, k), 0
         for j, site in enumerate(order):
-            (gradient,) = torch.autograd.grad(out[:, site].sum(), x, retain_graph=True)
-            gradient = gradient.view(4, net.sites, net.joint)
+            gradient = gradient_of(out[:, site].sum()).view(4, net.sites, -1)
             assert (gradient[:, order[j:]] == 0).all()
             seen += int((gradient[:, order[:j]] != 0).any())
-            changed = x.detach().clone().view(4, net.sites, net.joint)
+            changed = x.clone().view(4, net.sites, net.joint)
             changed[:, order[j:]] = (changed[:, order[j:]] + 1) % net.levels
             torch.testing.assert_close(net(changed.flatten(1), k)[:, site], out[:, site], rtol=0, atol=1e-14)
         assert seen >= len(order) - 2
+
+
+def test_pixelcnn_has_no_blind_spot():
+    """Every pixel depends on each one before it: five layers reach over 5x5 pixels, to the upper right too."""
+    torch.manual_seed(0)
+    net = PixelCNN((1, 5, 5), 2, None, 16, 5, 3, 3, 32).double()
+    x = torch.rand(8, 25, **F64).requires_grad_()
+    out = net(x)
+    for site in range(25):
+        (gradient,) = torch.autograd.grad(out[:, site].sum(), x, retain_graph=True)
+        assert (gradient[:, :site] != 0).any(0).all()
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -80,7 +111,7 @@ def test_site_by_site_gives_what_a_full_pass_gives(name):
 
 @pytest.mark.parametrize("name", NETS)
 def test_samples_have_the_models_law(name):
-    """Chi square of 20,000 samples over all states, those of few expected ones together; and of `draw` by eye of nats."""
+    """Chi square of 20,000 samples over all states, those of few expected ones together."""
     model, n = seeded(name), 20_000
     every = states(model.net)
     with torch.no_grad():
