@@ -140,7 +140,7 @@ class PixelCNN(Causal):
             cache.left[i].zero_()
 
     def step(self, cache: Cache, x: Tensor, k: int) -> Tensor:
-        """Outputs at the k-th pixel, (B, size): the vertical stack where a row begins, the horizontal one of a pixel."""
+        """Outputs at the k-th pixel, (B, size): the vertical stack where a row begins, then the horizontal one."""
         row, column = divmod(k, self.width)
         if column == 0 and row > 0:
             self.finish_row(cache, self.pixels(x, k - self.width, k))
