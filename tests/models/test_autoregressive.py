@@ -82,6 +82,17 @@ def test_no_law_depends_on_its_own_value_or_a_later_one(name):
         assert seen >= len(order) - 2
 
 
+def test_a_hidden_unit_sees_inputs_of_its_own_degree():
+    """Without direct links, the output after the first value depends on it: m_out >= m_in (Germain et al., eq. 8)."""
+    torch.manual_seed(0)
+    net = MADE((4,), 2, width=64, depth=2, direct=False).double()
+    x = torch.rand(3, 4, **F64).requires_grad_()
+    out = net(x)
+    for site in range(4):
+        (gradient,) = torch.autograd.grad(out[:, site].sum(), x, retain_graph=True)
+        assert (gradient != 0).any(0).tolist() == [before < site for before in range(4)]
+
+
 def test_pixelcnn_has_no_blind_spot():
     """Every pixel depends on each one before it: five layers reach over 5x5 pixels, to the upper right too."""
     torch.manual_seed(0)
