@@ -1,7 +1,7 @@
 """Networks (x, t, label) -> like x, or one number. They are independent of noise levels and losses."""
 
 from lightning_gen.nets.autoencoder import Autoencoder, ConvAutoencoder, EncoderDecoder, MLPAutoencoder
-from lightning_gen.nets.causal import Categorical, Causal, LogisticMixture
+from lightning_gen.nets.causal import Causal
 from lightning_gen.nets.made import MADE
 from lightning_gen.nets.mlp import MLP
 from lightning_gen.nets.ncsnpp import NCSNpp
@@ -14,12 +14,10 @@ __all__ = [
     "MADE",
     "MLP",
     "Autoencoder",
-    "Categorical",
     "Causal",
     "CausalTransformer",
     "ConvAutoencoder",
     "EncoderDecoder",
-    "LogisticMixture",
     "MLPAutoencoder",
     "NCSNpp",
     "PixelCNN",
