@@ -101,6 +101,7 @@ class Autoregressive(Normalised):
             x.view(len(x), -1)[group.rows, self.position(first + channel)] = drawn.to(x.dtype)
         return x
 
+    @torch.no_grad()
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """x ~ p, `shape` = (B, ...)."""
         like = next(self.net.parameters())

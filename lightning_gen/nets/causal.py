@@ -1,7 +1,7 @@
 """The base of networks for autoregressive models, and the laws of a value over the levels 0..K - 1 that they give."""
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Annotated, Any
 
 import torch
@@ -103,7 +103,7 @@ class LogisticMixture:
         return logs - F.pad(logs[..., :-1], (1, 0))
 
 
-class Causal(Checked, nn.Module):
+class Causal(Checked, nn.Module, ABC):
     """The base: outputs at each site, from which the law of its values is made, by the values of sites before alone.
 
     x is a sequence of D values, pixel by pixel and in a pixel channel by channel; a site has one value, or the
