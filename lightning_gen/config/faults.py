@@ -13,7 +13,7 @@ from lightning_gen.options import value_and_type
 
 # What the builder itself passes to the node's constructor, so that no YAML has to.
 GIVEN = {
-    "net": {"shape", "classes"},
+    "net": {"shape", "classes", "levels"},
     "module": {"net", "sampler", "shape", "value_range", "seed"},
     "trainer": {
         *("default_root_dir", "callbacks", "logger", "plugins", "inference_mode", "use_distributed_sampler"),

@@ -130,6 +130,13 @@ def complete(config: Config, data: Any) -> None:
         _write(config, "net", "shape", shape, f"the samples of {data.name}")
         if takes(net, "attention") and net.get("attention", ()) is None:
             net["attention"] = [shape[1] // 2]  # as the network itself has it, but the stored config says it
+    if net and takes(net, "levels"):
+        if data.levels is None:
+            raise ValueError(
+                f"net is {net['_target_']}, for whole numbers, and {data.name} has real values: choose other data, or "
+                "another net"
+            )
+        _write(config, "net", "levels", data.levels, f"the values of {data.name}")
     _write(config, "module", "shape", shape, f"the samples of {data.name}")
     _write(config, "module", "value_range", value_range and list(value_range), f"the values of {data.name}")
     classes = module.get("classes")

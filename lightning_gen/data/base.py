@@ -54,6 +54,7 @@ class GenerativeData(Checked, LightningDataModule, ABC):
     name: str = ""
     classes: int | None = None
     _shape: tuple[int, ...] = ()
+    _levels = 256  # grey levels of an image as it is stored
 
     def __init__(
         self,
@@ -120,14 +121,24 @@ class GenerativeData(Checked, LightningDataModule, ABC):
             self.setup()
         return self._shape or self.split("train").shape
 
+    @property
+    def levels(self) -> int | None:
+        """The number of values K that a pixel may have; None for points."""
+        return None if self.value_range is None else 2 if self.binarise else self._levels
+
     def encode(self, images: Tensor) -> Tensor:
-        """x in model space, float32, of uint8 images; TypeError for another dtype."""
+        """x in model space, float32, of uint8 images; whole numbers where value_range is (0, levels - 1).
+
+        TypeError for another dtype.
+        """
         if images.dtype != torch.uint8:
             raise TypeError(f"encode got {images.dtype}, expected uint8 images: pass images of a split")
         x = images.float() / 255
         if self.value_range is None:
             return x
         low, high = self.value_range
+        if (low, high) == (0, self.levels - 1) and high > 1:
+            return (high * x).round()
         return x if (low, high) == (0, 1) else low + (high - low) * x
 
     def decode(self, x: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Families: LightningModules, each a combination of model, process and loss from a paper."""
 
+from lightning_gen.families.autoregressive import Autoregressive
 from lightning_gen.families.base import GenerativeModule
 from lightning_gen.families.ddpm import DDPM
 from lightning_gen.families.ebm import EBM
@@ -17,6 +18,7 @@ __all__ = [
     "NCSN",
     "RBM",
     "VAE",
+    "Autoregressive",
     "GaussianBernoulliRBM",
     "GenerativeModule",
     "ScoreMatching",

@@ -116,7 +116,13 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
     # Training: what a family may override
 
     def check_data(self, data: Any) -> None:
-        """ValueError for data that do not fit the model: a binary model needs binary data."""
+        """ValueError for data that do not fit the model: over binary values, or the whole numbers below K."""
+        count = self.model.support.levels
+        if self.model.support.kind == "levels" and (data.levels != count or data.value_range != (0.0, count - 1.0)):
+            raise ValueError(
+                f"data.value_range is {data.value_range} for the {data.levels} levels of {data.name}, expected "
+                f"[0, {count - 1}], the whole numbers below {count}: set data.value_range to it"
+            )
         if self.model.support == BINARY and (data.binarise is None or data.value_range != (0.0, 1.0)):
             raise ValueError(
                 f"data.binarise is {data.binarise} and data.value_range {data.value_range} for {data.name}, expected "

@@ -1,5 +1,6 @@
 """Models: torch modules whose capabilities say which mathematical operations they offer."""
 
+from lightning_gen.models.autoregressive import Autoregressive
 from lightning_gen.models.base import (
     BINARY,
     REAL,
@@ -23,6 +24,7 @@ from lightning_gen.models.score import Reading, Scored, ScoreNetwork
 from lightning_gen.models.vae import VAE
 
 __all__ = [
+    "Autoregressive",
     "BINARY",
     "RBM",
     "REAL",

@@ -10,6 +10,7 @@ from lightning_gen.samplers.mcmc import AnnealedLangevin, Langevin
 from lightning_gen.samplers.metropolis import MALA
 from lightning_gen.samplers.ode import DPMSolver, EDMHeun, ProbabilityFlow
 from lightning_gen.samplers.sde import EulerMaruyama, PredictorCorrector
+from lightning_gen.samplers.sequential import Sequential
 
 __all__ = [
     "DDIM",
@@ -30,6 +31,7 @@ __all__ = [
     "ProbabilityFlow",
     "ReverseDiffusion",
     "Sampler",
+    "Sequential",
     "Stepwise",
     "StepwiseDiffusion",
     "Transition",

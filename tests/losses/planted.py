@@ -101,4 +101,11 @@ PLANTS = [
         "return instant(t / 2, torch",
         "tests/losses/test_weights.py::test_ncsns_sum_over_levels_is_the_simple_weight",
     ),
+    Plant(
+        "likelihood made small",
+        "lightning_gen/losses/likelihood.py",
+        "return -model.log_prob(x)",
+        "return model.log_prob(x)",
+        "tests/losses/test_likelihood.py::test_the_loss_is_least_where_p_is_the_datas_law",
+    ),
 ]

@@ -108,4 +108,25 @@ PLANTS = [
         "1.0",
         "tests/models/test_score.py::test_prior_and_its_density_agree",
     ),
+    Plant(
+        "mean of log p over orderings for log of the mean",
+        "lightning_gen/models/autoregressive.py",
+        "each.logsumexp(0) - math.log(len(each))",
+        "each.mean(0)",
+        "tests/models/test_autoregressive.py::test_orderings_are_averaged_as_probabilities",
+    ),
+    Plant(
+        "a sample's value at its probability's edge",
+        "lightning_gen/models/autoregressive.py",
+        "(below <= u[group.rows]).sum(-1)",
+        "(below >= u[group.rows]).sum(-1)",
+        "tests/models/test_autoregressive.py::test_samples_have_the_models_law",
+    ),
+    Plant(
+        "a value of a channel drawn by the wrong site",
+        "lightning_gen/models/autoregressive.py",
+        "first = group.order[k] * joint",
+        "first = k * joint",
+        "tests/models/test_autoregressive.py::test_samples_have_the_models_law",
+    ),
 ]

@@ -25,6 +25,7 @@ from lightning_gen.losses import (
     ContrastiveDivergence,
     DenoisingScoreMatching,
     ExactScoreMatching,
+    NegativeLogLikelihood,
     RBMContrastiveDivergence,
     SlicedScoreMatching,
     uniform,
@@ -33,6 +34,7 @@ from lightning_gen.models import (
     BINARY,
     RBM,
     VAE,
+    Autoregressive,
     Conditionals,
     Energy,
     GaussianBernoulliRBM,
@@ -43,6 +45,7 @@ from lightning_gen.models import (
     capabilities,
     fits,
 )
+from lightning_gen.nets import MADE
 from lightning_gen.process import VE, VP, Clean
 from lightning_gen.representations import Bottleneck, Hidden, ODELatent, PosteriorMean
 from tests.gaussian import Gaussian
@@ -119,6 +122,8 @@ MODELS = {
     "clean score": lambda: noised(Clean()),
     "bernoulli vae": lambda: VAE(Linear(2, 2), "bernoulli"),
     "gaussian vae": lambda: VAE(Linear(2, 2), "gaussian"),
+    "binary made": lambda: Autoregressive(MADE((2,), 2, width=8)),
+    "made of levels": lambda: Autoregressive(MADE((2,), 5, width=8, orderings=2)),
 }
 
 
@@ -145,6 +150,7 @@ SAMPLERS = DIFFUSIONS | named(
     samplers.GibbsLangevin(150, 10, 0.05),
     samplers.AnnealedLangevin(steps_each=60, step_rule="v1_code", epsilon=8e-5),
     samplers.Latent(),
+    samplers.Sequential(),
 )
 ENERGY_CHAINS = {"Langevin", "MALA", "HMC"}
 ACCEPTED = {
@@ -160,6 +166,8 @@ ACCEPTED = {
     "clean score": {"Langevin"},
     "bernoulli vae": {"Latent"},
     "gaussian vae": {"Latent"},
+    "binary made": {"Sequential"},
+    "made of levels": {"Sequential"},
 }
 
 
@@ -174,6 +182,12 @@ def moments(name, model):
         v = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], **F64)
         mean = ((-model.energy(v)).softmax(0)[:, None] * v).sum(0).detach()
         return mean, mean * (1 - mean)
+    if "made" in name:
+        v = torch.cartesian_prod(*[torch.arange(model.net.levels, **F64)] * 2)
+        with torch.no_grad():
+            p = model.log_prob(v).exp()[:, None]
+        mean = (p * v).sum(0)
+        return mean, (p * v.square()).sum(0) - mean.square()
     if name.endswith("vae"):
         with torch.no_grad():
             x = model.net.decode(torch.randn(400_000, 2, generator=torch.Generator().manual_seed(5), **F64))
@@ -218,7 +232,7 @@ def test_a_sampler_draws_the_models_law_or_is_refused(name, sampler):
 @pytest.mark.parametrize("name", MODELS)
 def test_what_would_fit_is_named(name):
     model = seeded(MODELS[name])
-    for sampler in (samplers.MALA(1), samplers.DDIM(1), samplers.Gibbs(1), samplers.Latent()):
+    for sampler in (samplers.MALA(1), samplers.DDIM(1), samplers.Gibbs(1), samplers.Latent(), samplers.Sequential()):
         if not fits(type(sampler), model):
             with pytest.raises(TypeError) as refusal:
                 sampler.check(model)
@@ -277,6 +291,7 @@ LOSSES = {
     "RBMContrastiveDivergence": (RBMContrastiveDivergence(samplers.Gibbs(1)), RBMS),
     "ELBO": (ELBO(), VAES),
     "IWAE": (IWAE(2), VAES),
+    "NegativeLogLikelihood": (NegativeLogLikelihood(), {"independent bits", "bowl", "binary made", "made of levels"}),
 }
 REPRESENTATIONS = {
     "Hidden": (Hidden(), RBMS),

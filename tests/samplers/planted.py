@@ -122,4 +122,11 @@ PLANTS = [
         "eta = transition.coefficients[0]",
         "tests/samplers/test_corrector.py::test_corrections_alone_leave_the_noised_density_but_for_their_known_bias",
     ),
+    Plant(
+        "a value is drawn again and the last is not",
+        "lightning_gen/samplers/sequential.py",
+        "(float(i),)",
+        "(float(max(i - 1, 0)),)",
+        "tests/models/test_autoregressive.py::test_samples_have_the_models_law",
+    ),
 ]

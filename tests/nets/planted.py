@@ -1,0 +1,118 @@
+"""Planted errors of the causal networks: each makes its test fail (tests/planted.py)."""
+
+from tests.planted import Plant
+
+PLANTS = [
+    Plant(
+        "MADE's outputs see their own value",
+        "lightning_gen/nets/made.py",
+        "(position[:, None] > degrees[-1])",
+        "(position[:, None] >= degrees[-1])",
+        "tests/models/test_autoregressive.py::test_no_law_depends_on_its_own_value_or_a_later_one",
+    ),
+    Plant(
+        "MADE's hidden units without those of their degree",
+        "lightning_gen/nets/made.py",
+        "(after[:, None] >= before)",
+        "(after[:, None] > before)",
+        "tests/models/test_autoregressive.py::test_a_hidden_unit_sees_inputs_of_its_own_degree",
+    ),
+    Plant(
+        "MADE's direct links to the value itself",
+        "lightning_gen/nets/made.py",
+        "(position[:, None] > position)",
+        "(position[:, None] >= position)",
+        "tests/models/test_autoregressive.py::test_no_law_depends_on_its_own_value_or_a_later_one",
+    ),
+    Plant(
+        "MADE's hidden units of the step after",
+        "lightning_gen/nets/made.py",
+        "units[k])",
+        "units[min(k + 1, self.sites - 1)])",
+        "tests/models/test_autoregressive.py::test_site_by_site_gives_what_a_full_pass_gives",
+    ),
+    Plant(
+        "mask B in PixelCNN's first layer",
+        "lightning_gen/nets/pixelcnn.py",
+        "self.horizontal(F.pad(h, (self.reach, 0, 0, 0)))",
+        "self.horizontal(F.pad(h, (self.reach - self.first, self.first, 0, 0)))",
+        "tests/models/test_autoregressive.py::test_no_law_depends_on_its_own_value_or_a_later_one",
+    ),
+    Plant(
+        "mask A in PixelCNN's later layers",
+        "lightning_gen/nets/pixelcnn.py",
+        "F.pad(h, (self.reach, 0, 0, 0))",
+        "F.pad(h, (self.reach + (not self.first), 0, 0, 0))",
+        "tests/models/test_autoregressive.py::test_pixelcnn_has_no_blind_spot",
+    ),
+    Plant(
+        "PixelCNN's vertical stack of the present row",
+        "lightning_gen/nets/pixelcnn.py",
+        "F.pad(rows, (0, 0, 1, 0))[:, :, :-1]",
+        "rows",
+        "tests/models/test_autoregressive.py::test_no_law_depends_on_its_own_value_or_a_later_one",
+    ),
+    Plant(
+        "PixelCNN's rows kept too long",
+        "lightning_gen/nets/pixelcnn.py",
+        "            cache.left[i].zero_()\n",
+        "",
+        "tests/models/test_autoregressive.py::test_site_by_site_gives_what_a_full_pass_gives",
+    ),
+    Plant(
+        "a Transformer without its causal mask",
+        "lightning_gen/nets/transformer.py",
+        "is_causal=True",
+        "is_causal=False",
+        "tests/models/test_autoregressive.py::test_no_law_depends_on_its_own_value_or_a_later_one",
+    ),
+    Plant(
+        "a Transformer that is given the value itself",
+        "lightning_gen/nets/transformer.py",
+        "F.pad(x, (1, 0), value=self.levels)[:, start:stop]",
+        "F.pad(x, (0, 1), value=self.levels)[:, start:stop]",
+        "tests/models/test_autoregressive.py::test_no_law_depends_on_its_own_value_or_a_later_one",
+    ),
+    Plant(
+        "keys of the sites so far without the last",
+        "lightning_gen/nets/transformer.py",
+        "keys[:, :, : k + 1], values[:, :, : k + 1]",
+        "keys[:, :, : max(k, 1)], values[:, :, : max(k, 1)]",
+        "tests/models/test_autoregressive.py::test_site_by_site_gives_what_a_full_pass_gives",
+    ),
+    Plant(
+        "no tail at the lowest level",
+        "lightning_gen/nets/causal.py",
+        "torch.where(x == 0, upper, ",
+        "torch.where(x < 0, upper, ",
+        "tests/models/test_autoregressive.py::test_logistics_are_the_papers_differences_of_sigmoids_with_both_tails",
+    ),
+    Plant(
+        "no tail at the highest level",
+        "lightning_gen/nets/causal.py",
+        "x == self.levels - 1, lower",
+        "x == self.levels, lower",
+        "tests/models/test_autoregressive.py::test_logistics_are_the_papers_differences_of_sigmoids_with_both_tails",
+    ),
+    Plant(
+        "half a bin for a bin",
+        "lightning_gen/nets/causal.py",
+        "half, u = 1 / (self.levels - 1)",
+        "half, u = 2 / (self.levels - 1)",
+        "tests/models/test_autoregressive.py::test_logistics_are_the_papers_differences_of_sigmoids_with_both_tails",
+    ),
+    Plant(
+        "blue's mean by green's coefficient",
+        "lightning_gen/nets/causal.py",
+        "first, u = channel * (channel - 1) // 2",
+        "first, u = channel - 1",
+        "tests/models/test_autoregressive.py::test_greens_mean_is_linear_in_red_and_blues_in_both",
+    ),
+    Plant(
+        "each channel with a component of its own",
+        "lightning_gen/nets/causal.py",
+        "return logs - F.pad(logs[..., :-1], (1, 0))",
+        "return logs",
+        "tests/models/test_autoregressive.py::test_a_table_of_levels_is_the_law_of_single_values",
+    ),
+]
