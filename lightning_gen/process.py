@@ -6,7 +6,7 @@ g^2 = d sigma^2 / dt - 2 f sigma^2 (Song et al., 2021, https://arxiv.org/abs/201
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -57,19 +57,12 @@ class Process(Checked, nn.Module, ABC):
 
     def sde(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """f_t and g_t^2, each the shape of t, by differentiating alpha and variance."""
-        with torch.inference_mode(False), torch.enable_grad():
-            t = t.detach().clone().requires_grad_()
-            log_alpha, variance = self.alpha(t).log(), self.variance(t)
-            drift = derivative(log_alpha, t)
-            diffusion = derivative(variance, t) - 2 * drift * variance
-        return drift.detach(), diffusion.detach()
+        drift = derivative(lambda t: self.alpha(t).log(), t)
+        return drift, derivative(self.variance, t) - 2 * drift * self.variance(t)
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """d alpha / dt and d sigma / dt, each the shape of t, not finite where sigma is a root at 0."""
-        with torch.inference_mode(False), torch.enable_grad():
-            t = t.detach().clone().requires_grad_()
-            rates = derivative(self.alpha(t), t), derivative(self.sigma(t), t)
-        return rates[0].detach(), rates[1].detach()
+        return derivative(self.alpha, t), derivative(self.sigma, t)
 
     def time(self, snr: Tensor) -> Tensor:
         """t at which alpha^2 / sigma^2 = snr, float64, the shape of snr; ValueError for a ratio that does not occur."""
@@ -106,11 +99,12 @@ class Process(Checked, nn.Module, ABC):
         return float(self.sigma(torch.ones((), dtype=torch.float64)))
 
 
-def derivative(y: Tensor, t: Tensor) -> Tensor:
-    """dy/dt elementwise, zero where y does not depend on t."""
-    if not y.requires_grad:
-        return torch.zeros_like(t)
-    return torch.autograd.grad(y.sum(), t)[0]
+def derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+    """The derivative of an elementwise function at t, the shape of t, detached; zero where it is constant."""
+    with torch.inference_mode(False), torch.enable_grad():
+        t = t.detach().clone().requires_grad_()
+        y = function(t)
+        return torch.autograd.grad(y.sum(), t)[0] if y.requires_grad else torch.zeros_like(t).detach()
 
 
 class Clean(Process):
@@ -237,10 +231,6 @@ class Interpolant(Process):
     def sigma(self, t: Tensor) -> Tensor:
         """t, whose derivative exists at 0."""
         return t
-
-    def invert(self, snr: Tensor) -> Tensor:
-        """t in closed form, the shape of snr."""
-        return 1 / (snr.sqrt() + 1 - self.alpha_end)
 
 
 class DiscreteVP(Process):

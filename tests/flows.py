@@ -1,6 +1,5 @@
 """Exact velocities of Gaussian data, for any alpha(1)."""
 
-import torch
 from torch import Tensor
 
 from lightning_gen.models import Scored

@@ -200,8 +200,8 @@ class ODEPath:
     """The ODE for z = x / c, c^2 = alpha^2 + sigma^2, over u = log(sigma / alpha): dz/du = -(sigma^2 / c^2) (z + c s).
 
     In these variables data of unit variance are a fixed point, a discrete process is continuous, and the right-hand
-    side is finite as sigma falls. Where sigma(t_start) = 0, u is t instead, with g^2 / 2 for sigma^2. Where the model is
-    a velocity, u is t and z is x: dx/dt = velocity, which is finite at alpha(1) = 0, too.
+    side is finite as sigma falls. Where sigma(t_start) = 0, u is t instead, with g^2 / 2 for sigma^2. For a velocity, u
+    is t and z is x: dx/dt = velocity, which is finite at alpha(1) = 0, too.
 
     Args:
         model: a model with a score.

@@ -21,7 +21,7 @@ class FlowMatching(Loss):
 
     Args:
         times: distribution of t, (n, generator) -> (n,) in [0, 1].
-        coupling: of x_0 and noise: independent, or optimal, the pairs of a batch with the least sum of ||x_0 - noise||^2.
+        coupling: of x_0 and noise: independent, or optimal: the pairs of least sum of ||x_0 - noise||^2 in a batch.
     """
 
     needs = (Scored,)

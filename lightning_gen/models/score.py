@@ -12,7 +12,6 @@ from lightning_gen.models.base import Model
 from lightning_gen.process import Clean, Process, double, expand, instant
 from lightning_gen.randomness import normal
 
-
 QUANTITIES = ("score", "noise", "denoise", "velocity")
 
 

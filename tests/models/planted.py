@@ -90,8 +90,8 @@ PLANTS = [
     Plant(
         "drift's sign",
         "lightning_gen/process.py",
-        "drift = derivative(log_alpha, t)",
-        "drift = -derivative(log_alpha, t)",
+        "drift = derivative(lambda t: self.alpha(t).log(), t)",
+        "drift = -derivative(lambda t: self.alpha(t).log(), t)",
         "tests/test_process.py::test_the_sde_reproduces_mean_and_variance",
     ),
     Plant(
