@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gen.families.base import GenerativeModule
-from lightning_gen.families.players import Batch
+from lightning_gen.families.players import Batch, Player
 from lightning_gen.losses import FlowMatching as Loss
 from lightning_gen.losses import logit_normal, uniform
 from lightning_gen.models import Model, VelocityNetwork
@@ -59,13 +59,14 @@ class FlowMatching(GenerativeModule):
         """The teacher starts from `init` too, and stays there."""
         return super().initial() + ([] if self.teacher is None else [self.teacher])
 
-    def initialise(self, data: Any) -> None:
-        """ValueError for reflow without a trained run; a run that is resumed reads its teacher from the checkpoint."""
-        if self.teacher is not None and self.trainer.ckpt_path is None:
+    def players(self) -> list[Player]:
+        """The one player; ValueError for reflow without a trained run: a resumed one reads its teacher's weights."""
+        if self.teacher is not None and self.started_from is None and self.resumed is None:
             raise ValueError(
                 f"module.reflow is {self.pairs.steps} with init null, expected a trained run that draws the pairs: "
                 "write init=RUN, or module.reflow=null"
             )
+        return super().players()
 
     def objective(self, model: Model, batch: Batch, noise: torch.Generator, step: int) -> Tensor:
         """Losses (B,) of a batch, or with reflow of as many pairs (ODE(z), z) of the teacher, by the batch's labels."""

@@ -4,6 +4,27 @@ from tests.planted import Plant
 
 PLANTS = [
     Plant(
+        "t for 1 - t in the interpolant",
+        "lightning_gen/process.py",
+        "return (1 - t) + self.alpha_end * t",
+        "return t + self.alpha_end * (1 - t)",
+        "tests/models/test_velocity.py::test_clean_data_noise_and_score_of_the_interpolant",
+    ),
+    Plant(
+        "clean data with the velocity's wrong sign",
+        "lightning_gen/models/score.py",
+        "(sigma_rate / determinant, -sigma / determinant)",
+        "(sigma_rate / determinant, sigma / determinant)",
+        "tests/models/test_velocity.py::test_clean_data_noise_and_score_of_the_interpolant",
+    ),
+    Plant(
+        "the whole diffusion in the flow's drift",
+        "lightning_gen/models/score.py",
+        "affine((drift, -diffusion / 2)",
+        "affine((drift, -diffusion)",
+        "tests/models/test_velocity.py::test_every_quantity_gives_the_slope_of_the_flow",
+    ),
+    Plant(
         "the model's scalars of the score with the wrong sign",
         "lightning_gen/models/denoiser.py",
         "(-noise[0] / sigma, -noise[1] / sigma)",
