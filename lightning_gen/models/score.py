@@ -99,16 +99,19 @@ class Scored(Model, ABC):
         t = torch.as_tensor(times, dtype=torch.float64)
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         one, none = torch.ones_like(t), torch.zeros_like(t)
-        drift, diffusion = self.process.sde(t)
-        clean, noise = self.velocity_factors(t)
-        score = -noise[0] / sigma, -noise[1] / sigma
-        rows = {  # denoise, noise, score and velocity, each (a, b), where F is the quantity that the subclass defines
-            "score": ((1 / alpha, sigma.square() / alpha), (none, -sigma), (none, one), (drift, -diffusion / 2)),
-            "noise": ((1 / alpha, -sigma / alpha), (none, one), (none, -1 / sigma), None),
-            "denoise": ((none, one), (1 / sigma, -alpha / sigma), (-1 / sigma.square(), alpha / sigma.square()), None),
-            "velocity": (clean, noise, score, (none, one)),
-        }[self.defined()]
-        return host_readings(self.process, t, one, self.process.network_time(t), *rows)
+        columns = t, one, self.process.network_time(t)
+        match self.defined():  # denoise, noise, score and velocity, each (a, b), where F is the one that is defined
+            case "score":
+                drift, diffusion = self.process.sde(t)
+                rows = (1 / alpha, sigma.square() / alpha), (none, -sigma), (none, one), (drift, -diffusion / 2)
+            case "noise":
+                rows = (1 / alpha, -sigma / alpha), (none, one), (none, -1 / sigma)
+            case "denoise":
+                rows = (none, one), (1 / sigma, -alpha / sigma), (-1 / sigma.square(), alpha / sigma.square())
+            case "velocity":
+                clean, noise = self.velocity_factors(t)
+                rows = clean, noise, (-noise[0] / sigma, -noise[1] / sigma), (none, one)
+        return host_readings(self.process, *columns, *rows)
 
     def output(self, x: Tensor, reading: Reading) -> Tensor:
         """F at the time of a reading, (B, ...): by default the quantity that the subclass defines."""

@@ -4,6 +4,13 @@ from tests.planted import Plant
 
 PLANTS = [
     Plant(
+        "the mean of logit-normal times lost",
+        "lightning_gen/losses/times.py",
+        "double(mean + std *",
+        "double(std *",
+        "tests/losses/test_flow_matching.py::test_logit_normal_times_are_logit_normal",
+    ),
+    Plant(
         "the velocity's target with the wrong sign",
         "lightning_gen/losses/flow_matching.py",
         "expand(alpha_rate, x) * x + expand(sigma_rate, x) * noise",
