@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from lightning_gen.callbacks.representations import Representations
     from lightning_gen.callbacks.sampler_table import SamplerTable
     from lightning_gen.callbacks.score_field import ScoreField
+    from lightning_gen.callbacks.straightness import Straightness
     from lightning_gen.callbacks.throughput import Throughput
 
 _HOME = {
@@ -56,6 +57,7 @@ _HOME = {
     "representations": ("Representations",),
     "sampler_table": ("SamplerTable",),
     "score_field": ("ScoreField",),
+    "straightness": ("Straightness",),
     "throughput": ("Throughput",),
 }
 __all__ = sorted(name for names in _HOME.values() for name in names)

@@ -5,6 +5,7 @@ from lightning_gen.families.base import GenerativeModule
 from lightning_gen.families.ddpm import DDPM
 from lightning_gen.families.ebm import EBM
 from lightning_gen.families.edm import EDM
+from lightning_gen.families.flow_matching import FlowMatching
 from lightning_gen.families.ncsn import NCSN
 from lightning_gen.families.rbm import RBM, GaussianBernoulliRBM
 from lightning_gen.families.score_matching import ScoreMatching
@@ -19,6 +20,7 @@ __all__ = [
     "RBM",
     "VAE",
     "Autoregressive",
+    "FlowMatching",
     "GaussianBernoulliRBM",
     "GenerativeModule",
     "ScoreMatching",

@@ -133,6 +133,10 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
     def initialise(self, data: Any) -> None:
         """Set initial weights that depend on the training data, before the first step of a new run."""
 
+    def initial(self) -> list[Model]:
+        """The models whose weights a new run takes from `init`."""
+        return [self.model] if self.ema is None else [self.model, self.ema]
+
     def objective(self, model: Model, batch: Batch, noise: torch.Generator, step: int) -> Tensor:
         """Losses (B,) of a batch: in training of the raw model, in validation of the averaged one.
 

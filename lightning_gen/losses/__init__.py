@@ -3,11 +3,12 @@
 from lightning_gen.losses.base import Loss
 from lightning_gen.losses.contrastive import ContrastiveDivergence, RBMContrastiveDivergence
 from lightning_gen.losses.elbo import ELBO, IWAE
+from lightning_gen.losses.flow_matching import FlowMatching
 from lightning_gen.losses.implicit import ExactScoreMatching, SlicedScoreMatching
 from lightning_gen.losses.likelihood import NegativeLogLikelihood
 from lightning_gen.losses.nce import NCE
 from lightning_gen.losses.score_matching import DenoisingScoreMatching, edm, vlb
-from lightning_gen.losses.times import Times, constant, levels, lognormal, uniform
+from lightning_gen.losses.times import Times, constant, levels, logit_normal, lognormal, uniform
 
 __all__ = [
     "ELBO",
@@ -16,6 +17,7 @@ __all__ = [
     "ContrastiveDivergence",
     "DenoisingScoreMatching",
     "ExactScoreMatching",
+    "FlowMatching",
     "Loss",
     "NegativeLogLikelihood",
     "RBMContrastiveDivergence",
@@ -24,6 +26,7 @@ __all__ = [
     "constant",
     "edm",
     "levels",
+    "logit_normal",
     "lognormal",
     "uniform",
     "vlb",

@@ -135,7 +135,7 @@ register(
     Quantity("nll", "nll", "lower", "nats", likelihood=True),
     Quantity("bits_per_dim", "bits per dim", "lower", "bits/dim", likelihood=True),
     Quantity("-log p", "-log p", "lower", likelihood=True),
-    *_plain("loss relative_error mse", "lower"),
+    *_plain("loss relative_error mse straightness", "lower"),
     *_plain("ssim homogeneity completeness v_measure probe_accuracy mig sap modularity", "higher"),
     *_plain("beta_vae_score factor_vae_score", "higher"),
     *_plain("dci_disentanglement dci_completeness dci_informativeness", "higher"),

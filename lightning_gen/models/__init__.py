@@ -22,6 +22,7 @@ from lightning_gen.models.rbm import RBM, HiddenUnits
 from lightning_gen.models.requirements import Requires, capabilities, fits, has, why_unfit
 from lightning_gen.models.score import Reading, Scored, ScoreNetwork
 from lightning_gen.models.vae import VAE
+from lightning_gen.models.velocity import VelocityNetwork
 
 __all__ = [
     "Autoregressive",
@@ -48,6 +49,7 @@ __all__ = [
     "SmoothEnergy",
     "SumOfEnergies",
     "Support",
+    "VelocityNetwork",
     "capabilities",
     "fits",
     "has",

@@ -4,6 +4,13 @@ from tests.planted import Plant
 
 PLANTS = [
     Plant(
+        "a velocity's divergence with the wrong sign",
+        "lightning_gen/likelihood/ode.py",
+        "return value.double(), trace",
+        "return value.double(), -trace",
+        "tests/samplers/test_flow.py::test_a_gaussian_has_its_deviation_and_its_likelihood_for_every_alpha_at_the_end",
+    ),
+    Plant(
         "AIS from the data's means for their log odds",
         "lightning_gen/likelihood/paths.py",
         "torch.logit(mean.flatten().clamp(0.01, 0.99))",

@@ -4,6 +4,27 @@ from tests.planted import Plant
 
 PLANTS = [
     Plant(
+        "the mean of logit-normal times lost",
+        "lightning_gen/losses/times.py",
+        "double(mean + std *",
+        "double(std *",
+        "tests/losses/test_flow_matching.py::test_logit_normal_times_are_logit_normal",
+    ),
+    Plant(
+        "the velocity's target with the wrong sign",
+        "lightning_gen/losses/flow_matching.py",
+        "expand(alpha_rate, x) * x + expand(sigma_rate, x) * noise",
+        "-expand(alpha_rate, x) * x + expand(sigma_rate, x) * noise",
+        "tests/losses/test_flow_matching.py::test_the_loss_is_the_papers",
+    ),
+    Plant(
+        "the coupling of the largest cost",
+        "lightning_gen/losses/flow_matching.py",
+        "maximize=True",
+        "maximize=False",
+        "tests/losses/test_flow_matching.py::test_the_optimal_coupling_costs_the_least_of_all_permutations",
+    ),
+    Plant(
         "chains pulled down with the data",
         "lightning_gen/losses/contrastive.py",
         "loss = data - chains.mean()",

@@ -4,10 +4,31 @@ from tests.planted import Plant
 
 PLANTS = [
     Plant(
+        "t for 1 - t in the interpolant",
+        "lightning_gen/process.py",
+        "return (1 - t) + self.alpha_end * t",
+        "return t + self.alpha_end * (1 - t)",
+        "tests/models/test_velocity.py::test_clean_data_noise_and_score_of_the_interpolant",
+    ),
+    Plant(
+        "clean data with the velocity's wrong sign",
+        "lightning_gen/models/score.py",
+        "(sigma_rate / determinant, -sigma / determinant)",
+        "(sigma_rate / determinant, sigma / determinant)",
+        "tests/models/test_velocity.py::test_clean_data_noise_and_score_of_the_interpolant",
+    ),
+    Plant(
+        "the whole diffusion in the flow's drift",
+        "lightning_gen/models/score.py",
+        "affine((drift, -diffusion / 2)",
+        "affine((drift, -diffusion)",
+        "tests/models/test_velocity.py::test_every_quantity_gives_the_slope_of_the_flow",
+    ),
+    Plant(
         "the model's scalars of the score with the wrong sign",
         "lightning_gen/models/denoiser.py",
-        "(-noise[0] / sigma, -noise[1] / sigma)",
-        "(noise[0] / sigma, noise[1] / sigma)",
+        "score = -noise[0] / sigma, -noise[1] / sigma",
+        "score = noise[0] / sigma, noise[1] / sigma",
         "tests/samplers/test_costs.py::test_every_step_and_the_whole_path_are_those_of_the_papers_formulas",
     ),
     Plant(
@@ -90,8 +111,8 @@ PLANTS = [
     Plant(
         "drift's sign",
         "lightning_gen/process.py",
-        "drift = derivative(log_alpha, t)",
-        "drift = -derivative(log_alpha, t)",
+        "drift = derivative(lambda t: self.alpha(t).log(), t)",
+        "drift = -derivative(lambda t: self.alpha(t).log(), t)",
         "tests/test_process.py::test_the_sde_reproduces_mean_and_variance",
     ),
     Plant(

@@ -25,6 +25,7 @@ from lightning_gen.losses import (
     ContrastiveDivergence,
     DenoisingScoreMatching,
     ExactScoreMatching,
+    FlowMatching,
     NegativeLogLikelihood,
     RBMContrastiveDivergence,
     SlicedScoreMatching,
@@ -48,6 +49,7 @@ from lightning_gen.models import (
 from lightning_gen.nets import MADE
 from lightning_gen.process import VE, VP, Clean
 from lightning_gen.representations import Bottleneck, Hidden, ODELatent, PosteriorMean
+from tests.flows import GaussianVelocity
 from tests.gaussian import Gaussian
 from tests.likelihood.linear import Linear
 
@@ -119,6 +121,8 @@ MODELS = {
     "sum over reals": lambda: SumOfEnergies(Bowl(), Flat()),
     "vp": lambda: noised(VP()),
     "ve": lambda: noised(VE(0.01, 10.0, levels=20)),
+    "velocity": lambda: GaussianVelocity(STD),
+    "velocity of alpha(1) > 0": lambda: GaussianVelocity(STD, 0.05),
     "clean score": lambda: noised(Clean()),
     "bernoulli vae": lambda: VAE(Linear(2, 2), "bernoulli"),
     "gaussian vae": lambda: VAE(Linear(2, 2), "gaussian"),
@@ -138,6 +142,7 @@ DIFFUSIONS = named(
     samplers.DPMSolver(30),
     samplers.EDMHeun(30, 5.0, s_max=5.0),
     samplers.EulerMaruyama(200),
+    samplers.FlowODE(60),
     samplers.PredictorCorrector(samplers.Ancestral("large", 100), 1, 0.05),
     samplers.ProbabilityFlow(30),
     samplers.RK45(1e-3, 1e-3, 4),
@@ -163,6 +168,8 @@ ACCEPTED = {
     "sum over reals": ENERGY_CHAINS,
     "vp": {*DIFFUSIONS},
     "ve": {*DIFFUSIONS, "Langevin", "AnnealedLangevin"},
+    "velocity": {"Ancestral", "DDIM", "FlowODE"},
+    "velocity of alpha(1) > 0": {*DIFFUSIONS},
     "clean score": {"Langevin"},
     "bernoulli vae": {"Latent"},
     "gaussian vae": {"Latent"},
@@ -264,10 +271,13 @@ def test_annealed_importance_sampling_gives_the_constant_or_is_refused(name):
     assert float(known.detach()) == pytest.approx(result.log_z, abs=4 * result.error + 0.02)
 
 
+NOISED = {"vp", "ve", "velocity", "velocity of alpha(1) > 0"}
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_ode_gives_the_density_or_is_refused(name):
     model, x = seeded(MODELS[name]), STD * torch.randn(20, 2, generator=torch.Generator().manual_seed(0), **F64)
-    if name not in ("vp", "ve"):
+    if name not in NOISED:
         with pytest.raises((TypeError, ValueError), match=type(model).__name__ + "|Clean"):
             ODELikelihood().check(model)
         return
@@ -279,12 +289,13 @@ def test_the_ode_gives_the_density_or_is_refused(name):
     )  # VE's prior knows no data
 
 
-SMOOTH, SCORES = {"gaussian rbm", "bowl", "sum over reals"}, {"vp", "ve", "clean score"}
+SMOOTH, SCORES = {"gaussian rbm", "bowl", "sum over reals"}, {*NOISED, "clean score"}
 RBMS, VAES = {"rbm", "gaussian rbm"}, {"bernoulli vae", "gaussian vae"}
 LOSSES = {
-    "DenoisingScoreMatching": (DenoisingScoreMatching(uniform()), {"vp", "ve"}),
+    "DenoisingScoreMatching": (DenoisingScoreMatching(uniform()), NOISED),
     "ExactScoreMatching": (ExactScoreMatching(), SMOOTH | SCORES),
     "SlicedScoreMatching": (SlicedScoreMatching(), SMOOTH | SCORES),
+    "FlowMatching": (FlowMatching(uniform()), NOISED - {"vp"}),
     "NCE": (NCE(1.0), SMOOTH),
     "ContrastiveDivergence by Gibbs": (ContrastiveDivergence(samplers.Gibbs(1)), RBMS),
     "ContrastiveDivergence by MALA": (ContrastiveDivergence(samplers.MALA(1)), SMOOTH),
@@ -297,7 +308,7 @@ REPRESENTATIONS = {
     "Hidden": (Hidden(), RBMS),
     "PosteriorMean": (PosteriorMean(), VAES),
     "Bottleneck": (Bottleneck(), set()),
-    "ODELatent": (ODELatent(), {"vp", "ve"}),
+    "ODELatent": (ODELatent(), NOISED),
 }
 
 

@@ -39,6 +39,20 @@ PLANTS = [
         "tests/samplers/test_diffusion.py::test_clipping_holds_the_clean_data_not_the_state",
     ),
     Plant(
+        "the flow's velocity with the wrong sign",
+        "lightning_gen/samplers/flow.py",
+        "Transition(t, s, (s - t,),",
+        "Transition(t, s, (t - s,),",
+        "tests/samplers/test_flow.py::test_an_euler_step_is_ddims",
+    ),
+    Plant(
+        "Heun's second slope at the old time",
+        "lightning_gen/samplers/flow.py",
+        "2: (0.0, 1.0),",
+        "2: (0.0, 0.0),",
+        "tests/samplers/test_flow.py::test_halving_the_step_divides_the_error_by_two_to_the_order",
+    ),
+    Plant(
         "Gibbs by probabilities for hidden units",
         "lightning_gen/samplers/gibbs.py",
         "h = bernoulli(logits.sigmoid(), generator)",
