@@ -1,5 +1,6 @@
 """Networks (x, t, label) -> like x, or one number. They are independent of noise levels and losses."""
 
+from lightning_gen.nets.adversaries import DCGAN, GeneratorCritic, MLPAdversaries, ResNetGAN
 from lightning_gen.nets.autoencoder import Autoencoder, ConvAutoencoder, EncoderDecoder, MLPAutoencoder
 from lightning_gen.nets.mlp import MLP
 from lightning_gen.nets.ncsnpp import NCSNpp
@@ -7,12 +8,16 @@ from lightning_gen.nets.resnet import ResNetEnergy
 from lightning_gen.nets.unet import UNet
 
 __all__ = [
+    "DCGAN",
     "MLP",
     "Autoencoder",
     "ConvAutoencoder",
     "EncoderDecoder",
+    "GeneratorCritic",
+    "MLPAdversaries",
     "MLPAutoencoder",
     "NCSNpp",
     "ResNetEnergy",
+    "ResNetGAN",
     "UNet",
 ]
