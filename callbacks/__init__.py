@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for readers of the source: editors, and the check of configs
     from lightning_gen.callbacks.chain_health import ChainHealth
     from lightning_gen.callbacks.checkpoints import Checkpoints
+    from lightning_gen.callbacks.collapse import CollapseAlarm
     from lightning_gen.callbacks.curves import Curves
     from lightning_gen.callbacks.energy_pictures import EnergyPictures
     from lightning_gen.callbacks.evaluation import Evaluation
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from lightning_gen.callbacks.loggers.tensorboard import TensorBoard
     from lightning_gen.callbacks.loggers.wandb import Wandb
     from lightning_gen.callbacks.measuring import Measuring
+    from lightning_gen.callbacks.modes import Modes
     from lightning_gen.callbacks.pictures import Pictures
     from lightning_gen.callbacks.progress import Progress
     from lightning_gen.callbacks.publishing import log_image, publish
@@ -37,6 +39,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
 _HOME = {
     "checkpoints": ("Checkpoints",),
     "chain_health": ("ChainHealth",),
+    "collapse": ("CollapseAlarm",),
     "curves": ("Curves",),
     "energy_pictures": ("EnergyPictures",),
     "evaluation": ("Evaluation",),
@@ -50,6 +53,7 @@ _HOME = {
     "loggers.tensorboard": ("TensorBoard",),
     "loggers.wandb": ("Wandb",),
     "measuring": ("Measuring",),
+    "modes": ("Modes",),
     "pictures": ("Pictures",),
     "progress": ("Progress",),
     "publishing": ("log_image", "publish"),

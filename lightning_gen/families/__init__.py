@@ -6,6 +6,7 @@ from lightning_gen.families.ddpm import DDPM
 from lightning_gen.families.ebm import EBM
 from lightning_gen.families.edm import EDM
 from lightning_gen.families.flow_matching import FlowMatching
+from lightning_gen.families.gan import GAN
 from lightning_gen.families.ncsn import NCSN
 from lightning_gen.families.rbm import RBM, GaussianBernoulliRBM
 from lightning_gen.families.score_matching import ScoreMatching
@@ -16,6 +17,7 @@ __all__ = [
     "DDPM",
     "EBM",
     "EDM",
+    "GAN",
     "NCSN",
     "RBM",
     "VAE",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.errors import NonFinite
-from lightning_gen.models import Guided, Model
+from lightning_gen.models import Guided, Model, Scored, has
 from lightning_gen.options import Count, fits, kinds_of, words
 from lightning_gen.randomness import PartialBatch, generator
 from lightning_gen.samplers import Sampler
@@ -131,7 +131,8 @@ class Sampling:
         if self.classes is not None:
             labels = torch.arange(block * n, block * n + count, device=self.device) % self.classes
             labels = labels if label is None else torch.full_like(labels, label)
-            model = Guided(model, labels, self.guidance, self.classes)
+            scored = has(model, Scored)
+            model = Guided(model, labels, self.guidance, self.classes) if scored else model.with_label(labels)
         try:
             x = sampler.start(model, (n, *self.shape), noise)[:count]
             calls = yield from sampler.trajectory(model, x, noise if count == n else PartialBatch(noise, n))

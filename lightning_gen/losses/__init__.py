@@ -1,5 +1,18 @@
 """Losses (model, x, generator) -> (B,), and the distributions of training times for denoising score matching."""
 
+from lightning_gen.losses.adversarial import (
+    AdversarialLoss,
+    FDivergence,
+    GradientPenalty,
+    Hinge,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    Penalty,
+    Relativistic,
+    Wasserstein,
+    ZeroCentred,
+)
 from lightning_gen.losses.base import Loss
 from lightning_gen.losses.contrastive import ContrastiveDivergence, RBMContrastiveDivergence
 from lightning_gen.losses.elbo import ELBO, IWAE
@@ -11,6 +24,17 @@ from lightning_gen.losses.score_matching import DenoisingScoreMatching, edm, vlb
 from lightning_gen.losses.times import Times, constant, levels, logit_normal, lognormal, uniform
 
 __all__ = [
+    "AdversarialLoss",
+    "FDivergence",
+    "GradientPenalty",
+    "Hinge",
+    "LeastSquares",
+    "Minimax",
+    "NonSaturating",
+    "Penalty",
+    "Relativistic",
+    "Wasserstein",
+    "ZeroCentred",
     "ELBO",
     "IWAE",
     "NCE",

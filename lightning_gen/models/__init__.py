@@ -17,6 +17,7 @@ from lightning_gen.models.base import (
 from lightning_gen.models.denoiser import Denoiser
 from lightning_gen.models.energy import EnergyNetwork, SmoothEnergy, SumOfEnergies
 from lightning_gen.models.gaussian_rbm import GaussianBernoulliRBM
+from lightning_gen.models.generator import Generator
 from lightning_gen.models.guidance import Guided
 from lightning_gen.models.rbm import RBM, HiddenUnits
 from lightning_gen.models.requirements import Requires, capabilities, fits, has, why_unfit
@@ -37,6 +38,7 @@ __all__ = [
     "EnergyNetwork",
     "GaussianBernoulliRBM",
     "GaussianConditionals",
+    "Generator",
     "Guided",
     "HiddenUnits",
     "LatentVariables",

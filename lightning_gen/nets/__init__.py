@@ -1,5 +1,6 @@
 """Networks (x, t, label) -> like x, or one number. They are independent of noise levels and losses."""
 
+from lightning_gen.nets.adversaries import DCGAN, GeneratorCritic, MLPAdversaries, ResNetGAN
 from lightning_gen.nets.autoencoder import Autoencoder, ConvAutoencoder, EncoderDecoder, MLPAutoencoder
 from lightning_gen.nets.causal import Causal
 from lightning_gen.nets.made import MADE
@@ -12,15 +13,19 @@ from lightning_gen.nets.unet import UNet
 
 __all__ = [
     "MADE",
+    "DCGAN",
     "MLP",
     "Autoencoder",
     "Causal",
     "CausalTransformer",
     "ConvAutoencoder",
     "EncoderDecoder",
+    "GeneratorCritic",
+    "MLPAdversaries",
     "MLPAutoencoder",
     "NCSNpp",
     "PixelCNN",
     "ResNetEnergy",
+    "ResNetGAN",
     "UNet",
 ]
