@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from lightning_gen.callbacks.given_quality import GivenQuality
     from lightning_gen.callbacks.likelihood.ais import AnnealedImportance
     from lightning_gen.callbacks.likelihood.base import FlowLikelihood, Likelihood
+    from lightning_gen.callbacks.likelihood.exact import ExactLikelihood
     from lightning_gen.callbacks.likelihood.importance import ImportanceLikelihood
     from lightning_gen.callbacks.likelihood.kde import KernelDensityLikelihood
     from lightning_gen.callbacks.loggers.record import RecordLogger, Resume
@@ -41,6 +42,7 @@ _HOME = {
     "given_quality": ("GivenQuality",),
     "likelihood.ais": ("AnnealedImportance",),
     "likelihood.base": ("FlowLikelihood", "Likelihood"),
+    "likelihood.exact": ("ExactLikelihood",),
     "likelihood.importance": ("ImportanceLikelihood",),
     "likelihood.kde": ("KernelDensityLikelihood",),
     "loggers.record": ("RecordLogger", "Resume"),

@@ -4,6 +4,7 @@ from lightning_gen.families.base import GenerativeModule
 from lightning_gen.families.ddpm import DDPM
 from lightning_gen.families.ebm import EBM
 from lightning_gen.families.edm import EDM
+from lightning_gen.families.flow import Flow
 from lightning_gen.families.ncsn import NCSN
 from lightning_gen.families.rbm import RBM, GaussianBernoulliRBM
 from lightning_gen.families.score_matching import ScoreMatching
@@ -17,6 +18,7 @@ __all__ = [
     "NCSN",
     "RBM",
     "VAE",
+    "Flow",
     "GaussianBernoulliRBM",
     "GenerativeModule",
     "ScoreMatching",

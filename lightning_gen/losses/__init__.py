@@ -4,6 +4,7 @@ from lightning_gen.losses.base import Loss
 from lightning_gen.losses.contrastive import ContrastiveDivergence, RBMContrastiveDivergence
 from lightning_gen.losses.elbo import ELBO, IWAE
 from lightning_gen.losses.implicit import ExactScoreMatching, SlicedScoreMatching
+from lightning_gen.losses.likelihood import NegativeLogLikelihood
 from lightning_gen.losses.nce import NCE
 from lightning_gen.losses.score_matching import DenoisingScoreMatching, edm, vlb
 from lightning_gen.losses.times import Times, constant, levels, lognormal, uniform
@@ -16,6 +17,7 @@ __all__ = [
     "DenoisingScoreMatching",
     "ExactScoreMatching",
     "Loss",
+    "NegativeLogLikelihood",
     "RBMContrastiveDivergence",
     "SlicedScoreMatching",
     "Times",

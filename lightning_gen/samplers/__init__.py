@@ -3,6 +3,7 @@
 from lightning_gen.samplers.adaptive import RK45
 from lightning_gen.samplers.base import Denoising, ReverseDiffusion, Sampler, Stepwise, StepwiseDiffusion, Transition
 from lightning_gen.samplers.diffusion import DDIM, Ancestral
+from lightning_gen.samplers.exact import Exact
 from lightning_gen.samplers.gibbs import Gibbs, GibbsLangevin
 from lightning_gen.samplers.hmc import HMC
 from lightning_gen.samplers.latent import Latent
@@ -22,6 +23,7 @@ __all__ = [
     "Denoising",
     "EDMHeun",
     "EulerMaruyama",
+    "Exact",
     "Gibbs",
     "GibbsLangevin",
     "Langevin",
