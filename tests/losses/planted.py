@@ -4,6 +4,13 @@ from tests.planted import Plant
 
 PLANTS = [
     Plant(
+        "likelihood of dequantised levels with q on the wrong side",
+        "lightning_gen/losses/likelihood.py",
+        "return log_q - model",
+        "return -log_q - model",
+        "tests/models/test_flow.py::test_the_loss_of_dequantised_levels_bounds_their_probability",
+    ),
+    Plant(
         "chains pulled down with the data",
         "lightning_gen/losses/contrastive.py",
         "loss = data - chains.mean()",

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lightning_gen.data import Rings
+from lightning_gen.data import Moons
 from lightning_gen.likelihood import annealing_path, log_weights, partition, temperatures, tuned_steps
 from lightning_gen.losses import (
     NCE,
@@ -34,13 +34,13 @@ TWO_PIXELS = (1, 1, 2)
 
 
 def data(n=4000):
-    rings = Rings(n=n, val_size=100, test_size=500)
-    rings.setup()
-    return rings.split("train").take(slice(None)).double()
+    moons = Moons(n=n, val_size=100, test_size=500, noise=0.15)
+    moons.setup()
+    return moons.split("train").take(slice(None)).double()
 
 
 def density(name):
-    """A perturbed flow in the plane, of about the rings' scale."""
+    """A perturbed flow in the plane, of about the moons' scale."""
     model = Flow(perturbed(NETS[name]))
     model.initialise(data(500))
     return model
@@ -48,15 +48,14 @@ def density(name):
 
 @pytest.fixture(scope="module")
 def trained():
-    """RealNVP after 150 steps of maximum likelihood on the rings, and the test losses before and after."""
+    """RealNVP after 150 steps of maximum likelihood on the moons, and the loss of each."""
     torch.manual_seed(1)
     model, x, loss = Flow(NETS["RealNVP"]().double()), data(), NegativeLogLikelihood()
     model.initialise(x)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     nats = []
-    for step in range(150):
-        batch = x[torch.randint(len(x), (256,))]
-        value = loss(model, batch, None).mean()
+    for _ in range(150):
+        value = loss(model, x[torch.randint(len(x), (256,))], None).mean()
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
@@ -70,7 +69,7 @@ def grid(low, high, n):
     return torch.cartesian_prod(line, line), ((high - low) / n) ** 2
 
 
-def integral(model, low=-8.0, high=8.0, n=600):
+def integral(model, low=-6.0, high=6.0, n=240):
     x, cell = grid(low, high, n)
     with torch.no_grad():
         return float(model.log_prob(x).exp().sum()) * cell
@@ -78,13 +77,13 @@ def integral(model, low=-8.0, high=8.0, n=600):
 
 @pytest.mark.parametrize("name", NETS)
 def test_the_density_integrates_to_one(name):
-    assert integral(density(name)) == pytest.approx(1, abs=1e-3)
+    assert integral(density(name)) == pytest.approx(1, abs=1e-3 if name == "NSF" else 1e-8)  # a spline has kinks
 
 
 def test_training_raises_the_likelihood_and_keeps_the_law(trained):
     model, nats = trained
     assert sum(nats[-10:]) / 10 < sum(nats[:10]) / 10 - 0.15
-    assert integral(model, n=800) == pytest.approx(1, abs=1e-3)
+    assert integral(model, -3.0, 3.0) == pytest.approx(1, abs=1e-3)
     x = data(50)
     z, log_det = model.encode(x)
     assert (model.decode(z) - x).abs().max() <= 1e-10
@@ -112,8 +111,8 @@ def test_log_p_is_the_change_of_variables():
 @pytest.mark.parametrize("name", NETS)
 def test_exact_samples_have_the_density(name):
     """E log p over samples is minus the entropy by quadrature, and so is the mean of x that of the density."""
-    model, n = density(name), 20_000
-    points, cell = grid(-8.0, 8.0, 400)
+    model, n = density(name), 10_000
+    points, cell = grid(-6.0, 6.0, 200)
     with torch.no_grad():
         log_p = model.log_prob(points)
         x = Exact().draw(model, (n, 2), torch.Generator().manual_seed(0)).double()
@@ -124,14 +123,14 @@ def test_exact_samples_have_the_density(name):
     assert ((x.mean(0) - (p.unsqueeze(1) * points).sum(0)).abs() <= error).all()
 
 
-@pytest.mark.parametrize("name", ["RealNVP", "NSF"])
+@pytest.mark.parametrize("name", ["RealNVP", pytest.param("NSF", marks=pytest.mark.slow)])
 def test_annealing_finds_that_log_z_is_zero(name):
     model, g = density(name), torch.Generator().manual_seed(0)
     x = data(500)
     path = annealing_path(model, x.mean(0), x.var(0), MALA(1, 0.2))
-    betas = temperatures(60)
+    betas = temperatures(60 if name == "RealNVP" else 200)
     path.tune(tuned_steps(path, betas, 50, g))
-    found = partition(path, log_weights(path, betas, path.start(3000, g), g))
+    found = partition(path, log_weights(path, betas, path.start(3000 if name == "RealNVP" else 8000, g), g))
     assert found.error <= 0.0125
     assert abs(found.log_z) <= min(4 * found.error, 0.05)
 
@@ -216,10 +215,10 @@ def image(dequantiser=UniformDequantiser):
 
 
 def test_with_its_logit_a_density_integrates_to_one_over_its_interval():
-    points, cell = grid(-1.2, 1.2, 600)
+    points, cell = grid(-1.2, 1.2, 300)
     with torch.no_grad():
         log_p = image().log_prob(points.view(-1, *TWO_PIXELS))
-    assert float(log_p.exp().sum()) * cell == pytest.approx(1, abs=2e-3)
+    assert float(log_p.exp().sum()) * cell == pytest.approx(1, abs=1e-4)
     assert log_p.isneginf().any() and not log_p.isnan().any()
 
 

@@ -27,9 +27,9 @@ VECTORS = {
     "NSF": lambda: NSF((2,), 16, transforms=3),
 }
 IMAGES = {
-    "RealNVP": lambda: RealNVP((1, 8, 8), 8, couplings=2, levels=3),
+    "RealNVP of images": lambda: RealNVP((1, 8, 8), 8, couplings=2, levels=3),
     "RealNVP of odd channels": lambda: RealNVP((3, 4, 4), 8, couplings=3, levels=2),
-    "NICE": lambda: NICE((1, 8, 8), 8, couplings=2),
+    "NICE of images": lambda: NICE((1, 8, 8), 8, couplings=2),
     "Glow": lambda: Glow((1, 8, 8), 8, steps=2, levels=2),
     "Glow of colours": lambda: Glow((3, 4, 4), 8, steps=2, levels=2),
     "additive Glow": lambda: Glow((1, 4, 4), 8, steps=2, levels=2, activation="silu", additive=True),
@@ -99,12 +99,12 @@ def test_a_layer_is_a_bijection_with_its_log_determinant(name):
 
 @pytest.mark.parametrize("name", [*VECTORS, *IMAGES])
 def test_in_float32_the_error_is_that_of_rounding(name):
-    """Largest measured here: 2e-4, of Glow; the others are below 1e-5."""
+    """Largest measured here: 5e-6 in x and 3e-6 in the log determinant."""
     net = perturbed((VECTORS | IMAGES)[name], torch.float32)
     x = points(net.shape, dtype=torch.float32)
     z, log_det = net(x)
-    assert (net.inverse(z) - x).abs().max() <= 1e-3
-    assert (log_det.double() - net.double()(x.double())[1]).abs().max() <= 1e-3
+    assert (net.inverse(z) - x).abs().max() <= 1e-4
+    assert (log_det.double() - net.double()(x.double())[1]).abs().max() <= 1e-4
 
 
 def test_masks_are_the_papers():

@@ -14,6 +14,7 @@ from lightning_gen.nets.flows.layers import (
     InvertibleConv,
     Squeeze,
     alternating,
+    channel_coupling,
     checkerboard,
     convolutions,
     halves,
@@ -157,10 +158,10 @@ class Glow(FlowNetwork):
             c, h, w = 4 * c, h // 2, w // 2
             layers: list[Invertible] = [Squeeze()]
             for _ in range(steps):
-                net = convolutions(c, channels, c if additive else 2 * c, activation)
-                layers += [ActNorm(c), InvertibleConv(c), Coupling(net, halves(c, 0), additive)]
+                coupling = channel_coupling(lambda i, o: convolutions(i, channels, o, activation), c, additive)
+                layers += [ActNorm(c), InvertibleConv(c), coupling]
             if level < levels - 1:
-                layers.append(Coupling(zeroed(nn.Conv2d(c, 2 * c, 3, padding=1)), halves(c, 0)))
+                layers.append(channel_coupling(lambda i, o: zeroed(nn.Conv2d(i, o, 3, padding=1)), c))
             parts.append((Composed(*layers), (c, h, w)))
             c //= 2
         super().__init__(shape, parts)

@@ -1,8 +1,7 @@
 """Invertible layers: couplings, ActNorm, the invertible 1x1 convolution, squeeze, logit."""
 
-from __future__ import annotations
-
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -52,6 +51,33 @@ class Coupling(Invertible):
         """x = (z - t) exp(-s), like z."""
         s, t = self.shift(self.mask * z, condition)
         return (z - t) * (-s).exp()
+
+
+class FromFirstHalf(nn.Module):
+    """A coupling's network for the mask `halves(channels, 0)` that computes what the mask leaves, and zeros beside it.
+
+    Args:
+        net: from the first channels // 2 channels to t of the others, or to s and t.
+        channels: of x, (B, C, ...).
+        outputs: 2 for s and t, 1 for t alone.
+    """
+
+    def __init__(self, net: nn.Module, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.net, self.kept, self.outputs = net, channels // 2, outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """s and t, (B, 2C, ...), or t, (B, C, ...)."""
+        kept = x[:, : self.kept]
+        zeros, out = torch.zeros_like(kept), self.net(kept)
+        return torch.cat([part for chunk in out.chunk(self.outputs, 1) for part in (zeros, chunk)], dim=1)
+
+
+def channel_coupling(net: Callable[[int, int], nn.Module], channels: int, additive: bool = False) -> Coupling:
+    """A coupling that changes the second half of the channels by the first; net: (inputs, outputs) -> network."""
+    kept, outputs = channels // 2, 1 if additive else 2
+    made = net(kept, outputs * (channels - kept))
+    return Coupling(FromFirstHalf(made, channels, outputs), halves(channels, 0), additive)
 
 
 def checkerboard(height: int, width: int, parity: int) -> Tensor:
