@@ -45,6 +45,8 @@ def test_an_experiment_takes_two_steps_and_is_measured(name, tmp_path):
         words.append("net.width=16")
     elif "heads" in net or "kernel" in net:  # PixelCNN and the Transformer
         words += ["net.channels=8", "net.depth=2"]
+    elif "Glow" in net.get("_target_", ""):
+        words += ["net.channels=8", "net.steps=1"]
     elif net:
         words += ["net.channels=8", "net.blocks=1"] + ["net.groups=4"] * ("groups" in net)
     if "hidden" in module:

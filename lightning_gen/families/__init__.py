@@ -5,6 +5,7 @@ from lightning_gen.families.base import GenerativeModule
 from lightning_gen.families.ddpm import DDPM
 from lightning_gen.families.ebm import EBM
 from lightning_gen.families.edm import EDM
+from lightning_gen.families.flow import Flow
 from lightning_gen.families.flow_matching import FlowMatching
 from lightning_gen.families.gan import GAN
 from lightning_gen.families.ncsn import NCSN
@@ -23,6 +24,7 @@ __all__ = [
     "VAE",
     "Autoregressive",
     "FlowMatching",
+    "Flow",
     "GaussianBernoulliRBM",
     "GenerativeModule",
     "ScoreMatching",

@@ -16,6 +16,7 @@ from lightning_gen.models.base import (
 )
 from lightning_gen.models.denoiser import Denoiser
 from lightning_gen.models.energy import EnergyNetwork, SmoothEnergy, SumOfEnergies
+from lightning_gen.models.flow import Flow
 from lightning_gen.models.gaussian_rbm import GaussianBernoulliRBM
 from lightning_gen.models.generator import Generator
 from lightning_gen.models.guidance import Guided
@@ -36,6 +37,7 @@ __all__ = [
     "Encoded",
     "Energy",
     "EnergyNetwork",
+    "Flow",
     "GaussianBernoulliRBM",
     "GaussianConditionals",
     "Generator",

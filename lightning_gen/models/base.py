@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gen.options import Checked
-from lightning_gen.randomness import bernoulli
+from lightning_gen.randomness import Source, bernoulli
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,10 @@ class Model(Checked, nn.Module):
         """The networks of the model, for compilation and for the number of their classes."""
         return []
 
+    def why_not_differentiable(self) -> str | None:
+        """Why log p has no second derivative in x everywhere, as a network declares (kinks); None where none does."""
+        return next((kinks for net in self.networks() if (kinks := getattr(net, "kinks", None))), None)
+
     def call(self, net: nn.Module, x: Tensor, t: Tensor) -> Tensor:
         """net(x, t), or net(x, t, label) where a label is bound; t, (B,) or (), is expanded to (B,)."""
         t = t if t.ndim else t.expand(len(x))
@@ -106,6 +110,12 @@ class Normalised(Energy):
     """An energy with log Z = 0: log p(x) is known, and samples are drawn exactly."""
 
     title = "a normalised density"
+    dequantisation = "none"  # of `dequantise`: none, uniform or variational
+
+    @property
+    def levels(self) -> int | None:
+        """The number of values K of the data, whole as they are or dequantised; None for real data."""
+        return self.support.levels
 
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
@@ -114,6 +124,10 @@ class Normalised(Energy):
     @abstractmethod
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """x ~ p, `shape` = (B, ...)."""
+
+    def dequantise(self, x: Tensor, generator: Source) -> tuple[Tensor, Tensor]:
+        """y ~ q(y|x), like x, real values for whole levels, and log q(y|x), nats, (B,): by default x itself and 0."""
+        return x, x.new_zeros(len(x))
 
     def energy(self, x: Tensor) -> Tensor:
         """-log p(x), nats, (B,)."""

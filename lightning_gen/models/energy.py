@@ -149,6 +149,10 @@ class SumOfEnergies(SmoothEnergy):
         """E(x), nats, (B,)."""
         return sum(part.energy(x) for part in self.parts)
 
+    def why_not_differentiable(self) -> str | None:
+        """The first reason why a part has no second derivative; None where all have."""
+        return next((why for part in self.parts if (why := part.why_not_differentiable())), None)
+
     def why_unnormalisable(self) -> str | None:
         """The first reason why a part may not be integrable; None where all are."""
         return next((why for part in self.parts if (why := part.why_unnormalisable())), None)

@@ -3,6 +3,7 @@
 from lightning_gen.nets.adversaries import DCGAN, GeneratorCritic, MLPAdversaries, ResNetGAN
 from lightning_gen.nets.autoencoder import Autoencoder, ConvAutoencoder, EncoderDecoder, MLPAutoencoder
 from lightning_gen.nets.causal import Causal
+from lightning_gen.nets.flows import MAF, NICE, NSF, Glow, RealNVP
 from lightning_gen.nets.made import MADE
 from lightning_gen.nets.mlp import MLP
 from lightning_gen.nets.ncsnpp import NCSNpp
@@ -14,7 +15,10 @@ from lightning_gen.nets.unet import UNet
 __all__ = [
     "MADE",
     "DCGAN",
+    "MAF",
     "MLP",
+    "NICE",
+    "NSF",
     "Autoencoder",
     "Causal",
     "CausalTransformer",
@@ -23,8 +27,10 @@ __all__ = [
     "GeneratorCritic",
     "MLPAdversaries",
     "MLPAutoencoder",
+    "Glow",
     "NCSNpp",
     "PixelCNN",
+    "RealNVP",
     "ResNetEnergy",
     "ResNetGAN",
     "UNet",

@@ -3,6 +3,7 @@
 from lightning_gen.samplers.adaptive import RK45
 from lightning_gen.samplers.base import Denoising, ReverseDiffusion, Sampler, Stepwise, StepwiseDiffusion, Transition
 from lightning_gen.samplers.diffusion import DDIM, Ancestral
+from lightning_gen.samplers.exact import Exact
 from lightning_gen.samplers.flow import FlowODE
 from lightning_gen.samplers.gibbs import Gibbs, GibbsLangevin
 from lightning_gen.samplers.hmc import HMC
@@ -25,6 +26,7 @@ __all__ = [
     "EDMHeun",
     "EulerMaruyama",
     "FlowODE",
+    "Exact",
     "Gibbs",
     "GibbsLangevin",
     "Langevin",

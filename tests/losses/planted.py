@@ -25,6 +25,13 @@ PLANTS = [
         "tests/losses/test_flow_matching.py::test_the_optimal_coupling_costs_the_least_of_all_permutations",
     ),
     Plant(
+        "likelihood of dequantised levels with q on the wrong side",
+        "lightning_gen/losses/likelihood.py",
+        "return log_q - model",
+        "return -log_q - model",
+        "tests/models/test_flow.py::test_the_loss_of_dequantised_levels_bounds_their_probability",
+    ),
+    Plant(
         "chains pulled down with the data",
         "lightning_gen/losses/contrastive.py",
         "loss = data - chains.mean()",

@@ -88,6 +88,27 @@ PLANTS = [
         "tests/models/test_score.py::test_one_reading_gives_the_other_two",
     ),
     Plant(
+        "a flow with the log determinant subtracted",
+        "lightning_gen/models/flow.py",
+        "return log_det - 0.5 * z",
+        "return -log_det - 0.5 * z",
+        "tests/models/test_flow.py::test_the_density_integrates_to_one",
+    ),
+    Plant(
+        "a flow without the Jacobian of its logit",
+        "lightning_gen/models/flow.py",
+        "return z, outer + inner",
+        "return z, inner",
+        "tests/models/test_flow.py::test_with_its_logit_a_density_integrates_to_one_over_its_interval",
+    ),
+    Plant(
+        "dequantised levels without the width of a bin",
+        "lightning_gen/models/flow.py",
+        "log_q - x[0].numel() * math.log(",
+        "log_q - math.log(",
+        "tests/models/test_flow.py::test_the_loss_of_dequantised_levels_bounds_their_probability",
+    ),
+    Plant(
         "KL without its log-variance",
         "lightning_gen/models/vae.py",
         ".exp() - 1 - log_variance)",

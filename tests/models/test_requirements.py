@@ -38,6 +38,7 @@ from lightning_gen.models import (
     Autoregressive,
     Conditionals,
     Energy,
+    Flow,
     GaussianBernoulliRBM,
     Normalised,
     Scored,
@@ -46,7 +47,8 @@ from lightning_gen.models import (
     capabilities,
     fits,
 )
-from lightning_gen.nets import MADE
+from lightning_gen.nets import MADE, NSF, RealNVP
+from lightning_gen.nets.flows import ActNorm, Composed, FlowNetwork
 from lightning_gen.process import VE, VP, Clean
 from lightning_gen.representations import Bottleneck, Hidden, ODELatent, PosteriorMean
 from tests.flows import GaussianVelocity
@@ -107,6 +109,18 @@ def gaussian_rbm():
     return model
 
 
+def scaling(net):
+    """A flow of N(0, STD^2 I): without weights couplings and splines are the identity, after a scale."""
+    scale = ActNorm(2)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+        scale.log_scale.fill_(-math.log(STD))
+    made = FlowNetwork((2,), [(Composed(scale, *net.levels), (2,))])
+    made.kinks = net.kinks
+    return Flow(made)
+
+
 def noised(process):
     return Gaussian(process, torch.zeros(2, **F64), STD**2 * torch.eye(2, **F64))
 
@@ -128,7 +142,13 @@ MODELS = {
     "gaussian vae": lambda: VAE(Linear(2, 2), "gaussian"),
     "binary made": lambda: Autoregressive(MADE((2,), 2, width=8)),
     "made of levels": lambda: Autoregressive(MADE((2,), 5, width=8, orderings=2)),
+    "flow": lambda: scaling(RealNVP((2,), 4, couplings=2)),
+    "spline flow": lambda: scaling(NSF((2,), 4, transforms=1)),
 }
+
+
+# Chains on flows take many passes through the network; tests/models/test_flow.py has the quick laws.
+CHAINS_ON = [pytest.param(name, marks=[pytest.mark.slow] * name.endswith("flow")) for name in MODELS]
 
 
 def named(*components):
@@ -156,13 +176,14 @@ SAMPLERS = DIFFUSIONS | named(
     samplers.AnnealedLangevin(steps_each=60, step_rule="v1_code", epsilon=8e-5),
     samplers.Latent(),
     samplers.Sequential(),
+    samplers.Exact(),
 )
 ENERGY_CHAINS = {"Langevin", "MALA", "HMC"}
 ACCEPTED = {
     "rbm": {"Gibbs"},
     "gaussian rbm": {*ENERGY_CHAINS, "Gibbs", "GibbsLangevin"},
-    "independent bits": set(),
-    "bowl": ENERGY_CHAINS,
+    "independent bits": {"Exact"},
+    "bowl": {*ENERGY_CHAINS, "Exact"},
     "sum of rbms": set(),
     "sum of independent bits and rbm": set(),
     "sum over reals": ENERGY_CHAINS,
@@ -173,8 +194,10 @@ ACCEPTED = {
     "clean score": {"Langevin"},
     "bernoulli vae": {"Latent"},
     "gaussian vae": {"Latent"},
-    "binary made": {"Sequential"},
-    "made of levels": {"Sequential"},
+    "binary made": {"Sequential", "Exact"},
+    "made of levels": {"Sequential", "Exact"},
+    "flow": {*ENERGY_CHAINS, "Exact"},
+    "spline flow": {*ENERGY_CHAINS, "Exact"},
 }
 
 
@@ -195,6 +218,8 @@ def moments(name, model):
             p = model.log_prob(v).exp()[:, None]
         mean = (p * v).sum(0)
         return mean, (p * v.square()).sum(0) - mean.square()
+    if name == "independent bits":
+        return model.p, model.p * (1 - model.p)
     if name.endswith("vae"):
         with torch.no_grad():
             x = model.net.decode(torch.randn(400_000, 2, generator=torch.Generator().manual_seed(5), **F64))
@@ -215,7 +240,7 @@ def test_the_table_names_every_sampler():
     }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", CHAINS_ON)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_sampler_draws_the_models_law_or_is_refused(name, sampler):
     model, chosen, n = seeded(MODELS[name]), SAMPLERS[sampler], 4000
@@ -252,11 +277,13 @@ PATHS = {
     "rbm": RBMPath,
     "gaussian rbm": GaussianPath,
     "bowl": EnergyPath,
+    "flow": EnergyPath,
+    "spline flow": EnergyPath,
     "sum over reals": EnergyPath,
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", CHAINS_ON)
 def test_annealed_importance_sampling_gives_the_constant_or_is_refused(name):
     """Independent bits were annealed by MALA once, and the false constant was published."""
     model, mean, variance = seeded(MODELS[name]), torch.full((2,), 0.4, **F64), torch.ones(2, **F64)
@@ -289,12 +316,13 @@ def test_the_ode_gives_the_density_or_is_refused(name):
     )  # VE's prior knows no data
 
 
-SMOOTH, SCORES = {"gaussian rbm", "bowl", "sum over reals"}, {*NOISED, "clean score"}
+DIFFERENTIABLE = {"gaussian rbm", "bowl", "sum over reals", "flow"}
+SMOOTH, SCORES = DIFFERENTIABLE | {"spline flow"}, {*NOISED, "clean score"}
 RBMS, VAES = {"rbm", "gaussian rbm"}, {"bernoulli vae", "gaussian vae"}
 LOSSES = {
     "DenoisingScoreMatching": (DenoisingScoreMatching(uniform()), NOISED),
-    "ExactScoreMatching": (ExactScoreMatching(), SMOOTH | SCORES),
-    "SlicedScoreMatching": (SlicedScoreMatching(), SMOOTH | SCORES),
+    "ExactScoreMatching": (ExactScoreMatching(), DIFFERENTIABLE | SCORES),
+    "SlicedScoreMatching": (SlicedScoreMatching(), DIFFERENTIABLE | SCORES),
     "FlowMatching": (FlowMatching(uniform()), NOISED - {"vp"}),
     "NCE": (NCE(1.0), SMOOTH),
     "ContrastiveDivergence by Gibbs": (ContrastiveDivergence(samplers.Gibbs(1)), RBMS),
@@ -302,7 +330,10 @@ LOSSES = {
     "RBMContrastiveDivergence": (RBMContrastiveDivergence(samplers.Gibbs(1)), RBMS),
     "ELBO": (ELBO(), VAES),
     "IWAE": (IWAE(2), VAES),
-    "NegativeLogLikelihood": (NegativeLogLikelihood(), {"independent bits", "bowl", "binary made", "made of levels"}),
+    "NegativeLogLikelihood": (
+        NegativeLogLikelihood(),
+        {"independent bits", "bowl", "binary made", "made of levels", "flow", "spline flow"},
+    ),
 }
 REPRESENTATIONS = {
     "Hidden": (Hidden(), RBMS),

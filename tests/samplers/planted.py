@@ -4,6 +4,13 @@ from tests.planted import Plant
 
 PLANTS = [
     Plant(
+        "exact samples added to the start",
+        "lightning_gen/samplers/exact.py",
+        "return model.draw(tuple(x.shape), generator).to(x.dtype), None",
+        "return x + 2 * model.draw(tuple(x.shape), generator).to(x.dtype), None",
+        "tests/models/test_flow.py::test_exact_samples_have_the_density",
+    ),
+    Plant(
         "slope by the level where it is by its logarithm",
         "lightning_gen/samplers/adaptive.py",
         "return level * noise",
