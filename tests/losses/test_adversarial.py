@@ -174,7 +174,10 @@ def test_r1_and_r2_of_a_linear_critic_are_its_weights_square():
 def test_r1_is_taken_at_the_data_and_r2_at_the_samples():
     """D(x) = ||x||^2 / 2 has the slope x."""
     real, fake = torch.randn(2, 4, 1, 2, 2, generator=torch.Generator().manual_seed(0), **F64)
-    critic = lambda x: x.flatten(1).square().sum(1) / 2
+
+    def critic(x):
+        return x.flatten(1).square().sum(1) / 2
+
     values = ZeroCentred(2.0, 4.0)(critic, real, fake, torch.Generator())
     torch.testing.assert_close(values, real.flatten(1).square().sum(1) + 2 * fake.flatten(1).square().sum(1))
     assert torch.equal(ZeroCentred(0.0)(critic, real, fake, torch.Generator()), torch.zeros(4, **F64))
