@@ -16,11 +16,11 @@ CONFIGS = ROOT / "experiments"
 EXPERIMENTS = sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml"))
 SHAPES = {"mnist": (28, 28), "cifar": (32, 32, 3)}
 FAMILIES = {
-    name: yaml.safe_load((CONFIGS / f"experiment/{name}.yaml").read_text())["module"]["_target_"]
+    name: yaml.safe_load((CONFIGS / f"experiment/{name}.yaml").read_text())["module"].get("_target_")
     for name in EXPERIMENTS
 }
 SMALL = [name for name in EXPERIMENTS if not any(word in name for word in SHAPES)]
-QUICK = {FAMILIES[name]: name for name in reversed(SMALL)}.values()  # the first of each family
+QUICK = {FAMILIES[name]: name for name in reversed(SMALL) if FAMILIES[name]}.values()  # the first of each family
 
 
 def composed(*words):

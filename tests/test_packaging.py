@@ -60,14 +60,15 @@ def setup():
 
 
 def test_the_requirements_are_what_is_imported(setup):
-    assert set(requirements(setup["options"]["install_requires"])) == imported(
-        "run.py", "lightning_gen/**/*.py", "callbacks/**/*.py"
-    )
+    needed, flows = setup["options"]["install_requires"], setup["options.extras_require"]["flows"]
+    imports = imported("run.py", "lightning_gen/**/*.py", "callbacks/**/*.py")
+    assert {*requirements(needed), *requirements(flows)} == imports
 
 
 def test_the_test_extra_is_what_the_tests_import_besides(setup):
     needed = imported("tests/**/*.py") - set(requirements(setup["options"]["install_requires"]))
-    assert set(requirements(setup["options.extras_require"]["test"])) == needed | {"ruff", "pytest-xdist", "setuptools"}
+    extras, tools = setup["options.extras_require"], {"ruff", "pytest-xdist", "setuptools"}
+    assert set(requirements(extras["test"])) == needed | tools | set(requirements(extras["flows"]))
 
 
 @pytest.mark.parametrize(

@@ -132,8 +132,8 @@ PLANTS = [
     Plant(
         "likelihood made small",
         "lightning_gen/losses/likelihood.py",
-        "return -model.log_prob(x)",
-        "return model.log_prob(x)",
+        "return log_q - model.log_prob(y)",
+        "return log_q + model.log_prob(y)",
         "tests/losses/test_likelihood.py::test_the_loss_is_least_where_p_is_the_datas_law",
     ),
 ]
