@@ -206,7 +206,7 @@ def test_a_score_that_jumps_has_no_divergence_to_match(loss):
 def image(dequantiser=UniformDequantiser):
     torch.manual_seed(0)
     made = dequantiser((-1.0, 1.0))
-    net = perturbed(lambda: RealNVP(TWO_PIXELS, 8, couplings=2, levels=1))
+    net = perturbed(lambda: RealNVP(TWO_PIXELS, 8, couplings=2, scales=1))
     model = Flow(net, dequantiser=made, logit=Logit((-1.0, 1.0), 0.05)).double()
     with torch.no_grad():
         for parameter in made.parameters():

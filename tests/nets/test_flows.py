@@ -27,12 +27,12 @@ VECTORS = {
     "NSF": lambda: NSF((2,), 16, transforms=3),
 }
 IMAGES = {
-    "RealNVP of images": lambda: RealNVP((1, 8, 8), 8, couplings=2, levels=3),
-    "RealNVP of odd channels": lambda: RealNVP((3, 4, 4), 8, couplings=3, levels=2),
+    "RealNVP of images": lambda: RealNVP((1, 8, 8), 8, couplings=2, scales=3),
+    "RealNVP of odd channels": lambda: RealNVP((3, 4, 4), 8, couplings=3, scales=2),
     "NICE of images": lambda: NICE((1, 8, 8), 8, couplings=2),
-    "Glow": lambda: Glow((1, 8, 8), 8, steps=2, levels=2),
-    "Glow of colours": lambda: Glow((3, 4, 4), 8, steps=2, levels=2),
-    "additive Glow": lambda: Glow((1, 4, 4), 8, steps=2, levels=2, activation="silu", additive=True),
+    "Glow": lambda: Glow((1, 8, 8), 8, steps=2, scales=2),
+    "Glow of colours": lambda: Glow((3, 4, 4), 8, steps=2, scales=2),
+    "additive Glow": lambda: Glow((1, 4, 4), 8, steps=2, scales=2, activation="silu", additive=True),
 }
 LAYERS = {
     "ActNorm": lambda: ActNorm(4),
@@ -196,8 +196,8 @@ def test_the_law_of_variational_noise_is_normalised():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: Glow((1, 6, 6), 4, 1, 2), "Glow.levels.*6, 6.*4"),
-        (lambda: RealNVP((1, 7, 7), 4, levels=2), "RealNVP.levels.*7, 7.*2"),
+        (lambda: Glow((1, 6, 6), 4, 1, 2), "Glow.scales.*6, 6.*4"),
+        (lambda: RealNVP((1, 7, 7), 4, scales=2), "RealNVP.scales.*7, 7.*2"),
         (lambda: RealNVP((1,), 4), r"RealNVP.shape.*\(1,\)"),
         (lambda: Glow((2,), 4), r"Glow.shape.*\(2,\)"),
         (lambda: MAF((1, 8, 8)), r"MAF.shape.*\(1, 8, 8\)"),

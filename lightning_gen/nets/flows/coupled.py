@@ -41,7 +41,7 @@ class RealNVP(FlowNetwork):
         width: units of a layer, or channels of a convolution, of the couplings' networks.
         depth: hidden layers of the couplings' networks of vectors.
         couplings: number of coupling layers of vectors, and of each sort in each level of images, >= 2.
-        levels: of images, >= 1; H and W are multiples of 2^(levels - 1).
+        scales: of images, >= 1; H and W are multiples of 2^(scales - 1).
         activation: silu, tanh or relu; relu has no second derivative.
         additive: whether couplings only shift, and one scale a value follows: NICE.
     """
@@ -52,14 +52,14 @@ class RealNVP(FlowNetwork):
         width: Count = 128,
         depth: Count = 2,
         couplings: Couplings = 8,
-        levels: Count = 2,
+        scales: Count = 2,
         activation: Activation = "silu",
         additive: bool = False,
     ) -> None:
         if len(shape) == 1:
             parts = [(self.vector(shape[0], width, depth, couplings, activation, additive), shape)]
         else:
-            parts = self.image(image_shape(self, shape), width, couplings, levels, activation, additive)
+            parts = self.image(image_shape(self, shape), width, couplings, scales, activation, additive)
         super().__init__(shape, parts)
         self.kinks = kinks_of(activation)
 
@@ -80,12 +80,12 @@ class RealNVP(FlowNetwork):
         shape: tuple[int, ...],
         width: int,
         couplings: int,
-        levels: int,
+        scales: int,
         activation: Activation,
         additive: bool,
     ) -> list[tuple[Invertible, Sequence[int]]]:
-        """The levels of an image, and the shapes after them."""
-        divisible(self, shape, levels - 1)
+        """The scales of an image, and the shapes after them."""
+        divisible(self, shape, scales - 1)
         parts: list[tuple[Invertible, Sequence[int]]] = []
 
         def coupled(channels: int, masks: list) -> list[Invertible]:
@@ -96,9 +96,9 @@ class RealNVP(FlowNetwork):
             return layers
 
         c, h, w = shape
-        for level in range(levels):
+        for level in range(scales):
             layers = coupled(c, [checkerboard(h, w, k % 2) for k in range(couplings)])
-            if level < levels - 1:
+            if level < scales - 1:
                 c, h, w = 4 * c, h // 2, w // 2
                 layers += [Squeeze(), *coupled(c, [halves(c, k % 2) for k in range(couplings)])]
             parts.append((Composed(*layers, ActNorm(c)), (c, h, w)))
@@ -113,7 +113,7 @@ class NICE(RealNVP):
     NICE (Dinh et al., 2015), https://arxiv.org/abs/1410.8516
 
     Args:
-        shape, width, depth, couplings, levels, activation: those of RealNVP.
+        shape, width, depth, couplings, scales, activation: those of RealNVP.
     """
 
     def __init__(
@@ -122,10 +122,10 @@ class NICE(RealNVP):
         width: Count = 128,
         depth: Count = 2,
         couplings: Couplings = 4,
-        levels: Count = 2,
+        scales: Count = 2,
         activation: Activation = "silu",
     ) -> None:
-        super().__init__(shape, width, depth, couplings, levels, activation, additive=True)
+        super().__init__(shape, width, depth, couplings, scales, activation, additive=True)
 
 
 class Glow(FlowNetwork):
@@ -135,10 +135,10 @@ class Glow(FlowNetwork):
     Glow (Kingma & Dhariwal, 2018), https://arxiv.org/abs/1807.03039
 
     Args:
-        shape: (C, H, W); H and W are multiples of 2^levels.
+        shape: (C, H, W); H and W are multiples of 2^scales.
         channels: of the couplings' convolutions.
         steps: steps of a level, the paper's K.
-        levels: the paper's L.
+        scales: the paper's L.
         activation: silu, tanh or relu; relu, the paper's, has no second derivative.
         additive: whether couplings only shift.
     """
@@ -148,19 +148,19 @@ class Glow(FlowNetwork):
         shape: Shape,
         channels: Count = 512,
         steps: Count = 32,
-        levels: Count = 3,
+        scales: Count = 3,
         activation: Activation = "relu",
         additive: bool = False,
     ) -> None:
-        c, h, w = divisible(self, image_shape(self, shape), levels)
+        c, h, w = divisible(self, image_shape(self, shape), scales)
         parts: list[tuple[Invertible, Sequence[int]]] = []
-        for level in range(levels):
+        for level in range(scales):
             c, h, w = 4 * c, h // 2, w // 2
             layers: list[Invertible] = [Squeeze()]
             for _ in range(steps):
                 coupling = channel_coupling(lambda i, o: convolutions(i, channels, o, activation), c, additive)
                 layers += [ActNorm(c), InvertibleConv(c), coupling]
-            if level < levels - 1:
+            if level < scales - 1:
                 layers.append(channel_coupling(lambda i, o: zeroed(nn.Conv2d(i, o, 3, padding=1)), c))
             parts.append((Composed(*layers), (c, h, w)))
             c //= 2
@@ -172,7 +172,7 @@ def divisible(net: nn.Module, shape: tuple[int, ...], squeezes: int) -> tuple[in
     """The shape (C, H, W); ValueError where it cannot be squeezed so often."""
     if shape[1] % 2**squeezes or shape[2] % 2**squeezes:
         raise ValueError(
-            f"{type(net).__name__}.levels squeezes {squeezes} times, and shape is {shape}, expected H and W in "
-            f"multiples of {2**squeezes}: lower net.levels"
+            f"{type(net).__name__}.scales squeezes {squeezes} times, and shape is {shape}, expected H and W in "
+            f"multiples of {2**squeezes}: lower net.scales"
         )
     return shape
