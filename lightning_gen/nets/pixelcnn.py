@@ -137,7 +137,6 @@ class PixelCNN(Causal):
             cache.rows[i] = torch.cat([cache.rows[i][:, :, 1:], new], dim=2)
             rows = layer.vertical(cache.rows[i])
             cache.above[i], row = layer.across(rows).squeeze(2), gate(rows).squeeze(2)
-            cache.left[i].zero_()
 
     def step(self, cache: Cache, x: Tensor, k: int) -> Tensor:
         """Outputs at the k-th pixel, (B, size): the vertical stack where a row begins, then the horizontal one."""

@@ -46,7 +46,7 @@ PLANTS = [
         "lightning_gen/nets/pixelcnn.py",
         "F.pad(h, (self.reach, 0, 0, 0))",
         "F.pad(h, (self.reach + (not self.first), 0, 0, 0))",
-        "tests/models/test_autoregressive.py::test_pixelcnn_has_no_blind_spot",
+        "tests/models/test_autoregressive.py::test_site_by_site_gives_what_a_full_pass_gives",
     ),
     Plant(
         "PixelCNN's vertical stack of the present row",
@@ -56,10 +56,10 @@ PLANTS = [
         "tests/models/test_autoregressive.py::test_no_law_depends_on_its_own_value_or_a_later_one",
     ),
     Plant(
-        "PixelCNN's rows kept too long",
+        "PixelCNN's kept rows in the wrong order",
         "lightning_gen/nets/pixelcnn.py",
-        "            cache.left[i].zero_()\n",
-        "",
+        "[cache.rows[i][:, :, 1:], new]",
+        "[new, cache.rows[i][:, :, 1:]]",
         "tests/models/test_autoregressive.py::test_site_by_site_gives_what_a_full_pass_gives",
     ),
     Plant(
@@ -108,7 +108,7 @@ PLANTS = [
         "blue's mean by green's coefficient",
         "lightning_gen/nets/causal.py",
         "first, u = channel * (channel - 1) // 2",
-        "first, u = channel - 1",
+        "first, u = 0",
         "tests/models/test_autoregressive.py::test_greens_mean_is_linear_in_red_and_blues_in_both",
     ),
     Plant(
