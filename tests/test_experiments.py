@@ -51,6 +51,8 @@ def test_an_experiment_takes_two_steps_and_is_measured(name, tmp_path):
         words += ["net.channels=8", "net.blocks=1"] + ["net.groups=4"] * ("groups" in net)
     if "hidden" in module:
         words.append("module.hidden=8")
+    if page["callbacks"].get("straightness"):
+        words += ["callbacks.straightness.n=2", "callbacks.straightness.steps=2"]
     if page["callbacks"].get("health"):
         words += ["callbacks.health.chains=4", "callbacks.health.length=4", "callbacks.health.long=2"]
     if "chains" in module.get("loss", {}):
