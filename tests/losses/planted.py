@@ -4,6 +4,55 @@ from tests.planted import Plant
 
 PLANTS = [
     Plant(
+        "the generator's sign",
+        "lightning_gen/losses/adversarial.py",
+        "return F.softplus(-fake)",
+        "return F.softplus(fake)",
+        "tests/losses/test_adversarial.py::test_the_generators_gradient_is_the_one_by_hand",
+    ),
+    Plant(
+        "Pearson's conjugate without its quarter",
+        "lightning_gen/losses/adversarial.py",
+        "lambda v: v.square() / 4 + v",
+        "lambda v: v.square() / 2 + v",
+        "tests/losses/test_adversarial.py::test_the_optimal_critic_gives_the_divergence",
+    ),
+    Plant(
+        "reverse KL's conjugate off by its constant",
+        "lightning_gen/losses/adversarial.py",
+        "lambda v: v - 1,",
+        "lambda v: v,",
+        "tests/losses/test_adversarial.py::test_a_row_is_a_conjugate_pair_and_its_activation_reaches_the_derivative",
+    ),
+    Plant(
+        "T and f*(T) exchanged",
+        "lightning_gen/losses/adversarial.py",
+        "self.row.composed(fake) - self.row.activation(real)",
+        "self.row.activation(fake) - self.row.composed(real)",
+        "tests/losses/test_adversarial.py::test_the_optimal_critic_gives_the_divergence",
+    ),
+    Plant(
+        "the relativistic pair exchanged",
+        "lightning_gen/losses/adversarial.py",
+        "return F.softplus(real - fake)",
+        "return F.softplus(fake - real)",
+        "tests/losses/test_adversarial.py::test_the_generators_gradient_is_the_one_by_hand",
+    ),
+    Plant(
+        "R1 without its one half",
+        "lightning_gen/losses/adversarial.py",
+        "w / 2 * slope",
+        "w * slope",
+        "tests/losses/test_adversarial.py::test_r1_and_r2_of_a_linear_critic_are_its_weights_square",
+    ),
+    Plant(
+        "the penalty of the slope's square",
+        "lightning_gen/losses/adversarial.py",
+        "+ 1e-12).sqrt()",
+        "+ 1e-12)",
+        "tests/losses/test_adversarial.py::test_the_gradient_penalty_wants_a_slope_of_one_on_the_segments",
+    ),
+    Plant(
         "chains pulled down with the data",
         "lightning_gen/losses/contrastive.py",
         "loss = data - chains.mean()",

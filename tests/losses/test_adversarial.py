@@ -174,7 +174,10 @@ def test_r1_and_r2_of_a_linear_critic_are_its_weights_square():
 def test_r1_is_taken_at_the_data_and_r2_at_the_samples():
     """D(x) = ||x||^2 / 2 has the slope x."""
     real, fake = torch.randn(2, 4, 1, 2, 2, generator=torch.Generator().manual_seed(0), **F64)
-    critic = lambda x: x.flatten(1).square().sum(1) / 2
+
+    def critic(x):
+        return x.flatten(1).square().sum(1) / 2
+
     values = ZeroCentred(2.0, 4.0)(critic, real, fake, torch.Generator())
     torch.testing.assert_close(values, real.flatten(1).square().sum(1) + 2 * fake.flatten(1).square().sum(1))
     assert torch.equal(ZeroCentred(0.0)(critic, real, fake, torch.Generator()), torch.zeros(4, **F64))
@@ -193,8 +196,7 @@ def test_the_gradient_penalty_wants_a_slope_of_one_on_the_segments():
 
 @pytest.mark.parametrize("weight", [1.0, 10.0, 1000.0])
 def test_the_penalised_critic_of_two_points_has_the_known_optimum(weight):
-    """Points at 0 and d: the best slope is 1 + d / (2 weight), the value d (1 + d / (4 weight)), the gap of the critic
-    d (1 + d / (2 weight)): W_1 = d as the weight grows."""
+    """Points at distance d: the best slope is 1 + d / (2 weight), so that the critic says d (1 + d / (2 weight))."""
     d = 1.5
     real, fake = torch.full((64, 1), d, **F64), torch.zeros(64, 1, **F64)
     knots = torch.linspace(0, d, 9, **F64)

@@ -36,6 +36,7 @@ from lightning_gen.models import (
     Conditionals,
     Energy,
     GaussianBernoulliRBM,
+    Generator,
     Normalised,
     Scored,
     SmoothEnergy,
@@ -81,6 +82,15 @@ class Bowl(Normalised, SmoothEnergy):
         return STD * torch.randn(shape, generator=generator, **F64)
 
 
+class Affine(nn.Linear):
+    """G(z) = W z + b: x ~ N(b, W WT)."""
+
+    classes, latent = None, 2
+
+    def __init__(self):
+        super().__init__(2, 2)
+
+
 class Flat(SmoothEnergy):
     """An energy of no finite integral, for sums."""
 
@@ -119,6 +129,7 @@ MODELS = {
     "clean score": lambda: noised(Clean()),
     "bernoulli vae": lambda: VAE(Linear(2, 2), "bernoulli"),
     "gaussian vae": lambda: VAE(Linear(2, 2), "gaussian"),
+    "generator": lambda: Generator(Affine()),
 }
 
 
@@ -160,6 +171,7 @@ ACCEPTED = {
     "clean score": {"Langevin"},
     "bernoulli vae": {"Latent"},
     "gaussian vae": {"Latent"},
+    "generator": {"Latent"},
 }
 
 
@@ -174,6 +186,8 @@ def moments(name, model):
         v = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], **F64)
         mean = ((-model.energy(v)).softmax(0)[:, None] * v).sum(0).detach()
         return mean, mean * (1 - mean)
+    if name == "generator":
+        return model.net.bias.detach(), model.net.weight.detach().square().sum(1)
     if name.endswith("vae"):
         with torch.no_grad():
             x = model.net.decode(torch.randn(400_000, 2, generator=torch.Generator().manual_seed(5), **F64))
