@@ -75,5 +75,5 @@ class CollapseAlarm(Checked, Callback):
 
         low = [beyond(name, bound, -1) for name, bound in self.least.items() if name in found]
         high = [beyond(name, bound, 1) for name, bound in self.most.items() if name in found]
-        # Early samples may lack coverage, and have recall: far from the data, their balls are wide.
+        # Both: samples far from the data lack coverage, and may yet have recall, for their balls are wide.
         return [*(low if all(low) else []), *filter(None, high)]

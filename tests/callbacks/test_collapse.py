@@ -19,7 +19,7 @@ from lightning_gen.metrics.class_distance import histogram, total_variation
 from lightning_gen.nets import MLPAdversaries
 from lightning_gen.results.result import Name, Result
 from lightning_gen.samplers import Latent
-from tests.callbacks.trainers import make_trainer
+from tests.callbacks.trainers import trainer as make_trainer
 
 
 def result(quantity, value, error=0.01, weights="ema", n=None):
@@ -89,7 +89,7 @@ def trained(folder, net, rate):
     module = GAN(net((2,), 2, 32, 2), adam, NonSaturating(), critic_optimizer=critic, sampler=Latent(), shape=(2,))
     quality = Quality(PixelFeatures(), 200, ["recall", "coverage"], every_n_epochs=2, cache=str(folder / "cache"))
     modes = Modes(n=200, block=100, every_n_epochs=2)
-    trainer = make_trainer(CollapseAlarm(), quality, modes, max_epochs=2, default_root_dir=str(folder))
+    trainer = make_trainer(folder, [CollapseAlarm(), quality, modes], max_epochs=2)
     trainer.fit(module, datamodule=Gaussians(batch_size=32, n=640, val_size=64, test_size=300))
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 

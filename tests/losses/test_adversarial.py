@@ -196,8 +196,7 @@ def test_the_gradient_penalty_wants_a_slope_of_one_on_the_segments():
 
 @pytest.mark.parametrize("weight", [1.0, 10.0, 1000.0])
 def test_the_penalised_critic_of_two_points_has_the_known_optimum(weight):
-    """Points at 0 and d: the best slope is 1 + d / (2 weight), the value d (1 + d / (4 weight)), the gap of the critic
-    d (1 + d / (2 weight)): W_1 = d as the weight grows."""
+    """Points at distance d: the best slope is 1 + d / (2 weight), so that the critic says d (1 + d / (2 weight))."""
     d = 1.5
     real, fake = torch.full((64, 1), d, **F64), torch.zeros(64, 1, **F64)
     knots = torch.linspace(0, d, 9, **F64)

@@ -40,6 +40,7 @@ from lightning_gen.models import (
     Energy,
     Flow,
     GaussianBernoulliRBM,
+    Generator,
     Normalised,
     Scored,
     SmoothEnergy,
@@ -86,6 +87,15 @@ class Bowl(Normalised, SmoothEnergy):
 
     def draw(self, shape, generator=None):
         return STD * torch.randn(shape, generator=generator, **F64)
+
+
+class Affine(nn.Linear):
+    """G(z) = W z + b: x ~ N(b, W WT)."""
+
+    classes, latent = None, 2
+
+    def __init__(self):
+        super().__init__(2, 2)
 
 
 class Flat(SmoothEnergy):
@@ -144,6 +154,7 @@ MODELS = {
     "made of levels": lambda: Autoregressive(MADE((2,), 5, width=8, orderings=2)),
     "flow": lambda: scaling(RealNVP((2,), 4, couplings=2)),
     "spline flow": lambda: scaling(NSF((2,), 4, transforms=1)),
+    "generator": lambda: Generator(Affine()),
 }
 
 
@@ -198,6 +209,7 @@ ACCEPTED = {
     "made of levels": {"Sequential", "Exact"},
     "flow": {*ENERGY_CHAINS, "Exact"},
     "spline flow": {*ENERGY_CHAINS, "Exact"},
+    "generator": {"Latent"},
 }
 
 
@@ -220,6 +232,8 @@ def moments(name, model):
         return mean, (p * v.square()).sum(0) - mean.square()
     if name == "independent bits":
         return model.p, model.p * (1 - model.p)
+    if name == "generator":
+        return model.net.bias.detach(), model.net.weight.detach().square().sum(1)
     if name.endswith("vae"):
         with torch.no_grad():
             x = model.net.decode(torch.randn(400_000, 2, generator=torch.Generator().manual_seed(5), **F64))

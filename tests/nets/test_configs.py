@@ -30,6 +30,9 @@ PROMISED = {  # shape and number of parameters
     "nsf": ((2,), 41_848),
     "glow_digits": ((1, 8, 8), 76_172),
     "glow_cifar": ((3, 32, 32), 44_051_148),
+    "gan_gaussians": ((2,), 67_203),
+    "gan_digits": ((1, 8, 8), 75_714),
+    "gan_mnist": ((1, 28, 28), 904_834),
     "vae_digits": ((1, 8, 8), 177_248),
     "vae_mnist": ((1, 28, 28), 425_284),
     "vae_shapes": ((1, 32, 32), 212_277),
@@ -60,4 +63,6 @@ def test_a_net_file_is_right_and_builds(file):
         return
     expected = {"resnet": (2,), **dict.fromkeys(LEVELS, (2, math.prod(shape), 1 if levels == 2 else levels))}
     assert out.shape == next((size for name, size in expected.items() if name in file.stem), x.shape)
+    valued = "resnet" in file.stem or "gan" in file.stem
+    assert net(x, t).shape == ((2,) if valued else x.shape)
     assert count is None or sum(p.numel() for p in net.parameters()) == count

@@ -224,6 +224,7 @@ def test_measuring_moves_nothing(grey, make_trainer):
     trainer = SimpleNamespace(
         datamodule=grey, global_rank=0, world_size=1, is_global_zero=True, global_step=3, current_epoch=0, loggers=[]
     )
+    trainer.callbacks = []
     trainer.callback_metrics, trainer.lightning_module, trainer.progress_bar_callback = {}, made, None
     trainer.strategy = SimpleNamespace(broadcast=lambda x: x, reduce=lambda x, reduce_op: x)
     trainer.precision_plugin = SimpleNamespace(forward_context=torch.no_grad)
