@@ -79,7 +79,7 @@ class ChainHealth(Measuring):
         ):
             energies: dict[str, Tensor] = {}
             if data is not None:
-                x = data.encode(data.split("test").take(slice(0, 500))).to(module.device)
+                x = data.encode(data.split("test").take(slice(0, 500))).to(module.device, module.dtype)
                 energies["data"] = unlabelled(module, model, len(x)).energy(x).double().cpu()
             noise = generator(self.seed, "health", device=module.device)
             fresh = unlabelled(module, model, self.chains)

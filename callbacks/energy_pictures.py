@@ -63,7 +63,7 @@ class EnergyPictures(Measuring):
 
     def reconstructions(self, trainer: Trainer, module: Any, model: HiddenUnits) -> np.ndarray:
         """Rows of test images, a row of what the model makes of them under each -> uint8 (H, W, C)."""
-        v = test(trainer, self.n).to(module.device)
+        v = test(trainer, self.n).to(module.device, module.dtype)
         columns = min(COLUMNS, len(v))
         v = v[: len(v) - len(v) % columns]
         restored = model.visible(model.hidden(v))

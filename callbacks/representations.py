@@ -121,7 +121,7 @@ class Representations(Measuring):
         blocks: dict[int, tuple[Tensor, Tensor | None]] = {}
         with self.bar(trainer, f"{self.chosen.name} codes", len(starts), "batch") as progress:
             for start in starts:
-                x = data.encode(data.split(name).take(rows[start : start + self.batch])).to(device)
+                x = data.encode(data.split(name).take(rows[start : start + self.batch])).to(device, module.dtype)
                 noise = generator(self.seed, "representation", name, start, device=device)
                 codes = self.chosen.encode(model, x, noise)
                 images = module.decode(self.chosen.reconstruct(model, codes, module.shape).float()) if back else None
@@ -238,7 +238,7 @@ class GridCodes:
     def encode(self, block: int) -> None:
         """One block, with noise of its own address."""
         size, device = self.callback.batch, self.module.device
-        x = self.data.encode(self.images[block * size : (block + 1) * size]).to(device)
+        x = self.data.encode(self.images[block * size : (block + 1) * size]).to(device, self.module.dtype)
         noise = generator(self.callback.seed, "representation", "grid", block, device=device)
         codes = self.callback.chosen.encode(self.model, x, noise).float().cpu().numpy()
         if not np.isfinite(codes).all():

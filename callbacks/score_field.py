@@ -118,7 +118,7 @@ def law(model: Any, t: float) -> tuple[float, float]:
 
 def learned(module: Any, model: Any, x: Tensor, t: float) -> Tensor:
     """The model's score, (n, 2), float64 on the CPU; a conditional one's without a label."""
-    points = x.float().to(module.device)
+    points = x.to(module.device, module.dtype)
     return unlabelled(module, model, len(x)).score(points, instant(t, points)).double().cpu()
 
 

@@ -110,7 +110,7 @@ class AnnealedImportance(Measuring):
             if model.tractable():
                 exact = Partition(float(model.log_z()), 0.0, math.inf)
                 results += self.results(module, nats, "exact", None, exact, "exact", protocol)
-            mean, variance = (value.to(module.device).view(module.shape) for value in data_moments(data))
+            mean, variance = (value.to(module.device, module.dtype).view(module.shape) for value in data_moments(data))
             path = annealing_path(model, mean, variance, self.transition)
             if self.tune and path.tunable and len(self.betas) > 2:
                 path.tune(self.tuned(trainer, path))
@@ -129,7 +129,7 @@ class AnnealedImportance(Measuring):
         split, n = self.samples_of(data)
         parts, spread = [], model.support != BINARY and module.value_range is not None
         for start in range(0, n, 500):
-            x = data.encode(split.take(slice(start, min(start + 500, n)))).to(module.device)
+            x = data.encode(split.take(slice(start, min(start + 500, n)))).to(module.device, module.dtype)
             if spread:
                 noise = generator(self.seed, "dequantise", start, device=module.device)
                 x = dequantised(x, module.value_range, noise)
@@ -198,7 +198,9 @@ class AnnealedImportance(Measuring):
         if model.tractable():
             return model.draw((len(chains), *module.shape), noise)
         split = data.split("train")
-        return path.burn_in(data.encode(split.take(chains % len(split))).to(module.device), self.burn, noise)
+        return path.burn_in(
+            data.encode(split.take(chains % len(split))).to(module.device, module.dtype), self.burn, noise
+        )
 
     def results(
         self, module: Any, nats: Tensor, method: str, side: str | None, z: Partition, kind: str, protocol: dict

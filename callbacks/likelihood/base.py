@@ -71,7 +71,7 @@ class PerSample(Measuring):
                     progress.update(self.work(module))
                     continue
                 indices = torch.arange(start, min(start + self.batch, n))
-                x = data.encode(split.take(indices)).to(device)
+                x = data.encode(split.take(indices)).to(device, module.dtype)
                 label = split.labels(indices)
                 batch = {} if label is None else {"label": label.to(device)}
                 noise = generator(self.seed, self.purpose, start, device=device)

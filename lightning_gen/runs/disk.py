@@ -64,7 +64,7 @@ def copies(optimizer: Optimizer) -> int:
     trial.state = defaultdict(dict)
     try:
         type(optimizer).step(trial)
-    except Exception:
+    except Exception:  # whatever a user's optimizer raises for a weight that is not its own: an estimate ends no run
         return 2
     return sum(torch.is_tensor(value) and value.shape == weight.shape for value in trial.state[weight].values())
 

@@ -51,6 +51,8 @@ class Session:
         make.finish()
         self.trainer = self.build_trainer(started, callbacks, loggers)
         check_precision(self.trainer, config["trainer"])
+        # Before any weights are read: Lightning converts after it has read a checkpoint, which rounds it to float32.
+        self.trainer.precision_plugin.convert_module(self.module)
         self.resume_from = folder.newest() if self.fitting else None
         if not self.theirs:
             self.read_weights()
@@ -63,9 +65,12 @@ class Session:
         nodes["quality"] = self.config.get("quality")
         if self.theirs and nodes["quality"]:
             nodes["quality"] = {**nodes["quality"], "_target_": "lightning_gen.callbacks.GivenQuality"}
-        # Somebody else's samples are not drawn, so that there is nothing to keep.
-        evaluation = Evaluation(None if self.theirs else {key: self.config.get(key) for key in MEASURED})
-        return [Resume(), evaluation, *(make(build, node, path) for path, node in nodes.items() if node)]
+        return [
+            Resume(),
+            # Somebody else's samples are not drawn, so that there is nothing to keep.
+            Evaluation(None if self.theirs else {key: self.config.get(key) for key in MEASURED}),
+            *(make(build, node, path) for path, node in nodes.items() if node),
+        ]
 
     def build_trainer(self, started: Config, callbacks: list[Any], loggers: list[Any]) -> Any:
         """Lightning's trainer; `started` is its config, with the processes that torchrun or srun started."""

@@ -98,7 +98,11 @@ def test_a_save_reads_what_it_wrote_and_the_file_before_only_where_somebody_wrot
 
 @pytest.mark.parametrize(
     ("optimizer", "count"),
-    [(torch.optim.Adam, 2), (torch.optim.AdamW, 2), (torch.optim.SGD, 0), (partial(torch.optim.SGD, momentum=0.9), 1)],
+    [
+        *((torch.optim.Adam, 2), (torch.optim.AdamW, 2), (torch.optim.SGD, 0)),
+        (partial(torch.optim.SGD, momentum=0.9), 1),
+        (torch.optim.LBFGS, 2),  # takes no step without a closure
+    ],
 )
 def test_what_an_optimizer_keeps_is_known_before_its_first_step(optimizer, count):
     weight = nn.Parameter(torch.ones(2, 3))

@@ -112,6 +112,16 @@ def test_more_steps_are_the_longer_run(whole, first, tmp_path):
     assert_same_run(tmp_path / "run", whole)
 
 
+@pytest.mark.parametrize("precision", ["64-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])
+def test_another_precision_resumes_to_the_bit_too(precision, tmp_path):
+    words = (f"trainer.precision={precision}", "trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=3")
+    assert train(tmp_path / "a", *words, "trainer.max_steps=3") == 0
+    assert train(tmp_path / "a", *words, "trainer.max_steps=6") == 0
+    assert train(tmp_path / "b", *words, "trainer.max_steps=6") == 0
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    assert main(["stage=sample", f"run={tmp_path / 'a'}", "n=2"]) == 0
+
+
 @pytest.mark.parametrize("batch", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, BATCHES))])
 def test_a_stop_inside_an_accumulation_window_waits_for_its_step(batch, tmp_path):
     words = ("trainer.accumulate_grad_batches=4", "trainer.max_steps=6")
