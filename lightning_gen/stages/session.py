@@ -21,6 +21,7 @@ from lightning_gen.stages.watched import environment, watched
 Config = dict[str, Any]
 # What numbers depend on, but for the weights.
 MEASURED = ("data", "net", "module", "sampler", "trainer", "callbacks", "quality", "seed")
+OTHER_CONFIG = "{folder} holds a run of another config; fresh=true starts anew beside it, run=NAME elsewhere"
 
 
 class Session:
@@ -36,8 +37,7 @@ class Session:
         self.data = make(build, config["data"], "data")
         complete_ = not self.fitting or (self.data is not None and make.succeeds(complete, config, self.data))
         if self.fitting and not make.faults and (differences := folder.differences(config)):
-            found = f"{folder.path} holds a run of another config; fresh=true starts anew beside it"
-            make.faults += [f"{found}, run=NAME elsewhere", *differences]
+            make.faults += [OTHER_CONFIG.format(folder=folder.path), *differences]
         if self.theirs:
             self.module = make(given_samples, config, folder, self.data)
         else:  # without what the data know, a network has faults that are not the user's
