@@ -30,6 +30,8 @@ PLANTS = [
         "return log_q - model",
         "return -log_q - model",
         "tests/models/test_flow.py::test_the_loss_of_dequantised_levels_bounds_their_probability",
+    ),
+    Plant(
         "the generator's sign",
         "lightning_gen/losses/adversarial.py",
         "return F.softplus(-fake)",
