@@ -102,8 +102,7 @@ class Process(Checked, nn.Module, ABC):
 def derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
     """The derivative of an elementwise function at t, the shape of t, detached; zero where it is constant."""
     with torch.inference_mode(False), torch.enable_grad():
-        t = t.detach().clone().requires_grad_()
-        y = function(t)
+        y = function(t := t.detach().clone().requires_grad_())
         return torch.autograd.grad(y.sum(), t)[0] if y.requires_grad else torch.zeros_like(t).detach()
 
 

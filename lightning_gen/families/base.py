@@ -16,7 +16,7 @@ from lightning_gen.families.players import Batch, Player
 from lightning_gen.families.sampling import Sampling
 from lightning_gen.families.validation import Validation
 from lightning_gen.losses import Loss
-from lightning_gen.models import BINARY, Model
+from lightning_gen.models import Model
 from lightning_gen.models.requirements import declared
 from lightning_gen.options import Checked, Count, NonNegative, Rate, Shape, ValueRange
 from lightning_gen.randomness import generator, reseed
@@ -117,18 +117,7 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
 
     def check_data(self, data: Any) -> None:
         """ValueError for data that do not fit the model: over binary values, or the whole numbers below K."""
-        count = self.model.support.levels
-        if self.model.support.kind == "levels" and (data.levels != count or data.value_range != (0.0, count - 1.0)):
-            raise ValueError(
-                f"data.value_range is {data.value_range} for the {data.levels} levels of {data.name}, expected "
-                f"[0, {count - 1}], the whole numbers below {count}: set data.value_range to it"
-            )
-        if self.model.support == BINARY and (data.binarise is None or data.value_range != (0.0, 1.0)):
-            raise ValueError(
-                f"data.binarise is {data.binarise} and data.value_range {data.value_range} for {data.name}, expected "
-                f"binary values for {type(self).__name__}: set data.binarise to fixed, stochastic or threshold, and "
-                "data.value_range to [0.0, 1.0]"
-            )
+        self.model.support.check(data)
 
     def initialise(self, data: Any) -> None:
         """Set initial weights that depend on the training data, before the first step of a new run."""
@@ -249,8 +238,7 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
             raise ValueError(
                 f"the weights do not fit the model ({first_line(error)}): load them with the config of their run"
             ) from error
-        models = ("model.", "ema.")
-        missing, unknown = ([k for k in keys if k.startswith(models)] for keys in result)
+        missing, unknown = ([k for k in keys if k.startswith(("model.", "ema."))] for keys in result)
         if missing or unknown:
             raise ValueError(
                 f"the weights do not fit the model: {', '.join([*missing][:3]) or 'none'} missing, "

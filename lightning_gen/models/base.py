@@ -6,7 +6,7 @@ A sampler, a loss or an estimator names the capabilities that it needs (lightnin
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,19 @@ class Support:
     def __str__(self) -> str:
         whole = "whole numbers" if self.levels is None else f"whole numbers below {self.levels}"
         return {"real": "real numbers", "binary": "binary values"}.get(self.kind, whole)
+
+    def check(self, data: Any) -> None:
+        """ValueError for data that are encoded to values that do not lie in it."""
+        if self.kind == "levels" and (data.levels != self.levels or data.value_range != (0.0, self.levels - 1.0)):
+            raise ValueError(
+                f"data.value_range is {data.value_range} for the {data.levels} levels of {data.name}, expected "
+                f"[0, {self.levels - 1}], the whole numbers below {self.levels}: set data.value_range to it"
+            )
+        if self.kind == "binary" and (data.binarise is None or data.value_range != (0.0, 1.0)):
+            raise ValueError(
+                f"data.binarise is {data.binarise} and data.value_range {data.value_range} for {data.name}, expected "
+                "binary values: set data.binarise to fixed, stochastic or threshold, and data.value_range to [0.0, 1.0]"
+            )
 
 
 REAL = Support("real")

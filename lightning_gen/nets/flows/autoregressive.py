@@ -15,10 +15,10 @@ class ZukoFlow(Invertible):
 
     Args:
         name: the class in zuko.flows.
-        options: its arguments.
+        arguments: its arguments by name.
     """
 
-    def __init__(self, name: str, **options: Any) -> None:
+    def __init__(self, name: str, arguments: dict[str, Any]) -> None:
         super().__init__()
         try:
             import zuko
@@ -26,7 +26,7 @@ class ZukoFlow(Invertible):
             raise ValueError(
                 f"net {name} needs the package zuko, which is not installed: pip install 'lightning-gen[flows]'"
             ) from error
-        self.flow = getattr(zuko.flows, name)(**options).transform
+        self.flow = getattr(zuko.flows, name)(**arguments).transform
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """z, (B, D), and log |det dz/dx|, nats, (B,)."""
@@ -67,8 +67,9 @@ class MAF(FlowNetwork):
         activation: Activation = "silu",
     ) -> None:
         size = of_vectors("MAF", shape)
-        options = {"transforms": transforms, "hidden_features": [width] * depth, "activation": ACTIVATIONS[activation]}
-        super().__init__(shape, [(ZukoFlow("MAF", features=size, **options), shape)])
+        options = {"features": size, "transforms": transforms, "hidden_features": [width] * depth}
+        options["activation"] = ACTIVATIONS[activation]
+        super().__init__(shape, [(ZukoFlow("MAF", options), shape)])
         self.kinks = kinks_of(activation)
 
 
@@ -93,5 +94,6 @@ class NSF(FlowNetwork):
         self, shape: Shape, width: Count = 64, depth: Count = 2, transforms: Count = 4, bins: Count = 8
     ) -> None:
         size = of_vectors("NSF", shape)
-        options = {"transforms": transforms, "hidden_features": [width] * depth, "activation": torch.nn.SiLU}
-        super().__init__(shape, [(ZukoFlow("NSF", features=size, bins=bins, **options), shape)])
+        options = {"features": size, "transforms": transforms, "hidden_features": [width] * depth, "bins": bins}
+        options["activation"] = torch.nn.SiLU
+        super().__init__(shape, [(ZukoFlow("NSF", options), shape)])
