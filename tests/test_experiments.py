@@ -44,10 +44,16 @@ def test_an_experiment_takes_two_steps_and_is_measured(name, tmp_path):
         words += ["callbacks.pictures.points=20", "data.n=64", "data.val_size=8", "data.test_size=32"]
     if "width" in net:
         words.append("net.width=16")
+    elif "heads" in net or "kernel" in net:  # PixelCNN and the Transformer
+        words += ["net.channels=8", "net.depth=2"]
+    elif "Glow" in net.get("_target_", ""):
+        words += ["net.channels=8", "net.steps=1"]
     elif net:
-        words += ["net.channels=8", "net.blocks=1"] + ["net.groups=4"] * ("groups" in net)
+        words += ["net.channels=8"] + ["net.blocks=1"] * ("blocks" in net) + ["net.groups=4"] * ("groups" in net)
     if "hidden" in module:
         words.append("module.hidden=8")
+    if page["callbacks"].get("straightness"):
+        words += ["callbacks.straightness.n=2", "callbacks.straightness.steps=2"]
     if page["callbacks"].get("health"):
         words += ["callbacks.health.chains=4", "callbacks.health.length=4", "callbacks.health.long=2"]
     if "chains" in module.get("loss", {}):
@@ -64,8 +70,10 @@ def test_an_experiment_takes_two_steps_and_is_measured(name, tmp_path):
         )
     if page["sampler"]["_target_"].endswith("AnnealedLangevin"):
         words += ["module.noise_levels=3", "sampler.steps_each=1"]
-    else:
-        words.append("sampler.predictor.steps=2" if "predictor" in page["sampler"] else "sampler.steps=2")
+    elif "predictor" in page["sampler"]:
+        words.append("sampler.predictor.steps=2")
+    elif "steps" in page["sampler"]:
+        words.append("sampler.steps=2")
     for word, shape in SHAPES.items():
         if word in name:
             generator = np.random.default_rng(0)
