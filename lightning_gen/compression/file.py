@@ -73,7 +73,7 @@ def arithmetic(model: Model) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
         "processor": torch.backends.cpu.get_cpu_capability(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "constriction": version("constriction"),
     }
 

@@ -36,7 +36,7 @@ PROMISED = {  # shape and number of parameters
     "vae_digits": ((1, 8, 8), 177_248),
     "vae_mnist": ((1, 28, 28), 425_284),
     "vae_shapes": ((1, 32, 32), 212_277),
-    "made_digits": ((1, 8, 8), 647_220),
+    "made_digits": ((1, 8, 8), 574_900),
     "made_mnist": ((1, 28, 28), 1_399_940),
     "pixelcnn_digits": ((1, 8, 8), 97_649),
     "pixelcnn_mnist": ((1, 28, 28), 141_857),
