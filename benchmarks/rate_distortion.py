@@ -22,7 +22,7 @@ from lightning_gen.nets import MLPAutoencoder  # noqa: E402
 from lightning_gen.randomness import generator  # noqa: E402
 from lightning_gen.results.pictures.figures import light_frame, new_figure, png  # noqa: E402
 
-BETAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+BETAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 def trained(x: Tensor, beta: float, steps: int) -> VAE:

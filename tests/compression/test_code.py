@@ -145,7 +145,7 @@ def test_the_bound_of_a_uniform_density_is_log2_of_the_levels():
 
 @pytest.mark.slow
 def test_a_thousand_digits(digits):
-    """Lossless, and within 1 % of -log2 p, by each network, trained for a few steps."""
+    """Lossless, and within 0.2 % of -log2 p, by each network in one ordering, trained for a few steps."""
     x = (digits.split("train").images(slice(0, 1000)).float() * 16 / 255).round()
     for net in (
         MADE((1, 8, 8), 17, width=100),
@@ -162,4 +162,4 @@ def test_a_thousand_digits(digits):
         model.eval()
         code, bits = coder.encode(model, x), coder.length(model, x)
         assert torch.equal(coder.decode(model, code, 1000), x)
-        assert 0.9999 * bits <= 8 * len(code) <= 1.01 * bits, (8 * len(code), bits)
+        assert 0.9999 * bits <= 8 * len(code) <= 1.002 * bits, (8 * len(code), bits)
