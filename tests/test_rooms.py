@@ -16,7 +16,7 @@ FLOORS = (
     {"nets", "data", "metrics", "runs"},
     {"models"},
     {"samplers"},
-    {"losses", "likelihood"},
+    {"losses", "likelihood", "compression"},
     {"families", "results", "representations"},
     {"callbacks", "convert"},
     {"stages"},

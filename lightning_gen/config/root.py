@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-STAGES = ("fit", "evaluate", "sample", "export", "compare")
-RUN = ("fit", "evaluate", "sample", "export")  # the stages of one run
+RUN = ("fit", "evaluate", "sample", "export", "compress", "decompress")  # the stages of one run
+STAGES = (*RUN, "compare")
 SAMPLES = "samples"  # stage=evaluate of somebody else's samples, which has no model
 MISSING = "???"  # Hydra's word for a value that has to be given
 
@@ -47,7 +47,9 @@ ROOT = (
     Key("label", "int | None", changes=True, identity=False),
     Key("init", "str | None", personal=True),
     Key("runs", "list[str] | None", None, ("compare",), personal=True, identity=False),
-    Key("samples", "str | None", None, (SAMPLES,), identity=False),
+    Key("samples", "str | None", None, (SAMPLES, "compress"), identity=False),
+    Key("split", 'Literal["train", "val", "test"]', "test", ("compress",), True, True, False),
+    Key("file", "str | None", None, ("decompress",), True, True, False),
     Key("fresh", "bool", False, changes=True, personal=True, identity=False),
     Key("extensions", "list[str] | None", None, (*RUN, SAMPLES)),
 )

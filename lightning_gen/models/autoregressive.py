@@ -72,34 +72,49 @@ class Autoregressive(Normalised):
 
     def begin(self, x: Tensor, source: Source = None) -> list[Group]:
         """The state of filling x (B, *shape); the ordering of each sample is drawn."""
-        n, sequence = self.net.orderings, self.sequence(x)
-        if n == 1:
+        n = self.net.orderings
+        return self.groups(x, None if n == 1 else (n * uniform((len(x),), source, x.device)).long())
+
+    def groups(self, x: Tensor, orderings: Tensor | None) -> list[Group]:
+        """The state of filling x (B, *shape), each sample in its ordering of (B,); None: all in the first."""
+        sequence = self.sequence(x)
+        if orderings is None:
             return [Group(slice(None), self.net.order(0), self.net.begin(sequence, 0))]
-        drawn = (n * uniform((len(x),), source, x.device)).long()
         groups = []
-        for k in drawn.unique().tolist():
-            rows = (drawn == k).nonzero().squeeze(1)
+        for k in orderings.unique().tolist():
+            rows = (orderings == k).nonzero().squeeze(1)
             groups.append(Group(rows, self.net.order(k), self.net.begin(sequence[rows], k)))
         return groups
 
-    def fill(self, groups: list[Group], x: Tensor, i: int, source: Source = None) -> Tensor:
-        """x (B, *shape) with the i-th value of each sample's ordering drawn given those before, i = 0, 1, ... in turn.
+    def table(self, groups: list[Group], x: Tensor, i: int) -> Tensor:
+        """log p of each level of the i-th value of each sample's ordering given those before, nats, (B, K).
 
-        The network's part of the work is done at the first value of a site.
+        Called for i = 0, 1, ... in turn; the network's part of the work is done at the first value of a site.
         """
-        joint, sequence, u = self.net.joint, self.sequence(x), uniform((len(x), 1), source, x.device, x.dtype)
-        x = x.clone()
+        (k, channel), sequence, tables = divmod(i, self.net.joint), self.sequence(x), []
         for group in groups:
-            k, channel = divmod(i, joint)
-            values = sequence[group.rows]
+            values, first = sequence[group.rows], group.order[k] * self.net.joint
             if channel == 0:
                 group.outputs = self.net.step(group.cache, values, k)
-            first = group.order[k] * joint
-            table = self.net.law.table(group.outputs, values[:, first : first + channel])
-            below = table.exp().cumsum(-1)[:, :-1]  # without the last, which is 1 up to rounding
-            drawn = (below <= u[group.rows]).sum(-1)
-            x.view(len(x), -1)[group.rows, self.position(first + channel)] = drawn.to(x.dtype)
-        return x
+            tables.append(self.net.law.table(group.outputs, values[:, first : first + channel]))
+        if len(groups) == 1:
+            return tables[0]
+        return torch.cat(tables)[torch.cat([group.rows for group in groups]).argsort()]
+
+    def places(self, groups: list[Group], x: Tensor, i: int) -> Tensor:
+        """Where the i-th value of each sample's ordering stands in the flat x, (B, 1)."""
+        k, channel = divmod(i, self.net.joint)
+        places = torch.empty(len(x), 1, dtype=torch.long, device=x.device)
+        for group in groups:
+            places[group.rows] = self.position(group.order[k] * self.net.joint + channel)
+        return places
+
+    def fill(self, groups: list[Group], x: Tensor, i: int, source: Source = None) -> Tensor:
+        """x (B, *shape) with the i-th value of each sample's ordering drawn given those before, i = 0, 1, ..."""
+        u = uniform((len(x), 1), source, x.device, x.dtype)
+        below = self.table(groups, x, i).exp().cumsum(-1)[:, :-1]  # without the last, which is 1 up to rounding
+        drawn = (below <= u).sum(-1, keepdim=True).to(x.dtype)
+        return x.flatten(1).scatter(1, self.places(groups, x, i), drawn).view_as(x)
 
     @torch.no_grad()
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:

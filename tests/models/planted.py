@@ -160,15 +160,15 @@ PLANTS = [
     Plant(
         "a sample's value at its probability's edge",
         "lightning_gen/models/autoregressive.py",
-        "(below <= u[group.rows]).sum(-1)",
-        "(below >= u[group.rows]).sum(-1)",
+        "(below <= u).sum(-1, keepdim=True)",
+        "(below >= u).sum(-1, keepdim=True)",
         "tests/models/test_autoregressive.py::test_samples_have_the_models_law",
     ),
     Plant(
         "a value of a channel drawn by the wrong site",
         "lightning_gen/models/autoregressive.py",
-        "first = group.order[k] * joint",
-        "first = k * joint",
+        "self.position(group.order[k] * self.net.joint + channel)",
+        "self.position(k * self.net.joint + channel)",
         "tests/models/test_autoregressive.py::test_samples_have_the_models_law",
     ),
 ]
