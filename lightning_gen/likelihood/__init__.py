@@ -1,6 +1,7 @@
 """Log-likelihood: variational bound, probability-flow ODE, annealed importance sampling, importance sampling, KDE."""
 
 from lightning_gen.likelihood.ais import Partition, log_weights, partition, temperatures
+from lightning_gen.likelihood.decoders import DecoderAIS, simulated
 from lightning_gen.likelihood.dequantise import bits_per_dim, dequantised
 from lightning_gen.likelihood.importance import Bounds, bounds
 from lightning_gen.likelihood.kde import Density, kernel_density
@@ -21,6 +22,7 @@ __all__ = [
     "PILOT_BURN_IN",
     "AnnealingPath",
     "Bounds",
+    "DecoderAIS",
     "Density",
     "EnergyPath",
     "GaussianPath",
@@ -36,6 +38,7 @@ __all__ = [
     "log_weights",
     "partition",
     "path_class",
+    "simulated",
     "temperatures",
     "tuned_steps",
     "variational_bound",

@@ -202,7 +202,18 @@ class LatentVariables(Model, ABC):
         """x ~ p(x|z), (B, ...)."""
 
 
-class Encoded(LatentVariables):
+class ObservationModel(LatentVariables):
+    """Latent variables with a density p(x|z), so that p(x) = int p(x|z) p(z) dz is one."""
+
+    title = "a density p(x|z) of its decoder"
+    deviation: float | None = None  # s of p(x|z) = N(E[x|z], s^2 I), in units of x; None where x is binary
+
+    @abstractmethod
+    def log_conditional(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z), nats, (B,)."""
+
+
+class Encoded(ObservationModel):
     """Latent variables with an encoder q(z|x) = N(mu(x), diag sigma^2(x))."""
 
     title = "an encoder q(z|x)"

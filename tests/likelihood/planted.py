@@ -129,4 +129,32 @@ PLANTS = [
         " - 0.5 * path.sampler.optimal_acceptance)",
         "tests/likelihood/test_ais.py::test_step_sizes_are_tuned_at_every_temperature",
     ),
+    Plant(
+        "AIS of a decoder without the constant of its prior",
+        "lightning_gen/likelihood/decoders.py",
+        "+ 0.5 * z.shape[1] * math.log(2 * math.pi)",
+        "",
+        "tests/likelihood/test_decoders.py::test_a_linear_decoder_has_its_density_from_both_sides",
+    ),
+    Plant(
+        "reverse AIS of a decoder with the forward sign",
+        "lightning_gen/likelihood/decoders.py",
+        "Annealed(-mean.iwae if reverse else mean.iwae,",
+        "Annealed(mean.iwae,",
+        "tests/likelihood/test_decoders.py::test_a_linear_decoder_has_its_density_from_both_sides",
+    ),
+    Plant(
+        "means for simulated data",
+        "lightning_gen/likelihood/decoders.py",
+        "model.sample_visible(z, generator), z",
+        "model.visible(z), z",
+        "tests/likelihood/test_decoders.py::test_simulated_data_have_the_models_law",
+    ),
+    Plant(
+        "variance of a generator's observations for their deviation",
+        "lightning_gen/models/observation.py",
+        "((x - self.visible(z)) / self.deviation).square()",
+        "(x - self.visible(z)).square() / self.deviation",
+        "tests/likelihood/test_decoders.py::test_a_generator_has_the_density_of_its_observations",
+    ),
 ]
