@@ -129,11 +129,3 @@ class DecoderAIS(Checked, Requires):
         one = torch.full_like(mean.iwae, math.nan)  # chain alone shows no error
         error = (log_w - mean.iwae[:, None]).exp().std(1) / self.chains**0.5 if self.chains > 1 else one
         return Annealed(-mean.iwae if reverse else mean.iwae, error, mean.ess)
-
-
-@torch.no_grad()
-def simulated(model: ObservationModel, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """n simulated x ~ p(x|z), (n, ...), and their z ~ N(0, I), (n, L): exact samples of p(z|x)."""
-    weight = next(model.parameters())
-    z = torch.randn(n, model.latent, generator=generator, device=weight.device, dtype=weight.dtype)
-    return model.sample_visible(z, generator), z

@@ -212,6 +212,13 @@ class ObservationModel(LatentVariables):
     def log_conditional(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x|z), nats, (B,)."""
 
+    @torch.no_grad()
+    def simulate(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """x ~ p(x|z), (n, ...), and its z ~ N(0, I), (n, L): an exact sample of p(z|x)."""
+        weight = next(self.parameters())
+        z = torch.randn(n, self.latent, generator=generator, device=weight.device, dtype=weight.dtype)
+        return self.sample_visible(z, generator), z
+
 
 class Encoded(ObservationModel):
     """Latent variables with an encoder q(z|x) = N(mu(x), diag sigma^2(x))."""

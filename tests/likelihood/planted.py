@@ -145,9 +145,9 @@ PLANTS = [
     ),
     Plant(
         "means for simulated data",
-        "lightning_gen/likelihood/decoders.py",
-        "model.sample_visible(z, generator), z",
-        "model.visible(z), z",
+        "lightning_gen/models/base.py",
+        "self.sample_visible(z, generator), z",
+        "self.visible(z), z",
         "tests/likelihood/test_decoders.py::test_simulated_data_have_the_models_law",
     ),
     Plant(
@@ -156,5 +156,33 @@ PLANTS = [
         "((x - self.visible(z)) / self.deviation).square()",
         "(x - self.visible(z)).square() / self.deviation",
         "tests/likelihood/test_decoders.py::test_a_generator_has_the_density_of_its_observations",
+    ),
+    Plant(
+        "likelihood weighting by a density without its constant",
+        "lightning_gen/likelihood/proposals.py",
+        "- 0.5 * u.shape[1] * LOG_2PI",
+        "- u.shape[1] * LOG_2PI",
+        "tests/likelihood/test_proposals.py::test_every_proposal_is_a_density",
+    ),
+    Plant(
+        "an encoder's weights without its scale",
+        "lightning_gen/likelihood/proposals.py",
+        "(-0.5 * log_variance).exp()) - 0.5 * log_variance.sum(1)",
+        "(-0.5 * log_variance).exp())",
+        "tests/likelihood/test_proposals.py::test_every_proposal_is_a_density",
+    ),
+    Plant(
+        "a flow's draws weighed by N(0, I)",
+        "lightning_gen/likelihood/proposals.py",
+        "self.flow.log_prob(u) -",
+        "log_normal(u) -",
+        "tests/likelihood/test_proposals.py::test_every_proposal_is_a_density",
+    ),
+    Plant(
+        "weights without the prior",
+        "lightning_gen/likelihood/importance.py",
+        "+ log_normal(z) - log_q",
+        "- log_q",
+        "tests/likelihood/test_proposals.py::test_every_proposal_gives_p_without_bias",
     ),
 ]

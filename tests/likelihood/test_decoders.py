@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_gen.likelihood import DecoderAIS, simulated
+from lightning_gen.likelihood import DecoderAIS
 from lightning_gen.models import RBM, GaussianObservation, Generator
 from lightning_gen.samplers import HMC, MALA
 from tests.likelihood.linear import F64, linear, rows
@@ -56,7 +56,7 @@ def test_a_linear_decoder_has_its_density_from_both_sides(transition, schedule):
 def test_a_short_path_bounds_simulated_data_from_both_sides():
     """Forward below and reverse above, from the z that x was made of; and the mean weight is p(x)."""
     model, log_density = linear()
-    x, z = simulated(model, 1500, seeded())
+    x, z = model.simulate(1500, seeded())
     ais = DecoderAIS(chains=1, schedule=5, transition=HMC(1, 0.2, 2), tune=False)
     path, true = ais.path(model, x, seeded()), log_density(x)
     for start, sign in ((None, 1), (z, -1)):
@@ -69,7 +69,7 @@ def test_a_short_path_bounds_simulated_data_from_both_sides():
 
 def test_simulated_data_have_the_models_law():
     model, _ = linear()
-    x, z = simulated(model, 20_000, seeded())
+    x, z = model.simulate(20_000, seeded())
     assert z.shape == (20_000, 3)
     joint = torch.cat([z, x], 1)
     W = model.net.W.detach()

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lightning_gen.callbacks import DecoderAnnealedImportance
+from lightning_gen.callbacks import DecoderAnnealedImportance, ImportanceLikelihood
 from lightning_gen.data import Rings
 from lightning_gen.families import GAN
-from lightning_gen.likelihood import DecoderAIS, dequantised
+from lightning_gen.likelihood import DecoderAIS, FlowProposal, PriorProposal, bounds, dequantised
+from lightning_gen.likelihood.importance import log_weights
 from lightning_gen.losses import NonSaturating
 from lightning_gen.nets import MLPAdversaries
 from lightning_gen.randomness import generator
@@ -44,6 +45,7 @@ def rings():
 @pytest.fixture
 def measured(make_trainer, tmp_path):
     def measure(made, data, callback):
+        (tmp_path / "metrics.json").unlink(missing_ok=True)
         make_trainer(callback, inference_mode=False).test(made, datamodule=data, verbose=False)
         found = json.loads((tmp_path / "metrics.json").read_text())
         assert set(found) == {str(name) for name in callback.publishes(made)}
@@ -75,7 +77,7 @@ def test_a_vae_has_a_bound_an_estimate_and_a_gap(measured):
     gap = found["bdmc/gap/ema"]["value"]
     assert gap > 0 and gap == pytest.approx(sides[1]["value"] - sides[0]["value"])
     protocol = row["protocol"]
-    assert (protocol["observation"], protocol["chains"], protocol["temperatures"]) == ("gaussian", 3, 4)
+    assert (protocol["likelihood"], protocol["chains"], protocol["temperatures"]) == ("gaussian", 3, 4)
     assert protocol["deviation"] == pytest.approx(0.4)
     assert sides[1]["protocol"]["data"] != protocol["data"] == data.split("test").fingerprint()
 
@@ -85,7 +87,7 @@ def test_binary_images_have_the_bits_of_their_probability(measured):
     found = measured(made, digits(**BINARY), DecoderAnnealedImportance(**SHORT))
     row, bits = found["ais/log_likelihood/forward/raw"], found["ais/bits_per_dim/forward/raw"]
     assert bits["value"] == pytest.approx(-row["value"] / 64 / math.log(2)) and bits["protocol"]["levels"] == 2
-    assert (row["protocol"]["observation"], row["protocol"]["deviation"]) == ("bernoulli", None)
+    assert (row["protocol"]["likelihood"], row["protocol"]["deviation"]) == ("bernoulli", None)
 
 
 @pytest.mark.parametrize("classes", [None, 4])
@@ -94,7 +96,7 @@ def test_a_gan_has_the_deviation_that_was_named(measured, classes):
     assert set(found) == {"ais/log_likelihood/forward/ema", "bdmc/log_p/forward/ema", "bdmc/log_p/reverse/ema",
                           "bdmc/gap/ema"}  # fmt: skip
     protocol = found["ais/log_likelihood/forward/ema"]["protocol"]
-    assert (protocol["observation"], protocol["deviation"]) == ("gaussian", 0.3)
+    assert (protocol["likelihood"], protocol["deviation"]) == ("gaussian", 0.3)
     assert protocol["conditional"] == (classes is not None)
 
 
@@ -108,3 +110,24 @@ def test_what_has_no_density_is_refused():
     for callback, made, data, sentence in cases:
         with pytest.raises((TypeError, ValueError), match=sentence):
             callback.setup(SimpleNamespace(datamodule=data), made, "test")
+
+
+def test_each_proposal_has_its_own_name_and_the_flow_is_fitted_before(measured):
+    made, data, protocols = family(shape=(2,), value_range=None), rings(), []
+    for proposal in (PriorProposal(), FlowProposal(steps=2, batch=20, width=4, couplings=2)):
+        found = measured(made, data, ImportanceLikelihood(samples=5, n=20, proposal=proposal))
+        (name,) = found
+        assert name == f"{proposal.method}/log_likelihood/ema" and found[name]["kind"] == "lower bound"
+        protocols.append(found[name]["protocol"])
+    assert [each["proposal"]["name"] for each in protocols] == ["PriorProposal", "FlowProposal"]
+    fitted = FlowProposal(steps=2, batch=20, width=4, couplings=2).fit(made.ema.eval(), generator(0, "proposal"))
+    x = data.encode(data.split("test").take(slice(20)))
+    nats = bounds(log_weights(made.ema, x, 5, generator(0, "importance", 0), proposal=fitted)).iwae
+    assert found[name]["value"] == pytest.approx(float(nats.mean()), rel=1e-6)
+
+
+def test_a_gan_is_weighed_by_draws_of_its_prior(measured):
+    found = measured(gan(4), rings(), ImportanceLikelihood(samples=50, n=20, proposal=PriorProposal(), deviation=0.5))
+    assert found["likelihood_weighting/log_likelihood/ema"]["protocol"]["deviation"] == 0.5
+    with pytest.raises(TypeError, match="EncoderProposal needs an encoder.*choose PriorProposal"):
+        ImportanceLikelihood(deviation=0.5).setup(SimpleNamespace(datamodule=rings()), gan(), "test")
