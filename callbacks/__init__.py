@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from lightning_gen.callbacks.given_quality import GivenQuality
     from lightning_gen.callbacks.likelihood.ais import AnnealedImportance
     from lightning_gen.callbacks.likelihood.base import FlowLikelihood, Likelihood
+    from lightning_gen.callbacks.likelihood.decoders import DecoderAnnealedImportance
     from lightning_gen.callbacks.likelihood.exact import ExactLikelihood
     from lightning_gen.callbacks.likelihood.importance import ImportanceLikelihood
     from lightning_gen.callbacks.likelihood.kde import KernelDensityLikelihood
@@ -46,6 +47,7 @@ _HOME = {
     "given_quality": ("GivenQuality",),
     "likelihood.ais": ("AnnealedImportance",),
     "likelihood.base": ("FlowLikelihood", "Likelihood"),
+    "likelihood.decoders": ("DecoderAnnealedImportance",),
     "likelihood.exact": ("ExactLikelihood",),
     "likelihood.importance": ("ImportanceLikelihood",),
     "likelihood.kde": ("KernelDensityLikelihood",),

@@ -1,6 +1,7 @@
 """Log-likelihood: variational bound, probability-flow ODE, annealed importance sampling, importance sampling, KDE."""
 
 from lightning_gen.likelihood.ais import Partition, log_weights, partition, temperatures
+from lightning_gen.likelihood.decoders import DecoderAIS
 from lightning_gen.likelihood.dequantise import bits_per_dim, dequantised
 from lightning_gen.likelihood.importance import Bounds, bounds
 from lightning_gen.likelihood.kde import Density, kernel_density
@@ -14,6 +15,7 @@ from lightning_gen.likelihood.paths import (
     floored,
     path_class,
 )
+from lightning_gen.likelihood.proposals import EncoderProposal, FlowProposal, PriorProposal, Proposal
 from lightning_gen.likelihood.tuning import PILOT_BURN_IN, tuned_steps
 from lightning_gen.likelihood.variational import variational_bound
 
@@ -21,11 +23,16 @@ __all__ = [
     "PILOT_BURN_IN",
     "AnnealingPath",
     "Bounds",
+    "DecoderAIS",
     "Density",
+    "EncoderProposal",
     "EnergyPath",
+    "FlowProposal",
     "GaussianPath",
     "ODELikelihood",
     "Partition",
+    "PriorProposal",
+    "Proposal",
     "RBMPath",
     "annealing_path",
     "bits_per_dim",

@@ -142,6 +142,8 @@ register(
     Quantity("psnr", "psnr", "higher", "dB"),
     *_plain("log_z energy/data energy/chains energy/gap energy/short energy/long health/drift", None, "nats"),
     *_plain("health/acceptance health/step_size health/r_hat", None),
+    Quantity("bdmc/log_p", "log p of simulated data", None, "nats"),
+    Quantity("bdmc/gap", "AIS gap on simulated data", "lower", "nats"),
     Quantity("modes/found", "modes found", "higher"),
     Quantity("modes/share", "share near a mode", "higher"),
     Quantity("collapse", "collapse", "lower"),

@@ -11,6 +11,7 @@ from lightning_gen.models.base import (
     LatentVariables,
     Model,
     Normalised,
+    ObservationModel,
     Support,
     levels,
 )
@@ -20,6 +21,7 @@ from lightning_gen.models.flow import Flow
 from lightning_gen.models.gaussian_rbm import GaussianBernoulliRBM
 from lightning_gen.models.generator import Generator
 from lightning_gen.models.guidance import Guided
+from lightning_gen.models.observation import GaussianObservation
 from lightning_gen.models.rbm import RBM, HiddenUnits
 from lightning_gen.models.requirements import Requires, capabilities, fits, has, why_unfit
 from lightning_gen.models.score import Reading, Scored, ScoreNetwork
@@ -40,12 +42,14 @@ __all__ = [
     "Flow",
     "GaussianBernoulliRBM",
     "GaussianConditionals",
+    "GaussianObservation",
     "Generator",
     "Guided",
     "HiddenUnits",
     "LatentVariables",
     "Model",
     "Normalised",
+    "ObservationModel",
     "Reading",
     "Requires",
     "Scored",

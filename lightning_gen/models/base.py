@@ -215,7 +215,25 @@ class LatentVariables(Model, ABC):
         """x ~ p(x|z), (B, ...)."""
 
 
-class Encoded(LatentVariables):
+class ObservationModel(LatentVariables):
+    """Latent variables with a density p(x|z), so that p(x) = int p(x|z) p(z) dz is one."""
+
+    title = "a density p(x|z) of its decoder"
+    deviation: float | None = None  # s of p(x|z) = N(E[x|z], s^2 I), in units of x; None where x is binary
+
+    @abstractmethod
+    def log_conditional(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z), nats, (B,)."""
+
+    @torch.no_grad()
+    def simulate(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """x ~ p(x|z), (n, ...), and its z ~ N(0, I), (n, L): an exact sample of p(z|x)."""
+        weight = next(self.parameters())
+        z = torch.randn(n, self.latent, generator=generator, device=weight.device, dtype=weight.dtype)
+        return self.sample_visible(z, generator), z
+
+
+class Encoded(ObservationModel):
     """Latent variables with an encoder q(z|x) = N(mu(x), diag sigma^2(x))."""
 
     title = "an encoder q(z|x)"

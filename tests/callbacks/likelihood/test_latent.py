@@ -260,7 +260,7 @@ def test_what_cannot_be_measured_is_refused(grey, binary):
     plain = family(value_range=None)
     unlabelled = SimpleNamespace(name="mine", classes=None, split=lambda name: range(9))
     cases = [
-        (ImportanceLikelihood(), ddpm, grey, "encoder.*Denoiser.*callbacks.likelihood=null"),
+        (ImportanceLikelihood(), ddpm, grey, "latent variables.*Denoiser.*callbacks.likelihood=null"),
         (ImportanceLikelihood(), plain, grey, "data.value_range, got null"),
         (KernelDensityLikelihood(), no_sampler, grey, "module.sampler is null"),
         (KernelDensityLikelihood(), plain, grey, "data.value_range, got null"),
