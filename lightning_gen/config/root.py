@@ -69,6 +69,7 @@ def read_by(stage: str) -> tuple[str, ...]:
 FREE = (
     "data.root",
     "data.path",
+    "data.run",
     "data.download",
     "data.workers",
     "quality.cache",
