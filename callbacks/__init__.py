@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # for readers of the source: editors, and the check of config
     from lightning_gen.callbacks.likelihood.exact import ExactLikelihood
     from lightning_gen.callbacks.likelihood.importance import ImportanceLikelihood
     from lightning_gen.callbacks.likelihood.kde import KernelDensityLikelihood
+    from lightning_gen.callbacks.likelihood.latent import LatentLikelihood
     from lightning_gen.callbacks.loggers.record import RecordLogger, Resume
     from lightning_gen.callbacks.loggers.tensorboard import TensorBoard
     from lightning_gen.callbacks.loggers.wandb import Wandb
@@ -51,6 +52,7 @@ _HOME = {
     "likelihood.exact": ("ExactLikelihood",),
     "likelihood.importance": ("ImportanceLikelihood",),
     "likelihood.kde": ("KernelDensityLikelihood",),
+    "likelihood.latent": ("LatentLikelihood",),
     "loggers.record": ("RecordLogger", "Resume"),
     "loggers.tensorboard": ("TensorBoard",),
     "loggers.wandb": ("Wandb",),

@@ -56,7 +56,7 @@ class Straightness(Measuring):
         noise = generator(self.seed, "straightness", device=module.device)
         with self.model(trainer, module) as model:
             model = unlabelled(module, model, self.n)
-            values = bends(model, self.flow, self.flow.start(model, (self.n, *module.shape), noise))
+            values = bends(model, self.flow, self.flow.start(model, (self.n, *module.model_shape), noise))
         if not torch.isfinite(values).all():
             raise NonFinite(f"straightness is not finite at step {step_of(trainer)}: the model has diverged")
         protocol = {"n": self.n, "sampler": self.flow.describe(), "weights": self.measured(module), "seed": self.seed}

@@ -81,10 +81,16 @@ def test_an_experiment_takes_two_steps_and_is_measured(name, tmp_path):
             labels = {f"y_{split}": np.arange(40) % 10 for split in ("train", "test")}
             np.savez(tmp_path / "data.npz", **arrays, **labels)
             words += ["data=npz", f"data.path={tmp_path / 'data.npz'}", "data.val_size=8"]
+    if "run" in page["data"]:  # of a VAE
+        quick = ["trainer=cpu", "trainer.max_steps=1", "data.batch_size=8", "quality=none", "logger=none"]
+        vae = [*quick, "callbacks.likelihood=null", "callbacks.pictures=null", f"run={tmp_path / 'vae'}"]
+        assert entry.main(["experiment=vae_digits", *vae]) == 0
+        words.append(f"data.run={tmp_path / 'vae'}")
     assert entry.main([f"experiment={name}", *words]) == 0
     assert (tmp_path / "r" / "report.html").is_file()
     stored = yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())
-    assert not net or stored["net"]["shape"] == stored["module"]["shape"]
+    latent = "run" in page["data"]
+    assert not net or stored["net"]["shape"] == ([16] if latent else stored["module"]["shape"])
     assert '"fid/' in (tmp_path / "r" / "metrics.json").read_text()
 
 
@@ -105,6 +111,7 @@ OPTIONS = [
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_of_every_group_has_no_fault(group, option):
     words = [f"{group}={option}"] + (["data.path=somewhere"] if option in ("npz", "folder", "dsprites") else [])
+    words += ["data.run=somewhere"] if option == "latent" else []
     if option in (
         "kde",
         "representations",

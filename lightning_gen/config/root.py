@@ -71,6 +71,7 @@ def read_by(stage: str) -> tuple[str, ...]:
 FREE = (
     "data.root",
     "data.path",
+    "data.run",
     "data.download",
     "data.workers",
     "quality.cache",

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -53,6 +54,8 @@ class GenerativeData(Checked, LightningDataModule, ABC):
 
     name: str = ""
     classes: int | None = None
+    autoencoder: Any = None  # a trained one, whose latent variables a model is of, and its config
+    autoencoder_node: Mapping[str, Any] | None = None
     _shape: tuple[int, ...] = ()
     _levels = 256  # grey levels of an image as it is stored
 
@@ -104,6 +107,10 @@ class GenerativeData(Checked, LightningDataModule, ABC):
         if name not in self._splits:
             raise ValueError(f"split is {name!r}, expected train, val or test: write one of these")
         return self._splits[name]
+
+    def identity(self, cache: Path | None = None) -> str:
+        """What tells the training data from others when a run is resumed; digests of files are kept in `cache`."""
+        return self.split("train").identity(cache)
 
     def _binary(self, split: Split, name: str) -> Split:
         """The split with every value 0 or 255; the same for every seed."""

@@ -5,6 +5,7 @@ from lightning_gen.likelihood.decoders import DecoderAIS
 from lightning_gen.likelihood.dequantise import bits_per_dim, dequantised
 from lightning_gen.likelihood.importance import Bounds, bounds
 from lightning_gen.likelihood.kde import Density, kernel_density
+from lightning_gen.likelihood.latent import latent_bound
 from lightning_gen.likelihood.ode import ODELikelihood
 from lightning_gen.likelihood.paths import (
     AnnealingPath,
@@ -40,6 +41,7 @@ __all__ = [
     "dequantised",
     "floored",
     "kernel_density",
+    "latent_bound",
     "log_weights",
     "partition",
     "path_class",

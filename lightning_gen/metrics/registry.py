@@ -149,6 +149,7 @@ register(
     Quantity("collapse", "collapse", "lower"),
     Quantity("health/ess", "ess", None, "draws"),
     *_plain("vlb/decoder vlb/diffusion vlb/prior", None, "bits/dim"),
+    *_plain("elbo/reconstruction elbo/entropy elbo/prior", None, "nats"),
     Quantity("train/lr", "learning rate"),
     Quantity("train/gradient_norm", "gradient norm"),
     Quantity("speed/images_per_s", "images/s", None, "images/s"),

@@ -223,7 +223,7 @@ class RunFolder:
         state = weights_file.read(self.exported)
         if self.config()["module"].get("ema_decay", "by default") is None:
             return state
-        return state | {key.replace("model.", "ema.", 1): value for key, value in state.items()}
+        return state | {f"ema.{key[6:]}": value for key, value in state.items() if key.startswith("model.")}
 
     def trained(self) -> tuple[int, int]:
         """Optimizer steps and last epoch of the newest checkpoint; (0, 0) of an export, which does not say."""
@@ -236,7 +236,9 @@ class RunFolder:
         """Write <run>/export: the averaged weights as safetensors, and config.yaml; NonFinite, and nothing written,
         if a weight is not finite."""
         checkpoint, target = self.checkpoint(), RunFolder(self.path / "export")
-        weights = {key: value.contiguous() for key, value in averaged(checkpoint["state_dict"]).items()}
+        state = checkpoint["state_dict"]
+        coder = {key: value for key, value in state.items() if key.startswith("autoencoder.")}
+        weights = {key: value.contiguous() for key, value in {**averaged(state), **coder}.items()}
         for key, value in weights.items():
             if not value.isfinite().all():
                 raise NonFinite(f"{key} of step {checkpoint['global_step']} is not finite: nothing was exported")

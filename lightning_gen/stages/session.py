@@ -152,7 +152,7 @@ def introduce(session: Session) -> None:
     training = session.fitting and not trainer.testing
     if training:
         check_limits(data, session.config["trainer"])
-    identity = data.split("train").identity(cache_folder()) if training else None
+    identity = data.identity(cache_folder()) if training else None
     if training:
         folder.check_data(identity, data.name)
     if not trainer.is_global_zero or trainer.fast_dev_run:
