@@ -1,5 +1,6 @@
 """The questions of a trained model, each answered by the first answer that fits it, or by one that is given."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -18,6 +19,8 @@ from lightning_gen.questions.densities import (
     NormalisedLogProb,
     ODELogProb,
 )
+from lightning_gen.questions.inpainting import INPAINTERS
+from lightning_gen.questions.inverse import SOLVERS, linear_map
 from lightning_gen.questions.latents import DECODERS, ENCODERS, SPHERICAL, between
 from lightning_gen.questions.scores import DenoisedMean, ScoreAt
 from lightning_gen.randomness import generator
@@ -30,6 +33,8 @@ ANSWERS: dict[str, tuple[Any, ...]] = {
     "encode": ENCODERS,
     "decode": DECODERS,
     "interpolate": ENCODERS,
+    "inpaint": INPAINTERS,
+    "posterior": SOLVERS,
 }
 
 
@@ -110,6 +115,29 @@ class Questions(Checked):
         ends = [code.encode(model, x, noise) for x in (a, b)]
         path = between(*ends, points, isinstance(code, SPHERICAL))
         return torch.stack([code.reconstruct(model, codes, self.module.shape) for codes in path])
+
+    @torch.no_grad()
+    def inpaint(self, x: Tensor, mask: Tensor, by: Any = None) -> Tensor:
+        """x with the values where `mask` is false drawn given the others, (B, *shape), mask like x or one of them."""
+        shape = tuple(self.module.shape)
+        if mask.dtype != torch.bool or tuple(mask.shape[-len(shape) :]) != shape or mask.ndim > x.ndim:
+            found = f"mask is {mask.dtype} of shape {tuple(mask.shape)}"
+            raise ValueError(f"{found}, expected torch.bool of shape (B, *{shape}) or {shape}, true where x is known")
+        known = mask.to(self.module.device).expand(len(x), *shape)
+        x = self.checked(torch.where(known, x.to(known.device), 0))
+        return self.answer("inpaint", by)(self.bound(len(x)), x, known, self.noise("inpaint"))
+
+    @torch.no_grad()
+    def posterior(self, y: Tensor, operator: Tensor | Callable, sigma: float, by: Any = None) -> Tensor:
+        """x given y = A x + sigma noise, (B, *shape), y (B, m).
+
+        A is a matrix (m, D) for flattened x, or a linear function of x (B, *shape) to (B, m); sigma > 0.
+        """
+        if not sigma > 0:
+            raise ValueError(f"sigma is {sigma}, expected above 0: the standard deviation of the noise in y")
+        answer, y = self.answer("posterior", by), y.to(self.module.device, self.module.dtype)
+        apply, like = linear_map(operator, y, self.module.shape), y.new_zeros(len(y), *self.module.shape)
+        return answer(self.bound(len(y)), like, y, apply, sigma, self.noise("posterior"))
 
     def noise(self, verb: str) -> torch.Generator:
         """The generator of a question."""

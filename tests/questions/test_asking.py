@@ -9,13 +9,22 @@ import torch
 
 import lightning_gen
 from lightning_gen.likelihood import ODELikelihood
-from lightning_gen.models import Denoiser, Flow, Guided
+from lightning_gen.models import Autoregressive, Denoiser, Flow, Guided, has
 from lightning_gen.nets import MLP, RealNVP
 from lightning_gen.nets.flows import UniformDequantiser
 from lightning_gen.process import VE, VP
-from lightning_gen.questions import ANSWERS, AnnealedLogProb, ImportanceLogProb, NormalisedLogProb, ODELogProb
+from lightning_gen.questions import (
+    ANSWERS,
+    AnnealedLogProb,
+    ImportanceLogProb,
+    NormalisedLogProb,
+    ODELogProb,
+    inpainting,
+    inverse,
+)
 from lightning_gen.questions.latents import Generated, between
 from lightning_gen.representations import ODELatent
+from lightning_gen.samplers import MALA, Langevin
 from tests.energies import Quadratic
 from tests.gaussian import Gaussian, example
 from tests.likelihood.linear import linear
@@ -34,10 +43,21 @@ def table():
 
 VERBS, ROWS = table()
 CHEAP = {
-    "ODE": ODELogProb(ODELikelihood("heun", steps=4)),
-    "AIS": AnnealedLogProb(10, 10),
-    "IWAE": ImportanceLogProb(10),
-    "ode": ODELatent(ODELikelihood("euler", steps=4)),
+    ("inpaint", "Gibbs"): inpainting.BlockGibbs(2),
+    ("inpaint", "Gibbs of single values"): inpainting.SiteGibbs(2),
+    ("inpaint", "MALA"): inpainting.ClampedMetropolis(MALA(4)),
+    ("inpaint", "Metropolis within Gibbs"): inpainting.MetropolisWithinGibbs(4),
+    ("inpaint", "RePaint"): inpainting.RePaint(5, 2),
+    ("inpaint", "Langevin"): inpainting.ClampedLangevin(Langevin(4)),
+    ("inpaint", "MALA over z"): inpainting.LatentMetropolis(sampler=MALA(4)),
+    ("posterior", "MALA"): inverse.PosteriorMetropolis(MALA(4)),
+    ("posterior", "moment matching"): inverse.MomentMatching(5),
+    ("posterior", "Langevin"): inverse.PosteriorLangevin(Langevin(4)),
+    ("posterior", "MALA over z"): inverse.LatentPosterior(MALA(4)),
+    ("log_prob", "ODE"): ODELogProb(ODELikelihood("heun", steps=4)),
+    ("log_prob", "AIS"): AnnealedLogProb(10, 10),
+    ("log_prob", "IWAE"): ImportanceLogProb(10),
+    **{(verb, "ode"): ODELatent(ODELikelihood("euler", steps=4)) for verb in ("encode", "decode", "interpolate")},
 }
 CALLS = {
     "log_prob": lambda ask, x, by: ask.log_prob(x, by),
@@ -47,8 +67,17 @@ CALLS = {
     "encode": lambda ask, x, by: ask.encode(x, by),
     "decode": lambda ask, x, by: ask.decode(codes(ask, x, by), by),
     "interpolate": lambda ask, x, by: ask.interpolate(x, x.flip(0), 5, by),
+    "inpaint": lambda ask, x, by: ask.inpaint(x, prefix(ask.module), by),
+    "posterior": lambda ask, x, by: ask.posterior(x[:, :2], torch.eye(x.shape[1])[:2], 0.5, by),
 }
 SHAPES = {"interpolate": lambda shape: (5, N, *shape)}
+
+
+def prefix(family):
+    """A mask that an autoregressive model can complete: its first value known."""
+    mask = torch.zeros(family.shape, dtype=torch.bool)
+    mask[family.model.net.order(0)[0] if has(family.model, Autoregressive) else 0] = True
+    return mask
 
 
 def codes(ask, x, by):
@@ -75,7 +104,7 @@ def test_a_question_is_answered_or_refused_with_one_sentence(name, verb):
         assert "\n" not in str(refused.value) and type(family.model).__name__ in str(refused.value)
         return
     assert ask.answer(verb).name == said
-    result = CALLS[verb](ask, x, CHEAP.get(said))
+    result = CALLS[verb](ask, x, CHEAP.get((verb, said)))
     if verb in ("log_prob", "log_ratio"):
         assert result.value.shape == result.error.shape == (N,) and (result.error >= 0).all()
         assert (result.kind == "exact") == (not result.error.any())
