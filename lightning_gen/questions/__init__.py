@@ -12,20 +12,57 @@ from lightning_gen.questions.densities import (
     NormalisedLogProb,
     ODELogProb,
 )
+from lightning_gen.questions.inpainting import (
+    BlockGibbs,
+    ClampedLangevin,
+    ClampedMetropolis,
+    LatentMetropolis,
+    MetropolisWithinGibbs,
+    Prefix,
+    RePaint,
+    SiteGibbs,
+)
+from lightning_gen.questions.inverse import (
+    DPS,
+    LatentPosterior,
+    MomentMatching,
+    PosteriorLangevin,
+    PosteriorMetropolis,
+)
+from lightning_gen.questions.latents import Generated
+from lightning_gen.questions.modes import Ascent, ConditionalModes, Mode, MostProbableHidden
 from lightning_gen.questions.scores import DenoisedMean, ScoreAt
 
 __all__ = [
     "ANSWERS",
+    "DPS",
     "AnnealedLogProb",
     "Answer",
+    "Ascent",
+    "BlockGibbs",
+    "ClampedLangevin",
+    "ClampedMetropolis",
+    "ConditionalModes",
     "DenoisedMean",
     "EnergyRatio",
     "EnumeratedLogProb",
+    "Generated",
     "ImportanceLogProb",
+    "LatentMetropolis",
+    "LatentPosterior",
     "LineIntegral",
     "LogProb",
+    "MetropolisWithinGibbs",
+    "Mode",
+    "MomentMatching",
+    "MostProbableHidden",
     "NormalisedLogProb",
     "ODELogProb",
+    "PosteriorLangevin",
+    "PosteriorMetropolis",
+    "Prefix",
     "Questions",
+    "RePaint",
     "ScoreAt",
+    "SiteGibbs",
 ]

@@ -22,6 +22,7 @@ from lightning_gen.questions.densities import (
 from lightning_gen.questions.inpainting import INPAINTERS
 from lightning_gen.questions.inverse import SOLVERS, linear_map
 from lightning_gen.questions.latents import DECODERS, ENCODERS, SPHERICAL, between
+from lightning_gen.questions.modes import Ascent, ConditionalModes, Mode, MostProbableHidden
 from lightning_gen.questions.scores import DenoisedMean, ScoreAt
 from lightning_gen.randomness import generator
 
@@ -35,6 +36,8 @@ ANSWERS: dict[str, tuple[Any, ...]] = {
     "interpolate": ENCODERS,
     "inpaint": INPAINTERS,
     "posterior": SOLVERS,
+    "mode": (ConditionalModes(), Ascent()),
+    "hidden_mode": (MostProbableHidden(),),
 }
 
 
@@ -56,6 +59,10 @@ class Questions(Checked):
     def with_label(self, label: int | None) -> Self:
         """The questions about one class, or about none."""
         return type(self)(self.module, self.seed, label)
+
+    def with_seed(self, seed: int) -> Self:
+        """The questions with other draws."""
+        return type(self)(self.module, seed, self.label)
 
     def answer(self, verb: str, by: Any = None) -> Any:
         """`by`, or the first answer to a question that fits; TypeError or ValueError where none does."""
@@ -138,6 +145,21 @@ class Questions(Checked):
         answer, y = self.answer("posterior", by), y.to(self.module.device, self.module.dtype)
         apply, like = linear_map(operator, y, self.module.shape), y.new_zeros(len(y), *self.module.shape)
         return answer(self.bound(len(y)), like, y, apply, sigma, self.noise("posterior"))
+
+    @torch.no_grad()
+    def mode(self, x: Tensor, by: Any = None) -> Mode:
+        """The maximum of log p that an ascent from each x leads to, (B, *shape), and the slope that is left there.
+
+        Of a model of noised data it is that of the density with the least noise.
+        """
+        x = self.checked(x)
+        return self.answer("mode", by)(self.bound(len(x)), x)
+
+    @torch.no_grad()
+    def hidden_mode(self, v: Tensor, by: Any = None) -> Tensor:
+        """The most probable hidden units of each v, (B, H)."""
+        v = self.checked(v)
+        return self.answer("hidden_mode", by)(self.bound(len(v)), v)
 
     def noise(self, verb: str) -> torch.Generator:
         """The generator of a question."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightning_gen.runs.folder import PIECES, RunFolder, read_metrics
 
-WITHIN = {"checkpoints", "samples", "export", "wandb", "tensorboard"}  # the folders of a run folder
+WITHIN = {"checkpoints", "samples", "edits", "export", "wandb", "tensorboard"}  # the folders of a run folder
 
 
 def folder_faults(path: Path, stage: str) -> Iterator[str]:

@@ -125,13 +125,15 @@ def job(config: dict[str, Any], folder: RunFolder) -> None:
 
 
 def work(config: dict[str, Any], folder: RunFolder) -> None:
-    """Fit (then evaluate), evaluate, sample or export."""
+    """Fit (then evaluate), evaluate, sample, edit or export."""
     if config["stage"] == "export":
         return export(folder)
     quieten()
     session = refusing(Session, config, folder)
     if config["stage"] == "sample":
         return session.sample()
+    if config["stage"] == "edit":
+        return session.edit()
     if config["stage"] == "fit":
         session.fit()
         signals.check()

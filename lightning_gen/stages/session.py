@@ -11,6 +11,7 @@ from lightning_gen.errors import TRACEBACK, NonFinite, Unreadable, chain
 from lightning_gen.runs.devices import processes
 from lightning_gen.runs.folder import RunFolder, config_hash
 from lightning_gen.runs.load import give_weights, start_from
+from lightning_gen.stages.edit import edit
 from lightning_gen.stages.evaluate import evaluate
 from lightning_gen.stages.fit import fit
 from lightning_gen.stages.loggers import build_loggers
@@ -26,7 +27,7 @@ MEASURED = ("data", "net", "module", "sampler", "trainer", "callbacks", "quality
 class Session:
     """The objects of one run, all made and checked before any work."""
 
-    fit, evaluate, sample = fit, evaluate, sample
+    fit, evaluate, sample, edit = fit, evaluate, sample, edit
 
     def __init__(self, config: Config, folder: RunFolder) -> None:
         self.config, self.folder, self.fitting = config, folder, config["stage"] == "fit"

@@ -23,6 +23,7 @@ from lightning_gen.questions import (
     inverse,
 )
 from lightning_gen.questions.latents import Generated, between
+from lightning_gen.questions.modes import Ascent, ConditionalModes
 from lightning_gen.representations import ODELatent
 from lightning_gen.samplers import MALA, Langevin
 from tests.energies import Quadratic
@@ -53,6 +54,8 @@ CHEAP = {
     ("posterior", "MALA"): inverse.PosteriorMetropolis(MALA(4)),
     ("posterior", "moment matching"): inverse.MomentMatching(5),
     ("posterior", "Langevin"): inverse.PosteriorLangevin(Langevin(4)),
+    ("mode", "ascent"): Ascent(5),
+    ("mode", "single changes"): ConditionalModes(2),
     ("posterior", "MALA over z"): inverse.LatentPosterior(MALA(4)),
     ("log_prob", "ODE"): ODELogProb(ODELikelihood("heun", steps=4)),
     ("log_prob", "AIS"): AnnealedLogProb(10, 10),
@@ -69,6 +72,8 @@ CALLS = {
     "interpolate": lambda ask, x, by: ask.interpolate(x, x.flip(0), 5, by),
     "inpaint": lambda ask, x, by: ask.inpaint(x, prefix(ask.module), by),
     "posterior": lambda ask, x, by: ask.posterior(x[:, :2], torch.eye(x.shape[1])[:2], 0.5, by),
+    "mode": lambda ask, x, by: ask.mode(x, by),
+    "hidden_mode": lambda ask, x, by: ask.hidden_mode(x, by),
 }
 SHAPES = {"interpolate": lambda shape: (5, N, *shape)}
 
@@ -109,7 +114,10 @@ def test_a_question_is_answered_or_refused_with_one_sentence(name, verb):
         assert result.value.shape == result.error.shape == (N,) and (result.error >= 0).all()
         assert (result.kind == "exact") == (not result.error.any())
         result = result.value
-    elif verb != "encode":
+    elif verb == "mode":
+        assert result.x.shape == (N, *family.shape) and result.slope.shape == (N,)
+        result = torch.cat([part.flatten() for part in result])
+    elif verb not in ("encode", "hidden_mode"):
         assert result.shape == SHAPES.get(verb, lambda shape: (N, *shape))(family.shape)
     assert len(result) and result.isfinite().all()
     assert not result.requires_grad
