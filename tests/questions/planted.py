@@ -61,10 +61,10 @@ PLANTS = [
         CONDITIONED + "test_the_missing_values_of_a_linear_decoder_have_their_gaussian_law",
     ),
     Plant(
-        "RePaint's noise of the wrong time",
+        "RePaint's steps back without noise",
         "lightning_gen/questions/inpainting.py",
-        "now = torch.where(known, alpha * x + sigma * noise_like(x, generator), now)",
-        "now = torch.where(known, x, now)",
+        "now = ratio * now + fresh**0.5 * noise_like(x, generator)",
+        "now = ratio * now",
         CONDITIONED + "test_resampling_brings_repaint_nearer_to_the_missing_values_of_a_mixture",
     ),
     Plant(
