@@ -56,7 +56,7 @@ def test_every_command_composes_without_faults(tmp_path, monkeypatch, capsys):
     assert len(commands()) >= 10
     for words in commands():
         assert entry.main(words) == 0, (words, capsys.readouterr().err)
-    assert set(seen) == {"sample", "evaluate", "export", "compress", "compare"}
+    assert set(seen) == {"sample", "edit", "evaluate", "export", "compress", "compare"}
 
 
 def test_every_key_that_the_text_names_is_a_key():

@@ -18,6 +18,7 @@ FLOORS = (
     {"samplers"},
     {"losses", "likelihood", "compression"},
     {"families", "results", "representations"},
+    {"questions"},
     {"callbacks", "convert"},
     {"stages"},
     {"__main__"},

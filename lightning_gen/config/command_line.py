@@ -261,7 +261,12 @@ def misplaced(stage: str, values: dict[str, Any], given: Sequence[str]) -> list[
     if stage == "compare":
         keys = read_by(stage)
         return [f"stage=compare reads {', '.join(keys)}, not {key}: remove it" for key in named if key not in keys]
-    faults = ["runs is read by stage=compare alone: add stage=compare"] if "runs" in named else []
+    owners = {"runs": "compare", "edit": "edit"}
+    faults = [
+        f"{key} is read by stage={owner} alone: add stage={owner}"
+        for key, owner in owners.items()
+        if key in named and stage != owner
+    ]
     if values.get("samples") is None or stage != "evaluate":
         if values.get("fresh") is True and stage in RUN[1:]:
             faults.append(f"fresh is True with stage={stage}, and starts a new run by stage=fit alone: remove it")

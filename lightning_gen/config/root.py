@@ -2,9 +2,10 @@
 
 from typing import Any, NamedTuple
 
-RUN = ("fit", "evaluate", "sample", "export", "compress", "decompress")  # the stages of one run
+RUN = ("fit", "evaluate", "sample", "edit", "export", "compress", "decompress")  # the stages of one run
 STAGES = (*RUN, "compare")
 SAMPLES = "samples"  # stage=evaluate of somebody else's samples, which has no model
+EDITS = ("inpaint", "interpolate", "mode")  # what stage=edit draws
 MISSING = "???"  # Hydra's word for a value that has to be given
 
 
@@ -45,6 +46,7 @@ ROOT = (
     Key("seed", "Annotated[int, Ge(0)]", 0, (*RUN, SAMPLES)),
     Key("n", "Annotated[int, Ge(1)]", 64, changes=True, identity=False),
     Key("label", "int | None", changes=True, identity=False),
+    Key("edit", f"Literal{list(EDITS)}", EDITS[0], ("edit",), True, True, False),
     Key("init", "str | None", personal=True),
     Key("runs", "list[str] | None", None, ("compare",), personal=True, identity=False),
     Key("samples", "str | None", None, (SAMPLES, "compress"), identity=False),

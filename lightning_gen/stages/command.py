@@ -125,12 +125,12 @@ def job(config: dict[str, Any], folder: RunFolder) -> None:
 
 
 def work(config: dict[str, Any], folder: RunFolder) -> None:
-    """Fit (then evaluate), evaluate, sample, export, compress or decompress."""
+    """Fit (then evaluate), evaluate, sample, edit, export, compress or decompress."""
     if config["stage"] == "export":
         return export(folder)
     quieten()
     session = refusing(Session, config, folder)
-    if config["stage"] in ("sample", "compress", "decompress"):
+    if config["stage"] in ("sample", "edit", "compress", "decompress"):
         return getattr(session, config["stage"])()
     if config["stage"] == "fit":
         session.fit()

@@ -12,6 +12,7 @@ from lightning_gen.runs.devices import processes
 from lightning_gen.runs.folder import RunFolder, config_hash
 from lightning_gen.runs.load import give_weights, start_from
 from lightning_gen.stages.compress import compress, decompress
+from lightning_gen.stages.edit import edit
 from lightning_gen.stages.evaluate import evaluate
 from lightning_gen.stages.fit import fit
 from lightning_gen.stages.loggers import build_loggers
@@ -28,7 +29,8 @@ OTHER_CONFIG = "{folder} holds a run of another config; fresh=true starts anew b
 class Session:
     """The objects of one run, all made and checked before any work."""
 
-    fit, evaluate, sample, compress, decompress = fit, evaluate, sample, compress, decompress
+    fit, evaluate, sample, edit = fit, evaluate, sample, edit
+    compress, decompress = compress, decompress
 
     def __init__(self, config: Config, folder: RunFolder) -> None:
         self.config, self.folder, self.fitting = config, folder, config["stage"] == "fit"
