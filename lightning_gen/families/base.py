@@ -159,8 +159,7 @@ class GenerativeModule(Checked, Latent, Sampling, Validation, LightningModule):
         if (data := self.trainer.datamodule) is None:
             return
         self.check_data(data)
-        if stage == "fit":
-            self.take_autoencoder(data)
+        self.take_autoencoder(data, stage)
         if stage == "fit" and self.started_from is None:
             self.initialise(data)
             if self.ema is not None:
@@ -223,8 +222,9 @@ class GenerativeModule(Checked, Latent, Sampling, Validation, LightningModule):
         address = position if main else (*position, player.name)
         reseed(self.seed, "train", *address)
         noise = generator(self.seed, "noise", *address, device=self.device)
-        batch = self.encoded(batch, noise)
-        return player.objective(self.labelled(self.model, batch, position), batch, noise, player.updates)
+        return player.objective(
+            self.labelled(self.model, batch, position), self.encoded(batch, noise), noise, player.updates
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the players' counts and the family's state."""

@@ -46,8 +46,10 @@ class Latent:
             )
         return autoencoder.requires_grad_(False).eval()
 
-    def take_autoencoder(self, data: Any) -> None:
-        """The weights of the data's autoencoder; ValueError where one of data and module has none."""
+    def take_autoencoder(self, data: Any, stage: str) -> None:
+        """In training the weights of the data's autoencoder; ValueError where one of data and module has none."""
+        if stage != "fit":
+            return
         theirs = getattr(data, "autoencoder", None)
         if (theirs is None) != (self.autoencoder is None):
             raise ValueError(

@@ -21,13 +21,8 @@ from lightning_gen.runs.atomic import replacing
 from lightning_gen.runs.devices import place, process_rank
 
 STOP = "stopped"  # the file that says that a signal has stopped the run
-TORN = (
-    "checkpoints/*.ckpt.part",
-    "checkpoints/*.ckpt.previous",
-    "export/*.part",
-    "samples/*.part",
-    "compressed/*.part",
-)
+TORN = ("checkpoints/*.ckpt.part", "checkpoints/*.ckpt.previous")
+TORN += tuple(f"{name}/*.part" for name in ("export", "samples", "edits", "compressed"))
 TORN += tuple(f"{name}.part" for name in ("config.yaml", "run.json", "stopped", "report.html", "curves.png"))
 TORN += tuple(f"{name}.part" for name in ("metrics.json", "metrics-before.json", "samplers.json", "samplers.md"))
 PIECES = ".evaluation"  # what an evaluation in progress has drawn

@@ -165,13 +165,12 @@ class ReverseDiffusion(Sampler):
     def check(self, model: Scored) -> None:
         """TypeError for a model without a score, and for a process whose noise does not grow, or alpha(1) = 0."""
         super().check(model)
-        ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
-        if self.divides and model.process.alpha(ends)[1] == 0:
+        if self.divides and model.process.alpha(torch.ones((), dtype=torch.float64)) == 0:
             raise TypeError(
                 f"sampler {type(self).__name__} divides by alpha and needs a process with alpha(1) > 0, got "
                 f"{type(model.process).__name__}: choose FlowODE, DDIM or Ancestral"
             )
-        least, most = model.process.sigma(ends).tolist()
+        least, most = model.process.sigma(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
         if not least < most:
             kind = "Clean" if most == 0 else f"the one level sigma = {most:.4g}"
             raise TypeError(

@@ -29,8 +29,7 @@ OTHER_CONFIG = "{folder} holds a run of another config; fresh=true starts anew b
 class Session:
     """The objects of one run, all made and checked before any work."""
 
-    fit, evaluate, sample, edit = fit, evaluate, sample, edit
-    compress, decompress = compress, decompress
+    fit, evaluate, sample, edit, compress, decompress = fit, evaluate, sample, edit, compress, decompress
 
     def __init__(self, config: Config, folder: RunFolder) -> None:
         self.config, self.folder, self.fitting = config, folder, config["stage"] == "fit"

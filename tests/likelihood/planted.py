@@ -130,6 +130,20 @@ PLANTS = [
         "tests/likelihood/test_ais.py::test_step_sizes_are_tuned_at_every_temperature",
     ),
     Plant(
+        "the encoder's entropy with the wrong sign",
+        "lightning_gen/likelihood/latent.py",
+        "entropy = 0.5 * (squares",
+        "entropy = -0.5 * (squares",
+        "tests/likelihood/test_latent.py::test_at_the_exact_posterior_and_prior_every_draw_is_log_p",
+    ),
+    Plant(
+        "the chain's last term without its variance",
+        "lightning_gen/likelihood/variational.py",
+        "math.log(2 * math.pi * sigma**2)",
+        "math.log(2 * math.pi)",
+        "tests/likelihood/test_latent.py::test_the_chains_part_is_its_closed_form_and_below_log_p",
+    ),
+    Plant(
         "AIS of a decoder without the constant of its prior",
         "lightning_gen/likelihood/decoders.py",
         "+ 0.5 * z.shape[1] * math.log(2 * math.pi)",

@@ -27,8 +27,8 @@ PLANTS = [
     Plant(
         "the model's scalars of the score with the wrong sign",
         "lightning_gen/models/denoiser.py",
-        "score = -noise[0] / sigma, -noise[1] / sigma",
-        "score = noise[0] / sigma, noise[1] / sigma",
+        "noise, (-noise[0] / sigma, -noise[1] / sigma)",
+        "noise, (noise[0] / sigma, noise[1] / sigma)",
         "tests/samplers/test_costs.py::test_every_step_and_the_whole_path_are_those_of_the_papers_formulas",
     ),
     Plant(
