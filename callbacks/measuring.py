@@ -44,6 +44,7 @@ class Measuring(Checked, Requires, Callback, ABC):
     alone = False  # rank 0 measures without the others, which neither wait nor publish
     autocast = False  # the model is called in the trainer's precision, not in that of its weights
     every_n_steps = 0
+    latent = True  # may measure a model of latent variables; False where the data are given to the model
     _step = 0  # the last optimizer step, behind which no batch has ended where gradients are accumulated
 
     def __init__(
@@ -61,6 +62,11 @@ class Measuring(Checked, Requires, Callback, ABC):
         """Refuse a model without what is needed, before any work: TypeError."""
         if self.needs and (reason := why_unfit(type(self), pl_module.model)):
             raise TypeError(f"{reason}; or write {self.key}=null")
+        if not self.latent and getattr(pl_module, "autoencoder", None) is not None:
+            raise ValueError(
+                f"{self.key} is {type(self).__name__}, which gives images to the model, and that one is of latent "
+                f"variables, expected null, or for a likelihood LatentLikelihood: write {self.key}=null"
+            )
 
     @abstractmethod
     def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result] | None:

@@ -32,7 +32,7 @@ def epoch_of(trainer: Trainer) -> int:
 
 def publish(trainer: Trainer, results: Iterable[Result], final: bool) -> None:
     """Log each value, and its error as <name>/error, to loggers and callback_metrics; when final, to metrics.json too,
-    or to the Evaluation that will write it."""
+    or to the Evaluation that will write it; then call `published` of the callbacks that have it."""
     step, results = step_of(trainer), {str(result.name): result for result in results}
     values = {name: float(result.value) for name, result in results.items()}
     errors = {error_of(name): float(r.error) for name, r in results.items() if r.error is not None}
@@ -47,6 +47,9 @@ def publish(trainer: Trainer, results: Iterable[Result], final: bool) -> None:
         else:
             path = Path(trainer.default_root_dir) / METRICS
             write_metrics(path, (read_metrics(path) if path.exists() else {}) | fresh)
+    for callback in trainer.callbacks:
+        if (hear := getattr(callback, "published", None)) is not None:
+            hear(trainer, [*results.values()])
 
 
 def log_image(trainer: Trainer, name: str, picture: str | Path | np.ndarray) -> None:

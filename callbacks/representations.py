@@ -45,6 +45,7 @@ class Representations(Measuring):
     """
 
     key = "callbacks.representations"
+    latent = False
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class Representations(Measuring):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the representation and what can be measured of it, before any work."""
+        super().setup(trainer, pl_module, stage)
         data = trainer.datamodule
         self.chosen = representation_of(pl_module.model) if self.representation is None else self.representation
         self.chosen.check(pl_module.model)

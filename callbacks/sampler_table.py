@@ -141,7 +141,9 @@ class SamplerTable(Measuring):
     def by_steps(self, module: Any, sampler: Sampler) -> list[tuple[str, Sampler]]:
         """A sampler with the most steps that each budget buys."""
         guided = module.classes is not None and module.guidance not in (0, 1)  # two calls of the network a reading
-        steps = {goal: most(sampler, module.model, module.shape, goal // (1 + guided)) for goal in self.evaluations}
+        steps = {
+            goal: most(sampler, module.model, module.model_shape, goal // (1 + guided)) for goal in self.evaluations
+        }
         # a process of few steps reaches several budgets with the same
         steps = {k: goal for goal, k in reversed(steps.items()) if k is not None}
         module.check(sampler.with_steps(max(steps, default=1)))

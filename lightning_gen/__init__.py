@@ -1,7 +1,7 @@
 """Generative models under PyTorch Lightning and Hydra: trained, sampled and measured under one roof."""
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "ask", "load"]
 
 
 def __getattr__(name: str):
@@ -10,4 +10,8 @@ def __getattr__(name: str):
         from lightning_gen.runs.load import load
 
         return load
+    if name == "ask":
+        from lightning_gen.questions import Questions
+
+        return Questions
     raise AttributeError(f"module lightning_gen has no attribute {name}")

@@ -6,14 +6,14 @@ g^2 = d sigma^2 / dt - 2 f sigma^2 (Song et al., 2021, https://arxiv.org/abs/201
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 import torch
 from annotated_types import MinLen
 from torch import Tensor, nn
 
-from lightning_gen.options import Checked, Count, NonNegative, OpenUnitInterval, Positive, checked
+from lightning_gen.options import Checked, Count, NonNegative, OpenUnitInterval, Positive, Rate, checked
 
 
 def expand(coefficient: Tensor, x: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class Process(Checked, nn.Module, ABC):
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
-        """alpha_t, the shape of t, in (0, 1]."""
+        """alpha_t, the shape of t, in [0, 1]."""
 
     @abstractmethod
     def variance(self, t: Tensor) -> Tensor:
@@ -57,12 +57,12 @@ class Process(Checked, nn.Module, ABC):
 
     def sde(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """f_t and g_t^2, each the shape of t, by differentiating alpha and variance."""
-        with torch.enable_grad():
-            t = t.detach().requires_grad_()
-            log_alpha, variance = self.alpha(t).log(), self.variance(t)
-            drift = derivative(log_alpha, t)
-            diffusion = derivative(variance, t) - 2 * drift * variance
-        return drift.detach(), diffusion.detach()
+        drift = derivative(lambda t: self.alpha(t).log(), t)
+        return drift, derivative(self.variance, t) - 2 * drift * self.variance(t)
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """d alpha / dt and d sigma / dt, each the shape of t, not finite where sigma is a root at 0."""
+        return derivative(self.alpha, t), derivative(self.sigma, t)
 
     def time(self, snr: Tensor) -> Tensor:
         """t at which alpha^2 / sigma^2 = snr, float64, the shape of snr; ValueError for a ratio that does not occur."""
@@ -99,11 +99,11 @@ class Process(Checked, nn.Module, ABC):
         return float(self.sigma(torch.ones((), dtype=torch.float64)))
 
 
-def derivative(y: Tensor, t: Tensor) -> Tensor:
-    """dy/dt elementwise, zero where y does not depend on t."""
-    if not y.requires_grad:
-        return torch.zeros_like(t)
-    return torch.autograd.grad(y.sum(), t)[0]
+def derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+    """The derivative of an elementwise function at t, the shape of t, detached; zero where it is constant."""
+    with torch.inference_mode(False), torch.enable_grad():
+        y = function(t := t.detach().clone().requires_grad_())
+        return torch.autograd.grad(y.sum(), t)[0] if y.requires_grad else torch.zeros_like(t).detach()
 
 
 class Clean(Process):
@@ -203,6 +203,33 @@ class VE(Process):
         """t in closed form, the shape of snr; outside of [0, 1] for unbounded noise levels, as EDM draws them."""
         growth = 1 / (snr * self.sigma_min**2) + (self.start == "zero")
         return growth.log() / (2 * math.log(self.sigma_max / self.sigma_min))
+
+
+class Interpolant(Process):
+    """The straight line from data to noise: alpha = 1 - (1 - alpha_end) t, sigma = t; the papers' time is 1 - t.
+
+    Rectified flow (Liu et al., 2023, eq. 1), https://arxiv.org/abs/2209.03003; flow matching (Lipman et al., 2023),
+    https://arxiv.org/abs/2210.02747
+
+    Args:
+        alpha_end: alpha at t = 1, in [0, 1): 0 in the papers, where x_1 is noise alone.
+    """
+
+    def __init__(self, alpha_end: Rate = 0.0) -> None:
+        super().__init__()
+        self.alpha_end = float(alpha_end)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """1 - (1 - alpha_end) t, the shape of t."""
+        return (1 - t) + self.alpha_end * t
+
+    def variance(self, t: Tensor) -> Tensor:
+        """t^2, the shape of t."""
+        return t.square()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """t, whose derivative exists at 0."""
+        return t
 
 
 class DiscreteVP(Process):

@@ -8,8 +8,18 @@ from pathlib import Path
 
 import lightning_gen
 from lightning_gen import models
-from lightning_gen.models import RBM, VAE, GaussianBernoulliRBM, Model, Requires, SumOfEnergies, capabilities
+from lightning_gen.models import (
+    RBM,
+    VAE,
+    Autoregressive,
+    GaussianBernoulliRBM,
+    Model,
+    Requires,
+    SumOfEnergies,
+    capabilities,
+)
 from lightning_gen.models.requirements import concrete
+from lightning_gen.nets import MADE
 from tests.likelihood.linear import Linear
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "capabilities.md").read_text()
@@ -82,6 +92,8 @@ def test_every_model_has_the_capabilities_that_the_table_says():
                 model = SumOfEnergies(SUMS[cells[1]](2, 3), SUMS[cells[1]](2, 3))
             elif name == "VAE":
                 model = VAE(Linear(2, 2), {"real": "gaussian", "binary": "bernoulli"}[cells[1]])
+            elif name == "Autoregressive":
+                model = Autoregressive(MADE((2,), {"binary": 2, "levels": 3}[cells[1]]))
             else:
                 cls = getattr(models, name)
                 assert cls.support.kind == cells[1], name

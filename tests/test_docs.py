@@ -56,7 +56,7 @@ def test_every_command_composes_without_faults(tmp_path, monkeypatch, capsys):
     assert len(commands()) >= 10
     for words in commands():
         assert entry.main(words) == 0, (words, capsys.readouterr().err)
-    assert set(seen) == {"sample", "evaluate", "export", "compare"}
+    assert set(seen) == {"sample", "edit", "evaluate", "export", "compress", "compare"}
 
 
 def test_every_key_that_the_text_names_is_a_key():
@@ -102,7 +102,7 @@ def test_every_name_in_code_is_a_name_of_the_source():
                 assert re.search(rf"\b{name}\b", source), f"{page.name}: {name}"
 
 
-@pytest.mark.parametrize("name", ["capabilities", "energies", "quality"])
+@pytest.mark.parametrize("name", ["capabilities", "compression", "energies", "flows", "quality"])
 def test_python_of_the_pages_runs(name):
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / f"{name}.md").read_text(), re.DOTALL | re.MULTILINE)
     assert blocks

@@ -44,10 +44,16 @@ def test_an_experiment_takes_two_steps_and_is_measured(name, tmp_path):
         words += ["callbacks.pictures.points=20", "data.n=64", "data.val_size=8", "data.test_size=32"]
     if "width" in net:
         words.append("net.width=16")
+    elif "heads" in net or "kernel" in net:  # PixelCNN and the Transformer
+        words += ["net.channels=8", "net.depth=2"]
+    elif "Glow" in net.get("_target_", ""):
+        words += ["net.channels=8", "net.steps=1"]
     elif net:
-        words += ["net.channels=8", "net.blocks=1"] + ["net.groups=4"] * ("groups" in net)
+        words += ["net.channels=8"] + ["net.blocks=1"] * ("blocks" in net) + ["net.groups=4"] * ("groups" in net)
     if "hidden" in module:
         words.append("module.hidden=8")
+    if page["callbacks"].get("straightness"):
+        words += ["callbacks.straightness.n=2", "callbacks.straightness.steps=2"]
     if page["callbacks"].get("health"):
         words += ["callbacks.health.chains=4", "callbacks.health.length=4", "callbacks.health.long=2"]
     if "chains" in module.get("loss", {}):
@@ -64,8 +70,10 @@ def test_an_experiment_takes_two_steps_and_is_measured(name, tmp_path):
         )
     if page["sampler"]["_target_"].endswith("AnnealedLangevin"):
         words += ["module.noise_levels=3", "sampler.steps_each=1"]
-    else:
-        words.append("sampler.predictor.steps=2" if "predictor" in page["sampler"] else "sampler.steps=2")
+    elif "predictor" in page["sampler"]:
+        words.append("sampler.predictor.steps=2")
+    elif "steps" in page["sampler"]:
+        words.append("sampler.steps=2")
     for word, shape in SHAPES.items():
         if word in name:
             generator = np.random.default_rng(0)
@@ -73,10 +81,16 @@ def test_an_experiment_takes_two_steps_and_is_measured(name, tmp_path):
             labels = {f"y_{split}": np.arange(40) % 10 for split in ("train", "test")}
             np.savez(tmp_path / "data.npz", **arrays, **labels)
             words += ["data=npz", f"data.path={tmp_path / 'data.npz'}", "data.val_size=8"]
+    if "run" in page["data"]:  # of a VAE
+        quick = ["trainer=cpu", "trainer.max_steps=1", "data.batch_size=8", "quality=none", "logger=none"]
+        vae = [*quick, "callbacks.likelihood=null", "callbacks.pictures=null", f"run={tmp_path / 'vae'}"]
+        assert entry.main(["experiment=vae_digits", *vae]) == 0
+        words.append(f"data.run={tmp_path / 'vae'}")
     assert entry.main([f"experiment={name}", *words]) == 0
     assert (tmp_path / "r" / "report.html").is_file()
     stored = yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())
-    assert not net or stored["net"]["shape"] == stored["module"]["shape"]
+    latent = "run" in page["data"]
+    assert not net or stored["net"]["shape"] == ([16] if latent else stored["module"]["shape"])
     assert '"fid/' in (tmp_path / "r" / "metrics.json").read_text()
 
 
@@ -97,6 +111,7 @@ OPTIONS = [
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_of_every_group_has_no_fault(group, option):
     words = [f"{group}={option}"] + (["data.path=somewhere"] if option in ("npz", "folder", "dsprites") else [])
+    words += ["data.run=somewhere"] if (group, option) == ("data", "latent") else []
     if option in (
         "kde",
         "representations",

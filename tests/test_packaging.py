@@ -59,15 +59,21 @@ def setup():
     return parser
 
 
+def optional(extras):
+    """The packages of the extras that parts of the package import."""
+    return {name for extra in ("flows", "compress") for name in requirements(extras[extra])}
+
+
 def test_the_requirements_are_what_is_imported(setup):
-    assert set(requirements(setup["options"]["install_requires"])) == imported(
-        "run.py", "lightning_gen/**/*.py", "callbacks/**/*.py"
-    )
+    needed, extras = setup["options"]["install_requires"], setup["options.extras_require"]
+    imports = imported("run.py", "lightning_gen/**/*.py", "callbacks/**/*.py")
+    assert {*requirements(needed), *optional(extras)} == imports
 
 
 def test_the_test_extra_is_what_the_tests_import_besides(setup):
     needed = imported("tests/**/*.py") - set(requirements(setup["options"]["install_requires"]))
-    assert set(requirements(setup["options.extras_require"]["test"])) == needed | {"ruff", "pytest-xdist", "setuptools"}
+    extras, tools = setup["options.extras_require"], {"ruff", "pytest-xdist", "setuptools"}
+    assert set(requirements(extras["test"])) == needed | tools | optional(extras)
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,35 @@ def test_sample_takes_another_sampler_by_one_word(trained, capsys):
     assert stored["sampler"]["_target_"].endswith("DDIM")
 
 
+def test_edit_draws_missing_halves_and_paths_of_test_images(trained):
+    """The known half stays as it is, draws of the other half differ; each column has its title."""
+    for kind in ("inpaint", "interpolate"):
+        assert command("stage=edit", f"edit={kind}", f"run={trained}", "n=3", "logger=none") == 0
+    files = {kind: np.load(trained / "edits" / f"{kind}-seed0-n3.npz") for kind in ("inpaint", "interpolate")}
+    images, titles = files["inpaint"]["images"], files["inpaint"]["titles"].tolist()
+    assert titles == ["data", "known", "draw 1", "draw 2", "draw 3", "draw 4"] and images.shape == (3, 6, 8, 8, 1)
+    assert (images[:, 1:, :4] == images[:, :1, :4]).all()
+    assert (images[:, 2, 4:] != images[:, 3, 4:]).any() and str(files["inpaint"]["by"]) == "RePaint"
+    path = files["interpolate"]["images"]
+    assert path.shape == (3, 11, 8, 8, 1) and (path[:, -1] == path[[1, 2, 0], 0]).all()
+    assert (path[:, 0] == images[:, 0]).all()
+    assert all((trained / "edits" / f"{kind}-seed0-n3.png").is_file() for kind in files)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["stage=edit", "n=100000"], "n is 100000"),
+        (["stage=edit", "label=3"], "label is 3"),
+        (["stage=edit", "edit=paint"], "edit is 'paint'"),
+        (["stage=sample", "edit=mode"], "edit is read by stage=edit alone"),
+    ],
+)
+def test_an_edit_that_cannot_be_is_refused(words, found, trained, capsys):
+    assert command(*words, f"run={trained}", "logger=none") == 2
+    assert found in capsys.readouterr().err
+
+
 def test_python_draws_what_the_command_draws(trained):
     assert command("stage=sample", f"run={trained}", "n=6", "seed=11") == 0
     archive = np.load(trained / "samples" / "samples-ddim-seed11-n6.npz")["images"]

@@ -35,6 +35,7 @@ class PerSample(Measuring):
     what = ""
     purpose = ""
     columns = 0
+    latent = False
 
     def __init__(
         self, n: Annotated[int, Ge(2)] | None = None, split: Split = "test", batch: Count = 256, **options: Any

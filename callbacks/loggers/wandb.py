@@ -122,6 +122,13 @@ class Wandb(Checked, Logger):
             self.log_metrics({name: wandb.Table(columns=columns, data=data, allow_mixed_types=True)})
 
     @rank_zero_only
+    def alert(self, title: str, text: str) -> None:
+        """A message that W&B sends to the user."""
+        if not self._off():
+            with _Guard(self):
+                self.experiment.alert(title=title, text=text)
+
+    @rank_zero_only
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """The run's config, as plain containers."""
         if not self._off():

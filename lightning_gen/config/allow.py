@@ -64,6 +64,7 @@ LIBRARIES = {
         "arviz",
         "arviz_stats",
         "cloudpickle",
+        "constriction",
         "dask",
         "diffusers",
         "filelock",
@@ -81,7 +82,7 @@ LIBRARIES = {
         "torch_fidelity",
         "torchmetrics",
     ),
-    *("tqdm", "transformers", "uv", "wandb", "wheel", "xarray", "yaml"),
+    *("tqdm", "transformers", "uv", "wandb", "wheel", "xarray", "yaml", "zuko"),
     *("callbacks", "run"),  # former names of ours, which stored configs still use
 }
 _given: ContextVar[tuple[str, ...]] = ContextVar("given", default=())

@@ -10,7 +10,7 @@ import yaml
 
 from lightning_gen.config import stored
 from lightning_gen.config.allow import extension_faults
-from lightning_gen.config.root import DEFAULTS, KEYS, SAMPLES, STAGES, UNLABELLED, read_by
+from lightning_gen.config.root import DEFAULTS, KEYS, RUN, SAMPLES, STAGES, UNLABELLED, read_by
 from lightning_gen.config.texts import as_text, quoted
 from lightning_gen.errors import ConfigError
 from lightning_gen.options import choose
@@ -261,9 +261,14 @@ def misplaced(stage: str, values: dict[str, Any], given: Sequence[str]) -> list[
     if stage == "compare":
         keys = read_by(stage)
         return [f"stage=compare reads {', '.join(keys)}, not {key}: remove it" for key in named if key not in keys]
-    faults = ["runs is read by stage=compare alone: add stage=compare"] if "runs" in named else []
+    owners = {"runs": "compare", "edit": "edit"}
+    faults = [
+        f"{key} is read by stage={owner} alone: add stage={owner}"
+        for key, owner in owners.items()
+        if key in named and stage != owner
+    ]
     if values.get("samples") is None or stage != "evaluate":
-        if values.get("fresh") is True and stage in ("evaluate", "sample", "export"):
+        if values.get("fresh") is True and stage in RUN[1:]:
             faults.append(f"fresh is True with stage={stage}, and starts a new run by stage=fit alone: remove it")
         return faults
     told = f"samples={values['samples']} is measured without a model"

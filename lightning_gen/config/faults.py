@@ -13,7 +13,7 @@ from lightning_gen.options import value_and_type
 
 # What the builder itself passes to the node's constructor, so that no YAML has to.
 GIVEN = {
-    "net": {"shape", "classes"},
+    "net": {"shape", "classes", "levels"},
     "module": {"net", "sampler", "shape", "value_range", "seed"},
     "trainer": {
         *("default_root_dir", "callbacks", "logger", "plugins", "inference_mode", "use_distributed_sampler"),
@@ -43,11 +43,7 @@ def check(config: Mapping[str, Any], experiment: str = "NAME") -> list[str]:
         rest["trainer"] = {key: value for key, value in trainer.items() if key not in {*TRAINER, *owned}}
     # What the config needs and nobody allows is said once, above; its other faults are found all the same.
     faults += signatures.check(rest, GIVEN, [*allow_list(), *(f"{package}.*" for package in declared(config))])
-    if config.get("samples") and config.get("stage") != "evaluate":
-        faults.append(
-            f"samples={config['samples']} has no model, and is for stage=evaluate: stage is {config['stage']}"
-        )
-    return faults
+    return [*faults, *files(config)]
 
 
 def parameters() -> tuple[Parameter, ...]:
@@ -72,6 +68,17 @@ def empty(config: Mapping[str, Any]) -> Iterator[str]:
             value = value.get(key) if isinstance(value, Mapping) else None
         if value == "":
             yield f"{path} is empty, expected a file or folder: write {path}=NAME, or leave it out"
+
+
+def files(config: Mapping[str, Any]) -> Iterator[str]:
+    """A fault for files of images that the stage does not read, or for one that it needs."""
+    stage, samples, file = (config.get(key) for key in ("stage", "samples", "file"))
+    if samples and stage not in ("evaluate", "compress"):
+        yield f"samples={samples} is for stage=evaluate and stage=compress, and stage is {stage}: remove it"
+    if stage == "decompress" and file is None:
+        yield "file is null, expected the file that stage=decompress reads: write file=RUN/compressed/test.bits"
+    if stage != "decompress" and file:
+        yield f"file={file} is for stage=decompress, and stage is {stage}: remove it, or write stage=decompress"
 
 
 def crossed(trainer: Mapping[str, Any]) -> Iterator[str]:

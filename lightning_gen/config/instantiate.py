@@ -126,10 +126,21 @@ def complete(config: Config, data: Any) -> None:
 
     net, module = config.get("net"), config["module"]
     shape, value_range = list(data.shape), data.value_range
+    inner, samples = shape, f"the samples of {data.name}"  # what the network is of
+    if data.autoencoder is not None:
+        inner, samples = [data.autoencoder.latent], "the latent variables of data.run"
+        _write(config, "module", "autoencoder", dict(data.autoencoder_node), "data.run")
     if net and takes(net, "shape"):
-        _write(config, "net", "shape", shape, f"the samples of {data.name}")
+        _write(config, "net", "shape", inner, samples)
         if takes(net, "attention") and net.get("attention", ()) is None:
-            net["attention"] = [shape[1] // 2]  # as the network itself has it, but the stored config says it
+            net["attention"] = [inner[-1] // 2]  # as the network itself has it, but the stored config says it
+    if net and takes(net, "levels"):
+        if data.levels is None:
+            raise ValueError(
+                f"net is {net['_target_']}, for whole numbers, and {data.name} has real values: choose other data, or "
+                "another net"
+            )
+        _write(config, "net", "levels", data.levels, f"the values of {data.name}")
     _write(config, "module", "shape", shape, f"the samples of {data.name}")
     _write(config, "module", "value_range", value_range and list(value_range), f"the values of {data.name}")
     classes = module.get("classes")
@@ -145,7 +156,13 @@ def complete(config: Config, data: Any) -> None:
             f"module.classes is {classes}, and {(net or module)['_target_']} takes no classes: "
             "name a network that does, or write module.classes=null"
         )
-    module |= get_class(module["_target_"]).fitted(module, data)
+    fitted = get_class(module["_target_"]).fitted(module, data)
+    if fitted and data.autoencoder is not None:
+        raise ValueError(
+            f"module.{next(iter(fitted))} is null, which takes it from the data, and data=latent encodes them: write a "
+            "value"
+        )
+    module |= fitted
 
 
 def takes(node: Config, name: str) -> bool:

@@ -2,9 +2,10 @@
 
 from typing import Any, NamedTuple
 
-STAGES = ("fit", "evaluate", "sample", "export", "compare")
-RUN = ("fit", "evaluate", "sample", "export")  # the stages of one run
+RUN = ("fit", "evaluate", "sample", "edit", "export", "compress", "decompress")  # the stages of one run
+STAGES = (*RUN, "compare")
 SAMPLES = "samples"  # stage=evaluate of somebody else's samples, which has no model
+EDITS = ("inpaint", "interpolate", "mode")  # what stage=edit draws
 MISSING = "???"  # Hydra's word for a value that has to be given
 
 
@@ -45,9 +46,12 @@ ROOT = (
     Key("seed", "Annotated[int, Ge(0)]", 0, (*RUN, SAMPLES)),
     Key("n", "Annotated[int, Ge(1)]", 64, changes=True, identity=False),
     Key("label", "int | None", changes=True, identity=False),
+    Key("edit", f"Literal{list(EDITS)}", EDITS[0], ("edit",), True, True, False),
     Key("init", "str | None", personal=True),
     Key("runs", "list[str] | None", None, ("compare",), personal=True, identity=False),
-    Key("samples", "str | None", None, (SAMPLES,), identity=False),
+    Key("samples", "str | None", None, (SAMPLES, "compress"), identity=False),
+    Key("split", 'Literal["train", "val", "test"]', "test", ("compress",), True, True, False),
+    Key("file", "str | None", None, ("decompress",), True, True, False),
     Key("fresh", "bool", False, changes=True, personal=True, identity=False),
     Key("extensions", "list[str] | None", None, (*RUN, SAMPLES)),
 )
@@ -69,6 +73,7 @@ def read_by(stage: str) -> tuple[str, ...]:
 FREE = (
     "data.root",
     "data.path",
+    "data.run",
     "data.download",
     "data.workers",
     "quality.cache",

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -53,7 +54,10 @@ class GenerativeData(Checked, LightningDataModule, ABC):
 
     name: str = ""
     classes: int | None = None
+    autoencoder: Any = None  # a trained one, whose latent variables a model is of, and its config
+    autoencoder_node: Mapping[str, Any] | None = None
     _shape: tuple[int, ...] = ()
+    _levels = 256  # grey levels of an image as it is stored
 
     def __init__(
         self,
@@ -104,6 +108,10 @@ class GenerativeData(Checked, LightningDataModule, ABC):
             raise ValueError(f"split is {name!r}, expected train, val or test: write one of these")
         return self._splits[name]
 
+    def identity(self, cache: Path | None = None) -> str:
+        """What tells the training data from others when a run is resumed; digests of files are kept in `cache`."""
+        return self.split("train").identity(cache)
+
     def _binary(self, split: Split, name: str) -> Split:
         """The split with every value 0 or 255; the same for every seed."""
         source = generator(0, "binarise", self.name, name)
@@ -120,14 +128,24 @@ class GenerativeData(Checked, LightningDataModule, ABC):
             self.setup()
         return self._shape or self.split("train").shape
 
+    @property
+    def levels(self) -> int | None:
+        """The number of values K that a pixel may have; None for points."""
+        return None if self.value_range is None else 2 if self.binarise else self._levels
+
     def encode(self, images: Tensor) -> Tensor:
-        """x in model space, float32, of uint8 images; TypeError for another dtype."""
+        """x in model space, float32, of uint8 images; whole numbers where value_range is (0, levels - 1).
+
+        TypeError for another dtype.
+        """
         if images.dtype != torch.uint8:
             raise TypeError(f"encode got {images.dtype}, expected uint8 images: pass images of a split")
         x = images.float() / 255
         if self.value_range is None:
             return x
         low, high = self.value_range
+        if (low, high) == (0, self.levels - 1) and high > 1:
+            return (high * x).round()
         return x if (low, high) == (0, 1) else low + (high - low) * x
 
     def decode(self, x: Tensor) -> Tensor:

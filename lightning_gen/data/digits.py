@@ -26,6 +26,7 @@ class Digits(GenerativeData):
     name = "digits"
     classes = 10
     _shape = (1, 8, 8)
+    _levels = 17
 
     def __init__(self, *, val_size: Annotated[int, Interval(ge=0, lt=TRAIN)] = 137, **options: Any):
         super().__init__(**options)

@@ -1,9 +1,13 @@
 """Families: LightningModules, each a combination of model, process and loss from a paper."""
 
+from lightning_gen.families.autoregressive import Autoregressive
 from lightning_gen.families.base import GenerativeModule
 from lightning_gen.families.ddpm import DDPM
 from lightning_gen.families.ebm import EBM
 from lightning_gen.families.edm import EDM
+from lightning_gen.families.flow import Flow
+from lightning_gen.families.flow_matching import FlowMatching
+from lightning_gen.families.gan import GAN
 from lightning_gen.families.ncsn import NCSN
 from lightning_gen.families.rbm import RBM, GaussianBernoulliRBM
 from lightning_gen.families.score_matching import ScoreMatching
@@ -14,9 +18,13 @@ __all__ = [
     "DDPM",
     "EBM",
     "EDM",
+    "GAN",
     "NCSN",
     "RBM",
     "VAE",
+    "Autoregressive",
+    "FlowMatching",
+    "Flow",
     "GaussianBernoulliRBM",
     "GenerativeModule",
     "ScoreMatching",

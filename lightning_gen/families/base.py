@@ -11,12 +11,13 @@ from torch import Tensor
 
 from lightning_gen.errors import first_line
 from lightning_gen.families.average import Average
+from lightning_gen.families.latent import Latent
 from lightning_gen.families.optimisation import Optimisation, restore_step_count
 from lightning_gen.families.players import Batch, Player
 from lightning_gen.families.sampling import Sampling
 from lightning_gen.families.validation import Validation
 from lightning_gen.losses import Loss
-from lightning_gen.models import BINARY, Model
+from lightning_gen.models import Encoded, Model
 from lightning_gen.models.requirements import declared
 from lightning_gen.options import Checked, Count, NonNegative, Rate, Shape, ValueRange
 from lightning_gen.randomness import generator, reseed
@@ -30,7 +31,7 @@ OWN = (
 )
 
 
-class GenerativeModule(Checked, Sampling, Validation, LightningModule):
+class GenerativeModule(Checked, Latent, Sampling, Validation, LightningModule):
     """Trains a model by a loss, and keeps an averaged model: ema <- d ema + (1 - d) model after each optimizer step.
 
     A family overrides `objective`, or `players` if it trains several. With `classes` the model is conditional:
@@ -52,6 +53,7 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
         classes: number of classes of a conditional model; null for an unconditional one.
         label_dropout: probability in training that a label becomes `classes`, the label for none, in [0, 1).
         guidance: weight of guidance in sampling, >= 0: 0 unconditional, 1 conditional, above 1 guided.
+        autoencoder: a trained one, for a diffusion of its latent variables; data=latent gives it.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
         classes: Count | None = None,
         label_dropout: Rate = 0.1,
         guidance: NonNegative = 1.0,
+        autoencoder: Encoded | None = None,
     ) -> None:
         super().__init__()
         net_classes = next((declared(net, "classes") for net in model.networks()), None)
@@ -87,6 +90,7 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
         self.value_range = None if value_range is None else tuple(value_range)
         self.shape = None if shape is None else tuple(shape)
         self.model, self.loss, self.sampler = model, loss, sampler
+        self.autoencoder = self.freeze(autoencoder)
         if loss is not None:  # a family of several players has objectives of its own
             loss.check(model)
         if sampler is not None:
@@ -116,16 +120,15 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
     # Training: what a family may override
 
     def check_data(self, data: Any) -> None:
-        """ValueError for data that do not fit the model: a binary model needs binary data."""
-        if self.model.support == BINARY and (data.binarise is None or data.value_range != (0.0, 1.0)):
-            raise ValueError(
-                f"data.binarise is {data.binarise} and data.value_range {data.value_range} for {data.name}, expected "
-                f"binary values for {type(self).__name__}: set data.binarise to fixed, stochastic or threshold, and "
-                "data.value_range to [0.0, 1.0]"
-            )
+        """ValueError for data that do not fit the model: over binary values, or the whole numbers below K."""
+        self.model.support.check(data)
 
     def initialise(self, data: Any) -> None:
         """Set initial weights that depend on the training data, before the first step of a new run."""
+
+    def initial(self) -> list[Model]:
+        """The models whose weights a new run takes from `init`."""
+        return [self.model] if self.ema is None else [self.model, self.ema]
 
     def objective(self, model: Model, batch: Batch, noise: torch.Generator, step: int) -> Tensor:
         """Losses (B,) of a batch: in training of the raw model, in validation of the averaged one.
@@ -156,6 +159,7 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
         if (data := self.trainer.datamodule) is None:
             return
         self.check_data(data)
+        self.take_autoencoder(data, stage)
         if stage == "fit" and self.started_from is None:
             self.initialise(data)
             if self.ema is not None:
@@ -218,7 +222,9 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
         address = position if main else (*position, player.name)
         reseed(self.seed, "train", *address)
         noise = generator(self.seed, "noise", *address, device=self.device)
-        return player.objective(self.labelled(self.model, batch, position), batch, noise, player.updates)
+        return player.objective(
+            self.labelled(self.model, batch, position), self.encoded(batch, noise), noise, player.updates
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the players' counts and the family's state."""
@@ -232,15 +238,14 @@ class GenerativeModule(Checked, Sampling, Validation, LightningModule):
         self.load_training_state(checkpoint)
 
     def load_weights(self, state: dict[str, Tensor]) -> None:
-        """Load weights: ValueError unless model.* and ema.* fit; others (a critic's) may be absent."""
+        """Load weights: ValueError unless model.*, ema.* and autoencoder.* fit; others (a critic's) may be absent."""
         try:
             result = self.load_state_dict(state, strict=False)
         except RuntimeError as error:  # of tensors with other shapes
             raise ValueError(
                 f"the weights do not fit the model ({first_line(error)}): load them with the config of their run"
             ) from error
-        models = ("model.", "ema.")
-        missing, unknown = ([k for k in keys if k.startswith(models)] for keys in result)
+        missing, unknown = ([k for k in keys if k.startswith(("model.", "ema.", "autoencoder."))] for keys in result)
         if missing or unknown:
             raise ValueError(
                 f"the weights do not fit the model: {', '.join([*missing][:3]) or 'none'} missing, "

@@ -20,7 +20,8 @@ class EBM(Chains):
     Args:
         net: the network f(x), like x, or (B,) for the readout scalar.
         loss: contrastive divergence, NCE, or exact, sliced or denoising score matching.
-        readout, confine, constant: those of EnergyNetwork; NCE needs the constant, a likelihood a confining term.
+        readout, confine, constant, scale: those of EnergyNetwork; NCE needs the constant, a likelihood a confining
+            term.
         sigma: standard deviation of the noise on the data, >= 0; denoising needs noise.
         optimizer, options: those of GenerativeModule.
     """
@@ -34,8 +35,9 @@ class EBM(Chains):
         confine: Positive | None = None,
         constant: bool = False,
         sigma: NonNegative = 0.0,
+        scale: Positive = 1.0,
         **options: Any,
     ) -> None:
         process = VE(sigma, sigma) if sigma > 0 else Clean()
-        model = EnergyNetwork(net, process, readout, confine, constant)
+        model = EnergyNetwork(net, process, readout, confine, constant, scale)
         super().__init__(model=model, loss=loss, optimizer=optimizer, **options)

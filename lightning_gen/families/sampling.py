@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.errors import NonFinite
-from lightning_gen.models import Guided, Model
+from lightning_gen.models import Guided, Model, Scored, has
 from lightning_gen.options import Count, fits, kinds_of, words
 from lightning_gen.randomness import PartialBatch, generator
 from lightning_gen.samplers import Sampler
@@ -21,10 +21,12 @@ class Sampling:
     def check(self, sampler: Sampler) -> None:
         """TypeError or ValueError for a sampler that does not fit the model or the range of the data."""
         sampler.check(self.model)
-        sampler.plan(self.model, (1, *(self.shape or ())))
-        if sampler.clip is not None and tuple(sampler.clip) != self.value_range:
+        sampler.plan(self.model, (1, *(self.model_shape or ())))
+        value_range = self.value_range if self.autoencoder is None else None
+        if sampler.clip is not None and tuple(sampler.clip) != value_range:
             raise ValueError(
-                f"sampler.clip is {list(sampler.clip)}, expected the data's range {self.value_range}: write it, or null"
+                f"sampler.clip is {list(sampler.clip)}, expected the range of the model's data, {value_range}: write "
+                "it, or null"
             )
 
     def check_label(self, label: int | None) -> None:
@@ -85,7 +87,7 @@ class Sampling:
             counts: list to which each block appends its number of network evaluations.
         """
         for index in range(rank, -(-n // size), world):
-            states = self.trajectory(size, seed, sampler, weights, index, label, min(size, n - index * size))
+            states = self.states(size, seed, sampler, weights, index, label, min(size, n - index * size))
             x = next(states)
             while True:
                 try:
@@ -96,15 +98,19 @@ class Sampling:
                     break
                 if progress is not None:
                     progress()
-            yield index * size, x[: n - index * size]
+            yield index * size, self.decoded(x[: n - index * size])
 
     def work(self, n: int, sampler: Sampler | None = None, size: int = 64, rank: int = 0, world: int = 1) -> int:
         """Number of sampler steps in `blocks` on this rank."""
-        plan = (sampler or self.sampler).plan(self.model, (size, *self.shape))
+        plan = (sampler or self.sampler).plan(self.model, (size, *self.model_shape))
         return len(range(rank, -(-n // size), world)) * len(plan)
 
+    def trajectory(self, *args: Any, **kwargs: Any) -> Iterator[Tensor]:
+        """The `states`, each in model space, (n, *shape): the codes of an autoencoder are decoded."""
+        return map(self.decoded, self.states(*args, **kwargs))
+
     @torch.no_grad()
-    def trajectory(
+    def states(
         self,
         n: int,
         seed: int = 0,
@@ -114,7 +120,7 @@ class Sampling:
         label: int | None = None,
         needed: int | None = None,
     ) -> Generator[Tensor, None, int]:
-        """x (n, *shape) in model space at the start and after every step; returns the number of network evaluations.
+        """x (n, *model_shape) at the start and after every step; returns the number of network evaluations.
 
         The first `needed` samples alone are computed where the sampler allows it (`independent`), with the same noise.
         """
@@ -131,9 +137,10 @@ class Sampling:
         if self.classes is not None:
             labels = torch.arange(block * n, block * n + count, device=self.device) % self.classes
             labels = labels if label is None else torch.full_like(labels, label)
-            model = Guided(model, labels, self.guidance, self.classes)
+            scored = has(model, Scored)
+            model = Guided(model, labels, self.guidance, self.classes) if scored else model.with_label(labels)
         try:
-            x = sampler.start(model, (n, *self.shape), noise)[:count]
+            x = sampler.start(model, (n, *self.model_shape), noise)[:count]
             calls = yield from sampler.trajectory(model, x, noise if count == n else PartialBatch(noise, n))
         finally:
             averaged.train(training)

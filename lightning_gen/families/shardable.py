@@ -16,6 +16,8 @@ def _why_whole(module: GenerativeModule) -> str | None:
     """Why the weights have to be whole: in shards they are so in a network's forward and backward pass alone."""
     if len(players := module.players()) > 1:
         return f"{type(module).__name__} has {len(players)} players"
+    if module.autoencoder is not None:
+        return f"{type(module).__name__} has an autoencoder beside its model"
     if type(module).objective is not GenerativeModule.objective:
         return f"{type(module).__name__} has an objective of its own"
     for role, part in (("model", module.model), ("loss", module.loss)):

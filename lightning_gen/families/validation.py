@@ -8,7 +8,7 @@ from lightning_gen.randomness import generator
 
 
 class Validation:
-    """What GenerativeModule does with a validation batch; it needs objective, labelled, averaged, seed, trainer."""
+    """What GenerativeModule does with a validation batch; it needs objective, labelled, encoded, averaged, trainer."""
 
     def record(self, values: dict[str, float], step: int) -> None:
         """Log values at a number of optimizer steps to all loggers."""
@@ -22,6 +22,7 @@ class Validation:
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Add the averaged model's loss; the noise is a function of (seed, index of the first sample)."""
         noise = generator(self.seed, "val", int(batch["index"][0]), device=self.device)
+        batch = self.encoded(batch, noise)
         loss = self.objective(self.labelled(self.averaged, batch), batch, noise, self.trainer.global_step)
         if not torch.isfinite(loss).all():
             raise NonFinite(

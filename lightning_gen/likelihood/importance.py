@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_gen.models import Encoded
+from lightning_gen.likelihood.proposals import EncoderProposal, Proposal, log_normal
+from lightning_gen.models import ObservationModel
 from lightning_gen.options import Count, checked
 
 
@@ -30,32 +31,37 @@ class Bounds:
 @checked
 @torch.no_grad()
 def log_weights(
-    model: Encoded,
+    model: ObservationModel,
     x: Tensor,
     samples: Count,
     generator: torch.Generator | None = None,
     together: int = 10_000,
     progress: Callable[[], Any] | None = None,
+    proposal: Proposal | None = None,
 ) -> Tensor:
-    """log w_k = log p(x|z_k) + log p(z_k) - log q(z_k|x), z_k ~ q(z|x), nats, float64, (B, K).
+    """log w_k = log p(x|z_k) + log p(z_k) - log q(z_k|x), z_k ~ q(z|x), nats, float64, (B, K); E_q w = p(x).
 
     Auto-encoding variational Bayes (Kingma & Welling, 2014), appendix D, https://arxiv.org/abs/1312.6114;
     importance weighted autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
 
     Args:
-        model: a model with encoder and decoder.
-        x: data, (B, ...); the encoder is called once.
+        model: a model with p(x|z).
+        x: data, (B, ...); an encoder is called once.
         samples: K, draws of z per x, >= 1.
         generator: source of the draws.
         together: latent vectors per call of the decoder, about.
         progress: called after each call of the decoder.
+        proposal: q; null for the encoder's.
     """
-    mean, log_variance = model.posterior(x)
-    parts = []
+    proposal, parts = proposal or EncoderProposal(), []
+    proposal.check(model)
+    statistics, labels = proposal.statistics(model, x), model.label
     for k in draws_per_pass(samples, len(x), together):
-        rows = [part.repeat_interleave(k, 0) for part in (x, mean, log_variance)]
-        z = model.sample_posterior(rows[1], rows[2], generator)
-        parts.append(model.log_weight(*rows, z).double().view(len(x), k))
+        rows = [part.repeat_interleave(k, 0) for part in (x, *statistics)]
+        bound = model if labels is None else model.with_label(labels.repeat_interleave(k, 0))
+        z, log_q = proposal.draw(bound, rows[0], generator, *rows[1:])
+        log_w = bound.log_conditional(rows[0], z) + log_normal(z) - log_q
+        parts.append(log_w.double().view(len(x), k))
         if progress is not None:
             progress()
     return torch.cat(parts, 1)

@@ -41,7 +41,7 @@ class ODELikelihood(Checked, Requires):
         rtol: relative tolerance of rk45, > 0.
         atol: absolute tolerance of rk45, > 0.
         t_start: time of x, in [0, 1); null for 0 where sigma(0) > 0 (the density of data with that noise), 1 / T for a
-            discrete process, else 1e-5.
+            discrete process, else 1e-5; 0 is possible for velocities.
         trace: exact, by d vector-Jacobian products, or hutchinson, the mean of v^T J v over random directions v, the
             same along the path; null for exact up to 8 dimensions.
         probes: number of directions of hutchinson, >= 1.
@@ -200,7 +200,8 @@ class ODEPath:
     """The ODE for z = x / c, c^2 = alpha^2 + sigma^2, over u = log(sigma / alpha): dz/du = -(sigma^2 / c^2) (z + c s).
 
     In these variables data of unit variance are a fixed point, a discrete process is continuous, and the right-hand
-    side is finite as sigma falls. Where sigma(t_start) = 0, u is t instead, with g^2 / 2 for sigma^2.
+    side is finite as sigma falls. Where sigma(t_start) = 0, u is t instead, with g^2 / 2 for sigma^2. For a velocity, u
+    is t and z is x: dx/dt = velocity, which is finite at alpha(1) = 0, too.
 
     Args:
         model: a model with a score.
@@ -213,9 +214,11 @@ class ODEPath:
         self.model, self.d, self.dtype = model, d, dtype
         times = torch.tensor([start, 1.0], dtype=torch.float64)
         alpha, variance = model.process.alpha(times), model.process.variance(times)
-        self.by_level = bool(variance[0] > 0)
+        self.by_velocity = model.defined() == "velocity"
+        self.by_level = bool(variance[0] > 0) and not self.by_velocity
         limits = 0.5 * (variance.log() - 2 * alpha.log()) if self.by_level else times
-        self.limits, self.scales = limits.tolist(), (alpha.square() + variance).sqrt().tolist()
+        scales = torch.ones_like(alpha) if self.by_velocity else (alpha.square() + variance).sqrt()
+        self.limits, self.scales = limits.tolist(), scales.tolist()
 
     def time(self, u: float) -> Tensor:
         """t at u, (), float64, on the host."""
@@ -227,6 +230,9 @@ class ODEPath:
     def slope(self, u: float, z: Tensor, directions: list[Tensor] | None) -> tuple[Tensor, Tensor]:
         """dz/du, like z, and its divergence, (B,), both float64."""
         process, t = self.model.process, self.time(u)
+        if self.by_velocity:
+            value, trace = divergence(self.model.velocity, z.to(self.dtype), float(t), directions)
+            return value.double(), trace
         alpha, variance = float(process.alpha(t)), float(process.variance(t))
         c = math.sqrt(alpha**2 + variance)
         # sigma^2 s = -sigma noise, and the noise stays finite where s is large.

@@ -42,7 +42,7 @@ def variational_bound(
     model: Scored,
     x: Tensor,
     generator: torch.Generator,
-    value_range: tuple[float, float] = (-1.0, 1.0),
+    value_range: tuple[float, float] | None = (-1.0, 1.0),
     variance: Literal["small", "large"] = "large",
     progress: Callable[[], Any] | None = None,
 ) -> Tensor:
@@ -52,9 +52,10 @@ def variational_bound(
 
     Args:
         model: a model with a score.
-        x: 8-bit data in model space, not dequantised, (B, ...).
+        x: 8-bit data in model space, not dequantised, or real data, (B, ...).
         generator: source of one noise draw per term.
-        value_range: lowest and highest value of the data in model space.
+        value_range: lowest and highest value of 8-bit data in model space; None for real data, whose L_0 is the
+            density -log N(x_0; mean, sigma^2 I), so that the sum bounds that of x_0.
         variance: of p(x_{k-1}|x_k): large, beta; small, the posterior's.
         progress: called after each of T terms.
     """
@@ -70,7 +71,11 @@ def variational_bound(
         if s == 0:
             # The posterior's variance is 0 at k = 1; Ho et al. decode with beta_1, or the posterior's of k = 2.
             sigma = math.sqrt(fresh) if variance == "large" else posterior_deviation(process)
-            nats = decoder_nats(x.double(), clean.double(), sigma, value_range)
+            if value_range is None:
+                squares = (x - clean).double().square() / sigma**2
+                nats = 0.5 * (squares + math.log(2 * math.pi * sigma**2))
+            else:
+                nats = decoder_nats(x.double(), clean.double(), sigma, value_range)
         else:
             true = fresh * sigma_s**2 / sigma_t**2
             ratio = 1.0 if variance == "small" else true / fresh

@@ -35,6 +35,15 @@ class ImplicitScoreMatching(Loss):
         super().__init__()
         self.t = t
 
+    def check(self, model: Scored) -> None:
+        """TypeError for a model without a score, or whose score jumps: no derivative has the jumps."""
+        super().check(model)
+        if why := model.why_not_differentiable():
+            raise TypeError(
+                f"loss {type(self).__name__} needs the derivative of the score of {type(model).__name__}: {why}, or "
+                "another loss, as DenoisingScoreMatching"
+            )
+
     def forward(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
         """Loss of each sample, (B,)."""
         training = torch.is_grad_enabled()

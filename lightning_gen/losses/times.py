@@ -80,3 +80,20 @@ def lognormal(process: Process, mean: Finite = -1.2, std: Positive = 1.2) -> Tim
         return process.invert((-2 * double(level)).exp())
 
     return draw
+
+
+@checked
+def logit_normal(mean: Finite = 0.0, std: Positive = 1.0) -> Times:
+    """t at which ln(t / (1 - t)) ~ N(mean, std^2): more often in the middle, where the velocity is hardest to predict.
+
+    Scaling rectified flow transformers (Esser et al., 2024), eq. 19, https://arxiv.org/abs/2403.03206
+
+    Args:
+        mean: mean of ln(t / (1 - t)): above 0 there is more noise.
+        std: standard deviation of ln(t / (1 - t)), > 0.
+    """
+
+    def draw(n: int, generator: torch.Generator) -> Tensor:
+        return double(mean + std * torch.randn(n, generator=generator, device=generator.device)).sigmoid()
+
+    return draw

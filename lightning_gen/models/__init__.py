@@ -1,5 +1,6 @@
 """Models: torch modules whose capabilities say which mathematical operations they offer."""
 
+from lightning_gen.models.autoregressive import Autoregressive
 from lightning_gen.models.base import (
     BINARY,
     REAL,
@@ -10,19 +11,25 @@ from lightning_gen.models.base import (
     LatentVariables,
     Model,
     Normalised,
+    ObservationModel,
     Support,
     levels,
 )
 from lightning_gen.models.denoiser import Denoiser
 from lightning_gen.models.energy import EnergyNetwork, SmoothEnergy, SumOfEnergies
+from lightning_gen.models.flow import Flow
 from lightning_gen.models.gaussian_rbm import GaussianBernoulliRBM
+from lightning_gen.models.generator import Generator
 from lightning_gen.models.guidance import Guided
+from lightning_gen.models.observation import GaussianObservation
 from lightning_gen.models.rbm import RBM, HiddenUnits
 from lightning_gen.models.requirements import Requires, capabilities, fits, has, why_unfit
 from lightning_gen.models.score import Reading, Scored, ScoreNetwork
 from lightning_gen.models.vae import VAE
+from lightning_gen.models.velocity import VelocityNetwork
 
 __all__ = [
+    "Autoregressive",
     "BINARY",
     "RBM",
     "REAL",
@@ -32,13 +39,17 @@ __all__ = [
     "Encoded",
     "Energy",
     "EnergyNetwork",
+    "Flow",
     "GaussianBernoulliRBM",
     "GaussianConditionals",
+    "GaussianObservation",
+    "Generator",
     "Guided",
     "HiddenUnits",
     "LatentVariables",
     "Model",
     "Normalised",
+    "ObservationModel",
     "Reading",
     "Requires",
     "Scored",
@@ -46,6 +57,7 @@ __all__ = [
     "SmoothEnergy",
     "SumOfEnergies",
     "Support",
+    "VelocityNetwork",
     "capabilities",
     "fits",
     "has",

@@ -6,13 +6,13 @@ A sampler, a loss or an estimator names the capabilities that it needs (lightnin
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from lightning_gen.options import Checked
-from lightning_gen.randomness import bernoulli
+from lightning_gen.randomness import Source, bernoulli
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,19 @@ class Support:
     def __str__(self) -> str:
         whole = "whole numbers" if self.levels is None else f"whole numbers below {self.levels}"
         return {"real": "real numbers", "binary": "binary values"}.get(self.kind, whole)
+
+    def check(self, data: Any) -> None:
+        """ValueError for data that are encoded to values that do not lie in it."""
+        if self.kind == "levels" and (data.levels != self.levels or data.value_range != (0.0, self.levels - 1.0)):
+            raise ValueError(
+                f"data.value_range is {data.value_range} for the {data.levels} levels of {data.name}, expected "
+                f"[0, {self.levels - 1}], the whole numbers below {self.levels}: set data.value_range to it"
+            )
+        if self.kind == "binary" and (data.binarise is None or data.value_range != (0.0, 1.0)):
+            raise ValueError(
+                f"data.binarise is {data.binarise} and data.value_range {data.value_range} for {data.name}, expected "
+                "binary values: set data.binarise to fixed, stochastic or threshold, and data.value_range to [0.0, 1.0]"
+            )
 
 
 REAL = Support("real")
@@ -62,6 +75,10 @@ class Model(Checked, nn.Module):
     def networks(self) -> list[nn.Module]:
         """The networks of the model, for compilation and for the number of their classes."""
         return []
+
+    def why_not_differentiable(self) -> str | None:
+        """Why log p has no second derivative in x everywhere, as a network declares (kinks); None where none does."""
+        return next((kinks for net in self.networks() if (kinks := getattr(net, "kinks", None))), None)
 
     def call(self, net: nn.Module, x: Tensor, t: Tensor) -> Tensor:
         """net(x, t), or net(x, t, label) where a label is bound; t, (B,) or (), is expanded to (B,)."""
@@ -106,6 +123,12 @@ class Normalised(Energy):
     """An energy with log Z = 0: log p(x) is known, and samples are drawn exactly."""
 
     title = "a normalised density"
+    dequantisation = "none"  # of `dequantise`: none, uniform or variational
+
+    @property
+    def levels(self) -> int | None:
+        """The number of values K of the data, whole as they are or dequantised; None for real data."""
+        return self.support.levels
 
     @abstractmethod
     def log_prob(self, x: Tensor) -> Tensor:
@@ -114,6 +137,10 @@ class Normalised(Energy):
     @abstractmethod
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """x ~ p, `shape` = (B, ...)."""
+
+    def dequantise(self, x: Tensor, generator: Source) -> tuple[Tensor, Tensor]:
+        """y ~ q(y|x), like x, real values for whole levels, and log q(y|x), nats, (B,): by default x itself and 0."""
+        return x, x.new_zeros(len(x))
 
     def energy(self, x: Tensor) -> Tensor:
         """-log p(x), nats, (B,)."""
@@ -188,7 +215,25 @@ class LatentVariables(Model, ABC):
         """x ~ p(x|z), (B, ...)."""
 
 
-class Encoded(LatentVariables):
+class ObservationModel(LatentVariables):
+    """Latent variables with a density p(x|z), so that p(x) = int p(x|z) p(z) dz is one."""
+
+    title = "a density p(x|z) of its decoder"
+    deviation: float | None = None  # s of p(x|z) = N(E[x|z], s^2 I), in units of x; None where x is binary
+
+    @abstractmethod
+    def log_conditional(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z), nats, (B,)."""
+
+    @torch.no_grad()
+    def simulate(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """x ~ p(x|z), (n, ...), and its z ~ N(0, I), (n, L): an exact sample of p(z|x)."""
+        weight = next(self.parameters())
+        z = torch.randn(n, self.latent, generator=generator, device=weight.device, dtype=weight.dtype)
+        return self.sample_visible(z, generator), z
+
+
+class Encoded(ObservationModel):
     """Latent variables with an encoder q(z|x) = N(mu(x), diag sigma^2(x))."""
 
     title = "an encoder q(z|x)"

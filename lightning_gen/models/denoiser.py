@@ -117,7 +117,10 @@ class Denoiser(Scored):
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         c_skip, c_out, c_in, c_noise = self.coefficients(self.process, t)
         noise = (1 - alpha * c_skip) / sigma, -alpha * c_out / sigma
-        return host_readings(t, c_in, c_noise, (c_skip, c_out), noise, (-noise[0] / sigma, -noise[1] / sigma))
+        return host_readings(
+            *(self.process, t, c_in, c_noise),
+            *((c_skip, c_out), noise, (-noise[0] / sigma, -noise[1] / sigma)),  # of denoise, noise and score
+        )
 
     def output(self, x: Tensor, reading: Reading) -> Tensor:
         """F = net(c_in x, c_noise) at the time of a reading, (B, ...)."""

@@ -70,7 +70,7 @@ READOUTS = {"product": product, "reconstruction": reconstruction, "norm": norm, 
 
 
 class EnergyNetwork(SmoothEnergy):
-    """E(x) = readout(x, f(x)) + 1/2 ||x||^2 / confine^2 of a network f whose output is like x, or a scalar.
+    """E(x) = scale readout(x, f(x)) + 1/2 ||x||^2 / confine^2 of a network f whose output is like x, or a scalar.
 
     Learning Energy-Based Models in High-Dimensional Spaces with Multi-scale Denoising Score Matching
     (Li et al., 2019), https://arxiv.org/abs/1910.07762; Salimans & Ho (2021), https://openreview.net/forum?id=9AS-TF2jRNb
@@ -81,6 +81,8 @@ class EnergyNetwork(SmoothEnergy):
         readout: E is x^T f (product), 1/2 ||x - f||^2 (reconstruction), 1/2 ||f||^2 (norm) or f (scalar).
         confine: standard deviation of a Gaussian factor that makes exp(-E) integrable, > 0; null for none.
         constant: whether to learn a number that is added to E, for losses that estimate log Z.
+        scale: factor of the readout, > 0; 1 / d makes means of its sums. Where f = 0, as at the start of a U-Net, the
+            curvature of reconstruction is `scale`, and Langevin diverges for steps above 2 / scale.
     """
 
     def __init__(
@@ -90,9 +92,10 @@ class EnergyNetwork(SmoothEnergy):
         readout: Literal["product", "reconstruction", "norm", "scalar"] = "reconstruction",
         confine: Positive | None = None,
         constant: bool = False,
+        scale: Positive = 1.0,
     ) -> None:
         super().__init__(Clean() if process is None else process)
-        self.net, self.readout, self.confine = net, readout, confine
+        self.net, self.readout, self.confine, self.scale = net, readout, confine, scale
         self.constant = nn.Parameter(torch.zeros(())) if constant else None
 
     def networks(self) -> list[nn.Module]:
@@ -107,7 +110,7 @@ class EnergyNetwork(SmoothEnergy):
             if f.ndim > 1:
                 output = "a tensor like x: choose product, reconstruction or norm"
             raise ValueError(f"EnergyNetwork.readout is {self.readout}, and {type(self.net).__name__} returns {output}")
-        energy = READOUTS[self.readout](x, f)
+        energy = self.scale * READOUTS[self.readout](x, f)
         energy = energy if self.confine is None else energy + norm(x, x / self.confine)
         return energy if self.constant is None else energy + self.constant
 
@@ -148,6 +151,10 @@ class SumOfEnergies(SmoothEnergy):
     def energy(self, x: Tensor) -> Tensor:
         """E(x), nats, (B,)."""
         return sum(part.energy(x) for part in self.parts)
+
+    def why_not_differentiable(self) -> str | None:
+        """The first reason why a part has no second derivative; None where all have."""
+        return next((why for part in self.parts if (why := part.why_not_differentiable())), None)
 
     def why_unnormalisable(self) -> str | None:
         """The first reason why a part may not be integrable; None where all are."""

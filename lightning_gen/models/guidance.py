@@ -38,7 +38,7 @@ class Guided(Scored):
         return self.model.networks()
 
     def mixture(self, quantity: Callable[[Scored], Tensor]) -> Tensor:
-        """The guided `quantity`, (B, ...): noise, score, denoise or output, each affine in the others."""
+        """The guided `quantity`, (B, ...): noise, score, denoise, velocity or output, each affine in the others."""
         if self.scale == 1:
             return quantity(self.model.with_label(self.bound))
         unconditional = quantity(self.model.with_label(torch.full_like(self.bound, self.null)))
@@ -57,6 +57,14 @@ class Guided(Scored):
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
         """E[x_0 | x_t = x, label], guided, (B, ...)."""
         return self.mixture(lambda model: model.denoise(x, t))
+
+    def velocity(self, x: Tensor, t: Tensor) -> Tensor:
+        """E[dx_t / dt | x_t = x, label], guided, (B, ...)."""
+        return self.mixture(lambda model: model.velocity(x, t))
+
+    def defined(self) -> str:
+        """The quantity that the model defines."""
+        return self.model.defined()
 
     def readings(self, times: Sequence[float]) -> list[Reading]:
         """The scalars of the model: guidance leaves the factors of x as they are."""

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gen.models.base import Model
-from lightning_gen.process import Clean, Process, expand, instant
+from lightning_gen.process import Clean, Process, double, expand, instant
 from lightning_gen.randomness import normal
+
+QUANTITIES = ("score", "noise", "denoise", "velocity")
 
 
 class Reading(NamedTuple):
@@ -23,6 +25,7 @@ class Reading(NamedTuple):
         denoise: (a, b) of E[x_0 | x_t].
         noise: (a, b) of E[noise | x_t].
         score: (a, b) of the score.
+        velocity: (a, b) of E[dx_t / dt | x_t].
     """
 
     t: float
@@ -31,13 +34,15 @@ class Reading(NamedTuple):
     denoise: tuple[float, float]
     noise: tuple[float, float]
     score: tuple[float, float]
+    velocity: tuple[float, float]
 
 
 class Scored(Model, ABC):
     """grad log p_t(x), with p_t the density of x_t = alpha_t x_0 + sigma_t noise, x real.
 
-    A subclass defines one of score, noise, denoise; the other two follow from it by the defaults below: score =
-    -noise / sigma, noise = (x - alpha denoise) / sigma = -sigma score, denoise = (x + sigma^2 score) / alpha.
+    A subclass defines one of score, noise, denoise, velocity; the others follow from it by the defaults below: score =
+    -noise / sigma, noise = (x - alpha denoise) / sigma = -sigma score, denoise = (x + sigma^2 score) / alpha,
+    velocity = alpha' denoise + sigma' noise = f x - g^2 score / 2, the slope of the probability-flow ODE in t.
     Tweedie's formula (Robbins, 1956; Efron, 2011), https://doi.org/10.1198/jasa.2011.tm11181
 
     Args:
@@ -59,36 +64,64 @@ class Scored(Model, ABC):
         sigma = expand(self.process.sigma(t), x)
         if self.defined() == "score":  # by way of denoise a small sigma would lose digits
             return -sigma * self.score(x, t)
+        if self.defined() == "velocity":
+            return affine(self.velocity_factors(t)[1], x, self.velocity(x, t))
         return (x - expand(self.process.alpha(t), x) * self.denoise(x, t)) / sigma
 
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
         """E[x_0 | x_t = x], (B, ...)."""
+        if self.defined() == "velocity":  # the score is not finite at t = 0
+            return affine(self.velocity_factors(t)[0], x, self.velocity(x, t))
         variance, alpha = self.process.variance(t), self.process.alpha(t)
         return (x + expand(variance, x) * self.score(x, t)) / expand(alpha, x)
+
+    def velocity(self, x: Tensor, t: Tensor) -> Tensor:
+        """E[dx_t / dt | x_t = x], (B, ...), the slope of the probability-flow ODE in t."""
+        t = double(t)
+        if self.defined() == "score":
+            drift, diffusion = self.process.sde(t)
+            return affine((drift, -diffusion / 2), x, self.score(x, t))
+        alpha_rate, sigma_rate = self.process.rates(t)
+        return affine((alpha_rate, sigma_rate), self.denoise(x, t), self.noise(x, t))
+
+    def velocity_factors(self, t: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """(a, b) of denoise and of noise as a x + b velocity, solved from x = alpha x_0 + sigma noise and its rate."""
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        alpha_rate, sigma_rate = self.process.rates(t)
+        determinant = alpha * sigma_rate - alpha_rate * sigma
+        return (
+            (sigma_rate / determinant, -sigma / determinant),
+            (-alpha_rate / determinant, alpha / determinant),
+        )
 
     def readings(self, times: Sequence[float]) -> list[Reading]:
         """The scalars of `output` at each time, computed in float64 on the host, for the plan of a sampler."""
         t = torch.as_tensor(times, dtype=torch.float64)
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         one, none = torch.ones_like(t), torch.zeros_like(t)
-        rows = {  # (denoise, noise, score), each (a, b), where F is the quantity that the subclass defines
-            "score": ((1 / alpha, sigma.square() / alpha), (none, -sigma), (none, one)),
-            "noise": ((1 / alpha, -sigma / alpha), (none, one), (none, -1 / sigma)),
-            "denoise": ((none, one), (1 / sigma, -alpha / sigma), (-1 / sigma.square(), alpha / sigma.square())),
-        }[self.defined()]
-        return host_readings(t, one, self.process.network_time(t), *rows)
+        columns = t, one, self.process.network_time(t)
+        match self.defined():  # denoise, noise, score and velocity, each (a, b), where F is the one that is defined
+            case "score":
+                drift, diffusion = self.process.sde(t)
+                rows = (1 / alpha, sigma.square() / alpha), (none, -sigma), (none, one), (drift, -diffusion / 2)
+            case "noise":
+                rows = (1 / alpha, -sigma / alpha), (none, one), (none, -1 / sigma)
+            case "denoise":
+                rows = (none, one), (1 / sigma, -alpha / sigma), (-1 / sigma.square(), alpha / sigma.square())
+            case "velocity":
+                clean, noise = self.velocity_factors(t)
+                rows = clean, noise, (-noise[0] / sigma, -noise[1] / sigma), (none, one)
+        return host_readings(self.process, *columns, *rows)
 
     def output(self, x: Tensor, reading: Reading) -> Tensor:
         """F at the time of a reading, (B, ...): by default the quantity that the subclass defines."""
-        return {"score": self.score, "noise": self.noise, "denoise": self.denoise}[self.defined()](
-            x, instant(reading.t, x)
-        )
+        return getattr(self, self.defined())(x, instant(reading.t, x))
 
     @classmethod
     def defined(cls) -> str:
-        """The first of score, noise, denoise that the subclass overrides."""
+        """The first of QUANTITIES that the subclass overrides."""
         own = [vars(each) for each in cls.__mro__[: cls.__mro__.index(Scored)]]
-        return next(name for name in ("score", "noise", "denoise") if any(name in each for each in own))
+        return next(name for name in QUANTITIES if any(name in each for each in own))
 
     def network_input(self, x: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
         """c_in x, (B, ...), and c_noise, (B,), not below single precision: bfloat16 would merge neighbouring times."""
@@ -111,13 +144,31 @@ class Scored(Model, ABC):
         return None if self.process.prior_sigma > 0 else "a model of data without noise has none"
 
 
-def host_readings(t: Tensor, c_in: Tensor, c_noise: Tensor, *rows: tuple[Tensor, Tensor]) -> list[Reading]:
-    """Readings from float64 columns, each (n,); `rows` are the coefficients (a, b) of denoise, noise and score."""
-    columns = [t, c_in, c_noise, *(column for row in rows for column in row)]
+def host_readings(
+    process: Process,
+    t: Tensor,
+    c_in: Tensor,
+    c_noise: Tensor,
+    denoise: tuple[Tensor, Tensor],
+    noise: tuple[Tensor, Tensor],
+    score: tuple[Tensor, Tensor],
+    velocity: tuple[Tensor, Tensor] | None = None,
+) -> list[Reading]:
+    """Readings from float64 columns, each (n,); the last are factors (a, b), those of velocity by default alpha' times
+    those of denoise plus sigma' times those of noise."""
+    if velocity is None:
+        alpha_rate, sigma_rate = process.rates(t)
+        velocity = tuple(alpha_rate * a + sigma_rate * b for a, b in zip(denoise, noise, strict=True))
+    columns = [t, c_in, c_noise, *(column for row in (denoise, noise, score, velocity) for column in row)]
     return [
-        Reading(*values[:3], values[3:5], values[5:7], values[7:9])
+        Reading(*values[:3], values[3:5], values[5:7], values[7:9], values[9:])
         for values in zip(*(column.tolist() for column in columns), strict=True)
     ]
+
+
+def affine(factors: tuple[Tensor, Tensor], x: Tensor, y: Tensor) -> Tensor:
+    """a x + b y for factors (a, b), each (B,) or (), (B, ...)."""
+    return expand(factors[0], x) * x + expand(factors[1], x) * y
 
 
 def combine(*terms: tuple[float, Tensor]) -> Tensor:

@@ -42,6 +42,11 @@ class VAE(Encoded):
         if likelihood == "gaussian":
             self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learn_scale)
 
+    @property
+    def deviation(self) -> float | None:
+        """s of the Gaussian likelihood; None for the Bernoulli one."""
+        return None if self.support == BINARY else float(self.log_scale.detach().exp())
+
     def networks(self) -> list[nn.Module]:
         """The one network, encoder and decoder."""
         return [self.net]

@@ -4,6 +4,7 @@ from lightning_gen.representations.clustering import Clusters, Probe, clustering
 from lightning_gen.representations.disentanglement import DCI, beta_vae, dci, factor_vae, mig, modularity, sap
 from lightning_gen.representations.encoders import (
     Bottleneck,
+    FlowLatent,
     Hidden,
     ODELatent,
     PosteriorMean,
@@ -17,6 +18,7 @@ __all__ = [
     "Bottleneck",
     "ImageSimilarity",
     "Clusters",
+    "FlowLatent",
     "Hidden",
     "ODELatent",
     "PosteriorMean",

@@ -1,4 +1,4 @@
-"""Codes of x by models: hidden units, posterior means, a U-Net's bottleneck, latents of the probability-flow ODE."""
+"""Codes of x by models: hidden units, posterior means, a U-Net's bottleneck, latents of flows and of the ODE."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_gen.likelihood import ODELikelihood
 from lightning_gen.likelihood.ode import RULES, ODEPath
-from lightning_gen.models import Conditionals, Encoded, Model, Requires, Scored
+from lightning_gen.models import Conditionals, Encoded, Flow, Model, Requires, Scored
 from lightning_gen.models.requirements import declared
 from lightning_gen.options import Checked, UnitInterval
 from lightning_gen.process import instant
@@ -66,6 +66,23 @@ class PosteriorMean(Representation):
     def reconstruct(self, model: Encoded, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
         """E[x|z = codes], (B, *shape)."""
         return model.visible(codes)
+
+
+class FlowLatent(Representation):
+    """z = f(x) of a normalising flow, whole levels as they are; the decoder is x = f^-1(z)."""
+
+    name = "flow"
+    reconstructs = True
+    needs = (Flow,)
+    supports = ("real",)
+
+    def encode(self, model: Flow, x: Tensor, generator: torch.Generator) -> Tensor:
+        """f(x), (B, D)."""
+        return model.encode(x)[0]
+
+    def reconstruct(self, model: Flow, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """f^-1(codes), (B, *shape)."""
+        return model.decode(codes)
 
 
 class Bottleneck(Representation):

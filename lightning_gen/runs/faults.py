@@ -6,7 +6,8 @@ from pathlib import Path
 
 from lightning_gen.runs.folder import PIECES, RunFolder, read_metrics
 
-WITHIN = {"checkpoints", "samples", "export", "wandb", "tensorboard"}  # the folders of a run folder
+# the folders of a run folder
+WITHIN = {"checkpoints", "samples", "edits", "compressed", "export", "wandb", "tensorboard"}
 
 
 def folder_faults(path: Path, stage: str) -> Iterator[str]:

@@ -21,7 +21,8 @@ from lightning_gen.runs.atomic import replacing
 from lightning_gen.runs.devices import place, process_rank
 
 STOP = "stopped"  # the file that says that a signal has stopped the run
-TORN = ("checkpoints/*.ckpt.part", "checkpoints/*.ckpt.previous", "export/*.part", "samples/*.part")
+TORN = ("checkpoints/*.ckpt.part", "checkpoints/*.ckpt.previous")
+TORN += tuple(f"{name}/*.part" for name in ("export", "samples", "edits", "compressed"))
 TORN += tuple(f"{name}.part" for name in ("config.yaml", "run.json", "stopped", "report.html", "curves.png"))
 TORN += tuple(f"{name}.part" for name in ("metrics.json", "metrics-before.json", "samplers.json", "samplers.md"))
 PIECES = ".evaluation"  # what an evaluation in progress has drawn
@@ -217,7 +218,7 @@ class RunFolder:
         state = weights_file.read(self.exported)
         if self.config()["module"].get("ema_decay", "by default") is None:
             return state
-        return state | {key.replace("model.", "ema.", 1): value for key, value in state.items()}
+        return state | {f"ema.{key[6:]}": value for key, value in state.items() if key.startswith("model.")}
 
     def trained(self) -> tuple[int, int]:
         """Optimizer steps and last epoch of the newest checkpoint; (0, 0) of an export, which does not say."""
@@ -230,7 +231,9 @@ class RunFolder:
         """Write <run>/export: the averaged weights as safetensors, and config.yaml; NonFinite, and nothing written,
         if a weight is not finite."""
         checkpoint, target = self.checkpoint(), RunFolder(self.path / "export")
-        weights = {key: value.contiguous() for key, value in averaged(checkpoint["state_dict"]).items()}
+        state = checkpoint["state_dict"]
+        coder = {key: value for key, value in state.items() if key.startswith("autoencoder.")}
+        weights = {key: value.contiguous() for key, value in {**averaged(state), **coder}.items()}
         for key, value in weights.items():
             if not value.isfinite().all():
                 raise NonFinite(f"{key} of step {checkpoint['global_step']} is not finite: nothing was exported")

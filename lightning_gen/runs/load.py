@@ -60,7 +60,7 @@ def check_finite(module: Any, folder: RunFolder) -> None:
 
 
 def start_from(module: Any, path: Path) -> None:
-    """Give the module's raw and averaged models the averaged weights of a run, checkpoint or export.
+    """Give the models of `module.initial` the averaged weights of a run, checkpoint or export.
 
     Raises FileNotFoundError where there is none, ValueError where the networks differ, a weight is not finite or
     the config is refused.
@@ -74,7 +74,7 @@ def start_from(module: Any, path: Path) -> None:
         raise FileNotFoundError(f"{told}: name one, or leave init out to train from nothing") from error
     weights = {key.split(".", 1)[1]: value for key, value in averaged(state).items()}
     module.started_from = str(path)
-    for model in (module.model, module.averaged):
+    for model in module.initial():
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:

@@ -3,6 +3,8 @@
 from lightning_gen.samplers.adaptive import RK45
 from lightning_gen.samplers.base import Denoising, ReverseDiffusion, Sampler, Stepwise, StepwiseDiffusion, Transition
 from lightning_gen.samplers.diffusion import DDIM, Ancestral
+from lightning_gen.samplers.exact import Exact
+from lightning_gen.samplers.flow import FlowODE
 from lightning_gen.samplers.gibbs import Gibbs, GibbsLangevin
 from lightning_gen.samplers.hmc import HMC
 from lightning_gen.samplers.latent import Latent
@@ -10,6 +12,7 @@ from lightning_gen.samplers.mcmc import AnnealedLangevin, Langevin
 from lightning_gen.samplers.metropolis import MALA
 from lightning_gen.samplers.ode import DPMSolver, EDMHeun, ProbabilityFlow
 from lightning_gen.samplers.sde import EulerMaruyama, PredictorCorrector
+from lightning_gen.samplers.sequential import Sequential
 
 __all__ = [
     "DDIM",
@@ -22,6 +25,8 @@ __all__ = [
     "Denoising",
     "EDMHeun",
     "EulerMaruyama",
+    "FlowODE",
+    "Exact",
     "Gibbs",
     "GibbsLangevin",
     "Langevin",
@@ -30,6 +35,7 @@ __all__ = [
     "ProbabilityFlow",
     "ReverseDiffusion",
     "Sampler",
+    "Sequential",
     "Stepwise",
     "StepwiseDiffusion",
     "Transition",

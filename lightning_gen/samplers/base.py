@@ -160,10 +160,16 @@ class ReverseDiffusion(Sampler):
     steps: int | Sequence[int] | None
     spacing: str = "trailing"
     t_end: float | None = None
+    divides = True  # by alpha, so that the prior must hold something of the data
 
     def check(self, model: Scored) -> None:
-        """TypeError for a model without a score, and for a process without noise or with one noise level."""
+        """TypeError for a model without a score, and for a process whose noise does not grow, or alpha(1) = 0."""
         super().check(model)
+        if self.divides and model.process.alpha(torch.ones((), dtype=torch.float64)) == 0:
+            raise TypeError(
+                f"sampler {type(self).__name__} divides by alpha and needs a process with alpha(1) > 0, got "
+                f"{type(model.process).__name__}: choose FlowODE, DDIM or Ancestral"
+            )
         least, most = model.process.sigma(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
         if not least < most:
             kind = "Clean" if most == 0 else f"the one level sigma = {most:.4g}"

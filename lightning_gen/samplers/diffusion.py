@@ -28,6 +28,7 @@ class Posterior(StepwiseDiffusion, AffineSteps):
     """
 
     quantity = "denoise"
+    divides = False
 
     def __init__(self, clip: Sequence[float] | None) -> None:
         if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):

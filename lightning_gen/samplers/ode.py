@@ -122,6 +122,8 @@ class DPMSolver(Posterior):
         denoise: whether to take the last step; if not, samples keep the noise of the last time.
     """
 
+    divides = True
+
     def __init__(
         self,
         steps: Count | Sequence[Count] | None = 20,

@@ -93,7 +93,7 @@ def surveyor() -> Callable[[dict[str, Any], Path], None]:
     def look(config: dict[str, Any], path: Path) -> None:
         examined(config, path)
         key = json.dumps([config.get("data"), config.get("extensions")], sort_keys=True)
-        if config["stage"] in ("fit", "evaluate") and key not in known:
+        if config["stage"] in ("fit", "evaluate", "compress") and key not in known:
             known[key] = data_faults(config)
         if faults := known.get(key):
             raise ConfigError(faults, path)
@@ -125,13 +125,13 @@ def job(config: dict[str, Any], folder: RunFolder) -> None:
 
 
 def work(config: dict[str, Any], folder: RunFolder) -> None:
-    """Fit (then evaluate), evaluate, sample or export."""
+    """Fit (then evaluate), evaluate, sample, edit, export, compress or decompress."""
     if config["stage"] == "export":
         return export(folder)
     quieten()
     session = refusing(Session, config, folder)
-    if config["stage"] == "sample":
-        return session.sample()
+    if config["stage"] in ("sample", "edit", "compress", "decompress"):
+        return getattr(session, config["stage"])()
     if config["stage"] == "fit":
         session.fit()
         signals.check()

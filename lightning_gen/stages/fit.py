@@ -7,6 +7,8 @@ from lightning_gen.errors import ConfigError
 if TYPE_CHECKING:
     from lightning_gen.stages.session import Session
 
+NO_BATCH = "trainer.limit_train_batches is {}, which leaves no batch of an epoch: raise it"
+
 
 def fit(session: "Session") -> None:
     """Train from the start, or from the newest checkpoint."""
@@ -18,5 +20,4 @@ def fit(session: "Session") -> None:
         weights_only=True,
     )
     if session.trainer.num_training_batches == 0:
-        limit = session.config["trainer"].get("limit_train_batches")
-        raise ConfigError([f"trainer.limit_train_batches is {limit}, which leaves no batch of an epoch: raise it"])
+        raise ConfigError([NO_BATCH.format(session.config["trainer"].get("limit_train_batches"))])

@@ -11,6 +11,8 @@ from lightning_gen.errors import TRACEBACK, NonFinite, Unreadable, chain
 from lightning_gen.runs.devices import processes
 from lightning_gen.runs.folder import RunFolder, config_hash
 from lightning_gen.runs.load import give_weights, start_from
+from lightning_gen.stages.compress import compress, decompress
+from lightning_gen.stages.edit import edit
 from lightning_gen.stages.evaluate import evaluate
 from lightning_gen.stages.fit import fit
 from lightning_gen.stages.loggers import build_loggers
@@ -27,11 +29,12 @@ OTHER_CONFIG = "{folder} holds a run of another config; fresh=true starts anew b
 class Session:
     """The objects of one run, all made and checked before any work."""
 
-    fit, evaluate, sample = fit, evaluate, sample
+    fit, evaluate, sample, edit, compress, decompress = fit, evaluate, sample, edit, compress, decompress
 
     def __init__(self, config: Config, folder: RunFolder) -> None:
         self.config, self.folder, self.fitting = config, folder, config["stage"] == "fit"
-        self.theirs = bool(config.get("samples"))  # somebody else's samples in the place of a module
+        # Somebody else's samples in the place of a module.
+        self.theirs = bool(config.get("samples")) and config["stage"] == "evaluate"
         make = Maker()
         make(import_extensions, config)
         self.data = make(build, config["data"], "data")
@@ -150,7 +153,7 @@ def introduce(session: Session) -> None:
     training = session.fitting and not trainer.testing
     if training:
         check_limits(data, session.config["trainer"])
-    identity = data.split("train").identity(cache_folder()) if training else None
+    identity = data.identity(cache_folder()) if training else None
     if training:
         folder.check_data(identity, data.name)
     if not trainer.is_global_zero or trainer.fast_dev_run:

@@ -18,7 +18,8 @@ class Known(LightningModule):
 
     def __init__(self, shape: tuple[int, ...] = (1, 4, 4), length: int = 10, spoil: bool = False) -> None:
         super().__init__()
-        self.shape, self.value_range = shape, None if len(shape) == 1 else (-1.0, 1.0)
+        self.shape = self.model_shape = shape
+        self.value_range = None if len(shape) == 1 else (-1.0, 1.0)
         self.length, self.spoil, self.sampler, self.last_loss = length, spoil, Fixed(), None
         self.weight = torch.nn.Parameter(torch.ones(()))
         self.ema = torch.nn.Linear(1, 1)

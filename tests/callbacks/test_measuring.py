@@ -44,7 +44,8 @@ class Counting(Measuring):
 def test_all_that_measure_have_the_one_base():
     assert {"Quality", "SamplerTable", "ScoreField", "EnergyPictures", "ChainHealth", "Representations", "Pictures",
             "AnnealedImportance", "FlowLikelihood", "Likelihood", "ImportanceLikelihood", "KernelDensityLikelihood",
-            "GivenQuality"} == {kind.__name__ for kind in OURS}  # fmt: skip
+            "GivenQuality", "Modes", "Straightness", "ExactLikelihood", "LatentLikelihood",
+            "DecoderAnnealedImportance"} == {kind.__name__ for kind in OURS}  # fmt: skip
     for kind in OURS:
         assert kind.key and kind.run is Measuring.run and kind.measured.__name__ == "measured"
 

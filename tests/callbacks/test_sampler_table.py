@@ -123,7 +123,7 @@ def test_who_does_not_fit_is_named_with_the_reason_and_the_others_stay(tmp_path)
     for name, words in {
         "mala": "needs an energy with a score",
         "annealed": "of a VE with start sigma_min",
-        "range": "sampler.clip is [0.0, 1.0], expected the data's range",
+        "range": "sampler.clip is [0.0, 1.0], expected the range of the model's data",
         "broken, 5 evaluations": "samples of block 0 are not finite at step 70",
     }.items():
         assert words in content["left_out"][name]

@@ -263,7 +263,7 @@ FIXED = {
 } | {
     # callbacks that choose their own split
     name: ["split"]
-    for name in ("EnergyPictures", "GivenQuality", "Pictures", "Quality", "ScoreField")
+    for name in ("EnergyPictures", "GivenQuality", "Modes", "Pictures", "Quality", "ScoreField")
 }
 
 

@@ -1,4 +1,4 @@
-"""Uninterrupted runs of four families on one rank and two, to which others are compared."""
+"""Uninterrupted runs of five families on one rank and two, to which others are compared."""
 
 import json
 import time
@@ -24,6 +24,7 @@ FAMILIES = {
     "rbm": ("experiment=rbm_digits", "module.hidden=8", *CHAINS, "callbacks.energies=null")
     + ("callbacks.checkpoints.monitor=val/loss/raw",),
     "vae": ("experiment=vae_digits", EMA),
+    "made": ("experiment=made_digits", "net.width=16", "net.orderings=3", EMA),
 }
 LONGEST = 240.0  # seconds for a run of two or three, on a busy machine
 

@@ -34,7 +34,7 @@ def _set(n: int, seed: int, d: int = 6) -> torch.Tensor:
 
 def _reference(n: int, seed: int) -> Reference:
     x = _set(n, seed)
-    return Reference(*moments(x), x, None)
+    return Reference(*moments(x), x, 2 * _set(n, seed + 20, 5))
 
 
 REAL, TEST = _reference(80, 1), _reference(40, 2)
@@ -42,6 +42,7 @@ X, LOGITS = 1.3 * _set(120, 3) + 0.2, 2 * _set(120, 4, 5)
 
 
 METRICS = ("fid", "fid_inf", "kid", "is", "precision", "recall", "density", "coverage", "memorised")
+METRICS += ("class_distance",)
 
 
 def _numbers(x=X, logits=LOGITS, real=REAL, memory=(REAL, TEST), metrics=METRICS, seed=0, **options):

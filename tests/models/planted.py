@@ -4,10 +4,31 @@ from tests.planted import Plant
 
 PLANTS = [
     Plant(
+        "t for 1 - t in the interpolant",
+        "lightning_gen/process.py",
+        "return (1 - t) + self.alpha_end * t",
+        "return t + self.alpha_end * (1 - t)",
+        "tests/models/test_velocity.py::test_clean_data_noise_and_score_of_the_interpolant",
+    ),
+    Plant(
+        "clean data with the velocity's wrong sign",
+        "lightning_gen/models/score.py",
+        "(sigma_rate / determinant, -sigma / determinant)",
+        "(sigma_rate / determinant, sigma / determinant)",
+        "tests/models/test_velocity.py::test_clean_data_noise_and_score_of_the_interpolant",
+    ),
+    Plant(
+        "the whole diffusion in the flow's drift",
+        "lightning_gen/models/score.py",
+        "affine((drift, -diffusion / 2)",
+        "affine((drift, -diffusion)",
+        "tests/models/test_velocity.py::test_every_quantity_gives_the_slope_of_the_flow",
+    ),
+    Plant(
         "the model's scalars of the score with the wrong sign",
         "lightning_gen/models/denoiser.py",
-        "(-noise[0] / sigma, -noise[1] / sigma)",
-        "(noise[0] / sigma, noise[1] / sigma)",
+        "noise, (-noise[0] / sigma, -noise[1] / sigma)",
+        "noise, (noise[0] / sigma, noise[1] / sigma)",
         "tests/samplers/test_costs.py::test_every_step_and_the_whole_path_are_those_of_the_papers_formulas",
     ),
     Plant(
@@ -67,6 +88,27 @@ PLANTS = [
         "tests/models/test_score.py::test_one_reading_gives_the_other_two",
     ),
     Plant(
+        "a flow with the log determinant subtracted",
+        "lightning_gen/models/flow.py",
+        "return log_det - 0.5 * z",
+        "return -log_det - 0.5 * z",
+        "tests/models/test_flow.py::test_the_density_integrates_to_one",
+    ),
+    Plant(
+        "a flow without the Jacobian of its logit",
+        "lightning_gen/models/flow.py",
+        "return z, outer + inner",
+        "return z, inner",
+        "tests/models/test_flow.py::test_with_its_logit_a_density_integrates_to_one_over_its_interval",
+    ),
+    Plant(
+        "dequantised levels without the width of a bin",
+        "lightning_gen/models/flow.py",
+        "log_q - x[0].numel() * math.log(",
+        "log_q - math.log(",
+        "tests/models/test_flow.py::test_the_loss_of_dequantised_levels_bounds_their_probability",
+    ),
+    Plant(
         "KL without its log-variance",
         "lightning_gen/models/vae.py",
         ".exp() - 1 - log_variance)",
@@ -90,8 +132,8 @@ PLANTS = [
     Plant(
         "drift's sign",
         "lightning_gen/process.py",
-        "drift = derivative(log_alpha, t)",
-        "drift = -derivative(log_alpha, t)",
+        "drift = derivative(lambda t: self.alpha(t).log(), t)",
+        "drift = -derivative(lambda t: self.alpha(t).log(), t)",
         "tests/test_process.py::test_the_sde_reproduces_mean_and_variance",
     ),
     Plant(
@@ -107,5 +149,26 @@ PLANTS = [
         "float(self.sigma(torch.ones((), dtype=torch.float64)))",
         "1.0",
         "tests/models/test_score.py::test_prior_and_its_density_agree",
+    ),
+    Plant(
+        "mean of log p over orderings for log of the mean",
+        "lightning_gen/models/autoregressive.py",
+        "each.logsumexp(0) - math.log(len(each))",
+        "each.mean(0)",
+        "tests/models/test_autoregressive.py::test_orderings_are_averaged_as_probabilities",
+    ),
+    Plant(
+        "a sample's value at its probability's edge",
+        "lightning_gen/models/autoregressive.py",
+        "(below <= u).sum(-1, keepdim=True)",
+        "(below >= u).sum(-1, keepdim=True)",
+        "tests/models/test_autoregressive.py::test_samples_have_the_models_law",
+    ),
+    Plant(
+        "a value of a channel drawn by the wrong site",
+        "lightning_gen/models/autoregressive.py",
+        "self.position(group.order[k] * self.net.joint + channel)",
+        "self.position(k * self.net.joint + channel)",
+        "tests/models/test_autoregressive.py::test_samples_have_the_models_law",
     ),
 ]

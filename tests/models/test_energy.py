@@ -8,6 +8,7 @@ from lightning_gen.models import EnergyNetwork
 from lightning_gen.models.energy import twice_differentiable
 from lightning_gen.nets import MLP, UNet
 from lightning_gen.process import VE, expand
+from lightning_gen.samplers import Langevin
 from tests.losses.nets import Sine
 
 NOW = torch.zeros(())
@@ -174,3 +175,22 @@ def test_noise_and_clean_data_follow_from_the_score(sigma):
 def test_what_cannot_be_is_refused(make, sentence):
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+@pytest.mark.parametrize("readout", LIKE_X)
+def test_scale_multiplies_the_readout_alone(readout):
+    net, x = awake(MLP((3,), 8, 1)).double(), points(5, 3)
+    plain = EnergyNetwork(net, readout=readout).energy(x)
+    scaled = EnergyNetwork(net, readout=readout, confine=2.0, scale=0.25).energy(x)
+    torch.testing.assert_close(scaled, 0.25 * plain + x.square().sum(1) / 8)
+
+
+@pytest.mark.parametrize(("scale", "factor"), [(1.0, -9.0), (1 / 64, 1 - 10 / 64)])
+def test_at_the_start_a_step_on_reconstruction_is_a_factor_that_scale_makes_less_than_one(scale, factor):
+    """Why reconstruction diverged at step 1: f = 0, so that x - eta grad E is (1 - eta scale) x."""
+    net = UNet((1, 8, 8), 8, [1, 2], 1, [4], 0.0, 4).double()
+    torch.nn.init.zeros_(net.last.weight)
+    x = points(2, 1, 8, 8)
+    model = EnergyNetwork(net, readout="reconstruction", scale=scale)
+    moved = Langevin(3, 10.0, temperature=1e-30)(model, x)
+    torch.testing.assert_close(moved, factor**3 * x)

@@ -25,6 +25,8 @@ from lightning_gen.losses import (
     ContrastiveDivergence,
     DenoisingScoreMatching,
     ExactScoreMatching,
+    FlowMatching,
+    NegativeLogLikelihood,
     RBMContrastiveDivergence,
     SlicedScoreMatching,
     uniform,
@@ -33,9 +35,12 @@ from lightning_gen.models import (
     BINARY,
     RBM,
     VAE,
+    Autoregressive,
     Conditionals,
     Energy,
+    Flow,
     GaussianBernoulliRBM,
+    Generator,
     Normalised,
     Scored,
     SmoothEnergy,
@@ -43,8 +48,11 @@ from lightning_gen.models import (
     capabilities,
     fits,
 )
+from lightning_gen.nets import MADE, NSF, RealNVP
+from lightning_gen.nets.flows import ActNorm, Composed, FlowNetwork
 from lightning_gen.process import VE, VP, Clean
 from lightning_gen.representations import Bottleneck, Hidden, ODELatent, PosteriorMean
+from tests.flows import GaussianVelocity
 from tests.gaussian import Gaussian
 from tests.likelihood.linear import Linear
 
@@ -81,6 +89,15 @@ class Bowl(Normalised, SmoothEnergy):
         return STD * torch.randn(shape, generator=generator, **F64)
 
 
+class Affine(nn.Linear):
+    """G(z) = W z + b: x ~ N(b, W WT)."""
+
+    classes, latent = None, 2
+
+    def __init__(self):
+        super().__init__(2, 2)
+
+
 class Flat(SmoothEnergy):
     """An energy of no finite integral, for sums."""
 
@@ -102,6 +119,18 @@ def gaussian_rbm():
     return model
 
 
+def scaling(net):
+    """A flow of N(0, STD^2 I): without weights couplings and splines are the identity, after a scale."""
+    scale = ActNorm(2)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+        scale.log_scale.fill_(-math.log(STD))
+    made = FlowNetwork((2,), [(Composed(scale, *net.levels), (2,))])
+    made.kinks = net.kinks
+    return Flow(made)
+
+
 def noised(process):
     return Gaussian(process, torch.zeros(2, **F64), STD**2 * torch.eye(2, **F64))
 
@@ -116,10 +145,21 @@ MODELS = {
     "sum over reals": lambda: SumOfEnergies(Bowl(), Flat()),
     "vp": lambda: noised(VP()),
     "ve": lambda: noised(VE(0.01, 10.0, levels=20)),
+    "velocity": lambda: GaussianVelocity(STD),
+    "velocity of alpha(1) > 0": lambda: GaussianVelocity(STD, 0.05),
     "clean score": lambda: noised(Clean()),
     "bernoulli vae": lambda: VAE(Linear(2, 2), "bernoulli"),
     "gaussian vae": lambda: VAE(Linear(2, 2), "gaussian"),
+    "binary made": lambda: Autoregressive(MADE((2,), 2, width=8)),
+    "made of levels": lambda: Autoregressive(MADE((2,), 5, width=8, orderings=2)),
+    "flow": lambda: scaling(RealNVP((2,), 4, couplings=2)),
+    "spline flow": lambda: scaling(NSF((2,), 4, transforms=1)),
+    "generator": lambda: Generator(Affine()),
 }
+
+
+# Chains on flows take many passes through the network; tests/models/test_flow.py has the quick laws.
+CHAINS_ON = [pytest.param(name, marks=[pytest.mark.slow] * name.endswith("flow")) for name in MODELS]
 
 
 def named(*components):
@@ -133,6 +173,7 @@ DIFFUSIONS = named(
     samplers.DPMSolver(30),
     samplers.EDMHeun(30, 5.0, s_max=5.0),
     samplers.EulerMaruyama(200),
+    samplers.FlowODE(60),
     samplers.PredictorCorrector(samplers.Ancestral("large", 100), 1, 0.05),
     samplers.ProbabilityFlow(30),
     samplers.RK45(1e-3, 1e-3, 4),
@@ -145,21 +186,30 @@ SAMPLERS = DIFFUSIONS | named(
     samplers.GibbsLangevin(150, 10, 0.05),
     samplers.AnnealedLangevin(steps_each=60, step_rule="v1_code", epsilon=8e-5),
     samplers.Latent(),
+    samplers.Sequential(),
+    samplers.Exact(),
 )
 ENERGY_CHAINS = {"Langevin", "MALA", "HMC"}
 ACCEPTED = {
     "rbm": {"Gibbs"},
     "gaussian rbm": {*ENERGY_CHAINS, "Gibbs", "GibbsLangevin"},
-    "independent bits": set(),
-    "bowl": ENERGY_CHAINS,
+    "independent bits": {"Exact"},
+    "bowl": {*ENERGY_CHAINS, "Exact"},
     "sum of rbms": set(),
     "sum of independent bits and rbm": set(),
     "sum over reals": ENERGY_CHAINS,
     "vp": {*DIFFUSIONS},
     "ve": {*DIFFUSIONS, "Langevin", "AnnealedLangevin"},
+    "velocity": {"Ancestral", "DDIM", "FlowODE"},
+    "velocity of alpha(1) > 0": {*DIFFUSIONS},
     "clean score": {"Langevin"},
     "bernoulli vae": {"Latent"},
     "gaussian vae": {"Latent"},
+    "binary made": {"Sequential", "Exact"},
+    "made of levels": {"Sequential", "Exact"},
+    "flow": {*ENERGY_CHAINS, "Exact"},
+    "spline flow": {*ENERGY_CHAINS, "Exact"},
+    "generator": {"Latent"},
 }
 
 
@@ -174,6 +224,16 @@ def moments(name, model):
         v = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], **F64)
         mean = ((-model.energy(v)).softmax(0)[:, None] * v).sum(0).detach()
         return mean, mean * (1 - mean)
+    if "made" in name:
+        v = torch.cartesian_prod(*[torch.arange(model.net.levels, **F64)] * 2)
+        with torch.no_grad():
+            p = model.log_prob(v).exp()[:, None]
+        mean = (p * v).sum(0)
+        return mean, (p * v.square()).sum(0) - mean.square()
+    if name == "independent bits":
+        return model.p, model.p * (1 - model.p)
+    if name == "generator":
+        return model.net.bias.detach(), model.net.weight.detach().square().sum(1)
     if name.endswith("vae"):
         with torch.no_grad():
             x = model.net.decode(torch.randn(400_000, 2, generator=torch.Generator().manual_seed(5), **F64))
@@ -194,7 +254,7 @@ def test_the_table_names_every_sampler():
     }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", CHAINS_ON)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_sampler_draws_the_models_law_or_is_refused(name, sampler):
     model, chosen, n = seeded(MODELS[name]), SAMPLERS[sampler], 4000
@@ -218,7 +278,7 @@ def test_a_sampler_draws_the_models_law_or_is_refused(name, sampler):
 @pytest.mark.parametrize("name", MODELS)
 def test_what_would_fit_is_named(name):
     model = seeded(MODELS[name])
-    for sampler in (samplers.MALA(1), samplers.DDIM(1), samplers.Gibbs(1), samplers.Latent()):
+    for sampler in (samplers.MALA(1), samplers.DDIM(1), samplers.Gibbs(1), samplers.Latent(), samplers.Sequential()):
         if not fits(type(sampler), model):
             with pytest.raises(TypeError) as refusal:
                 sampler.check(model)
@@ -231,11 +291,13 @@ PATHS = {
     "rbm": RBMPath,
     "gaussian rbm": GaussianPath,
     "bowl": EnergyPath,
+    "flow": EnergyPath,
+    "spline flow": EnergyPath,
     "sum over reals": EnergyPath,
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", CHAINS_ON)
 def test_annealed_importance_sampling_gives_the_constant_or_is_refused(name):
     """Independent bits were annealed by MALA once, and the false constant was published."""
     model, mean, variance = seeded(MODELS[name]), torch.full((2,), 0.4, **F64), torch.ones(2, **F64)
@@ -250,10 +312,13 @@ def test_annealed_importance_sampling_gives_the_constant_or_is_refused(name):
     assert float(known.detach()) == pytest.approx(result.log_z, abs=4 * result.error + 0.02)
 
 
+NOISED = {"vp", "ve", "velocity", "velocity of alpha(1) > 0"}
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_the_ode_gives_the_density_or_is_refused(name):
     model, x = seeded(MODELS[name]), STD * torch.randn(20, 2, generator=torch.Generator().manual_seed(0), **F64)
-    if name not in ("vp", "ve"):
+    if name not in NOISED:
         with pytest.raises((TypeError, ValueError), match=type(model).__name__ + "|Clean"):
             ODELikelihood().check(model)
         return
@@ -265,24 +330,30 @@ def test_the_ode_gives_the_density_or_is_refused(name):
     )  # VE's prior knows no data
 
 
-SMOOTH, SCORES = {"gaussian rbm", "bowl", "sum over reals"}, {"vp", "ve", "clean score"}
+DIFFERENTIABLE = {"gaussian rbm", "bowl", "sum over reals", "flow"}
+SMOOTH, SCORES = DIFFERENTIABLE | {"spline flow"}, {*NOISED, "clean score"}
 RBMS, VAES = {"rbm", "gaussian rbm"}, {"bernoulli vae", "gaussian vae"}
 LOSSES = {
-    "DenoisingScoreMatching": (DenoisingScoreMatching(uniform()), {"vp", "ve"}),
-    "ExactScoreMatching": (ExactScoreMatching(), SMOOTH | SCORES),
-    "SlicedScoreMatching": (SlicedScoreMatching(), SMOOTH | SCORES),
+    "DenoisingScoreMatching": (DenoisingScoreMatching(uniform()), NOISED),
+    "ExactScoreMatching": (ExactScoreMatching(), DIFFERENTIABLE | SCORES),
+    "SlicedScoreMatching": (SlicedScoreMatching(), DIFFERENTIABLE | SCORES),
+    "FlowMatching": (FlowMatching(uniform()), NOISED - {"vp"}),
     "NCE": (NCE(1.0), SMOOTH),
     "ContrastiveDivergence by Gibbs": (ContrastiveDivergence(samplers.Gibbs(1)), RBMS),
     "ContrastiveDivergence by MALA": (ContrastiveDivergence(samplers.MALA(1)), SMOOTH),
     "RBMContrastiveDivergence": (RBMContrastiveDivergence(samplers.Gibbs(1)), RBMS),
     "ELBO": (ELBO(), VAES),
     "IWAE": (IWAE(2), VAES),
+    "NegativeLogLikelihood": (
+        NegativeLogLikelihood(),
+        {"independent bits", "bowl", "binary made", "made of levels", "flow", "spline flow"},
+    ),
 }
 REPRESENTATIONS = {
     "Hidden": (Hidden(), RBMS),
     "PosteriorMean": (PosteriorMean(), VAES),
     "Bottleneck": (Bottleneck(), set()),
-    "ODELatent": (ODELatent(), {"vp", "ve"}),
+    "ODELatent": (ODELatent(), NOISED),
 }
 
 

@@ -48,7 +48,8 @@ def test_any_string_is_that_of_its_name(text):
     [
         ("fid/digits/ema", "lower"), ("is/digits/ema", "higher"), ("diversity/x/held-out", "higher"),
         ("val/loss/ema", "lower"), ("ais/log_likelihood/forward/raw", "higher"), ("ode/bits_per_dim/ema", "lower"),
-        ("score/relative_error/t=0.1/ema", "lower"), ("vlb/decoder/ema", None), ("energy/gap", None),
+        ("score/relative_error/t=0.1/ema", "lower"), ("straightness/ema", "lower"),
+        ("vlb/decoder/ema", None), ("energy/gap", None),
         ("memorised/digits/ema", "lower"), ("dci_completeness/latent/ema", "higher"), ("nobody/knows", None),
         # the features' name says nothing of the quantity
         ("unknown/fid/ema", "lower"), ("fid/is/ema", "lower"),

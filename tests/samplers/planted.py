@@ -4,6 +4,13 @@ from tests.planted import Plant
 
 PLANTS = [
     Plant(
+        "exact samples added to the start",
+        "lightning_gen/samplers/exact.py",
+        "return model.draw(tuple(x.shape), generator).to(x.dtype), None",
+        "return x + 2 * model.draw(tuple(x.shape), generator).to(x.dtype), None",
+        "tests/models/test_flow.py::test_exact_samples_have_the_density",
+    ),
+    Plant(
         "slope by the level where it is by its logarithm",
         "lightning_gen/samplers/adaptive.py",
         "return level * noise",
@@ -37,6 +44,20 @@ PLANTS = [
         "return clean if self.clip is None else clean.clamp(*self.clip)",
         "return clean",
         "tests/samplers/test_diffusion.py::test_clipping_holds_the_clean_data_not_the_state",
+    ),
+    Plant(
+        "the flow's velocity with the wrong sign",
+        "lightning_gen/samplers/flow.py",
+        "Transition(t, s, (s - t,),",
+        "Transition(t, s, (t - s,),",
+        "tests/samplers/test_flow.py::test_an_euler_step_is_ddims",
+    ),
+    Plant(
+        "Heun's second slope at the old time",
+        "lightning_gen/samplers/flow.py",
+        "2: (0.0, 1.0),",
+        "2: (0.0, 0.0),",
+        "tests/samplers/test_flow.py::test_halving_the_step_divides_the_error_by_two_to_the_order",
     ),
     Plant(
         "Gibbs by probabilities for hidden units",
@@ -121,5 +142,12 @@ PLANTS = [
         "eta = 2 * transition.coefficients[0]",
         "eta = transition.coefficients[0]",
         "tests/samplers/test_corrector.py::test_corrections_alone_leave_the_noised_density_but_for_their_known_bias",
+    ),
+    Plant(
+        "a value is drawn again and the last is not",
+        "lightning_gen/samplers/sequential.py",
+        "(float(i),)",
+        "(float(max(i - 1, 0)),)",
+        "tests/models/test_autoregressive.py::test_samples_have_the_models_law",
     ),
 ]

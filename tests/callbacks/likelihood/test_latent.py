@@ -224,6 +224,7 @@ def test_measuring_moves_nothing(grey, make_trainer):
     trainer = SimpleNamespace(
         datamodule=grey, global_rank=0, world_size=1, is_global_zero=True, global_step=3, current_epoch=0, loggers=[]
     )
+    trainer.callbacks = []
     trainer.callback_metrics, trainer.lightning_module, trainer.progress_bar_callback = {}, made, None
     trainer.strategy = SimpleNamespace(broadcast=lambda x: x, reduce=lambda x, reduce_op: x)
     trainer.precision_plugin = SimpleNamespace(forward_context=torch.no_grad)
@@ -259,7 +260,7 @@ def test_what_cannot_be_measured_is_refused(grey, binary):
     plain = family(value_range=None)
     unlabelled = SimpleNamespace(name="mine", classes=None, split=lambda name: range(9))
     cases = [
-        (ImportanceLikelihood(), ddpm, grey, "encoder.*Denoiser.*callbacks.likelihood=null"),
+        (ImportanceLikelihood(), ddpm, grey, "latent variables.*Denoiser.*callbacks.likelihood=null"),
         (ImportanceLikelihood(), plain, grey, "data.value_range, got null"),
         (KernelDensityLikelihood(), no_sampler, grey, "module.sampler is null"),
         (KernelDensityLikelihood(), plain, grey, "data.value_range, got null"),

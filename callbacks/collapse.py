@@ -1,0 +1,79 @@
+"""An alarm where samples have lost the diversity of the data, from numbers that are measured anyway."""
+
+import sys
+from collections.abc import Sequence
+
+from pytorch_lightning import Callback, Trainer
+
+from lightning_gen.callbacks.publishing import step_of
+from lightning_gen.errors import Diverged
+from lightning_gen.options import Checked, NonNegative, UnitInterval
+from lightning_gen.results.result import HELD_OUT, Result
+
+
+class CollapseAlarm(Checked, Callback):
+    """Says in a sentence, on stderr and as a W&B alert, that samples have collapsed; training goes on unless `stop`.
+
+    It hears what other callbacks publish, and draws nothing of its own. Samples have collapsed where recall and
+    coverage are both below their bounds (either, where the other is not measured), or class_distance or memorised are
+    above theirs, each by more than `errors` standard errors; a number without an error counts as it is. Each evaluation
+    that finds it is recorded as collapse = 1, one that does not as 0.
+
+    Args:
+        recall: lower bound, in [0, 1].
+        coverage: lower bound, in [0, 1].
+        class_distance: upper bound of the total variation between the classes of samples and of data, in [0, 1].
+        memorised: upper bound of the share of samples that are nearer to training images than held-out ones are.
+        errors: standard errors beyond a bound, >= 0.
+        stop: whether to end the run as one that diverges.
+    """
+
+    def __init__(
+        self,
+        recall: UnitInterval = 0.05,
+        coverage: UnitInterval = 0.05,
+        class_distance: UnitInterval = 0.5,
+        memorised: UnitInterval = 0.5,
+        errors: NonNegative = 3.0,
+        stop: bool = False,
+    ) -> None:
+        super().__init__()
+        self.least = {"recall": recall, "coverage": coverage}
+        self.most = {"class_distance": class_distance, "memorised": memorised}
+        self.errors, self.stop = errors, stop
+
+    def published(self, trainer: Trainer, results: Sequence[Result]) -> None:
+        """Judge the numbers of one evaluation, which all ranks have; Diverged with `stop`."""
+        own = [each for each in results if each.name and each.name.weights != HELD_OUT and each.name.n is None]
+        found = {each.name.quantity: each for each in own if each.name.quantity in {*self.least, *self.most}}
+        if not found:
+            return
+        reasons = self.reasons(found)
+        for logger in trainer.loggers:
+            logger.log_metrics({"collapse": float(bool(reasons))}, step_of(trainer))
+        if not reasons:
+            return
+        sentence = f"the samples have collapsed at step {step_of(trainer)}: {', '.join(reasons)}"
+        if trainer.is_global_zero:
+            print(f"warning: {sentence}", file=sys.stderr, flush=True)
+        for logger in trainer.loggers:
+            if (alert := getattr(logger, "alert", None)) is not None:
+                alert("collapse", sentence)
+        if self.stop:
+            raise Diverged(f"{sentence} (callbacks.collapse.stop is true)")
+
+    def reasons(self, found: dict[str, Result]) -> list[str]:
+        """What has collapsed, a few words a number; empty where nothing has."""
+
+        def beyond(name: str, bound: float, sign: int) -> str | None:
+            each = found[name]
+            margin = self.errors * (each.error or 0.0)
+            if sign * (each.value - bound) <= margin:
+                return None
+            side = "above" if sign > 0 else "below"
+            return f"{each.name} is {each.value:.3g} ± {each.error or 0.0:.2g}, {side} {bound:g}"
+
+        low = [beyond(name, bound, -1) for name, bound in self.least.items() if name in found]
+        high = [beyond(name, bound, 1) for name, bound in self.most.items() if name in found]
+        # Both: samples far from the data lack coverage, and may yet have recall, for their balls are wide.
+        return [*(low if all(low) else []), *filter(None, high)]

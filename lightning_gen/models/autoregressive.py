@@ -1,0 +1,127 @@
+"""Autoregressive models: log p(x) = sum_i log p(x_i | x_<i) over whole numbers, exactly."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_gen.models.base import BINARY, Normalised, levels
+from lightning_gen.nets.causal import Causal
+from lightning_gen.randomness import Source, uniform
+
+
+@dataclass
+class Group:
+    """Sequences that are filled in one ordering.
+
+    Args:
+        rows: which of the batch.
+        order: their sites in the order of filling.
+        cache: what the network keeps of them.
+        outputs: of the network at the present site, (n, size).
+    """
+
+    rows: Tensor | slice
+    order: list[int]
+    cache: Any
+    outputs: Tensor | None = None
+
+
+class Autoregressive(Normalised):
+    """p(x) = mean over orderings k of prod_i p_k(x_i | the values before x_i in ordering k), x in {0, ..., K - 1}.
+
+    An average of probabilities, never of logits. A neural autoregressive distribution estimator (Larochelle & Murray,
+    2011), https://proceedings.mlr.press/v15/larochelle11a.html; orderings: MADE (Germain et al., 2015),
+    https://arxiv.org/abs/1502.03509
+
+    Args:
+        net: gives the outputs of which the law of each value is made.
+    """
+
+    def __init__(self, net: Causal) -> None:
+        super().__init__()
+        self.net, self.support = net, BINARY if net.levels == 2 else levels(net.levels)
+        self.channels = net.shape[0] if len(net.shape) == 3 else 1
+
+    def networks(self) -> list[nn.Module]:
+        """The one network."""
+        return [self.net]
+
+    def sequence(self, x: Tensor) -> Tensor:
+        """x (B, *shape) as (B, D): pixel by pixel, in a pixel channel by channel."""
+        return x.reshape(len(x), self.channels, -1).transpose(1, 2).reshape(len(x), -1)
+
+    def position(self, value: int) -> int:
+        """Where a value of the sequence stands in the flat x."""
+        pixel, channel = divmod(value, self.channels)
+        return channel * (math.prod(self.net.shape) // self.channels) + pixel
+
+    def log_conditionals(self, x: Tensor, ordering: int = 0) -> Tensor:
+        """log p(x_i | the values before x_i), nats, (B, D), in the order of `sequence`."""
+        x = self.sequence(x)
+        out = self.net(x, ordering)
+        out = out.to(torch.promote_types(out.dtype, torch.float32))
+        return self.net.law.log_prob(out, x.view(len(x), -1, self.net.joint)).flatten(1)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x), nats, (B,): log mean_k p_k(x)."""
+        each = torch.stack([self.log_conditionals(x, k).sum(1) for k in range(self.net.orderings)])
+        return each.logsumexp(0) - math.log(len(each))
+
+    def begin(self, x: Tensor, source: Source = None) -> list[Group]:
+        """The state of filling x (B, *shape); the ordering of each sample is drawn."""
+        n = self.net.orderings
+        return self.groups(x, None if n == 1 else (n * uniform((len(x),), source, x.device)).long())
+
+    def groups(self, x: Tensor, orderings: Tensor | None) -> list[Group]:
+        """The state of filling x (B, *shape), each sample in its ordering of (B,); None: all in the first."""
+        sequence = self.sequence(x)
+        if orderings is None:
+            return [Group(slice(None), self.net.order(0), self.net.begin(sequence, 0))]
+        groups = []
+        for k in orderings.unique().tolist():
+            rows = (orderings == k).nonzero().squeeze(1)
+            groups.append(Group(rows, self.net.order(k), self.net.begin(sequence[rows], k)))
+        return groups
+
+    def table(self, groups: list[Group], x: Tensor, i: int) -> Tensor:
+        """log p of each level of the i-th value of each sample's ordering given those before, nats, (B, K).
+
+        Called for i = 0, 1, ... in turn; the network's part of the work is done at the first value of a site.
+        """
+        (k, channel), sequence, tables = divmod(i, self.net.joint), self.sequence(x), []
+        for group in groups:
+            values, first = sequence[group.rows], group.order[k] * self.net.joint
+            if channel == 0:
+                group.outputs = self.net.step(group.cache, values, k)
+            tables.append(self.net.law.table(group.outputs, values[:, first : first + channel]))
+        if len(groups) == 1:
+            return tables[0]
+        return torch.cat(tables)[torch.cat([group.rows for group in groups]).argsort()]
+
+    def places(self, groups: list[Group], x: Tensor, i: int) -> Tensor:
+        """Where the i-th value of each sample's ordering stands in the flat x, (B, 1)."""
+        k, channel = divmod(i, self.net.joint)
+        places = torch.empty(len(x), 1, dtype=torch.long, device=x.device)
+        for group in groups:
+            places[group.rows] = self.position(group.order[k] * self.net.joint + channel)
+        return places
+
+    def fill(self, groups: list[Group], x: Tensor, i: int, source: Source = None) -> Tensor:
+        """x (B, *shape) with the i-th value of each sample's ordering drawn given those before, i = 0, 1, ..."""
+        u = uniform((len(x), 1), source, x.device, x.dtype)
+        below = self.table(groups, x, i).exp().cumsum(-1)[:, :-1]  # without the last, which is 1 up to rounding
+        drawn = (below <= u).sum(-1, keepdim=True).to(x.dtype)
+        return x.flatten(1).scatter(1, self.places(groups, x, i), drawn).view_as(x)
+
+    @torch.no_grad()
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """x ~ p, `shape` = (B, ...)."""
+        like = next(self.net.parameters())
+        x = torch.zeros(shape, device=like.device, dtype=like.dtype)
+        groups = self.begin(x, generator)
+        for i in range(math.prod(self.net.shape)):
+            x = self.fill(groups, x, i, generator)
+        return x

@@ -1,0 +1,88 @@
+"""Dequantisers: noise u in [0, 1) that makes whole numbers real, with its log density."""
+
+from abc import abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_gen.nets.flows.layers import Coupling, checkerboard, convolutions
+from lightning_gen.nets.layers import image_shape
+from lightning_gen.options import Checked, Count, Shape, ValueRange
+from lightning_gen.randomness import Source, noise_like, uniform
+
+
+class Dequantiser(Checked, nn.Module):
+    """y = x + w (u - 1/2), u ~ q(u|x) on [0, 1), w the distance of the 256 levels of x.
+
+    log P(x) >= E log p(y) - log q(y|x), with q(y|x) = q(u|x) / w^D.
+
+    Args:
+        value_range: lowest and highest level of x.
+    """
+
+    name: str  # in the protocol of a likelihood
+    levels = 256  # of 8-bit images
+
+    def __init__(self, value_range: ValueRange) -> None:
+        super().__init__()
+        low, high = value_range
+        self.width = (high - low) / (self.levels - 1)
+
+    @abstractmethod
+    def noise(self, x: Tensor, generator: Source) -> tuple[Tensor, Tensor]:
+        """u ~ q(u|x), like x, and log q(u|x), nats, (B,)."""
+
+    def forward(self, x: Tensor, generator: Source) -> tuple[Tensor, Tensor]:
+        """y, like x, and log q(u|x), nats, (B,)."""
+        u, log_q = self.noise(x, generator)
+        return x + self.width * (u - 0.5), log_q
+
+
+class UniformDequantiser(Dequantiser):
+    """u uniform: log q = 0.
+
+    A note on the evaluation of generative models (Theis et al., 2016), https://arxiv.org/abs/1511.01844
+
+    Args:
+        value_range: lowest and highest level of x.
+    """
+
+    name = "uniform"
+
+    def noise(self, x: Tensor, generator: Source) -> tuple[Tensor, Tensor]:
+        """u, like x, and 0, (B,)."""
+        return uniform(x.shape, generator, x.device, x.dtype), x.new_zeros(len(x))
+
+
+class VariationalDequantiser(Dequantiser):
+    """u = sigmoid(f(e; x)), e ~ N(0, I), f four affine couplings with checkerboard masks that see x.
+
+    Flow++ (Ho et al., 2019), https://arxiv.org/abs/1902.00275. At the start u = sigmoid(e).
+
+    Args:
+        value_range: lowest and highest level of x.
+        shape: (C, H, W).
+        channels: of the couplings' convolutions.
+    """
+
+    name = "variational"
+
+    def __init__(self, value_range: ValueRange, shape: Shape, channels: Count = 32) -> None:
+        super().__init__(value_range)
+        c, h, w = image_shape(self, shape)
+        self.low = value_range[0]
+        self.layers = nn.ModuleList(
+            Coupling(convolutions(2 * c, channels, 2 * c, "silu"), checkerboard(h, w, k % 2)) for k in range(4)
+        )
+
+    def noise(self, x: Tensor, generator: Source) -> tuple[Tensor, Tensor]:
+        """u, like x, and log q(u|x), nats, (B,)."""
+        e = noise_like(x, generator)
+        log_q = torch.distributions.Normal(0.0, 1.0).log_prob(e).flatten(1).sum(1)
+        level = (x - self.low) / ((self.levels - 1) * self.width) - 0.5  # in [-1/2, 1/2]
+        for layer in self.layers:
+            e, log_det = layer(e, level)
+            log_q = log_q - log_det
+        # log du/de = log u + log(1 - u)
+        return e.sigmoid(), log_q - (F.logsigmoid(e) + F.logsigmoid(-e)).flatten(1).sum(1)

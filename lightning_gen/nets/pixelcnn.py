@@ -1,0 +1,162 @@
+"""Gated PixelCNN: a stack of convolutions over the rows above and one over the pixels to the left, no blind spot."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from lightning_gen.nets.causal import Causal, Levels, scaled
+from lightning_gen.nets.layers import image_shape
+from lightning_gen.options import Count, Shape
+
+
+def gate(x: Tensor) -> Tensor:
+    """tanh(a) * sigmoid(b), of the halves a and b of the channels."""
+    a, b = x.chunk(2, dim=1)
+    return a.tanh() * b.sigmoid()
+
+
+class GatedLayer(nn.Module):
+    """One layer of both stacks. The vertical one sees a row and those above; the horizontal one the pixel and those to
+    its left, in the first layer those to its left alone (mask A, then B), and the vertical one's row above.
+
+    Args:
+        inputs: channels of the input.
+        channels: of the output.
+        reach: rows above, and pixels to each side, of the convolutions, >= 1.
+        first: whether it is the first layer, whose horizontal input is x itself.
+    """
+
+    def __init__(self, inputs: int, channels: int, reach: int, first: bool) -> None:
+        super().__init__()
+        self.reach, self.first = reach, first
+        self.vertical = nn.Conv2d(inputs, 2 * channels, (reach + 1, 2 * reach + 1))
+        self.across = nn.Conv2d(2 * channels, 2 * channels, 1)
+        self.horizontal = nn.Conv2d(inputs, 2 * channels, (1, reach if first else reach + 1))
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, v: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Both stacks after the layer, (B, channels, H, W), from those before it."""
+        width = h.shape[-1]
+        rows = self.vertical(F.pad(v, (self.reach, self.reach, self.reach, 0)))
+        above = self.across(F.pad(rows, (0, 0, 1, 0))[:, :, :-1])
+        # In the first layer the filter is one shorter, and so its last output, of all pixels of the row, is dropped.
+        left = self.horizontal(F.pad(h, (self.reach, 0, 0, 0)))[..., :width]
+        change = self.out(gate(left + above))
+        return gate(rows), change if self.first else h + change
+
+    def pixel(self, window: Tensor, above: Tensor) -> Tensor:
+        """The horizontal stack's change of a pixel, (B, channels), by the inputs (B, inputs, reach or reach + 1) to
+        its left and of itself, and the vertical stack's part (B, 2 channels)."""
+        left = F.linear(window.flatten(1), self.horizontal.weight.flatten(1), self.horizontal.bias)
+        return F.linear(gate(left + above), self.out.weight.flatten(1), self.out.bias)
+
+
+@dataclass
+class Cache:
+    """The features of images that are filled row by row.
+
+    Args:
+        rows: of each layer the last rows of the vertical stack's input, (B, inputs, reach + 1, W + 2 reach).
+        above: of each layer what the row above gives to the present one, (B, 2 channels, W).
+        left: of each layer the horizontal stack's input in the present row, (B, inputs, reach + W).
+    """
+
+    rows: list[Tensor]
+    above: list[Tensor]
+    left: list[Tensor]
+
+
+class PixelCNN(Causal):
+    """Gated layers tanh(a) * sigmoid(b), of a vertical and a horizontal stack, then two 1x1 convolutions.
+
+    A pixel's outputs depend on the pixels before it in rows, all of them within reach. Colour needs `logistics`, by
+    which green depends on red, and blue on both. The input has a channel of ones, by which borders are known.
+    Gated PixelCNN (van den Oord et al., 2016), https://arxiv.org/abs/1606.05328
+
+    Args:
+        shape, levels, logistics: those of Causal.
+        channels: of the stacks.
+        depth: gated layers.
+        kernel: width of the convolutions, odd, but for the first layer's.
+        first: width of the first layer's convolutions, odd.
+        hidden: channels between the last two 1x1 convolutions.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        levels: Levels = 2,
+        logistics: Count | None = None,
+        channels: Count = 64,
+        depth: Count = 7,
+        kernel: Annotated[int, Ge(3)] = 3,
+        first: Annotated[int, Ge(3)] = 7,
+        hidden: Count = 128,
+    ) -> None:
+        colours, height, width = image_shape(self, shape)
+        if kernel % 2 == 0 or first % 2 == 0:
+            raise ValueError(f"net.kernel is {kernel} and net.first {first}, expected odd numbers: change the even one")
+        if colours > 1 and logistics is None:
+            raise ValueError(
+                f"net.logistics is null for {colours} channels, expected a number of components, for a softmax of a "
+                "channel would not depend on the others of its pixel: write 5, or choose CausalTransformer or MADE"
+            )
+        super().__init__(shape, levels, logistics, colours)
+        self.height, self.width = height, width
+        self.layers = nn.ModuleList(
+            GatedLayer(channels if k else colours + 1, channels, (kernel if k else first) // 2, k == 0)
+            for k in range(depth)
+        )
+        self.middle, self.last = nn.Conv2d(channels, hidden, 1), nn.Conv2d(hidden, self.law.size, 1)
+
+    def forward(self, x: Tensor, ordering: int = 0) -> Tensor:
+        """Outputs at all pixels, (B, H W, size), of sequences x (B, D)."""
+        v = h = self.pixels(x, 0, self.sites).unflatten(2, (self.height, self.width))
+        for layer in self.layers:
+            v, h = layer(v, h)
+        return self.last(F.relu(self.middle(F.relu(h)))).flatten(2).transpose(1, 2)
+
+    def begin(self, x: Tensor, ordering: int = 0) -> Cache:
+        """Rows of zeros above the image."""
+        cache, n = Cache([], [], []), len(x)
+        for layer in self.layers:
+            inputs, reach = layer.vertical.in_channels, layer.reach
+            cache.rows.append(x.new_zeros(n, inputs, reach + 1, self.width + 2 * reach))
+            cache.above.append(layer.across.bias.view(1, -1, 1).expand(n, -1, self.width))
+            cache.left.append(x.new_zeros(n, inputs, reach + self.width))
+        return cache
+
+    def finish_row(self, cache: Cache, row: Tensor) -> None:
+        """The vertical stack of one whole row of the input, (B, colours + 1, W), and what it gives to the next."""
+        for i, layer in enumerate(self.layers):
+            new = F.pad(row, (layer.reach, layer.reach)).unsqueeze(2)
+            cache.rows[i] = torch.cat([cache.rows[i][:, :, 1:], new], dim=2)
+            rows = layer.vertical(cache.rows[i])
+            cache.above[i], row = layer.across(rows).squeeze(2), gate(rows).squeeze(2)
+
+    def step(self, cache: Cache, x: Tensor, k: int) -> Tensor:
+        """Outputs at the k-th pixel, (B, size): the vertical stack where a row begins, then the horizontal one."""
+        row, column = divmod(k, self.width)
+        if column == 0 and row > 0:
+            self.finish_row(cache, self.pixels(x, k - self.width, k))
+        if column > 0:
+            cache.left[0][:, :, self.layers[0].reach + column - 1] = self.pixels(x, k - 1, k)[:, :, 0]
+        h = None
+        for layer, above, left in zip(self.layers, cache.above, cache.left, strict=True):
+            if h is not None:
+                left[:, :, layer.reach + column] = h
+            window = left[:, :, column : column + layer.reach + (not layer.first)]
+            change = layer.pixel(window, above[:, :, column])
+            h = change if h is None else h + change
+        h = F.relu(F.linear(F.relu(h), self.middle.weight.flatten(1), self.middle.bias))
+        return F.linear(h, self.last.weight.flatten(1), self.last.bias)
+
+    def pixels(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """The input (B, colours + 1, stop - start) of pixels of sequences x (B, D)."""
+        part = scaled(x[:, start * self.joint : stop * self.joint], self.levels)
+        part = part.view(len(x), stop - start, self.joint).transpose(1, 2)
+        return torch.cat([part, torch.ones_like(part[:, :1])], dim=1)

@@ -1,0 +1,124 @@
+"""Where a density is highest near x, and the most probable hidden units."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lightning_gen.models import Conditionals, Energy, Scored
+from lightning_gen.options import Count, Positive, UnitInterval
+from lightning_gen.process import expand, instant
+from lightning_gen.questions.base import Answer
+from lightning_gen.questions.densities import first_time
+
+
+class Mode(NamedTuple):
+    """A stationary point near each x.
+
+    Args:
+        x: the point, (B, ...).
+        slope: ||grad log p|| at it, nats per unit of the data, (B,); of whole numbers the largest gain in log p by a
+            change of one value, nats, not above 0 at a mode.
+    """
+
+    x: Tensor
+    slope: Tensor
+
+
+class Ascent(Answer):
+    """x <- x + eta s(x) without noise, to a point where the score is 0.
+
+    Each sample has its eta: a step after which the score still points forward, s(x') . s(x) >= 0, is taken, and the
+    next is twice as long; else it is tried again at half the length. A score is enough, no energy is needed. A sample
+    stops where ||s|| is at most the tolerance.
+
+    Args:
+        steps: at most so many evaluations of the score, >= 1.
+        step_size: the first eta, in squared units of the data, > 0.
+        tolerance: of ||s||, nats per unit of the data, > 0.
+        t: time of the score; null for the first with noise of a noising process.
+    """
+
+    name = "ascent"
+    needs = (Scored,)
+    supports = ("real",)
+
+    def __init__(
+        self,
+        steps: Count = 1000,
+        step_size: Positive = 1e-3,
+        tolerance: Positive = 1e-3,
+        t: UnitInterval | None = None,
+    ) -> None:
+        self.steps, self.step_size, self.tolerance, self.t = steps, step_size, tolerance, t
+
+    def __call__(self, model: Scored, x: Tensor) -> Mode:
+        """The end of the ascent from each x."""
+        t = first_time(model) if self.t is None else self.t
+        eta, score = (
+            torch.full((len(x),), self.step_size, dtype=x.dtype, device=x.device),
+            model.score(x, instant(t, x)),
+        )
+        for _ in range(self.steps):
+            if not (score.flatten(1).norm(dim=1) > self.tolerance).any():
+                break
+            moved = x + expand(eta, x) * score
+            after = model.score(moved, instant(t, x))
+            forward = (after * score).flatten(1).sum(1) >= 0  # false where it is not finite
+            moving = forward & (score.flatten(1).norm(dim=1) > self.tolerance)
+            x, score = (torch.where(expand(moving, x).bool(), new, old) for new, old in ((moved, x), (after, score)))
+            eta = torch.where(forward, 2 * eta, eta / 2)
+        return Mode(x, score.flatten(1).norm(dim=1))
+
+
+class ConditionalModes(Answer):
+    """The one value whose change raises log p most is changed, until none does: a maximum over single changes.
+
+    A step costs K - 1 evaluations of E for each of the D values, K the number of levels.
+    Iterated conditional modes (Besag, 1986), https://doi.org/10.1111/j.2517-6161.1986.tb01412.x
+
+    Args:
+        steps: at most so many changes, >= 1.
+    """
+
+    name = "single changes"
+    needs = (Energy,)
+    supports = ("binary", "levels")
+
+    def __init__(self, steps: Count = 1000) -> None:
+        self.steps = steps
+
+    def __call__(self, model: Energy, x: Tensor) -> Mode:
+        """The end of the ascent from each x."""
+        rows = x.flatten(1).clone()
+        for _ in range(self.steps):
+            gain, index = self.best(model, rows, x.shape)
+            if not (gain > 0).any():
+                break
+            where, value = index // model.support.levels, index % model.support.levels
+            better = gain > 0
+            rows[better, where[better]] = value[better].to(rows.dtype)
+        return Mode(rows.view(x.shape), self.best(model, rows, x.shape)[0])
+
+    def best(self, model: Energy, rows: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
+        """The largest gain in log p by a change of one value, nats, (B,), and the change: K position + value."""
+        count = model.support.levels
+        now, gains = model.energy(rows.view(shape)), []
+        for i in range(rows.shape[1]):
+            for value in range(count):
+                changed = rows.clone()
+                changed[:, i] = value
+                gain = now - model.energy(changed.view(shape))
+                gains.append(torch.where(rows[:, i] == value, -torch.inf, gain))
+        return torch.stack(gains, 1).max(1)
+
+
+class MostProbableHidden(Answer):
+    """argmax_h p(h|v), exactly: h_j = 1 where its logit is above 0, for the h_j are independent given v."""
+
+    name = "signs of the logits"
+    needs = (Conditionals,)
+
+    def __call__(self, model: Conditionals, v: Tensor) -> Tensor:
+        """h, 0 or 1, (B, H)."""
+        return (model.logits(v) > 0).to(v.dtype)
