@@ -25,7 +25,7 @@ class CollapseAlarm(Checked, Callback):
         class_distance: upper bound of the total variation between the classes of samples and of data, in [0, 1].
         memorised: upper bound of the share of samples that are nearer to training images than held-out ones are.
         errors: standard errors beyond a bound, >= 0.
-        stop: whether to end the run as one that diverges.
+        stop: whether to end the training as one that diverges.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class CollapseAlarm(Checked, Callback):
         for logger in trainer.loggers:
             if (alert := getattr(logger, "alert", None)) is not None:
                 alert("collapse", sentence)
-        if self.stop:
+        if self.stop and trainer.state.fn == "fit":  # a finished run keeps its numbers
             raise Diverged(f"{sentence} (callbacks.collapse.stop is true)")
 
     def reasons(self, found: dict[str, Result]) -> list[str]:

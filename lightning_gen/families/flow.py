@@ -72,7 +72,7 @@ class Flow(Chains):
 
     def initialise(self, data: Any) -> None:
         """Initialise ActNorm by training samples, the same on every rank."""
-        split, noise = data.split("train"), generator(self.seed, "init", "flow")
-        x = data.encode(split.take(slice(0, INITIAL)))
+        split, noise = data.split("train"), generator(self.seed, "init", "flow", device=self.device)
+        x = data.encode(split.take(slice(0, INITIAL))).to(self.device, self.dtype)
         x, _ = self.model.dequantise(x, noise)
-        self.model.initialise(x.to(self.device))
+        self.model.initialise(x)

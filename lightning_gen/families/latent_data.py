@@ -74,7 +74,7 @@ def trained(run: str) -> tuple[Any, dict[str, Any]]:
     try:
         module = load(run)
         config = RunFolder.of(Path(run)).config()
-    except Exception as error:
+    except Exception as error:  # whatever a foreign or damaged folder makes of it is a fault of data.run
         raise ValueError(
             f"data.run is {run}, which cannot be loaded ({' '.join(str(error).split())}), expected the run of a VAE: "
             "train one (experiment=vae_digits), and name its folder"

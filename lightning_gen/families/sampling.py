@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.errors import NonFinite
-from lightning_gen.models import Guided, Model, Scored, has
+from lightning_gen.models import Energy, Guided, Model, Scored, has
 from lightning_gen.options import Count, fits, kinds_of, words
 from lightning_gen.randomness import PartialBatch, generator
 from lightning_gen.samplers import Sampler
@@ -137,8 +137,8 @@ class Sampling:
         if self.classes is not None:
             labels = torch.arange(block * n, block * n + count, device=self.device) % self.classes
             labels = labels if label is None else torch.full_like(labels, label)
-            scored = has(model, Scored)
-            model = Guided(model, labels, self.guidance, self.classes) if scored else model.with_label(labels)
+            guided = has(model, Scored) and not (has(model, Energy) and self.guidance == 1)
+            model = Guided(model, labels, self.guidance, self.classes) if guided else model.with_label(labels)
         try:
             x = sampler.start(model, (n, *self.model_shape), noise)[:count]
             calls = yield from sampler.trajectory(model, x, noise if count == n else PartialBatch(noise, n))

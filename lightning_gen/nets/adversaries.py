@@ -176,11 +176,11 @@ class ResNetGAN(Adversaries):
     Spectral normalization for GANs (Miyato et al., 2018, table 4), https://arxiv.org/abs/1802.05957
 
     Args:
-        shape: (C, H, W); H and W multiples of 2^levels.
+        shape: (C, H, W); H and W multiples of 2^doublings.
         latent: number of latent variables.
         channels: of the generator.
         critic_channels: of the critic.
-        levels: doublings of the generator.
+        doublings: of height and width in the generator, >= 1.
         halvings: of the critic, and as many blocks.
         blocks: of the critic at its smallest size.
         classes: number of labels; null for none.
@@ -193,19 +193,19 @@ class ResNetGAN(Adversaries):
         latent: Count = 128,
         channels: Count = 256,
         critic_channels: Count = 128,
-        levels: Count = 3,
+        doublings: Count = 3,
         halvings: Count = 2,
         blocks: Count = 2,
         classes: Count | None = None,
         norm: Literal["none", "spectral"] = "spectral",
     ) -> None:
         super().__init__()
-        small, wrap = divided(self, shape, levels), spectral_norm if norm == "spectral" else nn.Identity()
+        small, wrap = divided(self, shape, doublings), spectral_norm if norm == "spectral" else nn.Identity()
         divided(self, shape, halvings)
 
         def generator(inputs: int) -> nn.Module:
             first = [nn.Linear(inputs, channels * prod(small)), nn.Unflatten(1, (channels, *small))]
-            up = [UpBlock(channels) for _ in range(levels)]
+            up = [UpBlock(channels) for _ in range(doublings)]
             last = [nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, shape[0], 3, padding=1), nn.Tanh()]
             return nn.Sequential(*first, *up, *last)
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from lightning_gen.models import Guided, Model, Scored, has
+from lightning_gen.models import Energy, Guided, Model, Scored, has
 from lightning_gen.options import Checked, Count, Natural
 from lightning_gen.questions.base import first_fit
 from lightning_gen.questions.densities import (
@@ -55,6 +55,11 @@ class Questions(Checked):
     def __init__(self, module: Any, seed: Natural = 0, label: int | None = None) -> None:
         self.module, self.seed, self.label, self.model = module, seed, label, module.averaged.eval()
         module.check_label(label)
+        if module.autoencoder is not None:
+            raise TypeError(
+                "a diffusion of latent variables is asked, expected a model of the data themselves: ask the VAE whose "
+                "latent variables they are"
+            )
 
     def with_label(self, label: int | None) -> Self:
         """The questions about one class, or about none."""
@@ -177,6 +182,7 @@ class Questions(Checked):
             )
         label = torch.full((n,), module.classes if self.label is None else self.label, device=module.device)
         guided = self.label is not None and has(self.model, Scored)
+        guided = guided and not (has(self.model, Energy) and module.guidance == 1)  # guided it would be a score alone
         return Guided(self.model, label, module.guidance, module.classes) if guided else self.model.with_label(label)
 
     def pair(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

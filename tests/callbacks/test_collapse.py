@@ -37,9 +37,9 @@ class Alerts:
         self.values.append(values)
 
 
-def hear(*results, **options):
+def hear(*results, fn="fit", **options):
     logger = Alerts()
-    trainer = SimpleNamespace(global_step=7, loggers=[logger], is_global_zero=True)
+    trainer = SimpleNamespace(global_step=7, loggers=[logger], is_global_zero=True, state=SimpleNamespace(fn=fn))
     CollapseAlarm(**options).published(trainer, results)
     return logger
 
@@ -71,6 +71,7 @@ def test_numbers_beyond_their_bounds_by_more_than_their_errors_are_a_collapse(re
 def test_it_stops_the_run_only_where_it_is_asked_to():
     with pytest.raises(Diverged, match="recall.*step 7|step 7.*recall"):
         hear(LOW, stop=True)
+    assert hear(LOW, stop=True, fn="test").values, "a finished run keeps its numbers"
     assert hear(result("fid", 900.0)).values == [], "nothing that it judges was measured"
 
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import lightning_gen
+from lightning_gen import models
 from lightning_gen.likelihood import ODELikelihood
-from lightning_gen.models import Autoregressive, Denoiser, Flow, Guided, has
+from lightning_gen.models import Autoregressive, Denoiser, EnergyNetwork, Flow, Guided, has
 from lightning_gen.nets import MLP, RealNVP
 from lightning_gen.nets.flows import UniformDequantiser
 from lightning_gen.process import VE, VP
@@ -29,7 +30,7 @@ from lightning_gen.representations import ODELatent
 from lightning_gen.samplers import MALA, Langevin
 from tests.energies import Quadratic
 from tests.gaussian import Gaussian, example
-from tests.likelihood.linear import linear
+from tests.likelihood.linear import Linear, linear
 from tests.questions.families import MODELS, D, module, of, points
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "asking.md"
@@ -295,3 +296,21 @@ def test_wrong_input_is_refused_with_the_value(name, call, match):
     family = module(name)
     with pytest.raises((TypeError, ValueError), match=match):
         call(lightning_gen.ask(family), points(family))
+
+
+def test_a_conditional_energy_answers_about_a_class_as_the_energy_of_that_class():
+    """Without guidance it stays an energy, for questions and for samplers that need one."""
+    torch.manual_seed(0)
+    net = MLP((D,), 8, 1, classes=4)
+    family = of(EnergyNetwork(net, None, "norm", 1.0), classes=3, sampler=MALA(3, 0.01, start="normal"))
+    x = points(family)
+    ask, model = lightning_gen.ask(family, label=1), family.model.with_label(torch.ones(N).long())
+    torch.testing.assert_close(ask.log_ratio(x, x.flip(0)).value, model.energy(x.flip(0)) - model.energy(x))
+    assert ask.inpaint(x, torch.arange(D) < 2).isfinite().all()
+    assert family.float().sample(N).isfinite().all()
+
+
+def test_a_model_of_latent_variables_is_not_asked_about_data():
+    family = of(Denoiser(MLP((2,), 8, 1), VP()), autoencoder=models.VAE(Linear(D, 2), "gaussian"))
+    with pytest.raises(TypeError, match="latent variables.*ask the VAE"):
+        lightning_gen.ask(family)
