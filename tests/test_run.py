@@ -166,6 +166,7 @@ def test_edit_draws_missing_halves_and_paths_of_test_images(trained):
         (["stage=edit", "label=3"], "label is 3"),
         (["stage=edit", "edit=paint"], "edit is 'paint'"),
         (["stage=sample", "edit=mode"], "edit is read by stage=edit alone"),
+        (["stage=sample", "split=train"], "split is read by stage=compress alone"),
     ],
 )
 def test_an_edit_that_cannot_be_is_refused(words, found, trained, capsys):

@@ -16,6 +16,7 @@ from lightning_gen.models import Model
 from lightning_gen.runs.atomic import replacing
 
 MAGIC = b"lightning-gen images 1 "
+MOST = 10_000_000  # images of a file, and of those that are computed side by side
 REMEDIES = {
     "model": "name the run by run=RUN whose weights wrote it",
     "threads": "set OMP_NUM_THREADS={0} in the environment",
@@ -99,9 +100,17 @@ def read_code(path: Path) -> tuple[Header, bytes]:
         told = f"file={path} is damaged: its content has the digest {short_digest(content)}, expected {seal[:16]!r}"
         raise Unreadable(f"{told}: copy it again, or compress the images again")
     line, _, code = content.partition(b"\n")
-    known = json.loads(line)
-    if {*known} != {field.name for field in fields(Header)}:
-        raise ValueError(f"file={path} has {', '.join(known)}, of another version of lightning-gen: read it by that")
+    try:
+        known = json.loads(line)
+    except ValueError:
+        known = None
+    if not isinstance(known, dict) or {*known} != {field.name for field in fields(Header)}:
+        raise ValueError(f"file={path} has the header {line[:200]!r}, of another version: read it by that version")
+    for key in ("n", "batch"):
+        if type(known[key]) is not int or not 0 < known[key] <= MOST:
+            raise ValueError(f"file={path} has {key} {known[key]!r}, expected 1 to {MOST:,}: compress again")
+    if len(code) % 4:
+        raise ValueError(f"file={path} has {len(code)} bytes of code, expected a multiple of 4: compress again")
     return Header(**known), code
 
 

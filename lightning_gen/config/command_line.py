@@ -261,7 +261,7 @@ def misplaced(stage: str, values: dict[str, Any], given: Sequence[str]) -> list[
     if stage == "compare":
         keys = read_by(stage)
         return [f"stage=compare reads {', '.join(keys)}, not {key}: remove it" for key in named if key not in keys]
-    owners = {"runs": "compare", "edit": "edit"}
+    owners = {"runs": "compare", "edit": "edit", "split": "compress"}
     faults = [
         f"{key} is read by stage={owner} alone: add stage={owner}"
         for key, owner in owners.items()

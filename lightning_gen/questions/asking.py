@@ -1,5 +1,6 @@
 """The questions of a trained model, each answered by the first answer that fits it, or by one that is given."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -113,8 +114,11 @@ class Questions(Checked):
     @torch.no_grad()
     def decode(self, z: Tensor, by: Any = None) -> Tensor:
         """The x of each code, (B, *shape), z (B, L)."""
-        z = z.to(self.module.device, self.module.dtype)
-        return self.answer("decode", by).reconstruct(self.bound(len(z)), z, self.module.shape)
+        z = self.finite(z, "z")
+        x = self.answer("decode", by).reconstruct(self.bound(len(z)), z, self.module.shape)
+        if len(x) != len(z):
+            raise ValueError(f"z has shape {tuple(z.shape)}, expected (B, L) as encode gives it: reshape it")
+        return x
 
     @torch.no_grad()
     def interpolate(self, a: Tensor, b: Tensor, points: Count = 8, by: Any = None) -> Tensor:
@@ -131,7 +135,7 @@ class Questions(Checked):
     @torch.no_grad()
     def inpaint(self, x: Tensor, mask: Tensor, by: Any = None) -> Tensor:
         """x with the values where `mask` is false drawn given the others, (B, *shape), mask like x or one of them."""
-        shape = tuple(self.module.shape)
+        x, shape = self.shaped(x), tuple(self.module.shape)
         if mask.dtype != torch.bool or tuple(mask.shape[-len(shape) :]) != shape or mask.ndim > x.ndim:
             found = f"mask is {mask.dtype} of shape {tuple(mask.shape)}"
             raise ValueError(f"{found}, expected torch.bool of shape (B, *{shape}) or {shape}, true where x is known")
@@ -145,9 +149,9 @@ class Questions(Checked):
 
         A is a matrix (m, D) for flattened x, or a linear function of x (B, *shape) to (B, m); sigma > 0.
         """
-        if not sigma > 0:
-            raise ValueError(f"sigma is {sigma}, expected above 0: the standard deviation of the noise in y")
-        answer, y = self.answer("posterior", by), y.to(self.module.device, self.module.dtype)
+        if not 0 < sigma < math.inf:
+            raise ValueError(f"sigma is {sigma}, expected above 0 and finite: the standard deviation of the noise in y")
+        answer, y = self.answer("posterior", by), self.finite(y, "y")
         apply, like = linear_map(operator, y, self.module.shape), y.new_zeros(len(y), *self.module.shape)
         return answer(self.bound(len(y)), like, y, apply, sigma, self.noise("posterior"))
 
@@ -191,14 +195,23 @@ class Questions(Checked):
             raise ValueError(f"a has {len(a)} samples and b {len(b)}, expected as many: pair them")
         return self.checked(a), self.checked(b)
 
-    def checked(self, x: Tensor) -> Tensor:
-        """x as the model takes it, on its device; ValueError for another shape, or values that the data cannot have."""
-        shape, support = self.module.shape, self.model.support
+    def shaped(self, x: Tensor) -> Tensor:
+        """x; ValueError for another shape than (B, *shape)."""
+        shape = self.module.shape
         if shape is not None and tuple(x.shape[1:]) != tuple(shape):
             raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, {', '.join(map(str, shape))}): reshape it")
+        return x
+
+    def finite(self, x: Tensor, name: str) -> Tensor:
+        """x on the model's device, in its dtype; ValueError for NaN and infinity."""
         x = x.to(self.module.device, self.module.dtype)
         if not x.isfinite().all():
-            raise ValueError("x holds NaN or infinity, expected finite values: remove them")
+            raise ValueError(f"{name} holds NaN or infinity, expected finite values: remove them")
+        return x
+
+    def checked(self, x: Tensor) -> Tensor:
+        """x as the model takes it, on its device; ValueError for another shape, or values that the data cannot have."""
+        x, support = self.finite(self.shaped(x), "x"), self.model.support
         if support.kind != "real":
             most = 1 if support.levels is None else support.levels - 1
             if not ((x == x.round()) & (x >= 0) & (x <= most)).all():

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from lightning_gen.compression import Header, arithmetic, image_digest, model_digest, read_code, unlike, write_code
+from lightning_gen.compression.file import MAGIC, short_digest
 from lightning_gen.errors import Unreadable
 from lightning_gen.models import Autoregressive
 from lightning_gen.nets import MADE
 
 HEADER = Header("0123456789abcdef", 3, 64, 1, "float32", "AVX2", "2.15.0", "0.5.0", "fedcba9876543210")
-BITS = bytes(range(256)) * 2 + b"\n\n"
+BITS = bytes(range(256)) * 2 + b"\n\n\n\n"
 
 
 @pytest.fixture
@@ -42,6 +43,31 @@ def test_other_files_are_refused(path, tmp_path):
         read_code(tmp_path / "other")
     with pytest.raises(Unreadable, match="nowhere"):
         read_code(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("header", "bits", "words"),
+    [
+        ({"n": -3}, BITS, "n -3"),
+        ({"n": "7"}, BITS, "n '7'"),
+        ({"batch": 0}, BITS, "batch 0"),
+        ({"batch": 10**9}, BITS, "batch 1000000000"),
+        ({}, BITS[:-1], "multiple of 4"),
+    ],
+)
+def test_a_sealed_file_of_wrong_content_is_refused(header, bits, words, tmp_path):
+    """The digest is no signature: whoever writes a file can seal it."""
+    file = write_code(tmp_path / "x.bits", dataclasses.replace(HEADER, **header), bits)
+    with pytest.raises(ValueError, match=rf"x\.bits.*{words}"):
+        read_code(file)
+
+
+@pytest.mark.parametrize("line", [b"[1,2]", b"3", b"{x", b"\xff\xfe"])
+def test_a_sealed_file_without_a_header_is_refused(line, tmp_path):
+    content = line + b"\n" + BITS
+    (tmp_path / "x.bits").write_bytes(MAGIC + short_digest(content).encode() + b"\n" + content)
+    with pytest.raises(ValueError, match=r"x\.bits.*header"):
+        read_code(tmp_path / "x.bits")
 
 
 def test_what_is_unlike_is_said_with_both_values():

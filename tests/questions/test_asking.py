@@ -314,3 +314,19 @@ def test_a_model_of_latent_variables_is_not_asked_about_data():
     family = of(Denoiser(MLP((2,), 8, 1), VP()), autoencoder=models.VAE(Linear(D, 2), "gaussian"))
     with pytest.raises(TypeError, match="latent variables.*ask the VAE"):
         lightning_gen.ask(family)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda ask, x: ask.inpaint(x[0], torch.arange(D) < 2), "x has shape"),
+        (lambda ask, x: ask.decode(torch.full((N, D), math.nan)), "z holds NaN"),
+        (lambda ask, x: ask.posterior(torch.full((N, 1), math.nan), torch.ones(1, D), 1.0), "y holds NaN"),
+        (lambda ask, x: ask.posterior(torch.zeros(N, 1), torch.ones(1, D), math.inf), "sigma is inf"),
+        (lambda ask, x: ask.decode(torch.zeros(1, 2 * D)), "z has shape"),
+    ],
+)
+def test_a_question_with_wrong_input_is_refused(call, sentence):
+    family = module("ScoreSDE")
+    with pytest.raises(ValueError, match=sentence):
+        call(lightning_gen.ask(family), points(family))
