@@ -8,7 +8,8 @@ from torch import Tensor
 
 from lightning_gen.models import Energy, LatentVariables, Scored, SmoothEnergy
 from lightning_gen.process import Clean
-from lightning_gen.samplers import HMC, MALA
+from lightning_gen.questions.base import Answer
+from lightning_gen.samplers import HMC, MALA, Langevin
 
 GAIN = 0.1  # of the recursion for the step size
 
@@ -140,8 +141,23 @@ def start_of(model: Energy, sampler: MALA | HMC, like: Tensor, generator: torch.
     return (sampler.start(model, tuple(like.shape), generator) if draw is None else draw).to(like)
 
 
-def check_one_level(model: Scored) -> None:
-    """ValueError for a model of several noise levels, whose data's density has no score of its own."""
-    low, high = model.process.sigma(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
-    if low != high:
-        raise ValueError(f"a chain at one noise level needs one, got {type(model.process).__name__} with several")
+class OneLevelLangevin(Answer):
+    """Langevin steps by a score given what is known, at the model's one noise level; approximate, as its step size.
+
+    Args:
+        sampler: the chain; null for 1,000 steps of size 1e-3.
+    """
+
+    name = "Langevin"
+    needs = (Scored,)
+    supports = ("real",)
+
+    def __init__(self, sampler: Langevin | None = None) -> None:
+        self.sampler = Langevin(1000, 1e-3) if sampler is None else sampler
+
+    def check(self, model: Scored) -> None:
+        """ValueError for a model of several noise levels, whose data's density has no score of its own."""
+        super().check(model)
+        low, high = model.process.sigma(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+        if low != high:
+            raise ValueError(f"a chain at one noise level needs one, got {type(model.process).__name__} with several")

@@ -20,12 +20,12 @@ from lightning_gen.questions.conditioned import (
     Clamped,
     ClampedScore,
     LatentEnergy,
-    check_one_level,
+    OneLevelLangevin,
     metropolis,
     start_of,
 )
 from lightning_gen.randomness import noise_like, uniform
-from lightning_gen.samplers import HMC, MALA, Ancestral, Langevin
+from lightning_gen.samplers import HMC, MALA, Ancestral
 
 
 class Prefix(Answer):
@@ -141,24 +141,8 @@ class ClampedMetropolis(Answer):
         return torch.where(known, x, end)
 
 
-class ClampedLangevin(Answer):
-    """Langevin steps of the missing values by the score at the model's one noise level; approximate, as its step size.
-
-    Args:
-        sampler: the chain; null for 1,000 steps of size 1e-3.
-    """
-
-    name = "Langevin"
-    needs = (Scored,)
-    supports = ("real",)
-
-    def __init__(self, sampler: Langevin | None = None) -> None:
-        self.sampler = Langevin(1000, 1e-3) if sampler is None else sampler
-
-    def check(self, model: Scored) -> None:
-        """ValueError for a model of several noise levels."""
-        super().check(model)
-        check_one_level(model)
+class ClampedLangevin(OneLevelLangevin):
+    """Langevin steps of the missing values, by the score with the known ones held fixed."""
 
     def __call__(self, model: Scored, x: Tensor, known: Tensor, generator: torch.Generator) -> Tensor:
         """x with its missing values at the end of a chain, (B, ...)."""

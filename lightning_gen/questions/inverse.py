@@ -15,13 +15,13 @@ from lightning_gen.questions.conditioned import (
     LatentEnergy,
     Observed,
     ObservedScore,
+    OneLevelLangevin,
     Operator,
-    check_one_level,
     metropolis,
     start_of,
 )
 from lightning_gen.randomness import noise_like
-from lightning_gen.samplers import HMC, MALA, Ancestral, Langevin
+from lightning_gen.samplers import HMC, MALA, Ancestral
 
 
 def linear_map(operator: Tensor | Callable, y: Tensor, shape: tuple[int, ...]) -> Operator:
@@ -66,24 +66,8 @@ class PosteriorMetropolis(Answer):
         return metropolis(self.sampler, Observed(model, y, operator, sigma), start, generator, self.tune)
 
 
-class PosteriorLangevin(Answer):
-    """Langevin steps by the score of p(x|y) at the model's one noise level; approximate, as its step size.
-
-    Args:
-        sampler: the chain; null for 1,000 steps of size 1e-3.
-    """
-
-    name = "Langevin"
-    needs = (Scored,)
-    supports = ("real",)
-
-    def __init__(self, sampler: Langevin | None = None) -> None:
-        self.sampler = Langevin(1000, 1e-3) if sampler is None else sampler
-
-    def check(self, model: Scored) -> None:
-        """ValueError for a model of several noise levels."""
-        super().check(model)
-        check_one_level(model)
+class PosteriorLangevin(OneLevelLangevin):
+    """Langevin steps by the score of p(x|y)."""
 
     def __call__(
         self, model: Scored, like: Tensor, y: Tensor, operator: Operator, sigma: float, generator: torch.Generator
