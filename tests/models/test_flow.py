@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -203,11 +204,11 @@ def test_a_score_that_jumps_has_no_divergence_to_match(loss):
 # Images: two pixels, so that quadrature gives every number
 
 
-def image(dequantiser=UniformDequantiser):
+def image(dequantiser=UniformDequantiser, levels=256):
     torch.manual_seed(0)
-    made = dequantiser((-1.0, 1.0))
+    made = dequantiser((-1.0, 1.0), levels)
     net = perturbed(lambda: RealNVP(TWO_PIXELS, 8, couplings=2, scales=1))
-    model = Flow(net, dequantiser=made, logit=Logit((-1.0, 1.0), 0.05)).double()
+    model = Flow(net, dequantiser=made, logit=Logit((-1.0, 1.0), 0.05, levels)).double()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -222,13 +223,17 @@ def test_with_its_logit_a_density_integrates_to_one_over_its_interval():
     assert log_p.isneginf().any() and not log_p.isnan().any()
 
 
+@pytest.mark.parametrize("levels", [5, 256])
 @pytest.mark.parametrize(
-    "make", [UniformDequantiser, lambda r: VariationalDequantiser(r, TWO_PIXELS, 8)], ids=["uniform", "variational"]
+    "make",
+    [UniformDequantiser, lambda r, levels: VariationalDequantiser(r, TWO_PIXELS, 8, levels)],
+    ids=["uniform", "variational"],
 )
-def test_the_loss_of_dequantised_levels_bounds_their_probability(make):
+def test_the_loss_of_dequantised_levels_bounds_their_probability(make, levels):
     """log P(k) by quadrature over the bin is at least E log p(y) - log q(y|x), and E p(y)/q(y|x) is P(k)."""
-    model, w, n = image(make), 2 / 255, 20_000
-    for x in (torch.tensor([[-1.0, 0.2]], **F64), torch.tensor([[0.6, -0.4]], **F64)):
+    model, w, n = image(make, levels), 2 / (levels - 1), 20_000
+    for pair in ([0.0, 0.75], [0.75, 0.5]):
+        x = torch.tensor([pair], **F64).mul(levels - 1).floor() * w - 1  # two levels
         offsets, cell = grid(-w / 2, w / 2, 20)
         with torch.no_grad():
             exact = (model.log_prob((x + offsets).view(-1, *TWO_PIXELS)).exp().sum() * cell).log()
@@ -238,6 +243,29 @@ def test_the_loss_of_dequantised_levels_bounds_their_probability(make):
         assert float(-loss.mean()) <= float(exact) + 1e-4
         ratios = (-loss - exact).exp()
         assert float(ratios.mean()) == pytest.approx(1, abs=4 * float(ratios.std()) / n**0.5 + 1e-4)
+
+
+@pytest.mark.parametrize("levels", [3, 17])
+def test_exact_samples_are_rounded_to_levels_with_their_probabilities(levels, nodes=12):
+    """P(k), the integral of p over the bins of k, 2/(K - 1) wide; the rest, by the logit's margin, is outside."""
+    model, w = image(levels=levels), 2 / (levels - 1)
+    points, weights = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(nodes))
+    offsets, cells = torch.cartesian_prod(points, points) * w / 2, torch.outer(weights, weights).flatten() * w**2 / 4
+    line = torch.linspace(-1, 1, levels, **F64)
+    pairs = torch.cartesian_prod(line, line)
+    with torch.no_grad():
+        density = model.log_prob((pairs[:, None] + offsets).view(-1, *TWO_PIXELS)).exp().view(len(pairs), -1)
+        y = Exact().draw(model, (20_000, *TWO_PIXELS), torch.Generator().manual_seed(0)).flatten(1)
+    p = density @ cells
+    assert 0.9 < float(p.sum()) < 1
+    k = ((model.dequantiser.nearest(y.double()) + 1) / w).round().long()
+    k = k[((k >= 0) & (k < levels)).all(1)]
+    counts = torch.bincount(k[:, 0] * levels + k[:, 1], minlength=levels**2)
+    p, counts = torch.cat([p, 1 - p.sum(0, keepdim=True)]), torch.cat([counts, torch.tensor([len(y) - len(k)])])
+    expected = p * len(y)
+    likely = expected >= 5
+    chi, free = ((counts - expected).square() / expected)[likely].sum(), int(likely.sum()) - 1
+    assert abs(float(chi) - free) < 5 * (2 * free) ** 0.5
 
 
 def test_initialisation_standardises_every_actnorm_and_only_when_asked():

@@ -164,20 +164,33 @@ def test_the_1x1_convolution_starts_as_a_rotation():
     torch.testing.assert_close(layer.log_scale.sum(), torch.zeros((), **F64), rtol=0, atol=1e-5)
 
 
-def test_a_logit_spans_the_outer_edges_of_the_levels():
-    layer = Logit((0.0, 1.0), 0.1).double()
-    edges = torch.tensor([[-0.5 / 255], [1 + 0.5 / 255]], **F64)
+@pytest.mark.parametrize("levels", [17, 256])
+def test_a_logit_spans_the_outer_edges_of_the_levels(levels):
+    layer = Logit((0.0, 1.0), 0.1, levels).double()
+    edges = torch.tensor([[-0.5 / (levels - 1)], [1 + 0.5 / (levels - 1)]], **F64)
     torch.testing.assert_close(layer(edges)[0].sigmoid().flatten(), torch.tensor([0.1, 0.9], **F64))
     outside = layer(torch.tensor([[-0.2], [1.2], [0.5]], **F64))
     assert outside[1].isinf().tolist() == [True, True, False] and outside[0].isfinite().all()
 
 
-@pytest.mark.parametrize("make", [UniformDequantiser, lambda r: VariationalDequantiser(r, (1, 4, 4), 8)])
-def test_a_dequantisers_noise_stays_in_its_bin(make):
-    dequantiser, x = perturbed(lambda: make((-1.0, 1.0))), torch.zeros(300, 1, 4, 4, **F64)
-    y, log_q = dequantiser(x, torch.Generator().manual_seed(0))
-    half = 1 / 255
+DEQUANTISERS = {
+    "uniform": UniformDequantiser,
+    "variational": lambda r, levels: VariationalDequantiser(r, (1, 4, 4), 8, levels),
+}
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+@pytest.mark.parametrize("name", DEQUANTISERS)
+def test_a_dequantisers_noise_stays_in_its_bin(name, levels):
+    """So that y is rounded back to its level, also where x is a level as 8 bits store it."""
+    dequantiser, half = perturbed(lambda: DEQUANTISERS[name]((-1.0, 1.0), levels)), 1 / (levels - 1)
+    k = torch.randint(levels, (300, 1, 4, 4), generator=torch.Generator().manual_seed(1))
+    x = -1 + 2 * half * k.double()
+    stored = -1 + 2 * (255 * k / (levels - 1)).round().double() / 255
+    y, log_q = dequantiser(stored, torch.Generator().manual_seed(0))
     assert (y - x).abs().max() <= half and (y - x).abs().max() > 0.9 * half and log_q.shape == (300,)
+    torch.testing.assert_close(dequantiser.nearest(y), x, rtol=0, atol=1e-12)
+    assert torch.equal((255 * (dequantiser.nearest(y) + 1) / 2).round(), (255 * (stored + 1) / 2).round())
 
 
 def test_the_law_of_variational_noise_is_normalised():

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_gen.nets.flows.base import Invertible
-from lightning_gen.options import OpenUnitInterval, ValueRange
+from lightning_gen.options import Levels, OpenUnitInterval, ValueRange
 
 LARGEST = 2.0  # of |log scale| of one coupling: a factor of 7.4
 
@@ -202,7 +202,7 @@ class Squeeze(Invertible):
 
 
 class Logit(Invertible):
-    """z = log(p / (1 - p)), p = a + (1 - 2a) u, u in [0, 1] linear in x between the outer edges of the 256 bins.
+    """z = log(p / (1 - p)), p = a + (1 - 2a) u, u in [0, 1] linear in x between the outer edges of K bins.
 
     log |dz/dx| = log((1 - 2a) / (p (1 - p))) + log |du/dx|, summed over the values. Where p is not in (0, 1), outside
     of the flow's support, the log determinant is -inf.
@@ -211,15 +211,16 @@ class Logit(Invertible):
     Args:
         value_range: lowest and highest level of x.
         margin: a, in (0, 1/2); .05 for images.
+        levels: K, the number of levels of x, >= 2.
     """
 
-    def __init__(self, value_range: ValueRange, margin: OpenUnitInterval = 0.05) -> None:
+    def __init__(self, value_range: ValueRange, margin: OpenUnitInterval = 0.05, levels: Levels = 256) -> None:
         super().__init__()
         if margin >= 0.5:
             raise ValueError(f"module.logit is {margin}, expected below 0.5: write 0.05")
         low, high = value_range
-        width = (high - low) / 255
-        self.low, self.slope, self.margin = low - width / 2, (1 - 2 * margin) / (256 * width), margin
+        width = (high - low) / (levels - 1)
+        self.low, self.slope, self.margin = low - width / 2, (1 - 2 * margin) / (levels * width), margin
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """z, like x, and log |det dz/dx|, nats, (B,)."""
