@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lightning_gen.nets import MAF, NICE, NSF, Glow, RealNVP
+from lightning_gen.nets import MAF, NICE, NSF, Glow, MixtureFlow, RealNVP
 from lightning_gen.nets.flows import (
     ActNorm,
     Coupling,
@@ -25,6 +25,8 @@ VECTORS = {
     "MAF": lambda: MAF((2,), 16, transforms=3),
     "MAF in 3": lambda: MAF((3,), 16, transforms=2),
     "NSF": lambda: NSF((2,), 16, transforms=3),
+    "MixtureFlow": lambda: MixtureFlow((2,), 16, components=4),
+    "MixtureFlow in 3": lambda: MixtureFlow((3,), 16, 1, 3, 3, "tanh"),
 }
 IMAGES = {
     "RealNVP of images": lambda: RealNVP((1, 8, 8), 8, couplings=2, scales=3),
@@ -215,6 +217,8 @@ def test_the_law_of_variational_noise_is_normalised():
         (lambda: Glow((2,), 4), r"Glow.shape.*\(2,\)"),
         (lambda: MAF((1, 8, 8)), r"MAF.shape.*\(1, 8, 8\)"),
         (lambda: NSF((1, 8, 8)), r"NSF.shape.*\(1, 8, 8\)"),
+        (lambda: MixtureFlow((1, 8, 8)), r"MixtureFlow.shape.*\(1, 8, 8\)"),
+        (lambda: MixtureFlow((1,)), r"MixtureFlow.shape.*\(1,\)"),
         (lambda: Logit((0.0, 1.0), 0.5), "logit.*0.5"),
         (lambda: RealNVP((2,), activation="gelu"), "activation.*gelu"),
     ],

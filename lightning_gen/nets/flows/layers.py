@@ -14,6 +14,11 @@ from lightning_gen.options import Levels, OpenUnitInterval, ValueRange
 LARGEST = 2.0  # of |log scale| of one coupling: a factor of 7.4
 
 
+def bounded(s: Tensor) -> Tensor:
+    """Log scales s with |s| < LARGEST, like s."""
+    return LARGEST * torch.tanh(s / LARGEST)
+
+
 class Coupling(Invertible):
     """z = m x + (1 - m) (x exp s + t), (s, t) = net(m x), log det = sum (1 - m) s; additive: s = 0.
 
@@ -40,7 +45,7 @@ class Coupling(Invertible):
         if self.additive:
             return torch.zeros_like(kept), changed * out
         s, t = out.chunk(2, dim=1)
-        return changed * LARGEST * torch.tanh(s / LARGEST), changed * t
+        return changed * bounded(s), changed * t
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z, like x, and log |det dz/dx|, nats, (B,)."""
@@ -251,11 +256,22 @@ def zeroed(layer: nn.Module) -> nn.Module:
     return layer
 
 
-def perceptron(inputs: int, width: int, depth: int, outputs: int, activation: Activation) -> nn.Sequential:
-    """`depth` layers of `width` units, and a linear one with zeros."""
+def perceptron(
+    inputs: int, width: int, depth: int, outputs: int, activation: Activation, scale: float | None = None
+) -> nn.Sequential:
+    """`depth` layers of `width` units, and a linear one with zeros.
+
+    With a scale the first layer's weights are N(0, scale^2), and its units bend at distances up to 2 from the origin,
+    all over standardised data: with PyTorch's weights, the network is too smooth for structure much finer than 1.
+    """
     layers: list[nn.Module] = []
     for size in [inputs, *[width] * (depth - 1)]:
         layers += [nn.Linear(size, width), ACTIVATIONS[activation]()]
+    if scale is not None:
+        first = layers[0]
+        with torch.no_grad():
+            first.weight.normal_(0, scale)
+            first.bias.uniform_(-2, 2).mul_(first.weight.norm(dim=1))
     return nn.Sequential(*layers, zeroed(nn.Linear(width, outputs)))
 
 
