@@ -45,7 +45,7 @@ LOSSES: dict[str, tuple[Loss, float]] = {
 def trained(loss: Loss, sigma: float, x: Tensor, options: argparse.Namespace) -> Flow:
     """A flow after `steps` of Adam on batches of x, (n, 2)."""
     torch.manual_seed(options.seed)
-    net = MixtureFlow((2,), options.width, options.depth, options.couplings, options.components)
+    net = MixtureFlow((2,), options.width, options.depth, options.couplings, options.components, scale=10.0)
     model = Flow(net, VE(sigma, sigma) if sigma else Clean()).to(x)
     loss.check(model)
     model.initialise(x[:512])

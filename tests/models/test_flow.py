@@ -30,7 +30,7 @@ NETS = {
     "NICE": lambda: NICE((2,), 16),
     "MAF": lambda: MAF((2,), 16, transforms=3),
     "NSF": lambda: NSF((2,), 16, transforms=3),
-    "MixtureFlow": lambda: MixtureFlow((2,), 16, couplings=2, components=4, scale=1.0),
+    "MixtureFlow": lambda: MixtureFlow((2,), 16, couplings=2, components=4),
 }
 TWO_PIXELS = (1, 1, 2)
 

@@ -156,8 +156,8 @@ PLANTS = [
     Plant(
         "all couplings with one parity",
         "lightning_gen/nets/flows/coupled.py",
-        "Coupling(net, alternating(size, k % 2), additive)",
-        "Coupling(net, alternating(size, 0), additive)",
+        "Coupling(net, alternating(size, k % 2), additive, scale)",
+        "Coupling(net, alternating(size, 0), additive, scale)",
         "tests/nets/test_flows.py::test_couplings_alternate_their_halves",
     ),
     Plant(

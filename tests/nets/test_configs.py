@@ -25,7 +25,7 @@ PROMISED = {  # shape and number of parameters
     "resnet_digits": ((1, 8, 8), 150_273),
     "resnet_mnist": ((1, 28, 28), 77_089),
     "resnet_cifar": ((3, 32, 32), 5_052_929),
-    "realnvp": ((2,), 208_996),
+    "realnvp": ((2,), 73_860),
     "maf": ((2,), 139_296),
     "nsf": ((2,), 41_848),
     "mixture_flow": ((2,), 23_408),

@@ -20,13 +20,13 @@ from lightning_gen.nets.flows.layers import alternating, checkerboard, halves
 F64 = {"dtype": torch.float64}
 VECTORS = {
     "RealNVP": lambda: RealNVP((2,), 16, couplings=4),
-    "RealNVP in 3": lambda: RealNVP((3,), 16, couplings=3),
+    "RealNVP in 3": lambda: RealNVP((3,), 16, couplings=3, scale=3.0),
     "NICE": lambda: NICE((2,), 16),
     "MAF": lambda: MAF((2,), 16, transforms=3),
     "MAF in 3": lambda: MAF((3,), 16, transforms=2),
     "NSF": lambda: NSF((2,), 16, transforms=3),
     "MixtureFlow": lambda: MixtureFlow((2,), 16, components=4),
-    "MixtureFlow in 3": lambda: MixtureFlow((3,), 16, 1, 3, 3, "tanh"),
+    "MixtureFlow in 3": lambda: MixtureFlow((3,), 16, 1, 3, 3, "tanh", 3.0),
 }
 IMAGES = {
     "RealNVP of images": lambda: RealNVP((1, 8, 8), 8, couplings=2, scales=3),

@@ -20,26 +20,28 @@ def bounded(s: Tensor) -> Tensor:
 
 
 class Coupling(Invertible):
-    """z = m x + (1 - m) (x exp s + t), (s, t) = net(m x), log det = sum (1 - m) s; additive: s = 0.
+    """z = m x + (1 - m) (x exp s + t), (s, t) = net(c m x), log det = sum (1 - m) s; additive: s = 0.
 
     |s| < 2, by tanh. Density estimation using Real NVP (Dinh et al., 2017), eq. 9, https://arxiv.org/abs/1605.08803;
     additive: NICE (Dinh et al., 2015), https://arxiv.org/abs/1410.8516
 
     Args:
-        net: from m x, (B, C, ...), or from m x and a condition side by side, to t, or to s and t, along dimension 1.
+        net: from c m x, (B, C, ...), or from it and a condition side by side, to t, or to s and t, along dimension 1.
         mask: m, 1 for values that stay and condition the others, of the shape of x without the batch, or broadcast.
         additive: whether s = 0.
+        scale: c, > 0.
     """
 
     mask: Tensor
 
-    def __init__(self, net: nn.Module, mask: Tensor, additive: bool = False) -> None:
+    def __init__(self, net: nn.Module, mask: Tensor, additive: bool = False, scale: float = 1.0) -> None:
         super().__init__()
-        self.net, self.additive = net, additive
+        self.net, self.additive, self.scale = net, additive, scale
         self.register_buffer("mask", mask, persistent=False)
 
     def shift(self, kept: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         """s and t, like x, zero where m = 1; they depend on `kept` = m x and the condition alone."""
+        kept = self.scale * kept
         out = self.net(kept if condition is None else torch.cat([kept, condition], dim=1))
         changed = 1 - self.mask
         if self.additive:
@@ -256,22 +258,11 @@ def zeroed(layer: nn.Module) -> nn.Module:
     return layer
 
 
-def perceptron(
-    inputs: int, width: int, depth: int, outputs: int, activation: Activation, scale: float | None = None
-) -> nn.Sequential:
-    """`depth` layers of `width` units, and a linear one with zeros.
-
-    With a scale the first layer's weights are N(0, scale^2), and its units bend at distances up to 2 from the origin,
-    all over standardised data: with PyTorch's weights, the network is too smooth for structure much finer than 1.
-    """
+def perceptron(inputs: int, width: int, depth: int, outputs: int, activation: Activation) -> nn.Sequential:
+    """`depth` layers of `width` units, and a linear one with zeros."""
     layers: list[nn.Module] = []
     for size in [inputs, *[width] * (depth - 1)]:
         layers += [nn.Linear(size, width), ACTIVATIONS[activation]()]
-    if scale is not None:
-        first = layers[0]
-        with torch.no_grad():
-            first.weight.normal_(0, scale)
-            first.bias.uniform_(-2, 2).mul_(first.weight.norm(dim=1))
     return nn.Sequential(*layers, zeroed(nn.Linear(width, outputs)))
 
 

@@ -24,17 +24,18 @@ class MixtureCoupling(Invertible):
         size: D, the number of values of x, >= 2.
         parity: of the indices that stay, 0 or 1.
         components: K.
-        width, depth, activation, scale: of the network, those of `perceptron`.
+        width, depth, activation: of the network, those of `perceptron`.
+        scale: of x_a on its way into the network, > 0.
     """
 
     def __init__(
         self, size: int, parity: int, components: int, width: int, depth: int, activation: Activation, scale: float
     ) -> None:
         super().__init__()
-        self.parity, self.components = parity, components
+        self.parity, self.components, self.scale = parity, components, scale
         kept = len(range(parity, size, 2))
         self.changed = size - kept
-        self.net = perceptron(kept, width, depth, self.changed * (3 * components + 2), activation, scale)
+        self.net = perceptron(kept, width, depth, self.changed * (3 * components + 2), activation)
         with torch.no_grad():  # means all over standardised data, and scales of about their distance
             bias = self.net[-1].bias.view(self.changed, -1)
             bias[:, components : 2 * components] = torch.linspace(-2, 2, components)
@@ -42,7 +43,7 @@ class MixtureCoupling(Invertible):
 
     def laws(self, kept: Tensor) -> tuple[Tensor, ...]:
         """log pi, m and log s, (B, changed, K), a and t, (B, changed)."""
-        out, k = self.net(kept).unflatten(1, (self.changed, -1)), self.components
+        out, k = self.net(self.scale * kept).unflatten(1, (self.changed, -1)), self.components
         weights, means, log_scales, slope, shift = out.split([k, k, k, 1, 1], dim=2)
         return weights.log_softmax(2), means, log_scales, bounded(slope).squeeze(2), shift.squeeze(2)
 
@@ -95,7 +96,8 @@ class MixtureFlow(FlowNetwork):
         couplings: number of couplings, >= 2.
         components: of a mixture.
         activation: silu, tanh or relu; relu has no second derivative.
-        scale: of the first layers' weights: about 1 / the finest structure in standardised x.
+        scale: factor of values on their way into the couplings' networks; at 1 they are too smooth at the start for
+            structure finer than about 1.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class MixtureFlow(FlowNetwork):
         couplings: Couplings = 4,
         components: Count = 16,
         activation: Activation = "silu",
-        scale: Positive = 3.0,
+        scale: Positive = 1.0,
     ) -> None:
         if len(shape) != 1 or shape[0] < 2:
             raise ValueError(
