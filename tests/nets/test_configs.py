@@ -27,7 +27,7 @@ PROMISED = {  # shape and number of parameters
     "resnet_cifar": ((3, 32, 32), 5_052_929),
     "realnvp": ((2,), 73_860),
     "maf": ((2,), 139_296),
-    "nsf": ((2,), 41_848),
+    "nsf": ((2,), 50_106),
     "mixture_flow": ((2,), 23_408),
     "glow_digits": ((1, 8, 8), 76_172),
     "glow_cifar": ((3, 32, 32), 44_051_148),
