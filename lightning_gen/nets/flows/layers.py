@@ -14,9 +14,9 @@ from lightning_gen.options import Levels, OpenUnitInterval, ValueRange
 LARGEST = 2.0  # of |log scale| of one coupling: a factor of 7.4
 
 
-def bounded(s: Tensor) -> Tensor:
-    """Log scales s with |s| < LARGEST, like s."""
-    return LARGEST * torch.tanh(s / LARGEST)
+def bounded(s: Tensor, largest: float = LARGEST) -> Tensor:
+    """Log scales s with |s| < `largest`, like s."""
+    return largest * torch.tanh(s / largest)
 
 
 class Coupling(Invertible):

@@ -12,6 +12,7 @@ from lightning_gen.nets.flows.layers import Activation, ActNorm, bounded, kinks_
 from lightning_gen.options import Count, Positive, Shape
 
 BISECTIONS = 60  # a bracket of width 100 comes below 1e-16
+SHARPEST = 4.0  # of |log s_k - log(4/K)|: without a bound, score matching makes ever sharper steps
 
 
 class MixtureCoupling(Invertible):
@@ -36,15 +37,14 @@ class MixtureCoupling(Invertible):
         kept = len(range(parity, size, 2))
         self.changed = size - kept
         self.net = perceptron(kept, width, depth, self.changed * (3 * components + 2), activation)
-        with torch.no_grad():  # means all over standardised data, and scales of about their distance
-            bias = self.net[-1].bias.view(self.changed, -1)
-            bias[:, components : 2 * components] = torch.linspace(-2, 2, components)
-            bias[:, 2 * components : 3 * components] = math.log(4 / components)
+        with torch.no_grad():  # means all over standardised data
+            self.net[-1].bias.view(self.changed, -1)[:, components : 2 * components] = torch.linspace(-2, 2, components)
 
     def laws(self, kept: Tensor) -> tuple[Tensor, ...]:
         """log pi, m and log s, (B, changed, K), a and t, (B, changed)."""
         out, k = self.net(self.scale * kept).unflatten(1, (self.changed, -1)), self.components
         weights, means, log_scales, slope, shift = out.split([k, k, k, 1, 1], dim=2)
+        log_scales = math.log(4 / k) + bounded(log_scales, SHARPEST)  # at the start about the distance of two means
         return weights.log_softmax(2), means, log_scales, bounded(slope).squeeze(2), shift.squeeze(2)
 
     @staticmethod
