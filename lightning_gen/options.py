@@ -27,6 +27,7 @@ Rate = Annotated[float, Interval(ge=0, lt=1)]
 Counts = Annotated[Sequence[Count], MinLen(1)]
 Shape = Counts  # (C, H, W), or (D,) of points
 ValueRange = tuple[Finite, Finite]
+Levels = Annotated[int, Ge(2)]  # K, the number of values that a pixel may have
 
 SCALARS = {"int": "int", "float": "float", "bool": "bool", "str": "str", "None": "null"}
 LISTS = {"list", "List", "Sequence", "Iterable", "Collection", "MutableSequence", "set", "Set", "frozenset"}

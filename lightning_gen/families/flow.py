@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any, Literal
 
+from torch import Tensor
+
 from lightning_gen import models
 from lightning_gen.families.chains import Chains
 from lightning_gen.losses import Loss, NegativeLogLikelihood
 from lightning_gen.nets.flows import FlowNetwork, Logit, UniformDequantiser, VariationalDequantiser
-from lightning_gen.options import NonNegative, OpenUnitInterval, Shape, ValueRange
+from lightning_gen.options import Levels, NonNegative, OpenUnitInterval, Shape, ValueRange
 from lightning_gen.process import VE, Clean
 from lightning_gen.randomness import generator
 
@@ -26,6 +28,7 @@ class Flow(Chains):
         dequantisation: of images, noise that makes whole levels real: uniform or variational; null for points.
         logit: a of the logit of a + (1 - 2a) u, u in [0, 1] the image, in (0, 1/2); null for none.
         sigma: standard deviation of the noise on the data, >= 0; denoising score matching needs noise.
+        levels: of dequantised images, the number K of values that a pixel may have, >= 2; follows from the data.
         shape, value_range: of the data, those of GenerativeModule.
         optimizer, options: those of GenerativeModule.
     """
@@ -38,6 +41,7 @@ class Flow(Chains):
         dequantisation: Literal["uniform", "variational"] | None = None,
         logit: OpenUnitInterval | None = None,
         sigma: NonNegative = 0.0,
+        levels: Levels = 256,
         shape: Shape | None = None,
         value_range: ValueRange | None = None,
         **options: Any,
@@ -48,11 +52,11 @@ class Flow(Chains):
                     raise ValueError(f"module.{key} is {value} for data without a range, expected null: write null")
         dequantiser = None
         if dequantisation == "uniform":
-            dequantiser = UniformDequantiser(value_range)
+            dequantiser = UniformDequantiser(value_range, levels)
         elif dequantisation == "variational":
-            dequantiser = VariationalDequantiser(value_range, net.shape)
+            dequantiser = VariationalDequantiser(value_range, net.shape, levels=levels)
         process = VE(sigma, sigma) if sigma > 0 else Clean()
-        model = models.Flow(net, process, dequantiser, None if logit is None else Logit(value_range, logit))
+        model = models.Flow(net, process, dequantiser, None if logit is None else Logit(value_range, logit, levels))
         loss = NegativeLogLikelihood() if loss is None else loss
         super().__init__(model=model, loss=loss, optimizer=optimizer, shape=shape, value_range=value_range, **options)
 
@@ -66,9 +70,19 @@ class Flow(Chains):
             )
         if data.binarise is not None:
             raise ValueError(
-                f"data.binarise is {data.binarise} for a flow, whose 256 levels are dequantised, expected null: "
+                f"data.binarise is {data.binarise} for a flow, whose grey levels are dequantised, expected null: "
                 "write null"
             )
+        if self.model.levels not in (None, data.levels):
+            raise ValueError(
+                f"module.levels is {self.model.levels} for {data.name}, expected {data.levels}, the number of values "
+                f"of its pixels: write {data.levels}"
+            )
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Images in [0, 1] from model space, of the levels that are nearest, not clamped; points unchanged."""
+        dequantiser = self.model.dequantiser
+        return super().decode(x if dequantiser is None else dequantiser.nearest(x))
 
     def initialise(self, data: Any) -> None:
         """Initialise ActNorm by training samples, the same on every rank."""

@@ -21,7 +21,7 @@ class Flow(Normalised, SmoothEnergy):
     Args:
         net: the invertible network f, from (B, *shape) to (B, D).
         process: the process whose noise at t = 0 the data have; null for clean data.
-        dequantiser: the noise that is added to whole levels; null for real data.
+        dequantiser: the noise that is added to the levels of the data; null for real data.
         logit: a bijection of an interval to the real numbers, before f; null for none.
     """
 

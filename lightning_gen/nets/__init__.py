@@ -3,7 +3,7 @@
 from lightning_gen.nets.adversaries import DCGAN, GeneratorCritic, MLPAdversaries, ResNetGAN
 from lightning_gen.nets.autoencoder import Autoencoder, ConvAutoencoder, EncoderDecoder, MLPAutoencoder
 from lightning_gen.nets.causal import Causal
-from lightning_gen.nets.flows import MAF, NICE, NSF, Glow, RealNVP
+from lightning_gen.nets.flows import MAF, NICE, NSF, Glow, MixtureFlow, RealNVP
 from lightning_gen.nets.made import MADE
 from lightning_gen.nets.mlp import MLP
 from lightning_gen.nets.ncsnpp import NCSNpp
@@ -27,6 +27,7 @@ __all__ = [
     "GeneratorCritic",
     "MLPAdversaries",
     "MLPAutoencoder",
+    "MixtureFlow",
     "Glow",
     "NCSNpp",
     "PixelCNN",

@@ -2,16 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge
 from torch import Tensor, nn
 
-from lightning_gen.options import Checked, Count, Shape
+from lightning_gen.options import Checked, Count, Levels, Shape
 
-Levels = Annotated[int, Ge(2)]  # K, of values 0..K - 1
 LOG_SCALE = -7.0  # least log s of a logistic, in units where the levels lie in [-1, 1]: PixelCNN++'s
 
 

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_gen.nets.causal import Causal, Levels, scaled
+from lightning_gen.nets.causal import Causal, scaled
 from lightning_gen.nets.layers import init
-from lightning_gen.options import Count, Natural, Shape
+from lightning_gen.options import Count, Levels, Natural, Shape
 from lightning_gen.randomness import generator
 
 

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from lightning_gen.nets.causal import Causal, Levels, scaled
+from lightning_gen.nets.causal import Causal, scaled
 from lightning_gen.nets.layers import image_shape
-from lightning_gen.options import Count, Shape
+from lightning_gen.options import Count, Levels, Shape
 
 
 def gate(x: Tensor) -> Tensor:

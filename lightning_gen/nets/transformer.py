@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_gen.nets.causal import Causal, Levels
-from lightning_gen.options import Count, Rate, Shape
+from lightning_gen.nets.causal import Causal
+from lightning_gen.options import Count, Levels, Rate, Shape
 
 
 @dataclass

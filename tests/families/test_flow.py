@@ -14,6 +14,8 @@ from lightning_gen.families import Flow
 from lightning_gen.losses import ExactScoreMatching
 from lightning_gen.nets import NSF, Glow, RealNVP
 from lightning_gen.nets.flows import ActNorm
+from lightning_gen.results.drawing import to_uint8
+from lightning_gen.runs.load import load
 from tests.data.sets import ready
 from tests.processes import two
 
@@ -31,7 +33,7 @@ def points(**options):
 
 def images(**options):
     torch.manual_seed(0)
-    return Flow(Glow((1, 8, 8), 8, 1, 2), ADAM, **IMAGE, **options)
+    return Flow(Glow((1, 8, 8), 8, 1, 2), ADAM, **IMAGE, **{"levels": 17, **options})
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,7 @@ def test_what_cannot_be_is_refused(call, error, sentence):
     [
         ({}, {}, "module.dequantisation.*null.*digits"),
         ({"dequantisation": "uniform"}, {"binarise": "fixed"}, "data.binarise.*fixed"),
+        ({"dequantisation": "uniform", "levels": 256}, {}, "module.levels.*256.*digits.*17"),
     ],
 )
 def test_whole_levels_need_dequantisation(options, data, sentence):
@@ -120,10 +123,14 @@ def test_of_images_the_likelihood_is_a_bound_and_says_so(dequantisation, tmp_pat
     nats, bits = (found[f"exact/{name}/ema"] for name in ("log_likelihood", "bits_per_dim"))
     assert (nats["kind"], bits["kind"]) == ("lower bound", "upper bound")
     assert bits["protocol"]["dequantisation"] == dequantisation and bits["protocol"]["draws"] == 3
-    # Of a density in model space, whose bins are 2/255 wide.
-    assert bits["value"] == pytest.approx(-(nats["value"] / 64 + math.log(2 / 255)) / math.log(2), rel=1e-6)
+    # Of a density in model space, whose bins, of the digits' 17 levels, are 2/16 wide.
+    assert bits["protocol"]["levels"] == 17
+    assert bits["value"] == pytest.approx(-(nats["value"] / 64 + math.log(2 / 16)) / math.log(2), rel=1e-6)
     assert bits["error"] == pytest.approx(nats["error"] / 64 / math.log(2), rel=1e-6)
-    assert 0 < bits["value"] < 8
+    assert 0 < bits["value"] < math.log2(17)
+    # And its samples are images as the data have them.
+    levels = {round(255 * k / 16) for k in range(17)}
+    assert {*to_uint8(load(tmp_path).sample(20)).flat} <= levels
 
 
 WORKER = """

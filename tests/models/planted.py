@@ -102,6 +102,13 @@ PLANTS = [
         "tests/models/test_flow.py::test_with_its_logit_a_density_integrates_to_one_over_its_interval",
     ),
     Plant(
+        "K levels, K bins between the lowest and the highest",
+        "lightning_gen/nets/flows/dequantiser.py",
+        "(high - self.low) / (levels - 1)",
+        "(high - self.low) / levels",
+        "tests/models/test_flow.py::test_exact_samples_are_rounded_to_levels_with_their_probabilities",
+    ),
+    Plant(
         "dequantised levels without the width of a bin",
         "lightning_gen/models/flow.py",
         "log_q - x[0].numel() * math.log(",

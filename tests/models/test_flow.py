@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ from lightning_gen.losses import (
     constant,
 )
 from lightning_gen.models import Flow, SumOfEnergies
-from lightning_gen.nets import MAF, NICE, NSF, RealNVP
+from lightning_gen.nets import MAF, NICE, NSF, MixtureFlow, RealNVP
 from lightning_gen.nets.flows import Logit, UniformDequantiser, VariationalDequantiser
 from lightning_gen.process import VE
 from lightning_gen.samplers import MALA, Exact
@@ -29,6 +30,7 @@ NETS = {
     "NICE": lambda: NICE((2,), 16),
     "MAF": lambda: MAF((2,), 16, transforms=3),
     "NSF": lambda: NSF((2,), 16, transforms=3),
+    "MixtureFlow": lambda: MixtureFlow((2,), 16, couplings=2, components=4),
 }
 TWO_PIXELS = (1, 1, 2)
 
@@ -77,7 +79,9 @@ def integral(model, low=-6.0, high=6.0, n=240):
 
 @pytest.mark.parametrize("name", NETS)
 def test_the_density_integrates_to_one(name):
-    assert integral(density(name)) == pytest.approx(1, abs=1e-3 if name == "NSF" else 1e-8)  # a spline has kinks
+    box = 9 if name == "MixtureFlow" else 6  # whose tails are longer
+    value = integral(density(name), -box, box, 40 * box)
+    assert value == pytest.approx(1, abs=1e-3 if name == "NSF" else 1e-8)  # a spline has kinks
 
 
 def test_training_raises_the_likelihood_and_keeps_the_law(trained):
@@ -203,11 +207,11 @@ def test_a_score_that_jumps_has_no_divergence_to_match(loss):
 # Images: two pixels, so that quadrature gives every number
 
 
-def image(dequantiser=UniformDequantiser):
+def image(dequantiser=UniformDequantiser, levels=256):
     torch.manual_seed(0)
-    made = dequantiser((-1.0, 1.0))
+    made = dequantiser((-1.0, 1.0), levels)
     net = perturbed(lambda: RealNVP(TWO_PIXELS, 8, couplings=2, scales=1))
-    model = Flow(net, dequantiser=made, logit=Logit((-1.0, 1.0), 0.05)).double()
+    model = Flow(net, dequantiser=made, logit=Logit((-1.0, 1.0), 0.05, levels)).double()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -222,13 +226,17 @@ def test_with_its_logit_a_density_integrates_to_one_over_its_interval():
     assert log_p.isneginf().any() and not log_p.isnan().any()
 
 
+@pytest.mark.parametrize("levels", [5, 256])
 @pytest.mark.parametrize(
-    "make", [UniformDequantiser, lambda r: VariationalDequantiser(r, TWO_PIXELS, 8)], ids=["uniform", "variational"]
+    "make",
+    [UniformDequantiser, lambda r, levels: VariationalDequantiser(r, TWO_PIXELS, 8, levels)],
+    ids=["uniform", "variational"],
 )
-def test_the_loss_of_dequantised_levels_bounds_their_probability(make):
+def test_the_loss_of_dequantised_levels_bounds_their_probability(make, levels):
     """log P(k) by quadrature over the bin is at least E log p(y) - log q(y|x), and E p(y)/q(y|x) is P(k)."""
-    model, w, n = image(make), 2 / 255, 20_000
-    for x in (torch.tensor([[-1.0, 0.2]], **F64), torch.tensor([[0.6, -0.4]], **F64)):
+    model, w, n = image(make, levels), 2 / (levels - 1), 20_000
+    for pair in ([0.0, 0.75], [0.75, 0.5]):
+        x = torch.tensor([pair], **F64).mul(levels - 1).floor() * w - 1  # two levels
         offsets, cell = grid(-w / 2, w / 2, 20)
         with torch.no_grad():
             exact = (model.log_prob((x + offsets).view(-1, *TWO_PIXELS)).exp().sum() * cell).log()
@@ -238,6 +246,29 @@ def test_the_loss_of_dequantised_levels_bounds_their_probability(make):
         assert float(-loss.mean()) <= float(exact) + 1e-4
         ratios = (-loss - exact).exp()
         assert float(ratios.mean()) == pytest.approx(1, abs=4 * float(ratios.std()) / n**0.5 + 1e-4)
+
+
+@pytest.mark.parametrize("levels", [3, 17])
+def test_exact_samples_are_rounded_to_levels_with_their_probabilities(levels, nodes=12):
+    """P(k), the integral of p over the bins of k, 2/(K - 1) wide; the rest, by the logit's margin, is outside."""
+    model, w = image(levels=levels), 2 / (levels - 1)
+    points, weights = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(nodes))
+    offsets, cells = torch.cartesian_prod(points, points) * w / 2, torch.outer(weights, weights).flatten() * w**2 / 4
+    line = torch.linspace(-1, 1, levels, **F64)
+    pairs = torch.cartesian_prod(line, line)
+    with torch.no_grad():
+        density = model.log_prob((pairs[:, None] + offsets).view(-1, *TWO_PIXELS)).exp().view(len(pairs), -1)
+        y = Exact().draw(model, (20_000, *TWO_PIXELS), torch.Generator().manual_seed(0)).flatten(1)
+    p = density @ cells
+    assert 0.9 < float(p.sum()) < 1
+    k = ((model.dequantiser.nearest(y.double()) + 1) / w).round().long()
+    k = k[((k >= 0) & (k < levels)).all(1)]
+    counts = torch.bincount(k[:, 0] * levels + k[:, 1], minlength=levels**2)
+    p, counts = torch.cat([p, 1 - p.sum(0, keepdim=True)]), torch.cat([counts, torch.tensor([len(y) - len(k)])])
+    expected = p * len(y)
+    likely = expected >= 5
+    chi, free = ((counts - expected).square() / expected)[likely].sum(), int(likely.sum()) - 1
+    assert abs(float(chi) - free) < 5 * (2 * free) ** 0.5
 
 
 def test_initialisation_standardises_every_actnorm_and_only_when_asked():

@@ -140,6 +140,13 @@ PLANTS = [
         BIJECTION,
     ),
     Plant(
+        "a mixture's slope for that of the logit of its distribution function",
+        "lightning_gen/nets/flows/mixture.py",
+        "log_density - log_cdf - log_rest",
+        "log_density",
+        "tests/nets/test_flows.py::test_a_vectors_round_trip_and_log_determinant_are_exact",
+    ),
+    Plant(
         "a logit's Jacobian without 1 - p",
         LAYERS,
         "- p.log() - torch.log1p(-p)",
@@ -149,8 +156,8 @@ PLANTS = [
     Plant(
         "all couplings with one parity",
         "lightning_gen/nets/flows/coupled.py",
-        "Coupling(net, alternating(size, k % 2), additive)",
-        "Coupling(net, alternating(size, 0), additive)",
+        "Coupling(net, alternating(size, k % 2), additive, scale)",
+        "Coupling(net, alternating(size, 0), additive, scale)",
         "tests/nets/test_flows.py::test_couplings_alternate_their_halves",
     ),
     Plant(

@@ -25,9 +25,10 @@ PROMISED = {  # shape and number of parameters
     "resnet_digits": ((1, 8, 8), 150_273),
     "resnet_mnist": ((1, 28, 28), 77_089),
     "resnet_cifar": ((3, 32, 32), 5_052_929),
-    "realnvp": ((2,), 208_996),
+    "realnvp": ((2,), 73_860),
     "maf": ((2,), 139_296),
-    "nsf": ((2,), 41_848),
+    "nsf": ((2,), 50_106),
+    "mixture_flow": ((2,), 23_408),
     "glow_digits": ((1, 8, 8), 76_172),
     "glow_cifar": ((3, 32, 32), 44_051_148),
     "gan_gaussians": ((2,), 67_203),
@@ -63,7 +64,7 @@ def test_a_net_file_is_right_and_builds(file):
     expected = {
         **{"resnet": (2,), "gan": (2,)},  # an energy, a critic's value
         **dict.fromkeys(LEVELS, (*values, size)),
-        **dict.fromkeys(("realnvp", "maf", "nsf", "glow"), values),
+        **dict.fromkeys(("realnvp", "maf", "nsf", "glow", "mixture"), values),
     }
     assert out.shape == next((size for name, size in expected.items() if name in file.stem), x.shape)
     assert count is None or sum(p.numel() for p in net.parameters()) == count

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lightning_gen.nets import MAF, NICE, NSF, Glow, RealNVP
+from lightning_gen.nets import MAF, NICE, NSF, Glow, MixtureFlow, RealNVP
 from lightning_gen.nets.flows import (
     ActNorm,
     Coupling,
@@ -20,11 +20,13 @@ from lightning_gen.nets.flows.layers import alternating, checkerboard, halves
 F64 = {"dtype": torch.float64}
 VECTORS = {
     "RealNVP": lambda: RealNVP((2,), 16, couplings=4),
-    "RealNVP in 3": lambda: RealNVP((3,), 16, couplings=3),
+    "RealNVP in 3": lambda: RealNVP((3,), 16, couplings=3, scale=3.0),
     "NICE": lambda: NICE((2,), 16),
     "MAF": lambda: MAF((2,), 16, transforms=3),
     "MAF in 3": lambda: MAF((3,), 16, transforms=2),
     "NSF": lambda: NSF((2,), 16, transforms=3),
+    "MixtureFlow": lambda: MixtureFlow((2,), 16, components=4),
+    "MixtureFlow in 3": lambda: MixtureFlow((3,), 16, 1, 3, 3, "tanh", 3.0),
 }
 IMAGES = {
     "RealNVP of images": lambda: RealNVP((1, 8, 8), 8, couplings=2, scales=3),
@@ -164,20 +166,33 @@ def test_the_1x1_convolution_starts_as_a_rotation():
     torch.testing.assert_close(layer.log_scale.sum(), torch.zeros((), **F64), rtol=0, atol=1e-5)
 
 
-def test_a_logit_spans_the_outer_edges_of_the_levels():
-    layer = Logit((0.0, 1.0), 0.1).double()
-    edges = torch.tensor([[-0.5 / 255], [1 + 0.5 / 255]], **F64)
+@pytest.mark.parametrize("levels", [17, 256])
+def test_a_logit_spans_the_outer_edges_of_the_levels(levels):
+    layer = Logit((0.0, 1.0), 0.1, levels).double()
+    edges = torch.tensor([[-0.5 / (levels - 1)], [1 + 0.5 / (levels - 1)]], **F64)
     torch.testing.assert_close(layer(edges)[0].sigmoid().flatten(), torch.tensor([0.1, 0.9], **F64))
     outside = layer(torch.tensor([[-0.2], [1.2], [0.5]], **F64))
     assert outside[1].isinf().tolist() == [True, True, False] and outside[0].isfinite().all()
 
 
-@pytest.mark.parametrize("make", [UniformDequantiser, lambda r: VariationalDequantiser(r, (1, 4, 4), 8)])
-def test_a_dequantisers_noise_stays_in_its_bin(make):
-    dequantiser, x = perturbed(lambda: make((-1.0, 1.0))), torch.zeros(300, 1, 4, 4, **F64)
-    y, log_q = dequantiser(x, torch.Generator().manual_seed(0))
-    half = 1 / 255
+DEQUANTISERS = {
+    "uniform": UniformDequantiser,
+    "variational": lambda r, levels: VariationalDequantiser(r, (1, 4, 4), 8, levels),
+}
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+@pytest.mark.parametrize("name", DEQUANTISERS)
+def test_a_dequantisers_noise_stays_in_its_bin(name, levels):
+    """So that y is rounded back to its level, also where x is a level as 8 bits store it."""
+    dequantiser, half = perturbed(lambda: DEQUANTISERS[name]((-1.0, 1.0), levels)), 1 / (levels - 1)
+    k = torch.randint(levels, (300, 1, 4, 4), generator=torch.Generator().manual_seed(1))
+    x = -1 + 2 * half * k.double()
+    stored = -1 + 2 * (255 * k / (levels - 1)).round().double() / 255
+    y, log_q = dequantiser(stored, torch.Generator().manual_seed(0))
     assert (y - x).abs().max() <= half and (y - x).abs().max() > 0.9 * half and log_q.shape == (300,)
+    torch.testing.assert_close(dequantiser.nearest(y), x, rtol=0, atol=1e-12)
+    assert torch.equal((255 * (dequantiser.nearest(y) + 1) / 2).round(), (255 * (stored + 1) / 2).round())
 
 
 def test_the_law_of_variational_noise_is_normalised():
@@ -202,6 +217,8 @@ def test_the_law_of_variational_noise_is_normalised():
         (lambda: Glow((2,), 4), r"Glow.shape.*\(2,\)"),
         (lambda: MAF((1, 8, 8)), r"MAF.shape.*\(1, 8, 8\)"),
         (lambda: NSF((1, 8, 8)), r"NSF.shape.*\(1, 8, 8\)"),
+        (lambda: MixtureFlow((1, 8, 8)), r"MixtureFlow.shape.*\(1, 8, 8\)"),
+        (lambda: MixtureFlow((1,)), r"MixtureFlow.shape.*\(1,\)"),
         (lambda: Logit((0.0, 1.0), 0.5), "logit.*0.5"),
         (lambda: RealNVP((2,), activation="gelu"), "activation.*gelu"),
     ],

@@ -5,6 +5,7 @@ from lightning_gen.nets.flows.base import Composed, FlowNetwork, Invertible
 from lightning_gen.nets.flows.coupled import NICE, Glow, RealNVP
 from lightning_gen.nets.flows.dequantiser import Dequantiser, UniformDequantiser, VariationalDequantiser
 from lightning_gen.nets.flows.layers import ActNorm, Coupling, InvertibleConv, Logit, Squeeze
+from lightning_gen.nets.flows.mixture import MixtureCoupling, MixtureFlow
 
 __all__ = [
     "MAF",
@@ -19,6 +20,8 @@ __all__ = [
     "Invertible",
     "InvertibleConv",
     "Logit",
+    "MixtureCoupling",
+    "MixtureFlow",
     "RealNVP",
     "Squeeze",
     "UniformDequantiser",

@@ -23,7 +23,7 @@ from lightning_gen.nets.flows.layers import (
     zeroed,
 )
 from lightning_gen.nets.layers import image_shape
-from lightning_gen.options import Count, Shape
+from lightning_gen.options import Count, Positive, Shape
 
 Couplings = Annotated[int, Ge(2)]  # one alone would leave half of x as it is
 
@@ -44,6 +44,8 @@ class RealNVP(FlowNetwork):
         scales: of images, >= 1; H and W are multiples of 2^(scales - 1).
         activation: silu, tanh or relu; relu has no second derivative.
         additive: whether couplings only shift, and one scale a value follows: NICE.
+        scale: of vectors, factor of the values on their way into the couplings' networks, > 0; at 1 these are too
+            smooth at the start for structure finer than about 1.
     """
 
     def __init__(
@@ -55,23 +57,26 @@ class RealNVP(FlowNetwork):
         scales: Count = 2,
         activation: Activation = "silu",
         additive: bool = False,
+        scale: Positive = 1.0,
     ) -> None:
         if len(shape) == 1:
-            parts = [(self.vector(shape[0], width, depth, couplings, activation, additive), shape)]
+            parts = [(self.vector(shape[0], width, depth, couplings, activation, additive, scale), shape)]
         else:
             parts = self.image(image_shape(self, shape), width, couplings, scales, activation, additive)
         super().__init__(shape, parts)
         self.kinks = kinks_of(activation)
 
     @staticmethod
-    def vector(size: int, width: int, depth: int, couplings: int, activation: Activation, additive: bool) -> Invertible:
+    def vector(
+        size: int, width: int, depth: int, couplings: int, activation: Activation, additive: bool, scale: float
+    ) -> Invertible:
         """The one level of a vector."""
         if size < 2:
             raise ValueError(f"RealNVP.shape is ({size},), expected 2 values or more: a coupling needs two halves")
         layers: list[Invertible] = [ActNorm(size)]
         for k in range(couplings):
             net = perceptron(size, width, depth, size if additive else 2 * size, activation)
-            layers += [Coupling(net, alternating(size, k % 2), additive)]
+            layers += [Coupling(net, alternating(size, k % 2), additive, scale)]
             layers += [] if additive else [ActNorm(size)]
         return Composed(*layers, *([ActNorm(size, shift=False)] if additive else []))
 

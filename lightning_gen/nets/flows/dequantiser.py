@@ -8,26 +8,31 @@ from torch import Tensor, nn
 
 from lightning_gen.nets.flows.layers import Coupling, checkerboard, convolutions
 from lightning_gen.nets.layers import image_shape
-from lightning_gen.options import Checked, Count, Shape, ValueRange
+from lightning_gen.options import Checked, Count, Levels, Shape, ValueRange
 from lightning_gen.randomness import Source, noise_like, uniform
 
 
 class Dequantiser(Checked, nn.Module):
-    """y = x + w (u - 1/2), u ~ q(u|x) on [0, 1), w the distance of the 256 levels of x.
+    """y = k(x) + w (u - 1/2), u ~ q(u|x) on [0, 1), k(x) the level that is nearest to x, w the distance of two levels.
 
-    log P(x) >= E log p(y) - log q(y|x), with q(y|x) = q(u|x) / w^D.
+    log P(k) >= E log p(y) - log q(y|x), with q(y|x) = q(u|x) / w^D. Of K < 256 levels, 8-bit images as they are stored
+    have each within 1/510 of the range.
 
     Args:
         value_range: lowest and highest level of x.
+        levels: K, the number of levels of x, >= 2.
     """
 
     name: str  # in the protocol of a likelihood
-    levels = 256  # of 8-bit images
 
-    def __init__(self, value_range: ValueRange) -> None:
+    def __init__(self, value_range: ValueRange, levels: Levels = 256) -> None:
         super().__init__()
-        low, high = value_range
-        self.width = (high - low) / (self.levels - 1)
+        self.low, high = value_range
+        self.levels, self.width = levels, (high - self.low) / (levels - 1)
+
+    def nearest(self, x: Tensor) -> Tensor:
+        """k(x), like x."""
+        return self.low + self.width * ((x - self.low) / self.width).round()
 
     @abstractmethod
     def noise(self, x: Tensor, generator: Source) -> tuple[Tensor, Tensor]:
@@ -35,6 +40,7 @@ class Dequantiser(Checked, nn.Module):
 
     def forward(self, x: Tensor, generator: Source) -> tuple[Tensor, Tensor]:
         """y, like x, and log q(u|x), nats, (B,)."""
+        x = self.nearest(x)
         u, log_q = self.noise(x, generator)
         return x + self.width * (u - 0.5), log_q
 
@@ -45,7 +51,7 @@ class UniformDequantiser(Dequantiser):
     A note on the evaluation of generative models (Theis et al., 2016), https://arxiv.org/abs/1511.01844
 
     Args:
-        value_range: lowest and highest level of x.
+        value_range, levels: those of Dequantiser.
     """
 
     name = "uniform"
@@ -61,17 +67,16 @@ class VariationalDequantiser(Dequantiser):
     Flow++ (Ho et al., 2019), https://arxiv.org/abs/1902.00275. At the start u = sigmoid(e).
 
     Args:
-        value_range: lowest and highest level of x.
+        value_range, levels: those of Dequantiser.
         shape: (C, H, W).
         channels: of the couplings' convolutions.
     """
 
     name = "variational"
 
-    def __init__(self, value_range: ValueRange, shape: Shape, channels: Count = 32) -> None:
-        super().__init__(value_range)
+    def __init__(self, value_range: ValueRange, shape: Shape, channels: Count = 32, levels: Levels = 256) -> None:
+        super().__init__(value_range, levels)
         c, h, w = image_shape(self, shape)
-        self.low = value_range[0]
         self.layers = nn.ModuleList(
             Coupling(convolutions(2 * c, channels, 2 * c, "silu"), checkerboard(h, w, k % 2)) for k in range(4)
         )

@@ -9,38 +9,45 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_gen.nets.flows.base import Invertible
-from lightning_gen.options import OpenUnitInterval, ValueRange
+from lightning_gen.options import Levels, OpenUnitInterval, ValueRange
 
 LARGEST = 2.0  # of |log scale| of one coupling: a factor of 7.4
 
 
+def bounded(s: Tensor, largest: float = LARGEST) -> Tensor:
+    """Log scales s with |s| < `largest`, like s."""
+    return largest * torch.tanh(s / largest)
+
+
 class Coupling(Invertible):
-    """z = m x + (1 - m) (x exp s + t), (s, t) = net(m x), log det = sum (1 - m) s; additive: s = 0.
+    """z = m x + (1 - m) (x exp s + t), (s, t) = net(c m x), log det = sum (1 - m) s; additive: s = 0.
 
     |s| < 2, by tanh. Density estimation using Real NVP (Dinh et al., 2017), eq. 9, https://arxiv.org/abs/1605.08803;
     additive: NICE (Dinh et al., 2015), https://arxiv.org/abs/1410.8516
 
     Args:
-        net: from m x, (B, C, ...), or from m x and a condition side by side, to t, or to s and t, along dimension 1.
+        net: from c m x, (B, C, ...), or from it and a condition side by side, to t, or to s and t, along dimension 1.
         mask: m, 1 for values that stay and condition the others, of the shape of x without the batch, or broadcast.
         additive: whether s = 0.
+        scale: c, > 0.
     """
 
     mask: Tensor
 
-    def __init__(self, net: nn.Module, mask: Tensor, additive: bool = False) -> None:
+    def __init__(self, net: nn.Module, mask: Tensor, additive: bool = False, scale: float = 1.0) -> None:
         super().__init__()
-        self.net, self.additive = net, additive
+        self.net, self.additive, self.scale = net, additive, scale
         self.register_buffer("mask", mask, persistent=False)
 
     def shift(self, kept: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         """s and t, like x, zero where m = 1; they depend on `kept` = m x and the condition alone."""
+        kept = self.scale * kept
         out = self.net(kept if condition is None else torch.cat([kept, condition], dim=1))
         changed = 1 - self.mask
         if self.additive:
             return torch.zeros_like(kept), changed * out
         s, t = out.chunk(2, dim=1)
-        return changed * LARGEST * torch.tanh(s / LARGEST), changed * t
+        return changed * bounded(s), changed * t
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z, like x, and log |det dz/dx|, nats, (B,)."""
@@ -202,7 +209,7 @@ class Squeeze(Invertible):
 
 
 class Logit(Invertible):
-    """z = log(p / (1 - p)), p = a + (1 - 2a) u, u in [0, 1] linear in x between the outer edges of the 256 bins.
+    """z = log(p / (1 - p)), p = a + (1 - 2a) u, u in [0, 1] linear in x between the outer edges of K bins.
 
     log |dz/dx| = log((1 - 2a) / (p (1 - p))) + log |du/dx|, summed over the values. Where p is not in (0, 1), outside
     of the flow's support, the log determinant is -inf.
@@ -211,15 +218,16 @@ class Logit(Invertible):
     Args:
         value_range: lowest and highest level of x.
         margin: a, in (0, 1/2); .05 for images.
+        levels: K, the number of levels of x, >= 2.
     """
 
-    def __init__(self, value_range: ValueRange, margin: OpenUnitInterval = 0.05) -> None:
+    def __init__(self, value_range: ValueRange, margin: OpenUnitInterval = 0.05, levels: Levels = 256) -> None:
         super().__init__()
         if margin >= 0.5:
             raise ValueError(f"module.logit is {margin}, expected below 0.5: write 0.05")
         low, high = value_range
-        width = (high - low) / 255
-        self.low, self.slope, self.margin = low - width / 2, (1 - 2 * margin) / (256 * width), margin
+        width = (high - low) / (levels - 1)
+        self.low, self.slope, self.margin = low - width / 2, (1 - 2 * margin) / (levels * width), margin
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """z, like x, and log |det dz/dx|, nats, (B,)."""
