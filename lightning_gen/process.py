@@ -64,6 +64,11 @@ class Process(Checked, nn.Module, ABC):
         """d alpha / dt and d sigma / dt, each the shape of t, not finite where sigma is a root at 0."""
         return derivative(self.alpha, t), derivative(self.sigma, t)
 
+    def has_velocity(self) -> bool:
+        """Whether `rates` are finite at t = 0 and 1, and not all 0, so that d x_t / dt can be learnt."""
+        rates = torch.stack(self.rates(torch.tensor([0.0, 1.0], dtype=torch.float64)))
+        return bool(torch.isfinite(rates).all() and rates.any())
+
     def time(self, snr: Tensor) -> Tensor:
         """t at which alpha^2 / sigma^2 = snr, float64, the shape of snr; ValueError for a ratio that does not occur."""
         snr = torch.as_tensor(snr, dtype=torch.float64)

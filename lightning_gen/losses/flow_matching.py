@@ -34,8 +34,7 @@ class FlowMatching(Loss):
     def check(self, model: Scored) -> None:
         """TypeError for a model without a score, ValueError for a process without noise or with infinite rates."""
         super().check(model)
-        rates = torch.stack(model.process.rates(torch.tensor([0.0, 1.0], dtype=torch.float64)))
-        if not (torch.isfinite(rates).all() and rates.any()):
+        if not model.process.has_velocity():
             raise ValueError(
                 f"{type(self).__name__} needs a process whose alpha and sigma have finite derivatives in t, not all 0, "
                 f"got {type(model.process).__name__}: choose Interpolant, or the loss DenoisingScoreMatching"

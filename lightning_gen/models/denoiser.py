@@ -111,6 +111,16 @@ class Denoiser(Scored):
         output = self.network(x, c_in, c_noise)
         return expand((1 - alpha * c_skip) / sigma, x) * x - expand(alpha * c_out / sigma, x) * output
 
+    def velocity(self, x: Tensor, t: Tensor) -> Tensor:
+        """E[dx_t / dt | x_t = x], (B, ...), by one call of the network."""
+        t = double(t)
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        alpha_rate, sigma_rate = self.process.rates(t)
+        c_skip, c_out, c_in, c_noise = self.coefficients(self.process, t)
+        of_x = alpha_rate * c_skip + sigma_rate * (1 - alpha * c_skip) / sigma
+        of_output = (alpha_rate - sigma_rate * alpha / sigma) * c_out
+        return expand(of_x, x) * x + expand(of_output, x) * self.network(x, c_in, c_noise)
+
     def readings(self, times: Sequence[float]) -> list[Reading]:
         """At each time c_in, c_noise and the factors (a, b) of denoise, noise and score, each a x + b F."""
         t = torch.as_tensor(times, dtype=torch.float64)

@@ -81,8 +81,11 @@ class Scored(Model, ABC):
         if self.defined() == "score":
             drift, diffusion = self.process.sde(t)
             return affine((drift, -diffusion / 2), x, self.score(x, t))
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         alpha_rate, sigma_rate = self.process.rates(t)
-        return affine((alpha_rate, sigma_rate), self.denoise(x, t), self.noise(x, t))
+        if self.defined() == "noise":  # x = alpha x_0 + sigma noise gives the other, without a second call
+            return affine((alpha_rate / alpha, sigma_rate - sigma * alpha_rate / alpha), x, self.noise(x, t))
+        return affine((sigma_rate / sigma, alpha_rate - alpha * sigma_rate / sigma), x, self.denoise(x, t))
 
     def velocity_factors(self, t: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """(a, b) of denoise and of noise as a x + b velocity, solved from x = alpha x_0 + sigma noise and its rate."""

@@ -17,7 +17,7 @@ def check_time(model: Scored, t: float) -> None:
     least = first if model.process.steps else 0.0
     if not least <= t <= 1 or (t == 0 and first > 0):
         raise ValueError(
-            f"t is {t}, expected {first:g} to 1, the times at which {type(model.process).__name__} has noise: change t"
+            f"t is {t}, expected {first:g} to 1, where {type(model.process).__name__} has a score to read: change t"
         )
 
 

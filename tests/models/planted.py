@@ -25,6 +25,13 @@ PLANTS = [
         "tests/models/test_velocity.py::test_every_quantity_gives_the_slope_of_the_flow",
     ),
     Plant(
+        "a velocity of clean data alone",
+        "lightning_gen/models/denoiser.py",
+        "of_x = alpha_rate * c_skip + sigma_rate * (1 - alpha * c_skip) / sigma",
+        "of_x = alpha_rate * c_skip",
+        "tests/models/test_velocity.py::test_every_quantity_calls_the_network_once",
+    ),
+    Plant(
         "the model's scalars of the score with the wrong sign",
         "lightning_gen/models/denoiser.py",
         "noise, (-noise[0] / sigma, -noise[1] / sigma)",
