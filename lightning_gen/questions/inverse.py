@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.models import LatentVariables, Scored, SmoothEnergy
-from lightning_gen.options import Count, Positive
+from lightning_gen.options import Count, Positive, value_and_type
 from lightning_gen.process import Process, instant
 from lightning_gen.questions.base import Answer
 from lightning_gen.questions.conditioned import (
@@ -40,6 +40,8 @@ def linear_map(operator: Tensor | Callable, y: Tensor, shape: tuple[int, ...]) -
                 f"operator has shape {tuple(matrix.shape)}, expected (m, {y.new_empty(shape).numel()}): transpose it"
             )
     made = apply(y.new_zeros(len(y), *shape))
+    if not isinstance(made, Tensor):
+        raise TypeError(f"operator gives {value_and_type(made)}, expected a tensor (B, m): mend it")
     if made.shape != y.shape:
         raise ValueError(f"y has shape {tuple(y.shape)}, and A x {tuple(made.shape)}, expected the same: reshape y")
     return apply

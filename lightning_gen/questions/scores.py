@@ -49,8 +49,6 @@ class DenoisedMean(Answer):
 
     def __call__(self, model: Scored, x: Tensor, sigma: float) -> Tensor:
         """E[x_0 | x], (B, ...); sigma in units of the data, > 0."""
-        if not sigma > 0:
-            raise ValueError(f"sigma is {sigma}, expected above 0: the standard deviation of the noise in x")
         times = instant(self.time(model, sigma), x)
         return model.denoise(expand(model.process.alpha(times), x) * x, times)
 

@@ -74,7 +74,8 @@ def images_of(session: "Session") -> "tuple[str, Tensor]":
         data.setup()
         name, rows = split, data.split(split).images(slice(None))
     if not len(rows):
-        raise ValueError(f"the {name} split of {data.name} is empty, expected images: write another split=")
+        found = f"samples={samples} holds no image" if samples else f"split={split} of {data.name} is empty"
+        raise ValueError(f"{found}, expected one or more: write another {'samples=' if samples else 'split='}")
     return name, rows.cpu()
 
 
