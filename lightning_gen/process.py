@@ -34,10 +34,8 @@ def instant(t: float, x: Tensor) -> Tensor:
 class Process(Checked, nn.Module, ABC):
     """The distribution of x_t given x_0, its SDE and its times; it holds no parameter and no device buffer."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: int | None = None  # the T of a discrete process
-        self.levels: int | None = None  # the L of a continuous process that was trained at L times only
+    steps: int | None = None  # the T of a discrete process
+    levels: int | None = None  # the L of a continuous process that was trained at L times only
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
@@ -63,11 +61,6 @@ class Process(Checked, nn.Module, ABC):
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """d alpha / dt and d sigma / dt, each the shape of t, not finite where sigma is a root at 0."""
         return derivative(self.alpha, t), derivative(self.sigma, t)
-
-    def has_velocity(self) -> bool:
-        """Whether `rates` are finite at t = 0 and 1, and not all 0, so that d x_t / dt can be learnt."""
-        rates = torch.stack(self.rates(torch.tensor([0.0, 1.0], dtype=torch.float64)))
-        return bool(torch.isfinite(rates).all() and rates.any())
 
     def time(self, snr: Tensor) -> Tensor:
         """t at which alpha^2 / sigma^2 = snr, float64, the shape of snr; ValueError for a ratio that does not occur."""
