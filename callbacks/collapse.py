@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pytorch_lightning import Callback, Trainer
 
 from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import Diverged
 from lightning_gen.options import Checked, NonNegative, UnitInterval
-from lightning_gen.results.result import HELD_OUT, Result
+from lightning_gen.results.result import HELD_OUT, Name, Result
 
 
 class CollapseAlarm(Checked, Callback):
@@ -44,11 +45,14 @@ class CollapseAlarm(Checked, Callback):
 
     def published(self, trainer: Trainer, results: Sequence[Result]) -> None:
         """Judge the numbers of one evaluation, which all ranks have; Diverged with `stop`."""
-        own = [each for each in results if each.name and each.name.weights != HELD_OUT and each.name.n is None]
-        found = {each.name.quantity: each for each in own if each.name.quantity in {*self.least, *self.most}}
+        found: dict[Name, dict[str, Result]] = {}  # of each set of samples, by the quantity
+        for each in results:
+            name = each.name
+            if name and name.quantity in {*self.least, *self.most} and name.weights != HELD_OUT and name.n is None:
+                found.setdefault(replace(name, quantity=""), {})[name.quantity] = each
         if not found:
             return
-        reasons = self.reasons(found)
+        reasons = [reason for samples in found.values() for reason in self.reasons(samples)]
         for logger in trainer.loggers:
             logger.log_metrics({"collapse": float(bool(reasons))}, step_of(trainer))
         if not reasons:
@@ -63,7 +67,7 @@ class CollapseAlarm(Checked, Callback):
             raise Diverged(f"{sentence} (callbacks.collapse.stop is true)")
 
     def reasons(self, found: dict[str, Result]) -> list[str]:
-        """What has collapsed, a few words a number; empty where nothing has."""
+        """What of one set of samples has collapsed, a few words a number; empty where nothing has."""
 
         def beyond(name: str, bound: float, sign: int) -> str | None:
             each = found[name]

@@ -34,10 +34,8 @@ def instant(t: float, x: Tensor) -> Tensor:
 class Process(Checked, nn.Module, ABC):
     """The distribution of x_t given x_0, its SDE and its times; it holds no parameter and no device buffer."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: int | None = None  # the T of a discrete process
-        self.levels: int | None = None  # the L of a continuous process that was trained at L times only
+    steps: int | None = None  # the T of a discrete process
+    levels: int | None = None  # the L of a continuous process that was trained at L times only
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:

@@ -66,6 +66,7 @@ def test_a_resume_on_another_number_of_ranks_says_what_changes(two, tmp_path, ca
     assert "resumed on 1 ranks, before on 2" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # tests/families/test_players.py says the same of two players
 def test_a_rank_that_diverges_stops_both_and_is_named(tmp_path):
     done = ranks(tmp_path, poisoned=1)
     assert done.returncode != 0

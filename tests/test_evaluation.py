@@ -33,10 +33,8 @@ def equal(a, b):
     return len(a) == len(b) and all(map(equal, a, b)) if isinstance(a, list | tuple) else a == b
 
 
-QUICK = ("ddpm_digits", "rbm_digits")
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in RUNS])
+# Of the RBM's callbacks, tests/callbacks/test_chain_health.py says the same.
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "ddpm_digits" else pytest.mark.slow) for n in RUNS])
 def test_training_is_the_same_to_the_bit_with_every_callback_and_with_none(name, tmp_path, monkeypatch):
     monkeypatch.setattr("run.Session.evaluate", lambda self: None)
     callbacks = composed(f"experiment={name}")["callbacks"]

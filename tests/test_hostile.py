@@ -148,8 +148,17 @@ def quiet_about(secret, *places, output=""):
     return secret not in output and not any(secret.encode() in file.read_bytes() for file in files)
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("stage", ["sample", "export"])
+BY_NAME = ["hydra callback loads a pickle", "extension", "extension of a library"]
+
+
+# Both stages read a config by the same function.
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [
+        *(("sample", name) for name in HOSTILE),
+        *(pytest.param("export", name, marks=() if name in BY_NAME else pytest.mark.slow) for name in HOSTILE),
+    ],
+)
 def test_a_hostile_export_is_refused_and_does_nothing(name, stage, theirs, tmp_path, capsys, monkeypatch):
     changed(theirs, **HOSTILE[name])
     before = {path for path in tmp_path.rglob("*")}
@@ -172,17 +181,14 @@ def test_python_refuses_it_too(name, theirs, tmp_path):
     assert not (tmp_path / "MARK").exists()
 
 
-BY_NAME = pytest.mark.parametrize("name", ["hydra callback loads a pickle", "extension", "extension of a library"])
-
-
-@BY_NAME
+@pytest.mark.parametrize("name", BY_NAME)
 def test_a_run_that_starts_from_it_refuses_it(name, theirs, tmp_path, capsys):
     changed(theirs, **HOSTILE[name])
     assert entry.main([*TINY, "trainer.max_steps=1", "init=theirs", "run=mine"]) == 2
     assert "theirs/config.yaml" in capsys.readouterr().err and not (tmp_path / "mine").exists()
 
 
-@BY_NAME
+@pytest.mark.parametrize("name", BY_NAME)
 def test_a_comparison_refuses_it(name, theirs, tmp_path, capsys):
     number = {"value": 1.0, "error": None, "kind": "estimate", "unit": "", "protocol": {}, "step": 1}
     (theirs / "metrics.json").write_text(json.dumps({"fid/digits/ema": number}))

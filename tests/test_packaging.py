@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import run as entry
+
 ROOT = Path(__file__).resolve().parents[1]
 OWN = {"lightning_gen", "callbacks", "run", "tests"}
 # Where the name of an import is not that of its package; lightning_fabric comes inside pytorch-lightning.
@@ -254,7 +256,7 @@ def test_a_model_is_loaded_without_the_callbacks(installed, tmp_path):
     """lightning_gen.load needs nets, models and families alone."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = ["experiment=ddpm_digits", *TINY, f"run={tmp_path / 'run'}"]
-    subprocess.run([sys.executable, ROOT / "run.py", *words], env=environment, check=True, capture_output=True)
+    assert entry.main(words) == 0
     code = (
         f"import sys, lightning_gen; lightning_gen.load({str(tmp_path / 'run')!r})\n"
         "assert not [name for name in sys.modules if 'callbacks' in name and not name.startswith('pytorch_lightning')"

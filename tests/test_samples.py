@@ -70,6 +70,7 @@ def test_a_runs_own_samples_are_worth_what_the_run_says(own, tmp_path, monkeypat
     assert "fid/digits/samples" in page and "grid-given.png" in page
 
 
+@pytest.mark.slow  # tests/test_ddp.py says the same of a model's samples
 def test_two_processes_measure_the_same_samples(own, tmp_path):
     words = ("stage=evaluate", f"samples={own[1]}", *FAST, "quality.block=16")
     assert entry.main([*words, f"run={tmp_path / 'one'}"]) == 0

@@ -44,13 +44,14 @@ class Code(Checked, Requires, ABC):
         self.batch = batch
 
     @abstractmethod
-    def bits(self, model: Model, x: Tensor) -> Tensor:
-        """Bits of images x (B, *shape), float64, (B,)."""
+    def bits(self, model: Model, x: Tensor, noise: torch.Generator) -> Tensor:
+        """Bits of images x (B, *shape), float64, (B,); draws are from `noise`."""
 
     @torch.no_grad()
-    def length(self, model: Model, x: Tensor) -> float:
-        """Bits of all images x (N, *shape)."""
-        return float(sum(self.bits(model, part).sum() for part in x.split(self.batch)))
+    def length(self, model: Model, x: Tensor, seed: int = 0) -> float:
+        """Bits of all images x (N, *shape), the same for one seed of what is drawn."""
+        noise = generator(seed, "dequantise", "code", device=x.device)
+        return float(sum(self.bits(model, part, noise).sum() for part in x.split(self.batch)))
 
 
 class DequantisedBound(Code):
@@ -61,15 +62,10 @@ class DequantisedBound(Code):
 
     Args:
         batch: images side by side, >= 1.
-        seed: of y.
     """
 
     needs = (Normalised,)
     supports = ("real",)
-
-    def __init__(self, batch: Count = 64, seed: int = 0) -> None:
-        super().__init__(batch)
-        self.seed = seed
 
     def check(self, model: Model) -> None:
         """TypeError for a model that does not fit; ValueError for a density of points."""
@@ -80,15 +76,9 @@ class DequantisedBound(Code):
                 "probability: train it on images, with a dequantiser"
             )
 
-    @torch.no_grad()
-    def length(self, model: Normalised, x: Tensor) -> float:
-        """Bits of all images x (N, *shape), the same for one seed."""
-        self.noise = generator(self.seed, "dequantise", "code", device=x.device)
-        return super().length(model, x)
-
-    def bits(self, model: Normalised, x: Tensor) -> Tensor:
+    def bits(self, model: Normalised, x: Tensor, noise: torch.Generator) -> Tensor:
         """The bound, by one y an image."""
-        y, log_q = model.dequantise(x, self.noise)
+        y, log_q = model.dequantise(x, noise)
         return -(model.log_prob(y) - log_q).double() / math.log(2)
 
 
@@ -107,8 +97,8 @@ class RangeCoder(Code):
     needs = (Autoregressive,)
     supports = ("binary", "levels")
 
-    def bits(self, model: Autoregressive, x: Tensor) -> Tensor:
-        """-log2 p(x), exactly, by parallel passes."""
+    def bits(self, model: Autoregressive, x: Tensor, noise: torch.Generator) -> Tensor:
+        """-log2 p(x), exactly, by parallel passes; nothing is drawn."""
         return -model.log_prob(x).double() / math.log(2)
 
     @torch.no_grad()

@@ -92,7 +92,8 @@ def read_code(path: Path) -> tuple[Header, bytes]:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise Unreadable(f"{path} cannot be read ({(error.strerror or '').lower()}): name a compressed file") from error
+        why = (error.strerror or "").lower()
+        raise Unreadable(f"file={path} cannot be read ({why}): name a file of stage=compress") from error
     if not data.startswith(MAGIC):
         raise ValueError(f"file={path} begins with {data[:16]!r}, expected {MAGIC!r}: name a file of stage=compress")
     seal, _, content = data.removeprefix(MAGIC).partition(b"\n")

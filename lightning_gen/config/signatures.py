@@ -69,9 +69,11 @@ def arguments(
         if key in known:
             yield from [] if key in given and value is None else _value(value, f"{at}{key}", owner, known[key])
         elif key not in {*SPECIAL, *given} and (not free or key.startswith("_")):
-            meant.update(difflib.get_close_matches(key, known, n=1, cutoff=0.6))
             options = [*known, *SPECIAL[:4]] if key.startswith("_") else list(known)
-            yield f"{at}{key} is no argument of {owner}: {choose(key, options)}"
+            close = difflib.get_close_matches(key, options, n=1, cutoff=0.6)
+            meant.update(close)
+            hint = f"did you mean {close[0]}?" if close else f"remove it, or {choose('', options)}"
+            yield f"{at}{key} is no argument of {owner}: {hint}"
     if node.get("_partial_") is not True:
         required = [parameter.name for parameter in known.values() if parameter.required]
         yield from _missing(required, {*node, *given, *meant}, at, owner)

@@ -112,6 +112,10 @@ class GenerativeData(Checked, LightningDataModule, ABC):
         """What tells the training data from others when a run is resumed; digests of files are kept in `cache`."""
         return self.split("train").identity(cache)
 
+    def changed(self, identity: str, known: str) -> str:
+        """In words, that the training data have this identity and were known by another when a run began."""
+        return f"the content of the training data {self.name} has the fingerprint {identity}, expected {known}"
+
     def _binary(self, split: Split, name: str) -> Split:
         """The split with every value 0 or 255; the same for every seed."""
         source = generator(0, "binarise", self.name, name)

@@ -11,6 +11,7 @@ from lightning_gen import models
 from lightning_gen.families.base import GenerativeModule
 from lightning_gen.families.players import Batch, Player
 from lightning_gen.losses import AdversarialLoss, Penalty
+from lightning_gen.models.requirements import declared
 from lightning_gen.nets import GeneratorCritic
 from lightning_gen.options import Count, Rate
 
@@ -26,7 +27,8 @@ class GAN(GenerativeModule):
         net: generator and critic.
         loss: of both.
         penalty: of the critic's slope; null for none.
-        critic_steps: updates of the critic for each of the generator, >= 1.
+        critic_steps: updates of the critic for each of the generator, >= 1; fewer before its last of an epoch, where
+            their number does not divide that of the batches.
         critic_optimizer: parameters -> Optimizer of the critic; null for the generator's.
         critic_scheduler: Optimizer -> schedule, stepped once per update of the critic; null for a constant rate.
         label_dropout: of both players, in [0, 1).
@@ -50,8 +52,18 @@ class GAN(GenerativeModule):
         model = models.Generator(net.generator)
         super().__init__(model=model, loss=None, optimizer=optimizer, label_dropout=label_dropout, **options)
         self.critic, self.adversarial, self.penalty = net.critic, loss, penalty
-        self.critic_steps = critic_steps
+        self.critic_steps, self.range = critic_steps, declared(net, "value_range")
         self.make_critic_optimizer, self.make_critic_scheduler = critic_optimizer or optimizer, critic_scheduler
+
+    def check_data(self, data: Any) -> None:
+        """ValueError for images in another range than the generator's."""
+        super().check_data(data)
+        if self.range is not None and data.value_range != self.range:
+            found = f"data.value_range is {data.value_range and list(data.value_range)} for {data.name}"
+            raise ValueError(
+                f"{found}, expected {list(self.range)}, the range of the generator's tanh: write "
+                f"data.value_range={str(list(self.range)).replace(' ', '')}"
+            )
 
     def players(self) -> list[Player]:
         """The critic, on every batch, and the generator, on each `critic_steps`-th."""
@@ -65,7 +77,8 @@ class GAN(GenerativeModule):
     def objective(self, model: models.Generator, batch: Batch, noise: torch.Generator, step: int) -> Tensor:
         """Losses of the generator, (B,)."""
         x, critic = batch["x"], partial(self.critic, label=model.label)
-        return self.adversarial.generator(critic(x), critic(self.generated(model, x, noise)))
+        real = critic(x) if self.adversarial.needs_real else None
+        return self.adversarial.generator(real, critic(self.generated(model, x, noise)))
 
     def criticise(self, model: models.Generator, batch: Batch, noise: torch.Generator, step: int) -> Tensor:
         """Losses of the critic, (B,)."""

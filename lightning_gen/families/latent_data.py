@@ -29,7 +29,7 @@ class LatentData(GenerativeData):
     """
 
     def __init__(self, run: str, batch_size: Count = 128, seed: Natural = 0) -> None:
-        module, config = trained(run)
+        self.run, (module, config) = run, trained(run)
         self.inner = build(config["data"] | {"batch_size": batch_size, "seed": seed}, "data")
         super().__init__(batch_size, seed, self.inner.flip, self.inner.value_range, self.inner.binarise)
         self.name, self._levels = self.inner.name, self.inner._levels
@@ -67,6 +67,13 @@ class LatentData(GenerativeData):
     def identity(self, cache: Path | None = None) -> str:
         """That of the training images, and the digest of the autoencoder, which encodes them."""
         return f"{super().identity(cache)} encoded by {self.digest}"
+
+    def changed(self, identity: str, known: str) -> str:
+        """The same; of another autoencoder of the same images, that it is another."""
+        (images, _, own), (same, _, theirs) = (text.rpartition(" encoded by ") for text in (identity, known))
+        if images != same:
+            return super().changed(identity, known)
+        return f"data.run is {self.run}, an autoencoder of the digest {own}, expected that of {theirs}"
 
 
 def trained(run: str) -> tuple[Any, dict[str, Any]]:

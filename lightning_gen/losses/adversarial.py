@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +17,15 @@ LOG_2 = 0.6931471805599453
 class AdversarialLoss(Checked, ABC):
     """Two losses, each to be minimised: of the critic, and of the generator. v are the critic's values, (B,)."""
 
+    needs_real: ClassVar[bool] = False  # in the generator's loss: else the critic is not asked for its values of data
+
     @abstractmethod
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """Loss of the critic, (B,), from its values of x and of G(z)."""
 
     @abstractmethod
-    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Loss of the generator, (B,), from the same."""
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
+        """Loss of the generator, (B,), from the same; real is None unless `needs_real`."""
 
 
 class Minimax(AdversarialLoss):
@@ -36,7 +38,7 @@ class Minimax(AdversarialLoss):
         """-log D(x) - log(1 - D(G(z))), nats, (B,)."""
         return F.softplus(-real) + F.softplus(fake)
 
-    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         """log(1 - D(G(z))), nats, (B,): its gradient vanishes where the critic rejects G(z)."""
         return -F.softplus(fake)
 
@@ -47,7 +49,7 @@ class NonSaturating(Minimax):
     Generative adversarial nets (Goodfellow et al., 2014, section 3), https://arxiv.org/abs/1406.2661
     """
 
-    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         """-log D(G(z)), nats, (B,)."""
         return F.softplus(-fake)
 
@@ -62,7 +64,7 @@ class Wasserstein(AdversarialLoss):
         """D(G(z)) - D(x), (B,)."""
         return fake - real
 
-    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         """-D(G(z)), (B,)."""
         return -fake
 
@@ -89,7 +91,7 @@ class LeastSquares(AdversarialLoss):
         """((D(x) - 1)^2 + D(G(z))^2) / 2, (B,)."""
         return ((real - 1).square() + fake.square()) / 2
 
-    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         """(D(G(z)) - 1)^2 / 2, (B,)."""
         return (fake - 1).square() / 2
 
@@ -100,6 +102,8 @@ class Relativistic(AdversarialLoss):
     The relativistic discriminator (Jolicoeur-Martineau, 2019), https://arxiv.org/abs/1807.00734; R3GAN (Huang et al.,
     2024), https://arxiv.org/abs/2501.05441
     """
+
+    needs_real = True
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """softplus(D(G(z)) - D(x)), (B,)."""
@@ -177,7 +181,7 @@ class FDivergence(AdversarialLoss):
         """f*(T(G(z))) - T(x), (B,)."""
         return self.row.composed(fake) - self.row.activation(real)
 
-    def generator(self, real: Tensor, fake: Tensor) -> Tensor:
+    def generator(self, real: Tensor | None, fake: Tensor) -> Tensor:
         """-f*(T(G(z))) or -T(G(z)), (B,)."""
         return -self.row.composed(fake) if self.saturating else -self.row.activation(fake)
 

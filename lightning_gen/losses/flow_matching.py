@@ -8,6 +8,7 @@ from torch import Tensor
 from lightning_gen.losses.base import Loss
 from lightning_gen.losses.times import Times
 from lightning_gen.models import Scored
+from lightning_gen.models.score import has_velocity
 from lightning_gen.process import double, expand
 from lightning_gen.randomness import noise_like
 
@@ -34,8 +35,7 @@ class FlowMatching(Loss):
     def check(self, model: Scored) -> None:
         """TypeError for a model without a score, ValueError for a process without noise or with infinite rates."""
         super().check(model)
-        rates = torch.stack(model.process.rates(torch.tensor([0.0, 1.0], dtype=torch.float64)))
-        if not (torch.isfinite(rates).all() and rates.any()):
+        if not has_velocity(model.process):
             raise ValueError(
                 f"{type(self).__name__} needs a process whose alpha and sigma have finite derivatives in t, not all 0, "
                 f"got {type(model.process).__name__}: choose Interpolant, or the loss DenoisingScoreMatching"

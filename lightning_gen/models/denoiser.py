@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_gen.models.score import Reading, Scored, host_readings
+from lightning_gen.models.score import Factors, Reading, Scored, affine, host_readings, velocity_of
 from lightning_gen.process import Process, double, expand
 
 Coefficients = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -98,29 +98,31 @@ class Denoiser(Scored):
         """The one network."""
         return [self.net]
 
+    def factors(self, t: Tensor) -> tuple[Tensor, Tensor, Factors, Factors]:
+        """c_in, c_noise, and (a, b) of denoise and of noise, each a x + b F, at times t in double precision."""
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        c_skip, c_out, c_in, c_noise = self.coefficients(self.process, t)
+        return c_in, c_noise, (c_skip, c_out), ((1 - alpha * c_skip) / sigma, -alpha * c_out / sigma)
+
     def denoise(self, x: Tensor, t: Tensor) -> Tensor:
         """E[x_0 | x_t = x], (B, ...)."""
-        c_skip, c_out, c_in, c_noise = self.coefficients(self.process, double(t))
-        return expand(c_skip, x) * x + expand(c_out, x) * self.network(x, c_in, c_noise)
+        c_in, c_noise, clean, _ = self.factors(double(t))
+        return affine(clean, x, self.network(x, c_in, c_noise))
 
     def noise(self, x: Tensor, t: Tensor) -> Tensor:
-        """E[noise | x_t = x], (B, ...); the coefficients of x are combined in double precision."""
-        t = double(t)
-        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
-        c_skip, c_out, c_in, c_noise = self.coefficients(self.process, t)
-        output = self.network(x, c_in, c_noise)
-        return expand((1 - alpha * c_skip) / sigma, x) * x - expand(alpha * c_out / sigma, x) * output
+        """E[noise | x_t = x], (B, ...)."""
+        c_in, c_noise, _, noise = self.factors(double(t))
+        return affine(noise, x, self.network(x, c_in, c_noise))
+
+    def velocity(self, x: Tensor, t: Tensor) -> Tensor:
+        """E[dx_t / dt | x_t = x], (B, ...)."""
+        c_in, c_noise, clean, noise = self.factors(double(t))
+        return affine(velocity_of(self.process, double(t), clean, noise), x, self.network(x, c_in, c_noise))
 
     def readings(self, times: Sequence[float]) -> list[Reading]:
-        """At each time c_in, c_noise and the factors (a, b) of denoise, noise and score, each a x + b F."""
+        """At each time c_in, c_noise and the factors (a, b) of the four quantities, each a x + b F."""
         t = torch.as_tensor(times, dtype=torch.float64)
-        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
-        c_skip, c_out, c_in, c_noise = self.coefficients(self.process, t)
-        noise = (1 - alpha * c_skip) / sigma, -alpha * c_out / sigma
-        return host_readings(
-            *(self.process, t, c_in, c_noise),
-            *((c_skip, c_out), noise, (-noise[0] / sigma, -noise[1] / sigma)),  # of denoise, noise and score
-        )
+        return host_readings(self.process, t, *self.factors(t))
 
     def output(self, x: Tensor, reading: Reading) -> Tensor:
         """F = net(c_in x, c_noise) at the time of a reading, (B, ...)."""

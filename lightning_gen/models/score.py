@@ -81,10 +81,13 @@ class Scored(Model, ABC):
         if self.defined() == "score":
             drift, diffusion = self.process.sde(t)
             return affine((drift, -diffusion / 2), x, self.score(x, t))
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         alpha_rate, sigma_rate = self.process.rates(t)
-        return affine((alpha_rate, sigma_rate), self.denoise(x, t), self.noise(x, t))
+        if self.defined() == "noise":  # x = alpha x_0 + sigma noise gives the other, without a second call
+            return affine((alpha_rate / alpha, sigma_rate - sigma * alpha_rate / alpha), x, self.noise(x, t))
+        return affine((sigma_rate / sigma, alpha_rate - alpha * sigma_rate / sigma), x, self.denoise(x, t))
 
-    def velocity_factors(self, t: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def velocity_factors(self, t: Tensor) -> "tuple[Factors, Factors]":
         """(a, b) of denoise and of noise as a x + b velocity, solved from x = alpha x_0 + sigma noise and its rate."""
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         alpha_rate, sigma_rate = self.process.rates(t)
@@ -105,12 +108,11 @@ class Scored(Model, ABC):
                 drift, diffusion = self.process.sde(t)
                 rows = (1 / alpha, sigma.square() / alpha), (none, -sigma), (none, one), (drift, -diffusion / 2)
             case "noise":
-                rows = (1 / alpha, -sigma / alpha), (none, one), (none, -1 / sigma)
+                rows = (1 / alpha, -sigma / alpha), (none, one)
             case "denoise":
-                rows = (none, one), (1 / sigma, -alpha / sigma), (-1 / sigma.square(), alpha / sigma.square())
+                rows = (none, one), (1 / sigma, -alpha / sigma)
             case "velocity":
-                clean, noise = self.velocity_factors(t)
-                rows = clean, noise, (-noise[0] / sigma, -noise[1] / sigma), (none, one)
+                rows = *self.velocity_factors(t), None, (none, one)
         return host_readings(self.process, *columns, *rows)
 
     def output(self, x: Tensor, reading: Reading) -> Tensor:
@@ -144,21 +146,23 @@ class Scored(Model, ABC):
         return None if self.process.prior_sigma > 0 else "a model of data without noise has none"
 
 
+Factors = tuple[Tensor, Tensor]  # (a, b) of a quantity a x + b F, each (B,) or ()
+
+
 def host_readings(
     process: Process,
     t: Tensor,
     c_in: Tensor,
     c_noise: Tensor,
-    denoise: tuple[Tensor, Tensor],
-    noise: tuple[Tensor, Tensor],
-    score: tuple[Tensor, Tensor],
-    velocity: tuple[Tensor, Tensor] | None = None,
+    denoise: Factors,
+    noise: Factors,
+    score: Factors | None = None,
+    velocity: Factors | None = None,
 ) -> list[Reading]:
-    """Readings from float64 columns, each (n,); the last are factors (a, b), those of velocity by default alpha' times
-    those of denoise plus sigma' times those of noise."""
-    if velocity is None:
-        alpha_rate, sigma_rate = process.rates(t)
-        velocity = tuple(alpha_rate * a + sigma_rate * b for a, b in zip(denoise, noise, strict=True))
+    """Readings from float64 columns, each (n,); score and velocity are by default those that follow from the others."""
+    sigma = process.sigma(t)
+    score = score or (-noise[0] / sigma, -noise[1] / sigma)
+    velocity = velocity or velocity_of(process, t, denoise, noise)
     columns = [t, c_in, c_noise, *(column for row in (denoise, noise, score, velocity) for column in row)]
     return [
         Reading(*values[:3], values[3:5], values[5:7], values[7:9], values[9:])
@@ -166,7 +170,19 @@ def host_readings(
     ]
 
 
-def affine(factors: tuple[Tensor, Tensor], x: Tensor, y: Tensor) -> Tensor:
+def has_velocity(process: Process) -> bool:
+    """Whether alpha' and sigma' are finite at t = 0 and 1, and not all 0, so that d x_t / dt can be learnt."""
+    rates = torch.stack(process.rates(torch.tensor([0.0, 1.0], dtype=torch.float64)))
+    return bool(torch.isfinite(rates).all() and rates.any())
+
+
+def velocity_of(process: Process, t: Tensor, denoise: Factors, noise: Factors) -> Factors:
+    """Factors of the velocity alpha' x_0 + sigma' noise."""
+    alpha_rate, sigma_rate = process.rates(t)
+    return alpha_rate * denoise[0] + sigma_rate * noise[0], alpha_rate * denoise[1] + sigma_rate * noise[1]
+
+
+def affine(factors: Factors, x: Tensor, y: Tensor) -> Tensor:
     """a x + b y for factors (a, b), each (B,) or (), (B, ...)."""
     return expand(factors[0], x) * x + expand(factors[1], x) * y
 

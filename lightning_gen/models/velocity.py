@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lightning_gen.models.score import Reading, Scored
+from lightning_gen.models.score import Reading, Scored, has_velocity
 from lightning_gen.process import Interpolant, Process
 
 
@@ -21,8 +21,7 @@ class VelocityNetwork(Scored):
 
     def __init__(self, net: nn.Module, process: Process | None = None) -> None:
         super().__init__(Interpolant() if process is None else process)
-        rates = torch.stack(self.process.rates(torch.tensor([0.0, 1.0], dtype=torch.float64)))
-        if not (torch.isfinite(rates).all() and rates.any()):
+        if not has_velocity(self.process):
             raise ValueError(
                 f"VelocityNetwork.process is {type(self.process).__name__}, expected one whose alpha and sigma have "
                 "finite derivatives in t, not all 0: choose Interpolant"

@@ -76,6 +76,7 @@ class Adversaries(Checked, nn.Module):
 
     generator: Generated
     critic: Critic
+    value_range: tuple[float, float] | None = None  # of G(z), where it is bounded
 
     def forward(self, x: Tensor, t: Tensor | None = None, label: Tensor | None = None) -> Tensor:
         """D(x), (B,)."""
@@ -122,7 +123,7 @@ class MLPAdversaries(Adversaries):
 class DCGAN(Adversaries):
     """4x4 convolutions of stride 2: transposed, with batch norm and ReLU, and a tanh; with leaky ReLU in the critic.
 
-    Images lie in [-1, 1]. Weights start from N(0, 0.02^2).
+    Images lie in [-1, 1]. Weights of convolutions start from N(0, 0.02^2), the others as PyTorch has them.
     Unsupervised representation learning with DCGANs (Radford et al., 2016), https://arxiv.org/abs/1511.06434
 
     Args:
@@ -133,6 +134,8 @@ class DCGAN(Adversaries):
         classes: number of labels; null for none.
         norm: of the critic's layers but for the first: none, batch, or spectral, of all.
     """
+
+    value_range = (-1.0, 1.0)
 
     def __init__(
         self,
@@ -186,6 +189,8 @@ class ResNetGAN(Adversaries):
         classes: number of labels; null for none.
         norm: of the critic: none, or spectral.
     """
+
+    value_range = (-1.0, 1.0)
 
     def __init__(
         self,

@@ -1,6 +1,5 @@
 """The questions of a trained model, each answered by the first answer that fits it, or by one that is given."""
 
-import math
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.models import Energy, Guided, Model, Scored, has
-from lightning_gen.options import Checked, Count, Natural
+from lightning_gen.options import Checked, Count, Natural, Positive, UnitInterval, checked, choose, value_and_type
 from lightning_gen.questions.base import first_fit
 from lightning_gen.questions.densities import (
     AnnealedLogProb,
@@ -21,12 +20,14 @@ from lightning_gen.questions.densities import (
     ODELogProb,
 )
 from lightning_gen.questions.inpainting import INPAINTERS
+from lightning_gen.questions.inputs import check_answer, check_verb, numbers
 from lightning_gen.questions.inverse import SOLVERS, linear_map
 from lightning_gen.questions.latents import DECODERS, ENCODERS, SPHERICAL, between
 from lightning_gen.questions.modes import Ascent, ConditionalModes, Mode, MostProbableHidden
 from lightning_gen.questions.scores import DenoisedMean, ScoreAt
 from lightning_gen.randomness import generator
 
+Numbers = Any  # a tensor, an array or lists of numbers
 ANSWERS: dict[str, tuple[Any, ...]] = {
     "log_prob": (NormalisedLogProb(), EnumeratedLogProb(), AnnealedLogProb(), ImportanceLogProb(), ODELogProb()),
     "log_ratio": (EnergyRatio(), LineIntegral()),
@@ -54,6 +55,9 @@ class Questions(Checked):
     """
 
     def __init__(self, module: Any, seed: Natural = 0, label: int | None = None) -> None:
+        if not hasattr(module, "averaged"):
+            found = f"module is {value_and_type(module)}, expected a trained family"
+            raise TypeError(f"{found}: pass lightning_gen.load(the folder of its run)")
         self.module, self.seed, self.label, self.model = module, seed, label, module.averaged.eval()
         module.check_label(label)
         if module.autoencoder is not None:
@@ -61,6 +65,9 @@ class Questions(Checked):
                 "a diffusion of latent variables is asked, expected a model of the data themselves: ask the VAE whose "
                 "latent variables they are"
             )
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"{name} is no question: {choose(name, list(ANSWERS))}")
 
     def with_label(self, label: int | None) -> Self:
         """The questions about one class, or about none."""
@@ -72,56 +79,73 @@ class Questions(Checked):
 
     def answer(self, verb: str, by: Any = None) -> Any:
         """`by`, or the first answer to a question that fits; TypeError or ValueError where none does."""
+        check_verb(verb, list(ANSWERS))
         if by is None:
             return first_fit(verb, ANSWERS[verb], self.model)
+        check_answer(verb, by, ANSWERS)
         by.check(self.model)
         return by
 
     @torch.no_grad()
-    def log_prob(self, x: Tensor, by: Any = None) -> LogProb:
+    @checked
+    def log_prob(self, x: Numbers, by: Any = None) -> LogProb:
         """log p(x) of each x, nats, with kind and error.
 
         It is the density in model space; of whole levels the probability, where the model is one of whole levels, or
         dequantises them itself.
         """
-        x = self.checked(x)
+        x = self.as_data(x)
         return self.answer("log_prob", by)(self.bound(len(x)), x, self.noise("log_prob"))
 
     @torch.no_grad()
-    def log_ratio(self, a: Tensor, b: Tensor, by: Any = None) -> LogProb:
+    @checked
+    def log_ratio(self, a: Numbers, b: Numbers, by: Any = None) -> LogProb:
         """log p(a) / p(b) of each pair, nats, with kind and error; no normalising constant is needed."""
         a, b = self.pair(a, b)
         return self.answer("log_ratio", by)(self.bound(len(a)), a, b)
 
     @torch.no_grad()
-    def score(self, x: Tensor, t: float = 0.0, by: Any = None) -> Tensor:
+    @checked
+    def score(self, x: Numbers, t: UnitInterval = 0.0, by: Any = None) -> Tensor:
         """grad log p_t(x), (B, *shape), p_t the density with the noise of time t, in [0, 1]."""
-        x = self.checked(x)
+        x = self.as_data(x)
         return self.answer("score", by)(self.bound(len(x)), x, t)
 
     @torch.no_grad()
-    def denoise(self, x: Tensor, sigma: float, by: Any = None) -> Tensor:
+    @checked
+    def denoise(self, x: Numbers, sigma: Positive, by: Any = None) -> Tensor:
         """E[x_0 | x_0 + sigma noise = x], (B, *shape), sigma in units of the data, > 0."""
-        x = self.checked(x)
+        x = self.as_data(x)
         return self.answer("denoise", by)(self.bound(len(x)), x, sigma)
 
     @torch.no_grad()
-    def encode(self, x: Tensor, by: Any = None) -> Tensor:
+    @checked
+    def encode(self, x: Numbers, by: Any = None) -> Tensor:
         """The code of each x, (B, L)."""
-        x = self.checked(x)
+        x = self.as_data(x)
         return self.answer("encode", by).encode(self.bound(len(x)), x, self.noise("encode"))
 
     @torch.no_grad()
-    def decode(self, z: Tensor, by: Any = None) -> Tensor:
+    @checked
+    def decode(self, z: Numbers, by: Any = None) -> Tensor:
         """The x of each code, (B, *shape), z (B, L)."""
-        z = self.finite(z, "z")
-        x = self.answer("decode", by).reconstruct(self.bound(len(z)), z, self.module.shape)
+        z, answer = self.finite(z, "z"), self.answer("decode", by)
+        wrong = f"z has shape {tuple(z.shape)}, expected (B, L) as encode gives it: reshape it"
+        if z.ndim != 2:
+            raise ValueError(wrong)
+        try:
+            x = answer.reconstruct(self.bound(len(z)), z, self.module.shape)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # a decoder's sentence about its matrices
+            raise ValueError(wrong) from error
         if len(x) != len(z):
-            raise ValueError(f"z has shape {tuple(z.shape)}, expected (B, L) as encode gives it: reshape it")
+            raise ValueError(wrong)
         return x
 
     @torch.no_grad()
-    def interpolate(self, a: Tensor, b: Tensor, points: Count = 8, by: Any = None) -> Tensor:
+    @checked
+    def interpolate(self, a: Numbers, b: Numbers, points: Count = 8, by: Any = None) -> Tensor:
         """`points` steps from a to b by their codes, (points, B, *shape), on great circles where codes are Gaussian.
 
         The ends are the decoded codes of a and b: a and b themselves where the code is a bijection.
@@ -133,41 +157,45 @@ class Questions(Checked):
         return torch.stack([code.reconstruct(model, codes, self.module.shape) for codes in path])
 
     @torch.no_grad()
-    def inpaint(self, x: Tensor, mask: Tensor, by: Any = None) -> Tensor:
+    @checked
+    def inpaint(self, x: Numbers, mask: Numbers, by: Any = None) -> Tensor:
         """x with the values where `mask` is false drawn given the others, (B, *shape), mask like x or one of them."""
-        x, shape = self.shaped(x), tuple(self.module.shape)
+        x, mask, shape = self.shaped(x), numbers(mask, "mask"), tuple(self.module.shape)
         if mask.dtype != torch.bool or tuple(mask.shape[-len(shape) :]) != shape or mask.ndim > x.ndim:
             found = f"mask is {mask.dtype} of shape {tuple(mask.shape)}"
-            raise ValueError(f"{found}, expected torch.bool of shape (B, *{shape}) or {shape}, true where x is known")
+            known = f"torch.bool of shape (B, *{shape}) or {shape}"
+            raise ValueError(f"{found}, expected {known}: make it one that is true where x is known")
         known = mask.to(self.module.device).expand(len(x), *shape)
-        x = self.checked(torch.where(known, x.to(known.device), 0))
+        x = self.as_data(torch.where(known, x.to(known.device), 0))
         return self.answer("inpaint", by)(self.bound(len(x)), x, known, self.noise("inpaint"))
 
     @torch.no_grad()
-    def posterior(self, y: Tensor, operator: Tensor | Callable, sigma: float, by: Any = None) -> Tensor:
+    @checked
+    def posterior(self, y: Numbers, operator: Numbers | Callable, sigma: Positive, by: Any = None) -> Tensor:
         """x given y = A x + sigma noise, (B, *shape), y (B, m).
 
         A is a matrix (m, D) for flattened x, or a linear function of x (B, *shape) to (B, m); sigma > 0.
         """
-        if not 0 < sigma < math.inf:
-            raise ValueError(f"sigma is {sigma}, expected above 0 and finite: the standard deviation of the noise in y")
         answer, y = self.answer("posterior", by), self.finite(y, "y")
+        operator = operator if callable(operator) else self.finite(operator, "operator")
         apply, like = linear_map(operator, y, self.module.shape), y.new_zeros(len(y), *self.module.shape)
         return answer(self.bound(len(y)), like, y, apply, sigma, self.noise("posterior"))
 
     @torch.no_grad()
-    def mode(self, x: Tensor, by: Any = None) -> Mode:
+    @checked
+    def mode(self, x: Numbers, by: Any = None) -> Mode:
         """The maximum of log p that an ascent from each x leads to, (B, *shape), and the slope that is left there.
 
         Of a model of noised data it is that of the density with the least noise.
         """
-        x = self.checked(x)
+        x = self.as_data(x)
         return self.answer("mode", by)(self.bound(len(x)), x)
 
     @torch.no_grad()
-    def hidden_mode(self, v: Tensor, by: Any = None) -> Tensor:
+    @checked
+    def hidden_mode(self, v: Numbers, by: Any = None) -> Tensor:
         """The most probable hidden units of each v, (B, H)."""
-        v = self.checked(v)
+        v = self.as_data(v, "v")
         return self.answer("hidden_mode", by)(self.bound(len(v)), v)
 
     def noise(self, verb: str) -> torch.Generator:
@@ -189,33 +217,35 @@ class Questions(Checked):
         guided = guided and not (has(self.model, Energy) and module.guidance == 1)  # guided it would be a score alone
         return Guided(self.model, label, module.guidance, module.classes) if guided else self.model.with_label(label)
 
-    def pair(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    def pair(self, a: Numbers, b: Numbers) -> tuple[Tensor, Tensor]:
         """Two batches as the model takes them; ValueError where their numbers differ."""
+        a, b = self.as_data(a, "a"), self.as_data(b, "b")
         if len(a) != len(b):
             raise ValueError(f"a has {len(a)} samples and b {len(b)}, expected as many: pair them")
-        return self.checked(a), self.checked(b)
+        return a, b
 
-    def shaped(self, x: Tensor) -> Tensor:
-        """x; ValueError for another shape than (B, *shape)."""
-        shape = self.module.shape
+    def shaped(self, x: Numbers, name: str = "x") -> Tensor:
+        """x as a tensor; ValueError for another shape than (B, *shape)."""
+        x, shape = numbers(x, name), self.module.shape
         if shape is not None and tuple(x.shape[1:]) != tuple(shape):
-            raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, {', '.join(map(str, shape))}): reshape it")
+            expected = f"(B, {', '.join(map(str, shape))})"
+            raise ValueError(f"{name} has shape {tuple(x.shape)}, expected {expected}: reshape it")
         return x
 
-    def finite(self, x: Tensor, name: str) -> Tensor:
+    def finite(self, x: Numbers, name: str) -> Tensor:
         """x on the model's device, in its dtype; ValueError for NaN and infinity."""
-        x = x.to(self.module.device, self.module.dtype)
+        x = numbers(x, name).to(self.module.device, self.module.dtype)
         if not x.isfinite().all():
             raise ValueError(f"{name} holds NaN or infinity, expected finite values: remove them")
         return x
 
-    def checked(self, x: Tensor) -> Tensor:
+    def as_data(self, x: Numbers, name: str = "x") -> Tensor:
         """x as the model takes it, on its device; ValueError for another shape, or values that the data cannot have."""
-        x, support = self.finite(self.shaped(x), "x"), self.model.support
+        x, support = self.finite(self.shaped(x, name), name), self.model.support
         if support.kind != "real":
             most = 1 if support.levels is None else support.levels - 1
             if not ((x == x.round()) & (x >= 0) & (x <= most)).all():
                 raise ValueError(
-                    f"x has values from {x.min():g} to {x.max():g}, expected {support}: encode it as the data"
+                    f"{name} has values from {x.min():g} to {x.max():g}, expected {support}: encode it as the data"
                 )
         return x

@@ -27,6 +27,7 @@ from lightning_gen.results.result import Kind
 from lightning_gen.samplers import HMC, MALA
 
 Several = Annotated[int, Ge(2)]
+VELOCITY_TIME = 0.02
 
 
 class LogProb(NamedTuple):
@@ -220,13 +221,14 @@ class EnergyRatio(Answer):
 
 
 class LineIntegral(Answer):
-    """log p_t(a) / p_t(b) = int_0^1 s_t(b + u (a - b)) . (a - b) du: an estimate, for a network may be no gradient.
+    """log p(a) / p(b) = int_0^1 s(b + u (a - b)) . (a - b) du: an estimate, for a network may be no gradient.
 
+    s is the score of data with the noise of a time, `score_of_data`.
     The error is the difference from half as many nodes of Gauss and Legendre's rule.
 
     Args:
         nodes: of the quadrature, >= 2.
-        t: time of the score; null for the first with noise of a noising process.
+        t: time of the score; null for that of `first_time`.
     """
 
     name = "line integral"
@@ -249,11 +251,24 @@ class LineIntegral(Answer):
         total = torch.zeros(len(a), dtype=torch.float64, device=a.device)
         for node, weight in zip(*leggauss(count), strict=True):
             x = b + (1 + float(node)) / 2 * (a - b)
-            total += float(weight) / 2 * (model.score(x, instant(t, x)) * (a - b)).flatten(1).double().sum(1)
+            total += float(weight) / 2 * (score_of_data(model, x, t) * (a - b)).flatten(1).double().sum(1)
         return total
 
 
+def score_of_data(model: Scored, x: Tensor, t: float) -> Tensor:
+    """alpha_t s_t(alpha_t x), (B, ...): the score of x_0 + (sigma_t / alpha_t) noise, in units of the data."""
+    alpha = float(model.process.alpha(torch.tensor(t, dtype=torch.float64)))
+    return alpha * model.score(alpha * x, instant(t, x))
+
+
 def first_time(model: Scored) -> float:
-    """The first time with noise, or 0 for a model of data without noise, or with noise of one level."""
+    """The time of the score that stands for the data's: 0 for data without noise, or with noise of one level.
+
+    Else the first with noise; of a velocity, whose error the score has 1 / t times, .02: at 1e-5 the score of a network
+    trained on the rings was off by 600 times its own size, at .02 by a third of it.
+    """
     low, high = model.process.sigma(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
-    return 0.0 if low == high else ODELikelihood().first_time(model.process)
+    if low == high:
+        return 0.0
+    first = ODELikelihood().first_time(model.process)
+    return max(first, VELOCITY_TIME) if model.defined() == "velocity" else first

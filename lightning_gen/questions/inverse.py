@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lightning_gen.models import LatentVariables, Scored, SmoothEnergy
-from lightning_gen.options import Count, Positive
-from lightning_gen.process import instant
+from lightning_gen.options import Count, Positive, value_and_type
+from lightning_gen.process import Process, instant
 from lightning_gen.questions.base import Answer
 from lightning_gen.questions.conditioned import (
     LatentEnergy,
@@ -22,6 +22,8 @@ from lightning_gen.questions.conditioned import (
 )
 from lightning_gen.randomness import noise_like
 from lightning_gen.samplers import HMC, MALA, Ancestral
+
+LEAST_ALPHA = 0.01
 
 
 def linear_map(operator: Tensor | Callable, y: Tensor, shape: tuple[int, ...]) -> Operator:
@@ -38,6 +40,8 @@ def linear_map(operator: Tensor | Callable, y: Tensor, shape: tuple[int, ...]) -
                 f"operator has shape {tuple(matrix.shape)}, expected (m, {y.new_empty(shape).numel()}): transpose it"
             )
     made = apply(y.new_zeros(len(y), *shape))
+    if not isinstance(made, Tensor):
+        raise TypeError(f"operator gives {value_and_type(made)}, expected a tensor (B, m): mend it")
     if made.shape != y.shape:
         raise ValueError(f"y has shape {tuple(y.shape)}, and A x {tuple(made.shape)}, expected the same: reshape y")
     return apply
@@ -80,6 +84,10 @@ class PosteriorLangevin(OneLevelLangevin):
 class GuidedDiffusion(Answer):
     """Base of ancestral sampling that is drawn towards y: approximate.
 
+    Where alpha_t < .01, x_t says next to nothing of x_0, and E[x_0 | x_t] and its slope are read at the last time of
+    more: the factor of Tweedie's covariance multiplies the error of that slope by at most 100, and is finite at
+    alpha(1) = 0, too.
+
     Args:
         steps: of the reverse diffusion, at most the T of a discrete process.
         variance: that of Ancestral.
@@ -115,15 +123,24 @@ class GuidedDiffusion(Answer):
         """A draw, like x."""
         x, sampler = model.prior(tuple(like.shape), generator).to(like), self.sampler(model)
         plan = sampler.plan(model, tuple(like.shape))
-        for transition, (_, _, (alpha, deviation, *_)) in zip(plan, sampler.moments(model.process), strict=True):
+        last = last_legible(model.process)
+        for transition in plan:
             keep, pull, noise = transition.coefficients
+            t = torch.tensor(min(transition.t, last), dtype=torch.float64)
+            level = float(model.process.variance(t) / model.process.alpha(t))
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
-                clean = model.denoise(x, instant(transition.t, x))
-                mean, shift = self.guided(x, clean, y, operator, sigma, deviation**2 / max(alpha, 1e-6))
+                clean = model.denoise(x, instant(float(t), x))
+                mean, shift = self.guided(x, clean, y, operator, sigma, level)
             x = keep * x.detach() + pull * mean.detach() + shift.detach()
             x = x + noise * noise_like(x, generator) if noise else x
         return x
+
+
+def last_legible(process: Process) -> float:
+    """The last of 1,000 equally spaced times, or of those of a discrete process, with alpha >= .01."""
+    times = torch.linspace(0, 1, (process.steps or 1000) + 1, dtype=torch.float64)
+    return float(times[process.alpha(times) >= LEAST_ALPHA].max())
 
 
 class MomentMatching(GuidedDiffusion):

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from lightning_gen.models import Conditionals, Energy, Scored
 from lightning_gen.options import Count, Positive, UnitInterval
-from lightning_gen.process import expand, instant
+from lightning_gen.process import expand
 from lightning_gen.questions.base import Answer
-from lightning_gen.questions.densities import first_time
+from lightning_gen.questions.densities import first_time, score_of_data
 
 
 class Mode(NamedTuple):
@@ -26,7 +26,7 @@ class Mode(NamedTuple):
 
 
 class Ascent(Answer):
-    """x <- x + eta s(x) without noise, to a point where the score is 0.
+    """x <- x + eta s(x) without noise, to a point where the score of data with the noise of a time is 0.
 
     Each sample has its eta: a step after which the score still points forward, s(x') . s(x) >= 0, is taken, and the
     next is twice as long; else it is tried again at half the length. A score is enough, no energy is needed. A sample
@@ -36,7 +36,7 @@ class Ascent(Answer):
         steps: at most so many evaluations of the score, >= 1.
         step_size: the first eta, in squared units of the data, > 0.
         tolerance: of ||s||, nats per unit of the data, > 0.
-        t: time of the score; null for the first with noise of a noising process.
+        t: time of the score; null for that of `first_time`.
     """
 
     name = "ascent"
@@ -57,13 +57,13 @@ class Ascent(Answer):
         t = first_time(model) if self.t is None else self.t
         eta, score = (
             torch.full((len(x),), self.step_size, dtype=x.dtype, device=x.device),
-            model.score(x, instant(t, x)),
+            score_of_data(model, x, t),
         )
         for _ in range(self.steps):
             if not (score.flatten(1).norm(dim=1) > self.tolerance).any():
                 break
             moved = x + expand(eta, x) * score
-            after = model.score(moved, instant(t, x))
+            after = score_of_data(model, moved, t)
             forward = (after * score).flatten(1).sum(1) >= 0  # false where it is not finite
             moving = forward & (score.flatten(1).norm(dim=1) > self.tolerance)
             x, score = (torch.where(expand(moving, x).bool(), new, old) for new, old in ((moved, x), (after, score)))

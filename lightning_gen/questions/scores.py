@@ -17,7 +17,7 @@ def check_time(model: Scored, t: float) -> None:
     least = first if model.process.steps else 0.0
     if not least <= t <= 1 or (t == 0 and first > 0):
         raise ValueError(
-            f"t is {t}, expected {first:g} to 1, the times at which {type(model.process).__name__} has noise: change t"
+            f"t is {t}, expected {first:g} to 1, where {type(model.process).__name__} has a score to read: change t"
         )
 
 
@@ -49,8 +49,6 @@ class DenoisedMean(Answer):
 
     def __call__(self, model: Scored, x: Tensor, sigma: float) -> Tensor:
         """E[x_0 | x], (B, ...); sigma in units of the data, > 0."""
-        if not sigma > 0:
-            raise ValueError(f"sigma is {sigma}, expected above 0: the standard deviation of the noise in x")
         times = instant(self.time(model, sigma), x)
         return model.denoise(expand(model.process.alpha(times), x) * x, times)
 

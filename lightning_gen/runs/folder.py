@@ -100,17 +100,16 @@ class RunFolder:
                 "this run's own checkpoint back, or write fresh=true"
             )
 
-    def check_data(self, identity: str, name: str) -> None:
-        """ValueError where the training data are not those of the run; their identity is that of a Split."""
+    def check_data(self, identity: str, data: Any) -> None:
+        """ValueError where the training data, which have this identity, are not those of the run."""
         known = self.identity().get("data")
         if known is not None and identity.startswith("files:") and ":" not in known:
             if process_rank() == 0:  # an older version's, of names and sizes
-                taken = f"takes {name} as it is now, and compares its content from the next start on"
+                taken = f"takes {data.name} as it is now, and compares its content from the next start on"
                 print(f"warning: {self.path} {taken}", file=sys.stderr)
         elif known not in (None, identity):
             raise ValueError(
-                f"the training data {name} have the fingerprint {identity}, expected {known} as when {self.path} "
-                "began: their content has changed; put the data back, or write fresh=true"
+                f"{data.changed(identity, known)} as when {self.path} began: put it back, or write fresh=true"
             )
 
     @property

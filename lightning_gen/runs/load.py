@@ -78,5 +78,8 @@ def start_from(module: Any, path: Path) -> None:
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:
-            raise ValueError(f"init={path} does not fit this network: {first_line(error)}") from None
+            raise ValueError(
+                f"init={path} does not fit this network ({first_line(error)}): write the net of that run, or leave "
+                "init out to train from nothing"
+            ) from None
     check_finite(module, other)

@@ -27,7 +27,7 @@ def compress(session: "Session") -> None:
     from lightning_gen.results.tables import markdown, text
 
     data, model = session.data, session.module.averaged.eval()
-    code = refusing(code_of, model, session.config["seed"])
+    code = refusing(code_of, model)
     name, rows = refusing(images_of, session)
     x = data.encode(rows).to(next(model.parameters()).dtype)
     images = rows.permute(0, 2, 3, 1).numpy()
@@ -35,28 +35,27 @@ def compress(session: "Session") -> None:
     folder, label = session.folder.path / "compressed", "bound on -log2 p"
     if fits(RangeCoder, model):
         refusing(check_levels, data, rows, x)
-        path, bits = coded(session, code, folder / f"{name}.bits", images, x)
-        sizes |= {"the file": path.stat().st_size, "without its header": len(bits)}
+        path, content = coded(session, code, folder / f"{name}.bits", images, x)
+        sizes |= {"the file": path.stat().st_size, "without its header": len(content)}
         files.append(path)
         label = "-log2 p"
     else:
         print(f"{type(model).__name__} has a density, of which no file can be written: its bits are a bound")
-    lengths = CodeLengths(
-        f"{data.name}, {name}", len(rows), images[0].size, model.levels, sizes, label, code.length(model, x)
-    )
+    bits = code.length(model, x, session.config["seed"])
+    lengths = CodeLengths(f"{data.name}, {name}", len(rows), images[0].size, model.levels, sizes, label, bits)
     print(text(lengths.table()))
     for file, content in (("md", "\n".join(markdown(lengths.table())).encode()), ("png", lengths.picture())):
         files.append(write_atomically(folder / f"{name}.{file}", content))
     list_files(files)
 
 
-def code_of(model: Any, seed: int) -> "Code":
+def code_of(model: Any) -> "Code":
     """The range coder for a model that has probabilities, the bound for a density of dequantised images."""
     from lightning_gen.compression import DequantisedBound, RangeCoder
     from lightning_gen.models import fits
 
     bound = not fits(RangeCoder, model) and fits(DequantisedBound, model)
-    code = DequantisedBound(seed=seed) if bound else RangeCoder()
+    code = DequantisedBound() if bound else RangeCoder()
     code.check(model)
     return code
 
@@ -75,7 +74,8 @@ def images_of(session: "Session") -> "tuple[str, Tensor]":
         data.setup()
         name, rows = split, data.split(split).images(slice(None))
     if not len(rows):
-        raise ValueError(f"the {name} split of {data.name} is empty, expected images: write another split=")
+        found = f"samples={samples} holds no image" if samples else f"split={split} of {data.name} is empty"
+        raise ValueError(f"{found}, expected one or more: write another {'samples=' if samples else 'split='}")
     return name, rows.cpu()
 
 

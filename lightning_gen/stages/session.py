@@ -155,7 +155,7 @@ def introduce(session: Session) -> None:
         check_limits(data, session.config["trainer"])
     identity = data.identity(cache_folder()) if training else None
     if training:
-        folder.check_data(identity, data.name)
+        folder.check_data(identity, data)
     if not trainer.is_global_zero or trainer.fast_dev_run:
         return
     if session.theirs or not trainer.testing:

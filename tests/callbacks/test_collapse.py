@@ -57,6 +57,12 @@ CASES = [  # results, and whether they are a collapse
     ((result("recall", 0.0, None),), True),
     ((result("recall", 0.0, weights="held-out"), SOUND), False),
     ((result("recall", 0.0, n=10), SOUND), False),
+    ((LOW, result("recall", 0.6, weights="raw")), True),  # each set of samples is judged by itself
+    ((result("recall", 0.6, weights="raw"), LOW), True),
+    (
+        (LOW, result("coverage", 0.0, weights="raw"), result("coverage", 0.6), result("recall", 0.6, weights="raw")),
+        False,
+    ),
 ]
 
 

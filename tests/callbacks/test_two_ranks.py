@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.processes import two
 
 WORKER = """
@@ -28,6 +30,7 @@ trainer.strategy.barrier()
 """
 
 
+@pytest.mark.slow  # tests/test_ddp.py has the one record, test_wandb.py the one W&B run
 def test_two_ranks_leave_one_record(tmp_path):
     two("-c", WORKER, str(tmp_path))
 

@@ -75,6 +75,9 @@ def test_a_value_that_the_model_does_not_know_is_refused(run, digits, tmp_path, 
     words = ["stage=compress", f"run={run}", f"samples={tmp_path / 'grey.npz'}"]
     refused(words, ["image 1", "37", "17 levels"], capsys)
     assert not (run / "compressed" / "grey.bits").exists()
+    np.savez(tmp_path / "zero.npz", images=images[:0])
+    words[-1] = f"samples={tmp_path / 'zero.npz'}"
+    refused(words, [f"{words[-1]} holds no image", "another samples="], capsys)
 
 
 def test_a_file_of_another_model_or_of_other_threads_is_refused(run, tmp_path, capsys):
@@ -105,7 +108,7 @@ def test_a_damaged_file_or_one_of_other_sums_is_refused(run, tmp_path, capsys):
     [
         (["stage=decompress"], ["file is null"]),
         (["stage=decompress", "file="], ["file is empty"]),
-        (["stage=decompress", "file=nowhere"], ["nowhere"]),
+        (["stage=decompress", "file=nowhere"], ["file=nowhere cannot be read"]),
         (["stage=compress", "file=x"], ["file=x", "stage=decompress"]),
         (["stage=sample", "samples=x"], ["samples=x", "stage=compress"]),
         (["stage=compress", "split=all"], ["split", "all", "train"]),

@@ -31,6 +31,7 @@ def says(fault, words):
     [
         ({"module": {"optimizer": ADAM | {"lr": "abc"}}}, "module.optimizer.lr 'abc' torch.optim.Adam float"),
         ({"trainer": TRAINER | {"max_step": 3}}, "trainer.max_step pytorch_lightning.Trainer max_steps?"),
+        ({"x": {"_target_": "lightning_gen.data.Rings", "value_range": [0, 1]}}, "x.value_range Rings remove val_size"),
         ({"net": UNET | {"_partal_": True}}, "net._partal_ lightning_gen.nets.UNet _partial_?"),
         ({"net": {"_target_": "lightning_gen.nets.UNett"}}, "net._target_ lightning_gen.nets.UNett UNet?"),
         ({"net": {"_target_": "lightning_gen.net.UNet"}}, "net._target_ lightning_gen.net.UNet nets?"),

@@ -9,8 +9,9 @@ from functools import partial
 import pytest
 import torch
 
+from lightning_gen.data import Digits
 from lightning_gen.families import GAN
-from lightning_gen.losses import GradientPenalty, Hinge, NonSaturating, Wasserstein, ZeroCentred
+from lightning_gen.losses import GradientPenalty, Hinge, NonSaturating, Relativistic, Wasserstein, ZeroCentred
 from lightning_gen.nets import DCGAN, MLPAdversaries, ResNetGAN
 from lightning_gen.randomness import generator
 from lightning_gen.samplers import Langevin, Latent
@@ -65,6 +66,41 @@ def test_both_objectives_are_the_losses_of_the_critics_values():
     expected = (1 - real_value).relu() + (1 + fake_value).relu() + gradient.square().sum(1)
     result = module.criticise(module.model, {"x": x}, torch.Generator().manual_seed(3), 0)
     torch.testing.assert_close(result, expected)
+
+
+class Always(NonSaturating):
+    """The same loss, for which the critic values data too."""
+
+    needs_real = True
+
+
+@pytest.mark.parametrize("loss", [NonSaturating, Always, Relativistic])
+def test_the_critic_values_data_in_the_generators_step_where_the_loss_needs_it(loss):
+    module, x, seen = family(loss=loss()), torch.randn(8, 2), []
+    module.critic.register_forward_hook(lambda net, args, value: seen.append(args[0]))
+    module.objective(module.model, {"x": x}, torch.Generator().manual_seed(3), 0)
+    assert len(seen) == 1 + loss.needs_real
+    assert any(torch.equal(each, x) for each in seen) == loss.needs_real
+
+
+def test_values_that_the_loss_does_not_need_change_no_weight(tmp_path):
+    """Bit for bit, as long as a forward pass leaves the critic as it is."""
+    ends = []
+    for loss in (NonSaturating(), Always()):
+        module = family(loss=loss, critic_steps=2, ema_decay=0.9)
+        train(tmp_path / type(loss).__name__, module, max_steps=4)
+        ends.append(module.state_dict())
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+
+
+@pytest.mark.parametrize("net", ["dcgan", "resnet"])
+def test_images_in_another_range_than_the_generators_are_refused(net):
+    module = family(NETS[net](None, "none"), shape=(1, 8, 8))
+    module.check_data(Digits())
+    for wrong in ((0.0, 1.0), None):
+        with pytest.raises(ValueError, match=r"data.value_range is (\[0.0, 1.0\]|None).*data.value_range=\[-1.0,1.0\]"):
+            module.check_data(Digits(value_range=wrong))
+    family().check_data(Digits(value_range=None))
 
 
 NETS = {

@@ -9,6 +9,7 @@ import torch
 import run as entry
 from lightning_gen import load, models
 from lightning_gen.families import DDPM, EBM, FlowMatching, ScoreSDE
+from lightning_gen.families.latent_data import LatentData
 from lightning_gen.losses import ExactScoreMatching
 from lightning_gen.nets import MLP
 from lightning_gen.randomness import generator
@@ -129,4 +130,13 @@ def test_a_run_resumes_with_a_moved_vae_and_with_no_other(runs, tmp_path, capsys
     vae_run(tmp_path / "other", seed=1)
     capsys.readouterr()
     assert latent_run(tmp_path / "other", run, "trainer.max_steps=4") == 2
-    assert "fingerprint" in capsys.readouterr().err
+    assert f"data.run is {tmp_path / 'other'}, an autoencoder of the digest" in capsys.readouterr().err
+
+
+def test_other_images_and_another_autoencoder_are_told_apart(runs):
+    data = LatentData(str(runs / "vae"))
+    data.setup()
+    identity = data.identity()
+    for other, words in (("0 encoded by 1", "training data"), (identity[:-1] + "x", f"data.run is {runs / 'vae'}")):
+        said = data.changed(identity, other)
+        assert words in said and said.endswith(other.rpartition(" ")[2] if "data.run" in words else other)

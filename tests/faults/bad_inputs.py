@@ -243,7 +243,7 @@ RUNS = rows(
         "run={r}/done/checkpoints/last.ckpt": "is a checkpoint.*init=",
         "run={r}/no-checkpoint trainer.max_steps=2": "last.ckpt does not exist.*fresh=true",
         "run={r}/damaged-twice trainer.max_steps=2": "last.ckpt is damaged",
-        "init={r}/done net.channels=12": "done does not fit this network",
+        "init={r}/done net.channels=12": "done does not fit this network.*write the net of that run",
         "init={r}/weights-flipped/export": "model.safetensors is damaged",
         "init={r}/weights-cut/export": "model.safetensors is damaged",
         "init={r}/laughs": "laughs/config.yaml",

@@ -39,7 +39,7 @@ TRUTH = D * 0.09 + float((SCALES - 1).square().sum())
 def test_frechets_bootstrap_is_the_spread_over_fresh_samples(near, limits):
     found = [(frechet_of_features(x, MEAN, COV), x) for x in (_samples(200, i, near) for i in range(100))]
     spread = np.std([value for value, _ in found], ddof=1)
-    errors = [frechet_bootstrap(x, MEAN, COV, _draw(i), 30) for i, (_, x) in enumerate(found)]
+    errors = [frechet_bootstrap(x, MEAN, COV, _draw(i), 30) for i, (_, x) in enumerate(found[:40])]
     assert {name for _, name in errors} == {"bootstrap, 30 resamples"}
     assert limits[0] <= np.mean([e**2 for e, _ in errors]) ** 0.5 / spread <= limits[1]
 

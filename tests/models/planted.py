@@ -25,10 +25,17 @@ PLANTS = [
         "tests/models/test_velocity.py::test_every_quantity_gives_the_slope_of_the_flow",
     ),
     Plant(
-        "the model's scalars of the score with the wrong sign",
+        "a velocity of clean data alone",
         "lightning_gen/models/denoiser.py",
-        "noise, (-noise[0] / sigma, -noise[1] / sigma)",
-        "noise, (noise[0] / sigma, noise[1] / sigma)",
+        "velocity_of(self.process, double(t), clean, noise)",
+        "velocity_of(self.process, double(t), clean, clean)",
+        "tests/models/test_velocity.py::test_every_quantity_calls_the_network_once",
+    ),
+    Plant(
+        "the model's scalars of the score with the wrong sign",
+        "lightning_gen/models/score.py",
+        "score or (-noise[0] / sigma, -noise[1] / sigma)",
+        "score or (noise[0] / sigma, noise[1] / sigma)",
         "tests/samplers/test_costs.py::test_every_step_and_the_whole_path_are_those_of_the_papers_formulas",
     ),
     Plant(

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from lightning_gen.models import Guided, Scored, VelocityNetwork
-from lightning_gen.process import Interpolant
+from lightning_gen.models import Denoiser, Guided, Scored, ScoreNetwork, VelocityNetwork
+from lightning_gen.models.denoiser import PARAMETRIZATIONS
+from lightning_gen.process import VP, Interpolant
 from tests.flows import GaussianVelocity
 from tests.gaussian import PROCESSES, Gaussian, example
 from tests.losses.nets import Sine
@@ -69,6 +70,44 @@ def test_readings_are_the_models_own_quantities(alpha_end):
             a, b = getattr(reading, quantity)
             expected = getattr(model, quantity)(x, time)
             torch.testing.assert_close(a * x + b * model.output(x, reading), expected, rtol=1e-12, atol=1e-12)
+
+
+CALLED_ONCE = {
+    "velocity": VelocityNetwork,
+    "score": lambda net: ScoreNetwork(net, VP()),
+    **{name: lambda net, name=name: Denoiser(net, VP(), name) for name in PARAMETRIZATIONS},
+}
+
+
+@pytest.mark.parametrize("quantity", ["score", "noise", "denoise", "velocity"])
+@pytest.mark.parametrize("name", CALLED_ONCE)
+def test_every_quantity_calls_the_network_once(name, quantity):
+    """And the velocity is alpha' x_0 + sigma' noise of one call, as it is of two."""
+    calls = []
+
+    class Counted(Sine):
+        def forward(self, x, t):
+            calls.append(t)
+            return super().forward(x, t)
+
+    model, x, time = CALLED_ONCE[name](Counted()), points(), torch.full((5,), 0.3, **F64)
+    value = getattr(model, quantity)(x, time)
+    assert len(calls) == 1
+    if quantity == "velocity":
+        alpha_rate, sigma_rate = model.process.rates(time[0])
+        torch.testing.assert_close(value, alpha_rate * model.denoise(x, time) + sigma_rate * model.noise(x, time))
+
+
+@pytest.mark.parametrize("quantity", ["noise", "denoise"])
+def test_a_model_of_one_quantity_is_asked_for_it_once(quantity):
+    truth, calls = Gaussian(VP(), *example()), []
+
+    class Other(Scored):
+        pass
+
+    setattr(Other, quantity, lambda self, x, t: calls.append(t) or getattr(truth, quantity)(x, t))
+    Other(truth.process).velocity(points(), torch.full((5,), 0.3, **F64))
+    assert len(calls) == 1
 
 
 def test_velocities_are_read_in_inference_mode_too():

@@ -75,6 +75,20 @@ PLANTS = [
         CONDITIONED + "test_moment_matching_is_near_exact_for_gaussian_data",
     ),
     Plant(
+        "moment matching at alpha = 0",
+        "lightning_gen/questions/inverse.py",
+        "min(transition.t, last)",
+        "max(transition.t, last)",
+        CONDITIONED + "test_moment_matching_needs_no_data_in_the_last_noise",
+    ),
+    Plant(
+        "the score of data without the factor of their scale",
+        "lightning_gen/questions/densities.py",
+        "return alpha * model.score(alpha * x",
+        "return model.score(alpha * x",
+        "tests/questions/test_asking.py::test_a_velocitys_error_is_at_most_50_times_as_large_in_its_score",
+    ),
+    Plant(
         "an ascent that goes down",
         "lightning_gen/questions/modes.py",
         "moved = x + expand(eta, x) * score",

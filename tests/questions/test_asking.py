@@ -24,11 +24,13 @@ from lightning_gen.questions import (
     inpainting,
     inverse,
 )
+from lightning_gen.questions.densities import first_time
 from lightning_gen.questions.latents import Generated, between
 from lightning_gen.questions.modes import Ascent, ConditionalModes
 from lightning_gen.representations import ODELatent
 from lightning_gen.samplers import MALA, Langevin
 from tests.energies import Quadratic
+from tests.flows import GaussianVelocity
 from tests.gaussian import Gaussian, example
 from tests.likelihood.linear import Linear, linear
 from tests.questions.families import MODELS, D, module, of, points
@@ -194,6 +196,26 @@ def test_a_dequantised_flow_bounds_the_probability_of_an_image():
     inside = torch.stack([flow.log_prob(point + cells).logsumexp(0) - math.log(len(cells)) for point in x])
     above = inside + 2 * math.log(width) - result.value
     assert result.kind == "lower bound" and (above > -4 * result.error).all() and (above < 0.05).all()
+
+
+def test_a_velocitys_error_is_at_most_50_times_as_large_in_its_score():
+    """And mode and ratios are those of data with noise of deviation .02: the score of a Gaussian loses t^2 / s^2."""
+
+    class Off(GaussianVelocity):
+        def velocity(self, x, t):
+            return super().velocity(x, t) + 1e-3
+
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None].expand(9, 2)
+    truth, off = (lightning_gen.ask(of(kind(0.7, mean=0.5), (2,))) for kind in (GaussianVelocity, Off))
+    t = first_time(truth.model)
+    assert t == 0.02 and ((off.score(x, t) - truth.score(x, t)).abs() <= 1e-3 / t).all()
+    log_p = -(x - 0.5).square().sum(1) / 0.98
+    ratio = log_p - log_p.flip(0)
+    torch.testing.assert_close(truth.log_ratio(x, x.flip(0)).value, ratio, rtol=1e-3, atol=1e-12)
+    most = 1e-3 / t * 4 * 2  # of the score, on the line from one corner to the other
+    assert ((off.log_ratio(x, x.flip(0)).value - ratio).abs() <= most).all()
+    for ask, error in ((truth, 2e-3), (off, 0.49 * 1e-3 / t + 2e-3)):
+        torch.testing.assert_close(ask.mode(x).x, torch.full_like(x, 0.5), rtol=0, atol=error)
 
 
 @pytest.mark.parametrize("process", [VP, lambda: VE(0.01, 20.0)])

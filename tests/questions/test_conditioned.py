@@ -5,10 +5,11 @@ import torch
 
 import lightning_gen
 from lightning_gen.models import Generator
-from lightning_gen.process import VE, VP, Clean
+from lightning_gen.process import VE, VP, Clean, DiscreteVP, Interpolant, cosine_betas
 from lightning_gen.questions import inpainting, inverse
 from lightning_gen.samplers import MALA, Langevin
 from tests.energies import Quadratic
+from tests.flows import GaussianVelocity
 from tests.gaussian import Gaussian, Mixture, example
 from tests.likelihood.linear import linear
 from tests.questions.families import Linearly, module, of, points
@@ -156,6 +157,31 @@ def test_moment_matching_is_near_exact_for_gaussian_data(process):
     drawn = ask.posterior(Y.expand(4000, 1), A, SIGMA, inverse.MomentMatching(200, "small"))
     assert (drawn.mean(0) - law.mean()).abs().max() < 0.05
     assert (drawn.T.cov() - law.cov).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("steps", [1, 100])
+@pytest.mark.parametrize("alpha_end", [0.0, 1e-6, 1e-3])
+def test_moment_matching_needs_no_data_in_the_last_noise(alpha_end, steps):
+    """At alpha(1) = 0 Tweedie's covariance is 0 times infinity; one step gives E[x_0 | y] itself."""
+    mean, cov = torch.full((2,), 0.5, **F64), 0.49 * EYE
+    ask = lightning_gen.ask(of(GaussianVelocity(0.7, alpha_end, mean=0.5), (2,)))
+    law = Conditional(torch.ones(1, **F64), mean[None], cov, A, Y, SIGMA)
+    drawn = ask.posterior(Y.expand(2000, 1), A, SIGMA, inverse.MomentMatching(steps, "small"))
+    assert (drawn.mean(0) - law.mean()).abs().max() < 0.05
+    if steps == 1:
+        assert (drawn - law.mean()).abs().max() < 0.05
+    else:
+        assert (drawn.T.cov() - law.cov).abs().max() < 0.05
+
+
+def test_clean_data_are_read_where_alpha_is_no_less_than_a_hundredth():
+    """At the last such time, which is one of a discrete process."""
+    for process in (Interpolant(), Interpolant(1e-6), VP(), DiscreteVP(cosine_betas(100)), VE(0.01, 20.0)):
+        last = torch.tensor(inverse.last_legible(process), **F64)
+        assert 0.5 < last <= 1 and process.alpha(last) >= 0.01
+        assert process.steps is None or float(last * process.steps) == pytest.approx(round(float(last * process.steps)))
+        after = (last + 1 / (process.steps or 1000)).clamp(max=1)
+        assert last == 1 or process.alpha(after) < 0.01
 
 
 def test_a_guided_diffusion_comes_near_the_posterior_of_a_mixture():

@@ -193,7 +193,10 @@ def test_without_timm_there_is_a_sentence(monkeypatch):
 
 @pytest.mark.parametrize(
     ("model", "projected", "dim"),
-    [("vit_small_patch14_dinov2.lvd142m", False, 384), ("vit_base_patch32_clip_224.openai", True, 512)],
+    [
+        pytest.param("vit_small_patch14_dinov2.lvd142m", False, 384, marks=pytest.mark.slow),
+        ("vit_base_patch32_clip_224.openai", True, 512),
+    ],
 )
 def test_dinov2_and_clip_are_timms_own(tmp_path, model, projected, dim):
     net = timm.create_model(model, pretrained=False).eval()
