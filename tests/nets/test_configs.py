@@ -38,7 +38,7 @@ PROMISED = {  # shape and number of parameters
     "vae_mnist": ((1, 28, 28), 425_284),
     "vae_shapes": ((1, 32, 32), 212_277),
     "made_digits": ((1, 8, 8), 574_900),
-    "made_mnist": ((1, 28, 28), 1_399_940),
+    "made_mnist": ((1, 28, 28), 2_184_440),
     "pixelcnn_digits": ((1, 8, 8), 97_649),
     "pixelcnn_mnist": ((1, 28, 28), 141_857),
     "transformer_digits": ((1, 8, 8), 206_417),
