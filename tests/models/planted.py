@@ -171,4 +171,18 @@ PLANTS = [
         "self.position(k * self.net.joint + channel)",
         "tests/models/test_autoregressive.py::test_samples_have_the_models_law",
     ),
+    Plant(
+        "half of the tilt in recovery likelihood",
+        "lightning_gen/samplers/recovery.py",
+        "torch.lerp(y, anchor, self.step_size)",
+        "torch.lerp(y, anchor, self.step_size / 2)",
+        "tests/models/test_recovery.py::test_tilted_langevin_has_the_conditionals_law",
+    ),
+    Plant(
+        "a level that does not undo a_k",
+        "lightning_gen/samplers/recovery.py",
+        "y if shrink == 1 else y / shrink",
+        "y",
+        "tests/models/test_recovery.py::test_samples_of_the_exact_energies_have_the_chains_moments",
+    ),
 ]
