@@ -9,7 +9,7 @@ from torch import nn
 from lightning_gen.families.chains import Chains
 from lightning_gen.losses import RecoveryLikelihood
 from lightning_gen.models import RecoveryEnergy
-from lightning_gen.options import Count, Positive, Rate
+from lightning_gen.options import Count, OpenUnitInterval, Positive, Rate
 from lightning_gen.process import VP, DiscreteVP
 from lightning_gen.samplers import TiltedLangevin
 
@@ -23,9 +23,11 @@ class DRL(Chains):
         net: the network f(y, t), like y, or (B,) for the readout scalar.
         chain: Langevin on the conditional, in training.
         levels: T, >= 1, at equal times of a VP in continuous time; the paper's 6.
+        sigma_0: standard deviation of the noise that level 0 has, in (0, 1): the energies' finest structure; the
+            paper's 0.01.
         beta_min: beta at t = 0 of the VP, > 0.
         beta_max: beta at t = 1 of the VP, > 0.
-        readout, scale: those of RecoveryEnergy.
+        readout: that of RecoveryEnergy.
         limit: that of RecoveryLikelihood.
         optimizer, ema_decay, options: those of GenerativeModule.
     """
@@ -36,20 +38,20 @@ class DRL(Chains):
         optimizer: Callable,
         chain: TiltedLangevin,
         levels: Count = 6,
+        sigma_0: OpenUnitInterval = 0.1,
         beta_min: Positive = 0.1,
-        beta_max: Positive = 20.0,
-        readout: Literal["product", "reconstruction", "norm", "scalar"] = "norm",
-        scale: Positive = 1.0,
+        beta_max: Positive = 8.0,
+        readout: Literal["product", "reconstruction", "norm", "scalar"] = "reconstruction",
         limit: Positive | None = 1000.0,
         ema_decay: Rate | None = 0.9999,
         **options: Any,
     ) -> None:
-        model = RecoveryEnergy(net, few_steps(levels, beta_min, beta_max), readout, scale)
+        model = RecoveryEnergy(net, few_steps(levels, sigma_0, beta_min, beta_max), readout)
         loss = RecoveryLikelihood(chain, limit)
         super().__init__(model=model, loss=loss, optimizer=optimizer, ema_decay=ema_decay, **options)
 
 
-def few_steps(levels: int, beta_min: float, beta_max: float) -> DiscreteVP:
-    """The chain of `levels` steps with the alpha of a VP at t = 1 / T, 2 / T, ..., 1."""
+def few_steps(levels: int, sigma_0: float, beta_min: float, beta_max: float) -> DiscreteVP:
+    """The chain of a step to noise sigma_0, then of a VP's T = `levels` steps from t = 0 to 1, equal in t."""
     log_alpha = VP(beta_min, beta_max).log_alpha(torch.arange(levels + 1, dtype=torch.float64) / levels)
-    return DiscreteVP((-torch.expm1(2 * log_alpha.diff())).tolist())
+    return DiscreteVP([sigma_0**2, *(-torch.expm1(2 * log_alpha.diff())).tolist()])

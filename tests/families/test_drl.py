@@ -5,7 +5,7 @@ import torch
 import run as entry
 from lightning_gen import load
 
-SMALL = ["experiment=drl_digits", "net.channels=8", "net.groups=4", "module.levels=2", "module.chain.steps=2"]
+SMALL = ["experiment=drl_digits", "net.width=16", "module.levels=2", "module.chain.steps=2"]
 SMALL += ["sampler.steps=2", "data.batch_size=8", "quality=none", "logger=none", "callbacks.pictures=null"]
 
 
@@ -14,4 +14,4 @@ def test_a_run_trains_and_draws(tmp_path):
     module = load(tmp_path / "r")
     x = module.sample(3)
     assert x.shape == (3, 1, 8, 8) and torch.equal(load(tmp_path / "r").sample(3), x)
-    assert module.model.process.steps == 2
+    assert module.model.levels == 2

@@ -174,8 +174,8 @@ PLANTS = [
     Plant(
         "half of the tilt in recovery likelihood",
         "lightning_gen/samplers/recovery.py",
-        "torch.lerp(y, anchor, self.step_size)",
-        "torch.lerp(y, anchor, self.step_size / 2)",
+        "torch.lerp(y, anchor, pull)",
+        "torch.lerp(y, anchor, pull / 2)",
         "tests/models/test_recovery.py::test_tilted_langevin_has_the_conditionals_law",
     ),
     Plant(
@@ -184,5 +184,19 @@ PLANTS = [
         "y if shrink == 1 else y / shrink",
         "y",
         "tests/models/test_recovery.py::test_samples_of_the_exact_energies_have_the_chains_moments",
+    ),
+    Plant(
+        "Tweedie's formula in y for that in x_0",
+        "lightning_gen/models/recovery.py",
+        "(1 - alpha**2) * a * self.slope",
+        "(1 - alpha**2) * self.slope",
+        "tests/models/test_recovery.py::test_samples_of_the_exact_energies_have_the_chains_moments",
+    ),
+    Plant(
+        "the variance of x_k for that of y = a_k x_k",
+        "lightning_gen/models/recovery.py",
+        "(alpha[1:] / alpha[:-1]).square() * (1 - alpha[:-1].square())",
+        "(1 - alpha[:-1].square())",
+        "tests/models/test_recovery.py::test_the_chain_has_the_alphas_of_the_vp",
     ),
 ]
