@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_gen.families.chains import Chains
 from lightning_gen.families.players import Batch, Player
 from lightning_gen.losses import ContrastiveDivergence
+from lightning_gen.losses.adversarial import slope
 from lightning_gen.losses.entropy import nearest_neighbour_entropy
 from lightning_gen.models import GeneratedEnergy
 from lightning_gen.nets import GeneratorCritic
@@ -27,7 +28,8 @@ class AdversarialEBM(Chains):
     Args:
         net: generator, and critic as the energy.
         entropy: weight of H(G) in the generator's loss, >= 0: 1 for the bound, 0 leaves only the energy's minima.
-        l2: factor of the penalty E(x)^2 + E(G(z))^2, >= 0.
+        r1: factor of 1/2 ||grad E(x)||^2 on the data, >= 0: without it the energy's slope grows before G can follow;
+            Mescheder et al. (2018), https://arxiv.org/abs/1801.04406.
         jitter: standard deviation of Gaussian noise added to the data, in units of the data, >= 0.
         limit: that of ContrastiveDivergence.
         confine: that of EnergyNetwork.
@@ -40,7 +42,7 @@ class AdversarialEBM(Chains):
         net: GeneratorCritic,
         optimizer: Callable,
         entropy: NonNegative = 1.0,
-        l2: NonNegative = 0.0,
+        r1: NonNegative = 0.0,
         jitter: NonNegative = 0.0,
         limit: Positive | None = 1000.0,
         confine: Positive | None = None,
@@ -52,9 +54,9 @@ class AdversarialEBM(Chains):
                 f"module.classes is {options['classes']}, expected null: this family's energy has no labels; write null"
             )
         model = GeneratedEnergy(net, confine)
-        loss = ContrastiveDivergence(Prior(), "noise", l2=l2, jitter=jitter, limit=limit)
+        loss = ContrastiveDivergence(Prior(), "noise", jitter=jitter, limit=limit)
         super().__init__(model=model, loss=loss, optimizer=optimizer, **options)
-        self.entropy, self.make_generator_optimizer = entropy, generator_optimizer or optimizer
+        self.entropy, self.r1, self.make_generator_optimizer = entropy, r1, generator_optimizer or optimizer
 
     def players(self) -> list[Player]:
         """The generator, and the energy, each on every batch."""
@@ -65,6 +67,11 @@ class AdversarialEBM(Chains):
             Player("generator", generator, self.generate, self.make_generator_optimizer),
             Player("energy", energy, self.objective, self.make_optimizer, self.make_scheduler),
         ]
+
+    def objective(self, model: GeneratedEnergy, batch: Batch, noise: torch.Generator, step: int) -> Tensor:
+        """Losses of the energy, E(x) - mean E(G(z)) + r1 / 2 ||grad E(x)||^2, nats, (B,)."""
+        loss = super().objective(model, batch, noise, step)
+        return loss + self.r1 / 2 * slope(model.energy, batch["x"]) if self.r1 else loss
 
     def generate(self, model: GeneratedEnergy, batch: Batch, noise: torch.Generator, step: int) -> Tensor:
         """Losses of the generator, E(G(z)) - entropy H, nats, (B,)."""

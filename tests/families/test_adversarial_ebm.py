@@ -48,6 +48,14 @@ def test_the_energys_gradient_is_cds_with_the_generators_samples():
         torch.testing.assert_close(one, three, rtol=1e-4, atol=1e-6)
 
 
+def test_the_penalty_is_half_of_the_squared_slope_on_the_data():
+    module, x = family(r1=0.6), torch.randn(7, 2, generator=seeded(1))
+    value = module.objective(module.model, {"x": x}, seeded(), 0)
+    slope = module.model.score(x, torch.zeros(())).square().sum(1)
+    plain = family().objective(module.model, {"x": x}, seeded(), 0)
+    torch.testing.assert_close(value - plain, 0.3 * slope, rtol=1e-4, atol=1e-6)
+
+
 def test_each_player_moves_its_own_network_and_the_energy_counts(tmp_path):
     module = family(ema_decay=0.9)
     generator, energy = module.players()
