@@ -29,7 +29,7 @@ class TiltedLangevin(Stepwise):
     supports = ("real",)
     independent = True
 
-    def __init__(self, steps: Count = 15, step_size: Positive = 0.25) -> None:
+    def __init__(self, steps: Count = 15, step_size: Positive = 0.2) -> None:
         self.steps, self.step_size = steps, step_size
 
     def coefficients(self, model: RecoveryEnergy) -> list[tuple[float, float, float]]:
