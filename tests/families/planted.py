@@ -74,4 +74,11 @@ PLANTS = [
         "loss + self.entropy *",
         "tests/families/test_adversarial_ebm.py::test_the_generator_descends_energy_less_entropy",
     ),
+    Plant(
+        "a slope for its square in the energy's penalty",
+        "lightning_gen/families/adversarial_ebm.py",
+        'slope(model.energy, batch["x"])',
+        'slope(model.energy, batch["x"]).sqrt()',
+        "tests/families/test_adversarial_ebm.py::test_the_penalty_is_half_of_the_squared_slope_on_the_data",
+    ),
 ]
