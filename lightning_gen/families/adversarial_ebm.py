@@ -28,8 +28,8 @@ class AdversarialEBM(Chains):
     Args:
         net: generator, and critic as the energy.
         entropy: weight of H(G) in the generator's loss, >= 0: 1 for the bound, 0 leaves only the energy's minima.
-        r1: factor of 1/2 ||grad E(x)||^2 on the data, >= 0: without it the energy's slope grows before G can follow;
-            Mescheder et al. (2018), https://arxiv.org/abs/1801.04406.
+        r1: factor of 1/2 ||grad E(x)||^2 on the data, >= 0; maximum entropy generators (Kumar et al., 2019),
+            https://arxiv.org/abs/1901.08508.
         jitter: standard deviation of Gaussian noise added to the data, in units of the data, >= 0.
         limit: that of ContrastiveDivergence.
         confine: that of EnergyNetwork.
