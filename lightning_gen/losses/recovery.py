@@ -41,7 +41,7 @@ class RecoveryLikelihood(Loss):
         k = torch.randint(model.levels, (len(x),), generator=generator, device=x.device)
         rows = torch.tensor(self.chain.coefficients(model), device=x.device, dtype=x.dtype)
         coefficients = [expand(column, x) for column in rows[k].unbind(1)]
-        a, v = (torch.tensor(row, device=x.device, dtype=x.dtype)[k] for row in (model.shrink, model.noise_variance))
+        a = torch.tensor(model.shrink, device=x.device, dtype=x.dtype)[k]
         y = expand(a, x) * model.process.perturb(x, (k + 1).double() / model.process.steps, noise_like(x, generator))
         anchor = y + expand((1 - a.square()).sqrt(), x) * noise_like(x, generator)
         reached = anchor
@@ -50,6 +50,9 @@ class RecoveryLikelihood(Loss):
                 reached = self.chain.move(model, reached, anchor, k, coefficients, generator)
         data, chains = model.weighted(torch.cat([y, reached]), torch.cat([k, k])).chunk(2)
         if self.training:
-            gap, largest = ((chains - data).detach() / v).abs().amax() / x[0].numel(), self.max_deviation
+            gap, largest = (
+                ((chains - data).detach() / model.variances[k]).abs().amax() / x[0].numel(),
+                self.max_deviation,
+            )
             self.max_deviation = gap if largest is None else torch.maximum(largest, gap)
         return data - chains

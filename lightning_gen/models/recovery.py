@@ -42,7 +42,9 @@ class RecoveryEnergy(Model):
         alpha = process.alpha(torch.arange(1, process.steps + 1, dtype=torch.float64) / process.steps)
         self.alpha = alpha.tolist()  # of x_0 .. x_T
         self.shrink = (alpha[1:] / alpha[:-1]).tolist()  # a_0 .. a_{T-1}
-        self.noise_variance = ((alpha[1:] / alpha[:-1]).square() * (1 - alpha[:-1].square())).tolist()  # v_k
+        variances = (alpha[1:] / alpha[:-1]).square() * (1 - alpha[:-1].square())  # v_k
+        self.noise_variance = variances.tolist()
+        self.register_buffer("variances", variances, persistent=False)  # a chain's step copies none to the device
 
     def networks(self) -> list[nn.Module]:
         """The one network."""
@@ -50,7 +52,7 @@ class RecoveryEnergy(Model):
 
     def energy(self, y: Tensor, k: Tensor) -> Tensor:
         """E(y, k), nats, (B,), for levels k (B,)."""
-        return self.weighted(y, k) / torch.tensor(self.noise_variance, device=y.device, dtype=y.dtype)[k]
+        return self.weighted(y, k) / self.variances[k].to(y.dtype)
 
     def weighted(self, y: Tensor, k: Tensor) -> Tensor:
         """v_k E(y, k), the readout, (B,); the network's time is 999 k / T."""
