@@ -20,6 +20,7 @@ from lightning_gen.losses.flow_matching import FlowMatching
 from lightning_gen.losses.implicit import ExactScoreMatching, SlicedScoreMatching
 from lightning_gen.losses.likelihood import NegativeLogLikelihood
 from lightning_gen.losses.nce import NCE
+from lightning_gen.losses.recovery import RecoveryLikelihood
 from lightning_gen.losses.score_matching import DenoisingScoreMatching, edm, vlb
 from lightning_gen.losses.times import Times, constant, levels, logit_normal, lognormal, uniform
 
@@ -44,6 +45,7 @@ __all__ = [
     "FlowMatching",
     "Loss",
     "NegativeLogLikelihood",
+    "RecoveryLikelihood",
     "RBMContrastiveDivergence",
     "SlicedScoreMatching",
     "Times",

@@ -19,10 +19,12 @@ from lightning_gen.models.denoiser import Denoiser
 from lightning_gen.models.energy import EnergyNetwork, SmoothEnergy, SumOfEnergies
 from lightning_gen.models.flow import Flow
 from lightning_gen.models.gaussian_rbm import GaussianBernoulliRBM
+from lightning_gen.models.generated_energy import GeneratedEnergy
 from lightning_gen.models.generator import Generator
 from lightning_gen.models.guidance import Guided
 from lightning_gen.models.observation import GaussianObservation
 from lightning_gen.models.rbm import RBM, HiddenUnits
+from lightning_gen.models.recovery import RecoveryEnergy
 from lightning_gen.models.requirements import Requires, capabilities, fits, has, why_unfit
 from lightning_gen.models.score import Reading, Scored, ScoreNetwork
 from lightning_gen.models.vae import VAE
@@ -43,6 +45,7 @@ __all__ = [
     "GaussianBernoulliRBM",
     "GaussianConditionals",
     "GaussianObservation",
+    "GeneratedEnergy",
     "Generator",
     "Guided",
     "HiddenUnits",
@@ -51,6 +54,7 @@ __all__ = [
     "Normalised",
     "ObservationModel",
     "Reading",
+    "RecoveryEnergy",
     "Requires",
     "Scored",
     "ScoreNetwork",

@@ -11,6 +11,8 @@ from lightning_gen.samplers.latent import Latent
 from lightning_gen.samplers.mcmc import AnnealedLangevin, Langevin
 from lightning_gen.samplers.metropolis import MALA
 from lightning_gen.samplers.ode import DPMSolver, EDMHeun, ProbabilityFlow
+from lightning_gen.samplers.prior import Prior
+from lightning_gen.samplers.recovery import TiltedLangevin
 from lightning_gen.samplers.sde import EulerMaruyama, PredictorCorrector
 from lightning_gen.samplers.sequential import Sequential
 
@@ -32,11 +34,13 @@ __all__ = [
     "Langevin",
     "Latent",
     "PredictorCorrector",
+    "Prior",
     "ProbabilityFlow",
     "ReverseDiffusion",
     "Sampler",
     "Sequential",
     "Stepwise",
     "StepwiseDiffusion",
+    "TiltedLangevin",
     "Transition",
 ]

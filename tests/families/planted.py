@@ -60,4 +60,25 @@ PLANTS = [
         'optimizer.load_state_dict({**state, "state": {}})',
         "tests/test_fsdp.py::test_a_resumed_run_is_the_uninterrupted_one_to_the_bit",
     ),
+    Plant(
+        "means of the posterior in the place of draws",
+        "lightning_gen/families/latent.py",
+        'coder.sample_posterior(*coder.posterior(batch["x"]), noise)',
+        'coder.posterior(batch["x"])[0]',
+        "tests/families/test_latent.py::test_a_batch_is_encoded_by_draws_of_the_posterior",
+    ),
+    Plant(
+        "the generator's entropy with the wrong sign",
+        "lightning_gen/families/adversarial_ebm.py",
+        "loss - self.entropy *",
+        "loss + self.entropy *",
+        "tests/families/test_adversarial_ebm.py::test_the_generator_descends_energy_less_entropy",
+    ),
+    Plant(
+        "a slope for its square in the energy's penalty",
+        "lightning_gen/families/adversarial_ebm.py",
+        'slope(model.energy, batch["x"])',
+        'slope(model.energy, batch["x"]).sqrt()',
+        "tests/families/test_adversarial_ebm.py::test_the_penalty_is_half_of_the_squared_slope_on_the_data",
+    ),
 ]

@@ -213,4 +213,18 @@ PLANTS = [
         "return log_q + model.log_prob(y)",
         "tests/losses/test_likelihood.py::test_the_loss_is_least_where_p_is_the_datas_law",
     ),
+    Plant(
+        "data of recovery likelihood with the noise of the level before",
+        "lightning_gen/losses/recovery.py",
+        "(k + 1).double()",
+        "k.double()",
+        "tests/models/test_recovery.py::test_at_the_truth_the_mean_gradient_is_zero_and_elsewhere_it_points_back",
+    ),
+    Plant(
+        "recovery likelihood with data and chains exchanged",
+        "lightning_gen/losses/recovery.py",
+        "return data - chains",
+        "return chains - data",
+        "tests/models/test_recovery.py::test_at_the_truth_the_mean_gradient_is_zero_and_elsewhere_it_points_back",
+    ),
 ]

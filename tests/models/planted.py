@@ -185,4 +185,32 @@ PLANTS = [
         "self.position(k * self.net.joint + channel)",
         "tests/models/test_autoregressive.py::test_samples_have_the_models_law",
     ),
+    Plant(
+        "half of the tilt in recovery likelihood",
+        "lightning_gen/samplers/recovery.py",
+        "torch.lerp(y, anchor, pull)",
+        "torch.lerp(y, anchor, pull / 2)",
+        "tests/models/test_recovery.py::test_tilted_langevin_has_the_conditionals_law",
+    ),
+    Plant(
+        "a level that does not undo a_k",
+        "lightning_gen/samplers/recovery.py",
+        "y if shrink == 1 else y / shrink",
+        "y",
+        "tests/models/test_recovery.py::test_samples_of_the_exact_energies_have_the_chains_moments",
+    ),
+    Plant(
+        "Tweedie's formula in y for that in x_0",
+        "lightning_gen/models/recovery.py",
+        "(1 - alpha**2) * a * self.slope",
+        "(1 - alpha**2) * self.slope",
+        "tests/models/test_recovery.py::test_samples_of_the_exact_energies_have_the_chains_moments",
+    ),
+    Plant(
+        "the variance of x_k for that of y = a_k x_k",
+        "lightning_gen/models/recovery.py",
+        "(alpha[1:] / alpha[:-1]).square() * (1 - alpha[:-1].square())",
+        "(1 - alpha[:-1].square())",
+        "tests/models/test_recovery.py::test_the_chain_has_the_alphas_of_the_vp",
+    ),
 ]

@@ -188,6 +188,8 @@ SAMPLERS = DIFFUSIONS | named(
     samplers.Latent(),
     samplers.Sequential(),
     samplers.Exact(),
+    samplers.Prior(),
+    samplers.TiltedLangevin(2),
 )
 ENERGY_CHAINS = {"Langevin", "MALA", "HMC"}
 ACCEPTED = {

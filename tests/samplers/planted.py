@@ -150,4 +150,11 @@ PLANTS = [
         "(float(max(i - 1, 0)),)",
         "tests/models/test_autoregressive.py::test_samples_have_the_models_law",
     ),
+    Plant(
+        "a generator's draws with the wrong sign",
+        "lightning_gen/samplers/prior.py",
+        "yield x",
+        "yield -x",
+        "tests/families/test_adversarial_ebm.py::test_the_generators_draws_start_and_are_the_samples",
+    ),
 ]

@@ -1,0 +1,80 @@
+"""Energies trained adversarially: a generator draws the samples of contrastive divergence."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_gen.families.chains import Chains
+from lightning_gen.families.players import Batch, Player
+from lightning_gen.losses import ContrastiveDivergence
+from lightning_gen.losses.adversarial import slope
+from lightning_gen.losses.entropy import nearest_neighbour_entropy
+from lightning_gen.models import GeneratedEnergy
+from lightning_gen.nets import GeneratorCritic
+from lightning_gen.options import NonNegative, Positive
+from lightning_gen.samplers import Prior
+
+
+class AdversarialEBM(Chains):
+    """min_E max_G of mean E(x) over the data - mean E(G(z)) + H(G): maximum likelihood, with a generator for chains.
+
+    log Z = max_q H(q) - E_q E(x) with the maximum at q = exp(-E) / Z: where G reaches it, the energy's gradient is that
+    of -log p. The energy is the main player; H is estimated by distances of nearest neighbours in a batch.
+    Deep directed generative models with energy-based probability estimation (Kim & Bengio, 2016),
+    https://arxiv.org/abs/1606.03439; calibrating energy-based GANs (Dai et al., 2017), https://arxiv.org/abs/1702.01691
+
+    Args:
+        net: generator, and critic as the energy.
+        entropy: weight of H(G) in the generator's loss, >= 0: 1 for the bound, 0 leaves only the energy's minima.
+        r1: factor of 1/2 ||grad E(x)||^2 on the data, >= 0; maximum entropy generators (Kumar et al., 2019),
+            https://arxiv.org/abs/1901.08508.
+        jitter: standard deviation of Gaussian noise added to the data, in units of the data, >= 0.
+        limit: that of ContrastiveDivergence.
+        confine: that of EnergyNetwork.
+        generator_optimizer: parameters -> Optimizer of the generator; null for the energy's.
+        optimizer, options: those of GenerativeModule.
+    """
+
+    def __init__(
+        self,
+        net: GeneratorCritic,
+        optimizer: Callable,
+        entropy: NonNegative = 1.0,
+        r1: NonNegative = 0.0,
+        jitter: NonNegative = 0.0,
+        limit: Positive | None = 1000.0,
+        confine: Positive | None = None,
+        generator_optimizer: Callable | None = None,
+        **options: Any,
+    ) -> None:
+        if options.get("classes") is not None:
+            raise ValueError(
+                f"module.classes is {options['classes']}, expected null: this family's energy has no labels; write null"
+            )
+        model = GeneratedEnergy(net, confine)
+        loss = ContrastiveDivergence(Prior(), "noise", jitter=jitter, limit=limit)
+        super().__init__(model=model, loss=loss, optimizer=optimizer, **options)
+        self.entropy, self.r1, self.make_generator_optimizer = entropy, r1, generator_optimizer or optimizer
+
+    def players(self) -> list[Player]:
+        """The generator, and the energy, each on every batch."""
+        generator = [*self.model.net.generator.parameters()]
+        known = {id(parameter) for parameter in generator}
+        energy = [parameter for parameter in self.model.parameters() if id(parameter) not in known]
+        return [
+            Player("generator", generator, self.generate, self.make_generator_optimizer),
+            Player("energy", energy, self.objective, self.make_optimizer, self.make_scheduler),
+        ]
+
+    def objective(self, model: GeneratedEnergy, batch: Batch, noise: torch.Generator, step: int) -> Tensor:
+        """Losses of the energy, E(x) - mean E(G(z)) + r1 / 2 ||grad E(x)||^2, nats, (B,)."""
+        loss = super().objective(model, batch, noise, step)
+        return loss + self.r1 / 2 * slope(model.energy, batch["x"]) if self.r1 else loss
+
+    def generate(self, model: GeneratedEnergy, batch: Batch, noise: torch.Generator, step: int) -> Tensor:
+        """Losses of the generator, E(G(z)) - entropy H, nats, (B,)."""
+        x = model.prior(tuple(batch["x"].shape), noise)
+        loss = model.energy(x)
+        return loss - self.entropy * nearest_neighbour_entropy(x) if self.entropy else loss
