@@ -22,7 +22,7 @@ class DRL(Chains):
     Args:
         net: the network f(y, t), like y, or (B,) for the readout scalar.
         chain: Langevin on the conditional, in training.
-        levels: T, >= 1, at equal times of a VP in continuous time; the paper's 6.
+        noise_levels: T, >= 1, at equal times of a VP in continuous time; the paper's 6.
         sigma_0: standard deviation of the noise that level 0 has, in (0, 1): the energies' finest structure; the
             paper's 0.01.
         beta_min: beta at t = 0 of the VP, > 0.
@@ -37,7 +37,7 @@ class DRL(Chains):
         net: nn.Module,
         optimizer: Callable,
         chain: TiltedLangevin,
-        levels: Count = 6,
+        noise_levels: Count = 6,
         sigma_0: OpenUnitInterval = 0.1,
         beta_min: Positive = 0.1,
         beta_max: Positive = 8.0,
@@ -46,7 +46,7 @@ class DRL(Chains):
         ema_decay: Rate | None = 0.9999,
         **options: Any,
     ) -> None:
-        model = RecoveryEnergy(net, few_steps(levels, sigma_0, beta_min, beta_max), readout)
+        model = RecoveryEnergy(net, few_steps(noise_levels, sigma_0, beta_min, beta_max), readout)
         loss = RecoveryLikelihood(chain, limit)
         super().__init__(model=model, loss=loss, optimizer=optimizer, ema_decay=ema_decay, **options)
 

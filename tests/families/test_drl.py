@@ -5,7 +5,7 @@ import torch
 import run as entry
 from lightning_gen import load
 
-SMALL = ["experiment=drl_digits", "net.width=16", "module.levels=2", "module.chain.steps=2"]
+SMALL = ["experiment=drl_digits", "net.width=16", "module.noise_levels=2", "module.chain.steps=2"]
 SMALL += ["sampler.steps=2", "data.batch_size=8", "quality=none", "logger=none", "callbacks.pictures=null"]
 
 

@@ -20,8 +20,8 @@ from tests.data.sets import ready
 from tests.processes import two
 
 ADAM = partial(torch.optim.Adam, lr=1e-3)
-TINY = ("experiment=realnvp_rings", "logger=none", "quality=none", "net.width=8", "net.couplings=2", "data.n=256")
-TINY += ("data.batch_size=64", "data.val_size=8", "data.test_size=64", "trainer.log_every_n_steps=1")
+TINY = ("experiment=realnvp_rings", "logger=none", "quality=none", "net.width=8", "net.couplings=2", "net.scale=1")
+TINY += ("data.n=256", "data.batch_size=64", "data.val_size=8", "data.test_size=64", "trainer.log_every_n_steps=1")
 TINY += ("callbacks.pictures=null", "callbacks.field=null", "trainer.check_val_every_n_epoch=1000")
 IMAGE = {"shape": (1, 8, 8), "value_range": (-1.0, 1.0)}
 
