@@ -74,7 +74,7 @@ def compared(model: Flow, data: Rings, sigma: float) -> tuple[Tensor, Tensor, fl
 
 
 def main() -> None:
-    """A row for each loss, and what a spline flow is told."""
+    """A row for each loss, and the refusal of a flow of splines."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     sizes = {"steps": 800, "batch": 256, "width": 64, "depth": 3, "couplings": 2, "components": 16, "seed": 0}
     for name, default in sizes.items():

@@ -1,7 +1,8 @@
 """Every family on the digits at equal CPU time of training: python benchmarks/families.py [--minutes 3] [--out FOLDER].
 
 Each experiment is trained on one thread for the number of steps that take so long, found by two short runs of it, and
-measured as its recipe says. What an interrupted call has finished is not trained again.
+measured as its recipe says. What an interrupted call has finished is not trained again; the CPU time of a run that was
+interrupted is that of its last part.
 """
 
 import argparse
@@ -16,7 +17,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = (
-    "ddpm edm sde_vp sde_ve sde_subvp ncsn flow_matching vae glow made pixelcnn transformer gan wgan ebm drl rbm grbm"
+    "ddpm edm sde_vp sde_ve sde_subvp ncsn flow_matching vae glow made pixelcnn transformer gan wgan "
+    "ebm ebm_product ebm_adversarial drl rbm grbm"
 )
 METRICS = ("fid", "kid", "is", "precision", "recall")
 SHORT = (20, 120)
@@ -33,7 +35,7 @@ def run(experiment: str, folder: Path, *overrides: str) -> float:
 
 def steps_in(experiment: str, seconds: float, folder: Path) -> int:
     """Training steps that take as many seconds of CPU."""
-    bare = ("quality=none", "callbacks.likelihood=null", "callbacks.samples=null", "callbacks.checkpoints=null")
+    bare = ("quality=none", "callbacks.likelihood=null", "callbacks.pictures=null", "callbacks.checkpoints=null")
     spent = [run(experiment, folder / f"short-{n}", f"trainer.max_steps={n}", "fresh=true", *bare) for n in SHORT]
     return int(seconds * (SHORT[1] - SHORT[0]) / (spent[1] - spent[0]))
 
@@ -41,8 +43,8 @@ def steps_in(experiment: str, seconds: float, folder: Path) -> int:
 def schedule(experiment: str, steps: int) -> list[str]:
     """Overrides that end the recipe's own schedule, where it has an end, at the last step."""
     recipe = yaml.safe_load((ROOT / f"experiments/experiment/{experiment}.yaml").read_text())
-    scheduler = recipe["module"].get("scheduler") or {}
-    return [f"module.scheduler.T_max={steps}"] if "T_max" in scheduler else []
+    scheduler, last = recipe["module"].get("scheduler") or {}, recipe["trainer"]["max_steps"]
+    return [f"module.scheduler.{key}={steps}" for key in ("T_max", "total_iters") if scheduler.get(key) == last]
 
 
 def row(experiment: str, done: dict) -> str:
@@ -50,8 +52,9 @@ def row(experiment: str, done: dict) -> str:
     numbers = json.loads((Path(done["run"]) / "metrics.json").read_text()).values()
     cells = []
     for quantity in METRICS:
-        found = [x for x in numbers if x["name"]["quantity"] == quantity and x["protocol"].get("split") != "held-out"]
-        best = next((x for x in found if x["name"].get("weights") == "ema"), found[0] if found else None)
+        named = [x for x in numbers if x["name"]["quantity"] == quantity and not x["name"].get("n")]
+        found = {x["name"]["weights"]: x for x in named}
+        best = found.get("ema") or found.get("raw")
         cells.append("–" if best is None else f"{best['value']:.3g} ± {best['error']:.2g}")
     return f"| `{experiment}` | {done['steps']:,} | {done['cpu'] / 60:.1f} | " + " | ".join(cells) + " |"
 
@@ -67,9 +70,12 @@ def main() -> None:
     done = {}
     for experiment in (f"{family}_digits" for family in options.only):
         folder = options.out.resolve() / f"{experiment}-{options.minutes:g}-{options.seed}"
-        record = folder / "done.json"
+        record, count = folder / "done.json", folder / "steps"
         if not record.exists():
-            steps = steps_in(experiment, 60 * options.minutes, folder)
+            if not count.exists():
+                steps = steps_in(experiment, 60 * options.minutes, folder)
+                count.write_text(str(steps))
+            steps = int(count.read_text())
             overrides = [f"trainer.max_steps={steps}", f"seed={options.seed}", *schedule(experiment, steps)]
             cpu = run(experiment, folder / "run", *overrides)
             record.write_text(json.dumps({"run": str(folder / "run"), "steps": steps, "cpu": cpu}))

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from lightning_gen.families.chains import Chains
+from lightning_gen.families.gan import check_range
 from lightning_gen.families.players import Batch, Player
 from lightning_gen.losses import ContrastiveDivergence
 from lightning_gen.losses.adversarial import slope
 from lightning_gen.losses.entropy import nearest_neighbour_entropy
 from lightning_gen.models import GeneratedEnergy
+from lightning_gen.models.requirements import declared
 from lightning_gen.nets import GeneratorCritic
 from lightning_gen.options import NonNegative, Positive
 from lightning_gen.samplers import Prior
@@ -28,8 +30,8 @@ class AdversarialEBM(Chains):
     Args:
         net: generator, and critic as the energy.
         entropy: weight of H(G) in the generator's loss, >= 0: 1 for the bound, 0 leaves only the energy's minima.
-        r1: factor of 1/2 ||grad E(x)||^2 on the data, >= 0; maximum entropy generators (Kumar et al., 2019),
-            https://arxiv.org/abs/1901.08508.
+        r1: factor of 1/2 ||grad E(x)||^2 on the data without jitter, >= 0; maximum entropy generators (Kumar et al.,
+            2019), https://arxiv.org/abs/1901.08508.
         jitter: standard deviation of Gaussian noise added to the data, in units of the data, >= 0.
         limit: that of ContrastiveDivergence.
         confine: that of EnergyNetwork.
@@ -56,13 +58,23 @@ class AdversarialEBM(Chains):
         model = GeneratedEnergy(net, confine)
         loss = ContrastiveDivergence(Prior(), "noise", jitter=jitter, limit=limit)
         super().__init__(model=model, loss=loss, optimizer=optimizer, **options)
-        self.entropy, self.r1, self.make_generator_optimizer = entropy, r1, generator_optimizer or optimizer
+        self.range, self.entropy, self.r1 = declared(net, "value_range"), entropy, r1
+        self.make_generator_optimizer = generator_optimizer or optimizer
+
+    def check_data(self, data: Any) -> None:
+        """ValueError for images in another range than the generator's, and for batches without neighbours."""
+        super().check_data(data)
+        check_range(self.range, data)
+        ranks = 1 if self._trainer is None else self.trainer.world_size
+        if self.entropy and data.batch_size < 2 * ranks:
+            raise ValueError(
+                f"data.batch_size is {data.batch_size}, expected at least {2 * ranks}, two samples a rank, whose "
+                "distance estimates the generator's entropy: enlarge it"
+            )
 
     def players(self) -> list[Player]:
         """The generator, and the energy, each on every batch."""
-        generator = [*self.model.net.generator.parameters()]
-        known = {id(parameter) for parameter in generator}
-        energy = [parameter for parameter in self.model.parameters() if id(parameter) not in known]
+        generator, energy = ([*net.parameters()] for net in (self.model.net.generator, self.model.net.critic))
         return [
             Player("generator", generator, self.generate, self.make_generator_optimizer),
             Player("energy", energy, self.objective, self.make_optimizer, self.make_scheduler),

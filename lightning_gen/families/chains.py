@@ -21,9 +21,9 @@ class Chains(GenerativeModule):
         if max(ranks) > limit:
             rank, every = ranks.index(max(ranks)), self.trainer.log_every_n_steps
             raise Diverged(
-                f"the energy of a chain on rank {rank} is {max(ranks):.3g} nats per dimension from the data's mean, "
+                f"the energy of a model's sample on rank {rank} is {max(ranks):.3g} nats per dimension from data's, "
                 f"expected at most the limit {limit:g}, at one of the optimizer steps {step - every + 1} to {step}: "
-                "lower the chains' step_size or module.optimizer.lr, or raise the loss's limit"
+                "lower module.optimizer.lr or, of chains, the step_size, or raise the loss's limit"
             )
 
     def training_state(self) -> dict[str, Any]:

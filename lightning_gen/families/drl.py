@@ -50,6 +50,13 @@ class DRL(Chains):
         loss = RecoveryLikelihood(chain, limit)
         super().__init__(model=model, loss=loss, optimizer=optimizer, ema_decay=ema_decay, **options)
 
+    @torch.no_grad()
+    def check_data(self, data: Any) -> None:
+        """ValueError for a readout that the network's output does not fit."""
+        super().check_data(data)
+        one = torch.zeros(1, *self.shape, device=self.device)
+        self.model.weighted(one, torch.zeros(1, dtype=torch.long, device=self.device))
+
 
 def few_steps(levels: int, sigma_0: float, beta_min: float, beta_max: float) -> DiscreteVP:
     """The chain of a step to noise sigma_0, then of a VP's T = `levels` steps from t = 0 to 1, equal in t."""

@@ -58,12 +58,7 @@ class GAN(GenerativeModule):
     def check_data(self, data: Any) -> None:
         """ValueError for images in another range than the generator's."""
         super().check_data(data)
-        if self.range is not None and data.value_range != self.range:
-            found = f"data.value_range is {data.value_range and list(data.value_range)} for {data.name}"
-            raise ValueError(
-                f"{found}, expected {list(self.range)}, the range of the generator's tanh: write "
-                f"data.value_range={str(list(self.range)).replace(' ', '')}"
-            )
+        check_range(self.range, data)
 
     def players(self) -> list[Player]:
         """The critic, on every batch, and the generator, on each `critic_steps`-th."""
@@ -91,3 +86,13 @@ class GAN(GenerativeModule):
     def generated(self, model: models.Generator, x: Tensor, noise: torch.Generator) -> Tensor:
         """G(z), z ~ N(0, I), as many as x, (B, *shape)."""
         return model.visible(torch.randn(len(x), model.latent, generator=noise, device=x.device, dtype=x.dtype))
+
+
+def check_range(known: tuple[float, float] | None, data: Any) -> None:
+    """ValueError for images in another range than `known`, that of G(z); None is any."""
+    if known is not None and data.value_range != known:
+        found = f"data.value_range is {data.value_range and list(data.value_range)} for {data.name}"
+        raise ValueError(
+            f"{found}, expected {list(known)}, the range of the generator's tanh: write "
+            f"data.value_range={str(list(known)).replace(' ', '')}"
+        )

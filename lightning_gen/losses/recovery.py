@@ -16,7 +16,7 @@ class RecoveryLikelihood(Loss):
 
     Its gradient is that of -v_k log p(y | x_{k+1}) where the chain has mixed; v_k is the variance of the noise in y.
     Learning energy-based models by diffusion recovery likelihood (Gao et al., 2021, algorithm 1),
-    https://arxiv.org/abs/2012.08125, whose weights also are about the levels' squared steps.
+    https://arxiv.org/abs/2012.08125
 
     Args:
         sampler: the chain, from x_{k+1}.
@@ -50,9 +50,7 @@ class RecoveryLikelihood(Loss):
                 reached = self.chain.move(model, reached, anchor, k, coefficients, generator)
         data, chains = model.weighted(torch.cat([y, reached]), torch.cat([k, k])).chunk(2)
         if self.training:
-            gap, largest = (
-                ((chains - data).detach() / model.variances[k]).abs().amax() / x[0].numel(),
-                self.max_deviation,
-            )
+            largest = self.max_deviation
+            gap = ((chains - data).detach() / model.variances[k]).abs().amax() / x[0].numel()
             self.max_deviation = gap if largest is None else torch.maximum(largest, gap)
         return data - chains

@@ -69,6 +69,16 @@ def scalar(x: Tensor, f: Tensor) -> Tensor:
 READOUTS = {"product": product, "reconstruction": reconstruction, "norm": norm, "scalar": scalar}
 
 
+def read(readout: str, x: Tensor, f: Tensor, net: nn.Module) -> Tensor:
+    """The readout of f = net(x), (B,); ValueError for an output f that it does not fit."""
+    if (f.ndim == 1) != (readout == "scalar"):
+        output = "one number a sample: choose scalar"
+        if f.ndim > 1:
+            output = "a tensor like x: choose product, reconstruction or norm"
+        raise ValueError(f"module.readout is {readout}, and {type(net).__name__} returns {output}")
+    return READOUTS[readout](x, f)
+
+
 class EnergyNetwork(SmoothEnergy):
     """E(x) = scale readout(x, f(x)) + 1/2 ||x||^2 / confine^2 of a network f whose output is like x, or a scalar.
 
@@ -105,12 +115,7 @@ class EnergyNetwork(SmoothEnergy):
     def energy(self, x: Tensor) -> Tensor:
         """E(x), nats, (B,)."""
         f = self.call(self.net, x, torch.zeros((), device=x.device, dtype=x.dtype))
-        if (f.ndim == 1) != (self.readout == "scalar"):
-            output = "one number a sample: choose scalar"
-            if f.ndim > 1:
-                output = "a tensor like x: choose product, reconstruction or norm"
-            raise ValueError(f"EnergyNetwork.readout is {self.readout}, and {type(self.net).__name__} returns {output}")
-        energy = self.scale * READOUTS[self.readout](x, f)
+        energy = self.scale * read(self.readout, x, f, self.net)
         energy = energy if self.confine is None else energy + norm(x, x / self.confine)
         return energy if self.constant is None else energy + self.constant
 

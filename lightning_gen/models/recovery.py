@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gen.models.base import Model
-from lightning_gen.models.energy import READOUTS
+from lightning_gen.models.energy import read
 from lightning_gen.process import DiscreteVP
 from lightning_gen.randomness import Source, normal
 
@@ -57,7 +57,7 @@ class RecoveryEnergy(Model):
     def weighted(self, y: Tensor, k: Tensor) -> Tensor:
         """v_k E(y, k), the readout, (B,); the network's time is 999 k / T."""
         time = (999 * k / self.levels).to(torch.promote_types(y.dtype, torch.float32))
-        return READOUTS[self.readout](y, self.call(self.net, y, time))
+        return read(self.readout, y, self.call(self.net, y, time), self.net)
 
     def slope(self, y: Tensor, k: Tensor) -> Tensor:
         """grad_y E(y, k), (B, ...), detached."""

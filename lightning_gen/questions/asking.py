@@ -161,9 +161,9 @@ class Questions(Checked):
     def inpaint(self, x: Numbers, mask: Numbers, by: Any = None) -> Tensor:
         """x with the values where `mask` is false drawn given the others, (B, *shape), mask like x or one of them."""
         x, mask, shape = self.shaped(x), numbers(mask, "mask"), tuple(self.module.shape)
-        if mask.dtype != torch.bool or tuple(mask.shape[-len(shape) :]) != shape or mask.ndim > x.ndim:
+        if mask.dtype != torch.bool or tuple(mask.shape) not in (shape, (1, *shape), (len(x), *shape)):
             found = f"mask is {mask.dtype} of shape {tuple(mask.shape)}"
-            known = f"torch.bool of shape (B, *{shape}) or {shape}"
+            known = f"torch.bool of shape {(len(x), *shape)} or {shape}"
             raise ValueError(f"{found}, expected {known}: make it one that is true where x is known")
         known = mask.to(self.module.device).expand(len(x), *shape)
         x = self.as_data(torch.where(known, x.to(known.device), 0))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,13 +14,15 @@ from lightning_gen.options import choose, value_and_type
 def numbers(value: Any, name: str) -> Tensor:
     """A tensor (B, ...) of `value`; TypeError for what holds no real numbers, ValueError for no samples."""
     try:
-        x = torch.as_tensor(value)
+        x = torch.as_tensor(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(
             f"{name} is {value_and_type(value)}, expected a tensor or an array of real numbers: convert it"
         ) from error
     if x.is_complex():
         raise TypeError(f"{name} is a tensor of {x.dtype}, expected real numbers: take its real part")
+    if x.layout != torch.strided:
+        raise TypeError(f"{name} is a tensor of the layout {x.layout}, expected a dense one: write to_dense()")
     if x.is_meta:
         raise ValueError(f"{name} is on the device meta, expected one where tensors have values: make it on cpu")
     if x.ndim == 0 or not len(x):
@@ -34,7 +37,8 @@ def check_answer(verb: str, by: Any, answers: Mapping[str, Sequence[Requires]]) 
         return tuple(type(each) for each in answers[verb])
 
     others = tuple(kind for other in answers for kind in known(other))
-    if not isinstance(by, Requires) or (isinstance(by, others) and not isinstance(by, known(verb))):
+    answer = isinstance(by, Requires) and by.role in ("answer", "representation")
+    if not answer or (isinstance(by, others) and not isinstance(by, known(verb))):
         names = " or ".join(kind.__name__ for kind in known(verb))
         raise TypeError(f"by is {value_and_type(by)}, expected an answer to {verb}: pass {names}, or leave it out")
 

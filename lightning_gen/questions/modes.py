@@ -68,6 +68,10 @@ class Ascent(Answer):
             moving = forward & (score.flatten(1).norm(dim=1) > self.tolerance)
             x, score = (torch.where(expand(moving, x).bool(), new, old) for new, old in ((moved, x), (after, score)))
             eta = torch.where(forward, 2 * eta, eta / 2)
+        if not x.isfinite().all():
+            raise ValueError(
+                f"mode left the finite numbers: this {type(model).__name__} rises without end there. Start at data"
+            )
         return Mode(x, score.flatten(1).norm(dim=1))
 
 

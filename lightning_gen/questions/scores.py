@@ -16,8 +16,9 @@ def check_time(model: Scored, t: float) -> None:
     first = first_time(model)
     least = first if model.process.steps else 0.0
     if not least <= t <= 1 or (t == 0 and first > 0):
+        known = f"{least:g} to 1" if first == least else "above 0, to 1"
         raise ValueError(
-            f"t is {t}, expected {first:g} to 1, where {type(model.process).__name__} has a score to read: change t"
+            f"t is {t}, expected {known}, where {type(model.process).__name__} has a score to read: change t"
         )
 
 

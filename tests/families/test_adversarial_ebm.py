@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 
+import run as entry
 from lightning_gen.families import AdversarialEBM
 from lightning_gen.losses import ContrastiveDivergence
 from lightning_gen.losses.entropy import nearest_neighbour_entropy
@@ -61,13 +62,29 @@ def test_each_player_moves_its_own_network_and_the_energy_counts(tmp_path):
     generator, energy = module.players()
     assert {id(p) for p in generator.parameters} == {id(p) for p in module.model.net.generator.parameters()}
     assert {id(p) for p in energy.parameters} == {id(p) for p in module.model.net.critic.parameters()}
-    before = {key: value.clone() for key, value in module.model.state_dict().items()}
     train(tmp_path, module, max_steps=3)
     assert (last(tmp_path)["global_step"], last(tmp_path)["updates"]) == (3, {"generator": 3})
-    # the energy's last bias cancels
-    assert all(
-        not torch.equal(before[key], value) for key, value in module.model.state_dict().items() if "weight" in key
-    )
+
+
+@pytest.mark.parametrize("still", ["generator", "critic"])
+def test_a_player_without_a_rate_stands_still_and_the_other_moves(still, tmp_path):
+    rest = partial(torch.optim.Adam, lr=0.0)
+    module = family(**{"generator_optimizer": rest} if still == "generator" else {"generator_optimizer": ADAM})
+    if still == "critic":
+        module.make_optimizer = rest
+    before = {key: value.clone() for key, value in module.model.state_dict().items()}
+    train(tmp_path, module, max_steps=3)
+    for key, value in module.model.state_dict().items():
+        if "weight" in key:
+            assert torch.equal(before[key], value) == (still in key)
+
+
+@pytest.mark.parametrize(
+    ("words", "key"), [("data.value_range=[0,1]", "value_range"), ("data.batch_size=1", "batch_size")]
+)
+def test_what_the_generator_cannot_do_is_refused(words, key, tmp_path, capsys):
+    assert entry.main(["experiment=ebm_adversarial_digits", words, "logger=none", f"run={tmp_path}"]) == 2
+    assert f"data.{key} is" in capsys.readouterr().err
 
 
 def test_the_generator_descends_energy_less_entropy():

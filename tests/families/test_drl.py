@@ -15,3 +15,8 @@ def test_a_run_trains_and_draws(tmp_path):
     x = module.sample(3)
     assert x.shape == (3, 1, 8, 8) and torch.equal(load(tmp_path / "r").sample(3), x)
     assert module.model.levels == 2
+
+
+def test_a_readout_that_the_network_does_not_fit_is_refused(tmp_path, capsys):
+    assert entry.main([*SMALL, "module.readout=scalar", "trainer.max_steps=2", f"run={tmp_path / 'r'}"]) == 2
+    assert "module.readout is scalar" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from lightning_gen.nets.flows import (
     VariationalDequantiser,
 )
 from lightning_gen.nets.flows.layers import alternating, checkerboard, halves
+from lightning_gen.nets.flows.mixture import MixtureCoupling
 
 F64 = {"dtype": torch.float64}
 VECTORS = {
@@ -232,3 +233,10 @@ def test_without_zuko_its_nets_name_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "zuko", None)
     with pytest.raises(ValueError, match=r"zuko.*lightning-gen\[flows\]"):
         NSF((2,), 4)
+
+
+def test_the_inverse_of_mixtures_has_its_own_gradient():
+    torch.manual_seed(0)
+    coupling = MixtureCoupling(2, 0, 3, 8, 1, "tanh", 1.0).double()
+    z = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(coupling.inverse, (z,), atol=1e-6)

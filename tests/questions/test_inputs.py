@@ -5,7 +5,9 @@ import pytest
 import torch
 
 import lightning_gen
+from lightning_gen.likelihood import ODELikelihood
 from lightning_gen.questions import ANSWERS, DPS, BlockGibbs, NormalisedLogProb
+from lightning_gen.samplers import MALA
 from tests.questions.families import D, module
 
 X = torch.zeros(2, D, dtype=torch.float64)
@@ -86,7 +88,7 @@ def test_an_unknown_keyword_or_an_answer_to_another_question_is_refused(verb):
     ask = ask_for(verb)
     with pytest.raises(TypeError, match="unknown"):
         getattr(ask, verb)(**WHOLE[verb], unknown=1)
-    for wrong in ("DPS", DPS, 3, NormalisedLogProb() if verb != "log_prob" else BlockGibbs()):
+    for wrong in ("DPS", DPS, 3, NormalisedLogProb() if verb != "log_prob" else BlockGibbs(), MALA(3), ODELikelihood()):
         with pytest.raises(TypeError, match=f"by is .* expected an answer to {verb}"):
             getattr(ask, verb)(**WHOLE[verb], by=wrong)
 
@@ -115,3 +117,26 @@ def test_seed_and_label_are_whole_numbers(options):
 def test_an_operator_that_gives_no_tensor_is_refused():
     with pytest.raises(TypeError, match="operator gives"):
         ask_for("posterior").posterior(X[:, :1], lambda x: None, 0.5)
+
+
+@pytest.mark.parametrize("wrong", [torch.ones(3, D, dtype=torch.bool), torch.ones(D + 1, dtype=torch.bool)])
+def test_a_mask_has_a_row_for_each_sample_or_one(wrong):
+    with pytest.raises(ValueError, match="mask is"):
+        ask_for("inpaint").inpaint(X, wrong)
+
+
+def test_sparse_tensors_are_refused_and_reversed_arrays_are_numbers():
+    ask = ask_for("mode")
+    with pytest.raises(TypeError, match="x is a tensor of the layout"):
+        ask.mode(X.to_sparse())
+    assert torch.equal(ask.mode(X.numpy()[::-1])[0], ask.mode(X.flip(0))[0])
+
+
+def test_a_density_that_rises_without_end_has_no_mode():
+    class Rising(torch.nn.Linear):
+        def forward(self, x, time):
+            return -super().forward(x).squeeze(1).exp()
+
+    energy = lightning_gen.models.EnergyNetwork(Rising(D, 1), readout="scalar")
+    with pytest.raises(ValueError, match="rises without end"):
+        lightning_gen.questions.Ascent()(energy, torch.ones(1, D))
