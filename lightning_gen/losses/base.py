@@ -24,3 +24,8 @@ class Loss(Checked, Requires, nn.Module, ABC):
     @abstractmethod
     def forward(self, model: Model, x: Tensor, generator: torch.Generator) -> Tensor:
         """Loss of each sample, (B,), for x (B, ...); all noise is drawn from the generator."""
+
+    def deviated(self, energies: Tensor, dimension: int) -> None:
+        """Keep the largest of differences of energies, nats, (B,), in nats per dimension, on the device."""
+        deviation, largest = energies.detach().abs().amax() / dimension, self.max_deviation
+        self.max_deviation = deviation if largest is None else torch.maximum(largest, deviation)

@@ -134,9 +134,7 @@ class ContrastiveDivergence(Loss):
     def record(self, data: Tensor, chains: Tensor, reached: Tensor, carry: Any) -> None:
         """Store energies and chains of a training batch, and the largest deviation in energy, on the device."""
         if self.training:
-            deviation = (chains.detach() - data.detach().mean()).abs().amax() / reached[0].numel()
-            largest = self.max_deviation
-            self.max_deviation = deviation if largest is None else torch.maximum(largest, deviation)
+            self.deviated(chains - data.mean(), reached[0].numel())
             self.last_batch = {"data": data.detach(), "chains": chains.detach(), "reached": reached}
             acceptance = self.sampler.acceptance(carry)
             if acceptance is not None:

@@ -50,7 +50,5 @@ class RecoveryLikelihood(Loss):
                 reached = self.chain.move(model, reached, anchor, k, coefficients, generator)
         data, chains = model.weighted(torch.cat([y, reached]), torch.cat([k, k])).chunk(2)
         if self.training:
-            largest = self.max_deviation
-            gap = ((chains - data).detach() / model.variances[k]).abs().amax() / x[0].numel()
-            self.max_deviation = gap if largest is None else torch.maximum(largest, gap)
+            self.deviated((chains - data) / model.variances[k], x[0].numel())
         return data - chains

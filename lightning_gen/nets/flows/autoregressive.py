@@ -37,10 +37,11 @@ class ZukoFlow(Invertible):
         return self.flow().inv(z)
 
 
-def of_vectors(net: str, shape: Shape) -> int:
-    """D of a shape (D,); ValueError for images."""
-    if len(shape) != 1:
-        raise ValueError(f"{net}.shape is {tuple(shape)}, expected (D,), of vectors: choose RealNVP or Glow")
+def of_vectors(net: str, shape: Shape, least: int = 1) -> int:
+    """D >= least of a shape (D,); ValueError for images, and for fewer values."""
+    if len(shape) != 1 or shape[0] < least:
+        found = f"{net}.shape is {tuple(shape)}, expected (D,) with D >= {least}, of vectors"
+        raise ValueError(f"{found}: choose RealNVP or Glow for images")
     return shape[0]
 
 

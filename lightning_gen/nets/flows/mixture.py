@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_gen.nets.flows.autoregressive import of_vectors
 from lightning_gen.nets.flows.base import Composed, FlowNetwork, Invertible
 from lightning_gen.nets.flows.coupled import Couplings
 from lightning_gen.nets.flows.layers import Activation, ActNorm, bounded, kinks_of, perceptron
@@ -117,13 +118,10 @@ class MixtureFlow(FlowNetwork):
         activation: Activation = "silu",
         scale: Positive = 1.0,
     ) -> None:
-        if len(shape) != 1 or shape[0] < 2:
-            raise ValueError(
-                f"MixtureFlow.shape is {tuple(shape)}, expected (D,) with D >= 2, of vectors: choose RealNVP or Glow"
-            )
-        layers: list[Invertible] = [ActNorm(shape[0])]
+        size = of_vectors("MixtureFlow", shape, least=2)
+        layers: list[Invertible] = [ActNorm(size)]
         for k in range(couplings):
-            coupling = MixtureCoupling(shape[0], k % 2, components, width, depth, activation, scale)
-            layers += [coupling, ActNorm(shape[0])]
+            coupling = MixtureCoupling(size, k % 2, components, width, depth, activation, scale)
+            layers += [coupling, ActNorm(size)]
         super().__init__(shape, [(Composed(*layers), shape)])
         self.kinks = kinks_of(activation)
