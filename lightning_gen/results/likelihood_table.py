@@ -76,6 +76,8 @@ def _minus_log_p(entry: Entry, data: Mapping[str, Any]) -> Entry:
     """A likelihood as -log p, with all that must agree in its protocol."""
     own = dict(entry.protocol) | {"method": entry.name.method, "conditional": entry.protocol.get("conditional", False)}
     own.setdefault("binarisation", data.get("binarise") or "none")
+    if own["binarisation"] == "stochastic":  # of training batches: a split is binarised once, and alike
+        own["binarisation"] = "fixed"
     if own["binarisation"] != "none":
         own.setdefault("levels", 2)  # which the nats need not say
     if own.get("dequantisation") == "uniform" and "levels" not in own:

@@ -24,6 +24,12 @@ def test_what_is_measured_is_the_same_for_every_seed(binarise):
         assert torch.equal(first.split(name).labels(slice(None)), digits().split(name).labels(slice(None)))
 
 
+def test_a_split_is_the_same_where_training_images_are_drawn_once_and_in_each_epoch():
+    once, anew = digits(binarise="fixed"), digits(binarise="stochastic")
+    for name in ("train", "val", "test"):
+        assert once.split(name).fingerprint() == anew.split(name).fingerprint()
+
+
 def test_a_threshold_is_at_one_half():
     grey, found = digits().split("test").images(slice(None)), digits(binarise="threshold").split("test")
     assert torch.equal(found.images(slice(None)) == 255, grey > 127)

@@ -217,6 +217,17 @@ def test_likelihoods_of_unlike_things_are_not_ranked_and_the_reason_is_given(tmp
     assert len(found.blocks) == 2 and re.search(rf"\b{word}\b", found.notes[0])
 
 
+def test_both_ways_of_sampling_binary_training_images_are_ranked_for_their_test_images_are_the_same(tmp_path):
+    how = {"split": "test", "n": 9, "dequantisation": "none"}
+    one, other = (Result(-nats, "exact", 0.1, "nats", how) for nats in (90.0, 80.0))
+    _, rows = table(
+        tmp_path,
+        ({"exact/log_likelihood/raw": one}, {"data": {"binarise": "fixed"}}),
+        ({"exact/log_likelihood/raw": other}, {"data": {"binarise": "stochastic"}}),
+    )
+    assert [mark(row) for row in rows.values()] == ["", "best"]
+
+
 def test_how_a_likelihood_was_computed_does_not_prevent_ranking(tmp_path):
     one = {"ode/bits_per_dim/ema": bits(3.0, "estimate", evaluations=90.0, t_start=1e-5)}
     other = {"ode/bits_per_dim/ema": bits(2.0, "estimate", evaluations=44.0, t_start=1e-3, seed=5)}
