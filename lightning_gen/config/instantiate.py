@@ -141,8 +141,6 @@ def complete(config: Config, data: Any) -> None:
                 "another net"
             )
         _write(config, "net", "levels", data.levels, f"the values of {data.name}")
-    if data.levels is not None and takes(module, "levels"):
-        _write(config, "module", "levels", data.levels, f"the values of {data.name}")
     _write(config, "module", "shape", shape, f"the samples of {data.name}")
     _write(config, "module", "value_range", value_range and list(value_range), f"the values of {data.name}")
     classes = module.get("classes")

@@ -60,6 +60,11 @@ class Flow(Chains):
         loss = NegativeLogLikelihood() if loss is None else loss
         super().__init__(model=model, loss=loss, optimizer=optimizer, shape=shape, value_range=value_range, **options)
 
+    @classmethod
+    def fitted(cls, config: dict[str, Any], data: Any) -> dict[str, Any]:
+        """levels, the number K of values that a pixel of the data may have, where the config has none."""
+        return {} if config.get("levels") is not None or data.levels is None else {"levels": data.levels}
+
     def check_data(self, data: Any) -> None:
         """ValueError for images without dequantisation: a density at whole levels grows without bound."""
         super().check_data(data)

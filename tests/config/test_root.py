@@ -1,6 +1,7 @@
 """The root keys: one list, from which all that is known of a key follows."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -9,6 +10,7 @@ import run as entry
 from lightning_gen.config.instantiate import complete
 from lightning_gen.config.root import DEFAULTS, NODES, ROOT, SAMPLES, STAGES, TEXTS, read_by
 from lightning_gen.data import Digits, Rings
+from lightning_gen.families import DDPM
 from lightning_gen.stages import command
 
 CONFIGS = Path(__file__).resolve().parents[2] / "experiments"
@@ -74,6 +76,22 @@ def test_a_config_that_contradicts_the_data_is_refused(change, words):
     with pytest.raises(ValueError) as error:
         complete(wrong, Digits())
     assert all(word in str(error.value) for word in words), error.value
+
+
+class OwnLevels(DDPM):
+    """A family whose argument `levels` means what its author says."""
+
+    def __init__(self, net: Any, optimizer: Any, levels: int = 3) -> None:
+        super().__init__(net, optimizer, steps=levels)
+
+
+def test_the_number_of_grey_levels_is_asked_for_by_flows_alone():
+    flow = config() | {"module": {"_target_": "lightning_gen.families.Flow", "dequantisation": "uniform"}}
+    complete(flow, Digits())
+    assert flow["module"]["levels"] == 17
+    own = config() | {"module": {"_target_": f"{__name__}.OwnLevels"}}
+    complete(own, Digits())
+    assert "levels" not in own["module"]
 
 
 def test_points_have_no_range():
