@@ -13,7 +13,7 @@ from lightning_gen.data import Checkerboard, Digits, Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.models import Scored
 from lightning_gen.process import VE, VP, Clean
-from lightning_gen.results.pictures.fields import plane
+from lightning_gen.results.pictures.fields import Field, plane, score_fields
 from lightning_gen.results.store import read_record
 from lightning_gen.runs.folder import read_metrics
 
@@ -193,3 +193,18 @@ def test_what_has_no_score_is_refused_before_any_work(data, model, t, words, run
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=f"{next(iter(options))} is"):
         ScoreField(**options)
+
+
+def test_arrows_that_are_cut_are_red():
+    points = plane(1.0, 4)
+    true = points.clone()
+
+    def reds(learned):
+        picture = score_fields([Field("", 1.0, np.ones((8, 8)), np.ones((8, 8)), points, true, learned, 0.0)], 4)
+        r, g, b = picture.astype(int).transpose(2, 0, 1)
+        return int(((r > 200) & (g < 60) & (b < 60)).sum())
+
+    assert reds(true) == 0
+    longer = true.clone()
+    longer[0] *= -1e20
+    assert reds(longer) > 20

@@ -26,7 +26,7 @@ PROMISED = {  # shape and number of parameters
     "resnet_mnist": ((1, 28, 28), 77_089),
     "resnet_cifar": ((3, 32, 32), 5_052_929),
     "realnvp": ((2,), 73_860),
-    "maf": ((2,), 139_296),
+    "maf": ((2,), 208_944),
     "nsf": ((2,), 50_106),
     "mixture_flow": ((2,), 23_408),
     "glow_digits": ((1, 8, 8), 76_172),

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from lightning_gen.results.pictures.figures import new_figure, pixels
 
+LONGEST = 2  # an arrow that is drawn in full, in the 98 % quantile of the true ones
+
 
 class Field(NamedTuple):
     """Both scores at one time: title, half the side of the plane, the density and the length of the error on a fine
@@ -34,11 +36,15 @@ def score_fields(fields: Sequence[Field], grid: int) -> np.ndarray:
         for axes, title, score in ((panels[0], "true score", field.true), (panels[1], "learned score", field.learned)):
             axes.imshow(density**0.5, cmap="Blues", alpha=0.8, **box)
             # square roots of the lengths, so that the small ones can be seen
-            arrows = score / score.norm(dim=1, keepdim=True).clamp(min=1e-9).sqrt() / longest**0.5
-            style = {"angles": "xy", "scale": grid * 0.75, "width": 0.0035, "color": "0.15"}
+            lengths = score.norm(dim=1, keepdim=True).clamp(min=1e-9)
+            arrows = score / lengths * (lengths / longest).clamp(max=LONGEST).sqrt()
+            cut = (lengths[:, 0] > LONGEST * longest).tolist()
+            colours = ["red" if one else "0.15" for one in cut]
+            style = {"angles": "xy", "scale": grid * 0.75, "width": 0.0035, "color": colours}
             axes.quiver(*field.points.T.numpy(), *arrows.T.numpy(), **style)
-            axes.set_title(title + field.title)
-        largest = max(float(np.quantile(field.miss, 0.995)), 1e-9)
+            axes.set_title(title + field.title + "; red: longer than drawn" * any(cut))
+        # where the data are: far from them a score may be anything
+        largest = max(float(np.quantile(field.miss[density > 0.01 * density.max()], 0.995)), 1e-9)
         image = panels[2].imshow(field.miss, cmap="magma", norm="log", clim=(largest / 1000, largest), **box)
         panels[2].contour(density, levels=[0.2 * density.max()], colors="white", linewidths=0.6, **box)
         panels[2].set_title(f"length of the error{field.title}; relative error {field.error:.3g}")
