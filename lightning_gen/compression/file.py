@@ -95,10 +95,12 @@ def read_code(path: Path) -> tuple[Header, bytes]:
         why = (error.strerror or "").lower()
         raise Unreadable(f"file={path} cannot be read ({why}): name a file of stage=compress") from error
     if not data.startswith(MAGIC):
-        raise ValueError(f"file={path} begins with {data[:16]!r}, expected {MAGIC!r}: name a file of stage=compress")
+        found = f"begins with {data[:16]!r}" if data else "is empty"
+        raise ValueError(f"file={path} {found}, expected {MAGIC!r}: name a file of stage=compress")
     seal, _, content = data.removeprefix(MAGIC).partition(b"\n")
     if seal.decode("ascii", "replace") != short_digest(content):
-        told = f"file={path} is damaged: its content has the digest {short_digest(content)}, expected {seal[:16]!r}"
+        said = seal[:16].decode("ascii", "replace")
+        told = f"file={path} is damaged: its content has the digest {short_digest(content)}, expected {said}"
         raise Unreadable(f"{told}: copy it again, or compress the images again")
     line, _, code = content.partition(b"\n")
     try:

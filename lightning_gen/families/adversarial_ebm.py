@@ -23,14 +23,15 @@ class AdversarialEBM(Chains):
     """min_E max_G of mean E(x) over the data - mean E(G(z)) + H(G): maximum likelihood, with a generator for chains.
 
     log Z = max_q H(q) - E_q E(x) with the maximum at q = exp(-E) / Z: where G reaches it, the energy's gradient is that
-    of -log p. The energy is the main player; H is estimated by distances of nearest neighbours in a batch.
+    of -log p. The energy is the main player; H is estimated by distances of nearest neighbours in a batch. E is the
+    critic's value D over `entropy`, and the losses are `entropy` times the above: D(x) - D(G(z)), D(G(z)) - entropy H.
     Deep directed generative models with energy-based probability estimation (Kim & Bengio, 2016),
     https://arxiv.org/abs/1606.03439; calibrating energy-based GANs (Dai et al., 2017), https://arxiv.org/abs/1702.01691
 
     Args:
         net: generator, and critic as the energy.
-        entropy: weight of H(G) in the generator's loss, >= 0: 1 for the bound, 0 leaves only the energy's minima.
-        r1: factor of 1/2 ||grad E(x)||^2 on the data without jitter, >= 0; maximum entropy generators (Kumar et al.,
+        entropy: weight of H(G) in the generator's loss, >= 0; at 0, where E = D, only minima of E are left of G.
+        r1: factor of 1/2 ||grad D(x)||^2 on the data without jitter, >= 0; maximum entropy generators (Kumar et al.,
             2019), https://arxiv.org/abs/1901.08508.
         jitter: standard deviation of Gaussian noise added to the data, in units of the data, >= 0.
         limit: that of ContrastiveDivergence.
@@ -55,7 +56,8 @@ class AdversarialEBM(Chains):
             raise ValueError(
                 f"module.classes is {options['classes']}, expected null: this family's energy has no labels; write null"
             )
-        model = GeneratedEnergy(net, confine)
+        self.unit = entropy or 1.0  # of D, in nats
+        model = GeneratedEnergy(net, confine, 1 / self.unit)
         loss = ContrastiveDivergence(Prior(), "noise", jitter=jitter, limit=limit)
         super().__init__(model=model, loss=loss, optimizer=optimizer, **options)
         self.range, self.entropy, self.r1 = declared(net, "value_range"), entropy, r1
@@ -81,12 +83,12 @@ class AdversarialEBM(Chains):
         ]
 
     def objective(self, model: GeneratedEnergy, batch: Batch, noise: torch.Generator, step: int) -> Tensor:
-        """Losses of the energy, E(x) - mean E(G(z)) + r1 / 2 ||grad E(x)||^2, nats, (B,)."""
-        loss = super().objective(model, batch, noise, step)
-        return loss + self.r1 / 2 * slope(model.energy, batch["x"]) if self.r1 else loss
+        """Losses of the energy, D(x) - mean D(G(z)) + r1 / 2 ||grad D(x)||^2, (B,)."""
+        loss = self.unit * super().objective(model, batch, noise, step)
+        return loss + self.r1 / 2 * self.unit**2 * slope(model.energy, batch["x"]) if self.r1 else loss
 
     def generate(self, model: GeneratedEnergy, batch: Batch, noise: torch.Generator, step: int) -> Tensor:
-        """Losses of the generator, E(G(z)) - entropy H, nats, (B,)."""
+        """Losses of the generator, D(G(z)) - entropy H, (B,)."""
         x = model.prior(tuple(batch["x"].shape), noise)
-        loss = model.energy(x)
+        loss = self.unit * model.energy(x)
         return loss - self.entropy * nearest_neighbour_entropy(x) if self.entropy else loss

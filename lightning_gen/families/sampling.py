@@ -24,10 +24,9 @@ class Sampling:
         sampler.plan(self.model, (1, *(self.model_shape or ())))
         value_range = self.value_range if self.autoencoder is None else None
         if sampler.clip is not None and tuple(sampler.clip) != value_range:
-            raise ValueError(
-                f"sampler.clip is {list(sampler.clip)}, expected the range of the model's data, {value_range}: write "
-                "it, or null"
-            )
+            known = "null, for what the model draws has no range"
+            known = known if value_range is None else f"the range of the model's data, {list(value_range)}, or null"
+            raise ValueError(f"sampler.clip is {list(sampler.clip)}, expected {known}: write it")
 
     def check_label(self, label: int | None) -> None:
         """ValueError for a label that is not one of the classes."""

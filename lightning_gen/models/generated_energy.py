@@ -15,12 +15,12 @@ class GeneratedEnergy(EnergyNetwork):
     https://arxiv.org/abs/1606.03439
 
     Args:
-        net: the generator, and the critic as E(x), (B,).
-        confine: that of EnergyNetwork.
+        net: the generator, and the critic, whose value times `scale` is E(x), (B,).
+        confine, scale: those of EnergyNetwork.
     """
 
-    def __init__(self, net: GeneratorCritic, confine: Positive | None = None) -> None:
-        super().__init__(net, readout="scalar", confine=confine)
+    def __init__(self, net: GeneratorCritic, confine: Positive | None = None, scale: Positive = 1.0) -> None:
+        super().__init__(net, readout="scalar", confine=confine, scale=scale)
 
     def prior(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """x = G(z), (B, ...)."""

@@ -1,6 +1,7 @@
 """The requirements of samplers, losses and estimators, and the one comparison with a model's capabilities."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import nn
@@ -38,8 +39,14 @@ def has(model: Model, need: type) -> bool:
     return need in capabilities(model) if "title" in vars(need) else isinstance(model, need)
 
 
-def why_unfit(component: type[Requires], model: Model) -> str | None:
-    """One sentence: what the component needs, what the model has, what would fit; None where the model fits."""
+def why_unfit(component: type[Requires], model: Model, others: Sequence[type[Requires]] | None = None) -> str | None:
+    """One sentence: what the component needs, what the model has, what would fit; None where the model fits.
+
+    Args:
+        component: a class of samplers, losses, ...
+        model: the model.
+        others: what may stand in its place; null for all of its role.
+    """
     if fits(component, model):
         return None
     needed = " and ".join(title(need) for need in component.needs) or "a model"
@@ -47,8 +54,9 @@ def why_unfit(component: type[Requires], model: Model) -> str | None:
         needed += f" over {' or '.join(str(Support(kind)) for kind in component.supports)}"
     own = sorted(title(each) for each in capabilities(model))
     root = [each for each in component.__mro__ if issubclass(each, Requires)][-2]  # Sampler, Loss, ...
-    others = sorted({other.__name__ for other in concrete(root) if other.role == component.role and fits(other, model)})
-    remedy = f"choose {' or '.join(others)}" if others else f"no {component.role} fits this model"
+    others = concrete(root) if others is None else others
+    fitting = sorted({other.__name__ for other in others if other.role == component.role and fits(other, model)})
+    remedy = f"choose {' or '.join(fitting)}" if fitting else f"no {component.role} fits this model"
     return (
         f"{component.role} {component.__name__} needs {needed}, and {type(model).__name__}, over {model.support}, has "
         f"{', '.join(own) or 'none'}: {remedy}"

@@ -1,7 +1,7 @@
 """Models of x given part of it, or given y = A x + sigma noise, and the chains that draw from them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -54,6 +54,21 @@ class ClampedScore(Scored):
         """grad log p of the free coordinates, (B, ...)."""
         score = self.model.score(torch.where(self.known, self.x, x), t)
         return torch.where(self.known, self.x - x, score)
+
+
+def conditional(model: Energy, rows: Tensor, i: int, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """log p of each value of the i-th of all given the others, up to a constant, nats, (B, K), and the values, (K,).
+
+    Args:
+        model: E over whole numbers below K.
+        rows: x as rows, (B, D).
+        i: the position.
+        shape: of a batch of x, (B, ...).
+    """
+    values = torch.arange(model.support.levels, dtype=rows.dtype, device=rows.device)
+    changed = rows.repeat_interleave(len(values), 0)
+    changed[:, i] = values.repeat(len(rows))
+    return -model.energy(changed.view(-1, *shape[1:])).view(len(rows), -1), values
 
 
 def misfit(x: Tensor, y: Tensor, operator: Operator, sigma: float) -> Tensor:

@@ -21,6 +21,7 @@ from lightning_gen.questions.conditioned import (
     ClampedScore,
     LatentEnergy,
     OneLevelLangevin,
+    conditional,
     metropolis,
     start_of,
 )
@@ -107,16 +108,10 @@ class SiteGibbs(Answer):
         x = torch.where(known, x, random).flatten(1)
         for _ in range(self.steps):
             for i in free.any(0).nonzero()[:, 0].tolist():
-                x[:, i] = torch.where(free[:, i], self.drawn(model, x, i, known.shape, generator), x[:, i])
+                log_p, values = conditional(model, x, i, known.shape)
+                drawn = values[torch.multinomial(log_p.softmax(1), 1, generator=generator)[:, 0]]
+                x[:, i] = torch.where(free[:, i], drawn, x[:, i])
         return x.view(known.shape)
-
-    def drawn(self, model: Energy, x: Tensor, i: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        """The i-th value of each x given the others, (B,)."""
-        levels = torch.arange(model.support.levels, dtype=x.dtype, device=x.device)
-        rows = x.repeat_interleave(len(levels), 0)
-        rows[:, i] = levels.repeat(len(x))
-        logits = -model.energy(rows.view(-1, *shape[1:])).view(len(x), -1)
-        return torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0].to(x.dtype)
 
 
 class ClampedMetropolis(Answer):

@@ -9,6 +9,7 @@ from lightning_gen.models import Conditionals, Energy, Scored
 from lightning_gen.options import Count, Positive, UnitInterval
 from lightning_gen.process import expand
 from lightning_gen.questions.base import Answer
+from lightning_gen.questions.conditioned import conditional
 from lightning_gen.questions.densities import first_time, score_of_data
 
 
@@ -70,51 +71,48 @@ class Ascent(Answer):
             eta = torch.where(forward, 2 * eta, eta / 2)
         if not x.isfinite().all():
             raise ValueError(
-                f"mode left the finite numbers: this {type(model).__name__} rises without end there. Start at data"
+                f"mode left the finite numbers: the density of {type(model).__name__} rises without end there. Start "
+                "elsewhere, or train it with a confining term"
             )
         return Mode(x, score.flatten(1).norm(dim=1))
 
 
 class ConditionalModes(Answer):
-    """The one value whose change raises log p most is changed, until none does: a maximum over single changes.
+    """Each value in turn becomes the most probable one given all others, until none changes: a maximum over changes.
 
-    A step costs K - 1 evaluations of E for each of the D values, K the number of levels.
+    A sweep costs K evaluations of E for each of the D values, K the number of levels.
     Iterated conditional modes (Besag, 1986), https://doi.org/10.1111/j.2517-6161.1986.tb01412.x
 
     Args:
-        steps: at most so many changes, >= 1.
+        steps: at most so many sweeps over all values, >= 1.
     """
 
     name = "single changes"
     needs = (Energy,)
     supports = ("binary", "levels")
 
-    def __init__(self, steps: Count = 1000) -> None:
+    def __init__(self, steps: Count = 100) -> None:
         self.steps = steps
 
     def __call__(self, model: Energy, x: Tensor) -> Mode:
         """The end of the ascent from each x."""
         rows = x.flatten(1).clone()
         for _ in range(self.steps):
-            gain, index = self.best(model, rows, x.shape)
-            if not (gain > 0).any():
+            slope = rows.new_full((len(rows),), -torch.inf)
+            for i in range(rows.shape[1]):
+                gain, value = self.best(model, rows, i, x.shape)
+                slope = torch.maximum(slope, gain)
+                rows[:, i] = torch.where(gain > 0, value, rows[:, i])
+            if not (slope > 0).any():
                 break
-            where, value = index // model.support.levels, index % model.support.levels
-            better = gain > 0
-            rows[better, where[better]] = value[better].to(rows.dtype)
-        return Mode(rows.view(x.shape), self.best(model, rows, x.shape)[0])
+        return Mode(rows.view(x.shape), slope)
 
-    def best(self, model: Energy, rows: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor]:
-        """The largest gain in log p by a change of one value, nats, (B,), and the change: K position + value."""
-        count = model.support.levels
-        now, gains = model.energy(rows.view(shape)), []
-        for i in range(rows.shape[1]):
-            for value in range(count):
-                changed = rows.clone()
-                changed[:, i] = value
-                gain = now - model.energy(changed.view(shape))
-                gains.append(torch.where(rows[:, i] == value, -torch.inf, gain))
-        return torch.stack(gains, 1).max(1)
+    def best(self, model: Energy, rows: Tensor, i: int, shape: torch.Size) -> tuple[Tensor, Tensor]:
+        """The largest gain in log p by another i-th value, nats, (B,), and that value, (B,)."""
+        log_p, values = conditional(model, rows, i, shape)
+        now = values == rows[:, i, None]
+        gain, index = torch.where(now, -torch.inf, log_p - log_p[now][:, None]).max(1)
+        return gain, values[index]
 
 
 class MostProbableHidden(Answer):

@@ -87,9 +87,15 @@ def spaced(frames: Iterable[Any], count: int) -> list[Any]:
 
 
 def scatter(
-    panels: Sequence[tuple[str, np.ndarray]], columns: int | None = None, reference: np.ndarray | None = None
+    panels: Sequence[tuple[str, np.ndarray]],
+    columns: int | None = None,
+    reference: np.ndarray | None = None,
+    coloured: bool = False,
 ) -> np.ndarray:
-    """Named point clouds (N, 2), a panel each -> uint8 (H, W, 3); all framed by `reference`, by default the last."""
+    """Named point clouds (N, 2), a panel each -> uint8 (H, W, 3); all framed by `reference`, by default the last.
+
+    `coloured` gives each point a colour, the same in every panel.
+    """
     columns = min(len(panels), columns or len(panels))
     rows = -(-len(panels) // columns)
     size = max(2.2, WIDTH / 100 / columns)
@@ -99,7 +105,10 @@ def scatter(
     half = 0.6 * max(float((reference.max(0) - reference.min(0)).max()), 1e-6)
     for index, (name, points) in enumerate(panels):
         axes = figure.add_subplot(rows, columns, index + 1)
-        axes.scatter(points[:, 0], points[:, 1], s=max(0.5, min(12.0, 6000 / len(points))), linewidths=0, alpha=0.6)
+        style = {"s": max(0.5, min(12.0, 6000 / len(points))), "linewidths": 0, "alpha": 0.6}
+        if coloured:
+            style |= {"s": 20, "alpha": 1, "c": np.arange(len(points)), "cmap": "turbo"}
+        axes.scatter(points[:, 0], points[:, 1], **style)
         axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7)

@@ -66,14 +66,18 @@ def _likelihoods(run: Run) -> list[_Likelihood]:
     """-log p of every method, each once, whether written in nats, in bits/dim or in both."""
     parts: dict[str, dict[str, Entry]] = {}
     for entry in filter(is_likelihood, run.entries):
-        turned = _minus_log_p(entry, run.config.get("data") or {})
+        turned = _minus_log_p(entry, run.config)
         agreed = {key: value for key, value in protocol(turned).items() if key != "unit"}
         parts.setdefault(repr((turned.protocol["method"], turned.name.label, agreed)), {})[entry.unit] = turned
     return [_both(part, run.dimension) for part in parts.values()]
 
 
-def _minus_log_p(entry: Entry, data: Mapping[str, Any]) -> Entry:
+def _minus_log_p(entry: Entry, config: Mapping[str, Any]) -> Entry:
     """A likelihood as -log p, with all that must agree in its protocol."""
+    data = config.get("data") or {}
+    value_range = (config.get("module") or {}).get(
+        "value_range", data.get("value_range")
+    )  # the module's, of latent data
     own = dict(entry.protocol) | {"method": entry.name.method, "conditional": entry.protocol.get("conditional", False)}
     own.setdefault("binarisation", data.get("binarise") or "none")
     if own["binarisation"] == "stochastic":  # of training batches: a split is binarised once, and alike
@@ -81,7 +85,7 @@ def _minus_log_p(entry: Entry, data: Mapping[str, Any]) -> Entry:
     if own["binarisation"] != "none":
         own.setdefault("levels", 2)  # which the nats need not say
     if own.get("dequantisation") == "uniform" and "levels" not in own:
-        own["space"] = f"density in {data.get('value_range', 'model space')}"
+        own["space"] = f"density in {value_range or 'model space'}"
     name = Name(LOG_P, None, entry.name.weights, None, entry.name.n)
     if entry.name.about.sign < 0:
         return replace(entry, name=name, protocol=own)

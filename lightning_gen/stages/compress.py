@@ -29,12 +29,12 @@ def compress(session: "Session") -> None:
     data, model = session.data, session.module.averaged.eval()
     code = refusing(code_of, model)
     name, rows = refusing(images_of, session)
+    refusing(check_levels, data, rows)
     x = data.encode(rows).to(next(model.parameters()).dtype)
     images = rows.permute(0, 2, 3, 1).numpy()
     files, sizes = [], {"8 bits": images.size, **format_sizes(images, model.levels)}
     folder, label = session.folder.path / "compressed", "bound on -log2 p"
     if fits(RangeCoder, model):
-        refusing(check_levels, data, rows, x)
         path, content = coded(session, code, folder / f"{name}.bits", images, x)
         sizes |= {"the file": path.stat().st_size, "without its header": len(content)}
         files.append(path)
@@ -79,14 +79,17 @@ def images_of(session: "Session") -> "tuple[str, Tensor]":
     return name, rows.cpu()
 
 
-def check_levels(data: Any, rows: "Tensor", x: "Tensor") -> None:
-    """ValueError for images (N, C, H, W) with a value that is none of the model's levels, as x or read back."""
-    wrong = ((x != x.round()) | ((255 * data.decode(x)).round().to(rows.dtype) != rows)).nonzero().tolist()
+def check_levels(data: Any, rows: "Tensor") -> None:
+    """ValueError for uint8 images (N, C, H, W) with a value that is none of the data's levels."""
+    import torch
+
+    levels = (255 * torch.arange(data.levels, dtype=torch.float64) / (data.levels - 1)).round().to(rows.dtype)
+    wrong = (~torch.isin(rows, levels)).nonzero().tolist()
     if wrong:
         index, value = wrong[0][0], int(rows[tuple(wrong[0])])
-        levels = ", ".join(str(round(255 * k / (data.levels - 1))) for k in range(min(data.levels, 4)))
+        known = ", ".join(map(str, levels[:4].tolist()))
         raise ValueError(
-            f"image {index} has the value {value}, expected one of the {data.levels} levels of {data.name} ({levels}, "
+            f"image {index} has the value {value}, expected one of the {data.levels} levels of {data.name} ({known}, "
             "...), which the model knows: give images of these levels"
         )
 
@@ -108,11 +111,18 @@ def coded(session: "Session", code: "RangeCoder", path: Path, images: "np.ndarra
 def read(session: "Session", path: Path) -> "np.ndarray":
     """The images (N, H, W, C) of a file of this run; ConfigError for another one, Unreadable for other images."""
     from lightning_gen.compression import RangeCoder, arithmetic, image_digest, model_digest, read_code, unlike
+    from lightning_gen.models import fits
     from lightning_gen.results.drawing import to_uint8
 
     module = session.module
     model = module.averaged.eval()
-    refusing(RangeCoder().check, model)
+    if not fits(RangeCoder, model):
+        raise ConfigError(
+            [
+                f"stage is decompress for {type(module).__name__}, which has no probabilities of whole levels and "
+                "so no code: name the run of an autoregressive model that wrote the file"
+            ]
+        )
     header, bits = refusing(read_code, path)
     faults = unlike(header, path, model_digest(model, session.config["net"]), arithmetic(model))
     if faults:

@@ -32,11 +32,15 @@ def edit(session: "Session") -> None:
     answer = refusing(ask.answer, verb)
     refusing(ask.bound, n)
     count, columns = COLUMNS[verb]
+    kept: dict[str, Tensor] = {}
     with bar(verb, count, "draw") as shown:
-        titles, frames = zip(*columns(ask, x, shown.update), strict=True)
+        titles, frames = zip(*refusing(list, columns(ask, x, shown.update, kept)), strict=True)
+    for key, value in kept.items():
+        print(f"{key}: {', '.join(f'{number:.3g}' for number in value.tolist())}")
     pictures = np.stack([drawable(module, frame) for frame in frames], 1)
     name = f"{verb}-seed{seed}-n{n}" + ("" if label is None else f"-label{label}")
-    list_files(save_edit(session.folder.path, name, titles, pictures, type(answer).__name__))
+    arrays = {key: value.cpu().numpy() for key, value in kept.items()}
+    list_files(save_edit(session.folder.path, name, titles, pictures, type(answer).__name__, arrays))
 
 
 def rows(session: "Session", n: int) -> "Tensor":
@@ -52,7 +56,7 @@ def rows(session: "Session", n: int) -> "Tensor":
     return data.encode(split.take(slice(0, n)))
 
 
-def inpainted(ask: "Questions", x: "Tensor", drawn: Callable) -> Iterator[tuple[str, "Tensor"]]:
+def inpainted(ask: "Questions", x: "Tensor", drawn: Callable, kept: dict) -> Iterator[tuple[str, "Tensor"]]:
     """The data, the data without their lower half (of points, the second coordinate), and draws of what is missing."""
     import torch
 
@@ -65,7 +69,7 @@ def inpainted(ask: "Questions", x: "Tensor", drawn: Callable) -> Iterator[tuple[
         drawn()
 
 
-def interpolated(ask: "Questions", x: "Tensor", drawn: Callable) -> Iterator[tuple[str, "Tensor"]]:
+def interpolated(ask: "Questions", x: "Tensor", drawn: Callable, kept: dict) -> Iterator[tuple[str, "Tensor"]]:
     """The data, the steps from each sample to the next, the last to the first, and the next."""
     other = x.roll(-1, 0)
     path = ask.interpolate(x, other, POINTS)
@@ -83,11 +87,13 @@ def drawable(module: object, x: "Tensor") -> "np.ndarray":
     return x.float().cpu().numpy() if x.ndim == 2 else to_uint8(module.decode(x))
 
 
-def modes(ask: "Questions", x: "Tensor", drawn: Callable) -> Iterator[tuple[str, "Tensor"]]:
-    """The data, and the mode that an ascent from each leads to."""
-    yield "data", x
-    yield "mode", ask.mode(x).x
+def modes(ask: "Questions", x: "Tensor", drawn: Callable, kept: dict) -> Iterator[tuple[str, "Tensor"]]:
+    """The data, and where an ascent from each ends; its `slope` is kept, near 0 at a mode."""
+    found = ask.mode(x)
+    kept["slope"] = found.slope
     drawn()
+    yield "data", x
+    yield "mode", found.x
 
 
 COLUMNS = {"inpaint": (DRAWS, inpainted), "interpolate": (1, interpolated), "mode": (1, modes)}

@@ -126,6 +126,12 @@ def test_other_families_are_told_their_bound_or_are_refused(tmp_path, digits, ca
     assert entry.main(["stage=compress", f"run={flow}"]) == 0
     assert "bound on -log2 p" in capsys.readouterr().out
     assert sorted(path.name for path in (flow / "compressed").iterdir()) == ["test.md", "test.png"]
+    images = stored(digits, "test")[:3].copy()
+    images[1, 2, 3] = 37
+    np.savez(tmp_path / "grey.npz", images=images)
+    refused(["stage=compress", f"run={flow}", f"samples={tmp_path / 'grey.npz'}"], ["image 1", "37", "17"], capsys)
+    (tmp_path / "any.bits").write_bytes(b"")
+    refused(["stage=decompress", f"run={flow}", f"file={tmp_path / 'any.bits'}"], ["Flow", "no code"], capsys)
     binary = made(tmp_path / "binary", "data.binarise=stochastic", "data.value_range=[0,1]")
     assert entry.main(["stage=compress", f"run={binary}"]) == 0
     file = binary / "compressed" / "test.bits"

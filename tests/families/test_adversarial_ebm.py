@@ -49,6 +49,19 @@ def test_the_energys_gradient_is_cds_with_the_generators_samples():
         torch.testing.assert_close(one, three, rtol=1e-4, atol=1e-6)
 
 
+def test_the_energy_is_in_nats_whatever_the_weight_of_the_entropy():
+    """G's optimum is exp(-D / entropy) / Z: E = D / entropy is the energy, and the losses are D's."""
+    module, x = family(entropy=0.1, r1=0.6), torch.randn(7, 2, generator=seeded(1))
+    energy, samples = module.model.net.critic, module.model.prior((7, 2), seeded()).detach()
+    torch.testing.assert_close(module.model.energy(x), energy(x) / 0.1)
+    point = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(energy(point).sum(), point)
+    expected = energy(x) - energy(samples).mean() + 0.3 * gradient.square().sum(1)
+    loss = module.objective(module.model, {"x": x}, seeded(), 0)
+    torch.testing.assert_close(loss.mean(), expected.mean(), rtol=1e-4, atol=1e-6)
+    assert family(entropy=0.0).model.scale == 1
+
+
 def test_the_penalty_is_half_of_the_squared_slope_on_the_data():
     module, x = family(r1=0.6), torch.randn(7, 2, generator=seeded(1))
     value = module.objective(module.model, {"x": x}, seeded(), 0)

@@ -198,6 +198,17 @@ def test_a_dequantised_flow_bounds_the_probability_of_an_image():
     assert result.kind == "lower bound" and (above > -4 * result.error).all() and (above < 0.05).all()
 
 
+def test_a_probability_of_levels_is_asked_of_levels():
+    """8-bit images of 17 levels are within half a grey level of them; others have no such probability."""
+    flow = Flow(RealNVP((2,), 8, couplings=2), dequantiser=UniformDequantiser((-1.0, 1.0), 17))
+    ask = lightning_gen.ask(of(flow, (2,), value_range=(-1.0, 1.0)))
+    stored = torch.tensor([[0, 16], [239, 255]], dtype=torch.float64) / 127.5 - 1
+    assert ask.log_prob(stored).value.isfinite().all()
+    for wrong in (stored + 0.01, 5 * stored, stored + 0.125):
+        with pytest.raises(ValueError, match=r"x has values .* 17 levels of \[-1, 1\]"):
+            ask.log_prob(wrong)
+
+
 def test_a_velocitys_error_is_at_most_50_times_as_large_in_its_score():
     """And mode and ratios are those of data with noise of deviation .02: the score of a Gaussian loses t^2 / s^2."""
 

@@ -7,8 +7,10 @@ import torch
 import lightning_gen
 from lightning_gen.likelihood import ODELikelihood
 from lightning_gen.questions import ANSWERS, DPS, BlockGibbs, NormalisedLogProb
+from lightning_gen.questions.modes import Ascent
 from lightning_gen.samplers import MALA
-from tests.questions.families import D, module
+from tests.questions.families import D, module, of
+from tests.questions.mixture import MixtureEnergy
 
 X = torch.zeros(2, D, dtype=torch.float64)
 WHOLE = {  # of each verb, its arguments
@@ -91,6 +93,17 @@ def test_an_unknown_keyword_or_an_answer_to_another_question_is_refused(verb):
     for wrong in ("DPS", DPS, 3, NormalisedLogProb() if verb != "log_prob" else BlockGibbs(), MALA(3), ODELikelihood()):
         with pytest.raises(TypeError, match=f"by is .* expected an answer to {verb}"):
             getattr(ask, verb)(**WHOLE[verb], by=wrong)
+
+
+def test_a_class_of_answers_is_answered_with_how_to_write_it():
+    with pytest.raises(TypeError, match=r"by is the class Ascent, expected an answer to mode: write Ascent\(\)"):
+        ask_for("mode").mode(**WHOLE["mode"], by=Ascent)
+
+
+def test_what_would_fit_is_named_among_the_answers_to_the_same_question():
+    ask = lightning_gen.ask(of(MixtureEnergy(), (2,)))
+    with pytest.raises(TypeError, match=r"BlockGibbs needs .*: choose ClampedLangevin or ClampedMetropolis"):
+        ask.inpaint(torch.zeros(1, 2), torch.tensor([True, False]), by=BlockGibbs())
 
 
 def test_an_unknown_question_is_named_with_the_nearest():

@@ -61,6 +61,7 @@ def folder(
     *,
     family: str = "DDPM",
     data: dict[str, Any] | None = None,
+    module: dict[str, Any] | None = None,
     losses: int = 0,
     level: int | None = None,
     seed: int = 0,
@@ -74,7 +75,7 @@ def folder(
     config = {
         "seed": seed,
         "data": {"_target_": "lightning_gen.data.Digits", "value_range": [-1.0, 1.0], **(data or {})},
-        "module": {"_target_": f"lightning_gen.families.{family}", "shape": [1, 8, 8]},
+        "module": {"_target_": f"lightning_gen.families.{family}", "shape": [1, 8, 8], **(module or {})},
     }
     (path / "config.yaml").write_text(yaml.safe_dump(config))
     if losses:

@@ -248,6 +248,14 @@ def test_a_density_of_dequantised_values_stands_apart_from_the_images_bits(tmp_p
     assert ["density in [-1.0, 1.0]" in block.title for block in found.blocks] == [True, False]
 
 
+def test_a_density_is_in_the_range_of_the_module_where_the_data_are_latent(tmp_path):
+    density = {key: value for key, value in bits(0).protocol.items() if key != "levels"} | {"dequantisation": "uniform"}
+    results = {"elbo/log_likelihood/ema": Result(50.0, "lower bound", 0.5, "nats", density)}
+    latent = {"data": {"value_range": None}, "module": {"value_range": [-1.0, 1.0]}}
+    found, _ = table(tmp_path, (results, {}), (results, latent))
+    assert ["density in [-1.0, 1.0]" in block.title for block in found.blocks] == [True]
+
+
 def test_every_pair_of_two_classes_is_unranked(tmp_path):
     """However good one class is, the best of the other is the best of its own."""
     found = [
