@@ -9,6 +9,7 @@ from lightning_gen.config.allow import allowing
 from lightning_gen.config.faults import check
 from lightning_gen.config.instantiate import build_module, fault, import_extensions
 from lightning_gen.errors import ConfigError, first_line
+from lightning_gen.options import value_and_type
 from lightning_gen.runs.folder import RunFolder, averaged
 
 
@@ -19,6 +20,8 @@ def load(path: str | os.PathLike, allow: Sequence[str] = ()) -> Any:
     Only plain tensors are read (safetensors, or a checkpoint with weights_only=True), from local paths.
     Raises FileNotFoundError where there is nothing to load, ConfigError where its config is wrong or not allowed.
     """
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise TypeError(f"path is {value_and_type(path)}, expected a run folder, an export or a checkpoint: name one")
     folder = RunFolder.of(Path(path))
     if folder.named and not (folder.path / "config.yaml").is_file():
         raise FileNotFoundError(
@@ -32,7 +35,7 @@ def load(path: str | os.PathLike, allow: Sequence[str] = ()) -> Any:
             raise fault(error) from error
         faults = check(config)
         if faults:
-            raise ConfigError(faults)
+            raise ConfigError([f"{folder.path / 'config.yaml'}: {one}" for one in faults])
         import_extensions(config)
         module = build_module(config)
     give_weights(module, folder)
