@@ -35,3 +35,9 @@ def test_weights_of_another_network_are_named_by_their_folder(tmp_path, capsys):
     assert error.count("\n") == 1
     with pytest.raises(ValueError, match="changed: the weights do not fit"):
         lightning_gen.load(changed)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ""])
+def test_what_is_loaded_is_a_path(wrong):
+    with pytest.raises(TypeError, match="path is .*, expected a run folder"):
+        lightning_gen.load(wrong)
