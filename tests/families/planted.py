@@ -68,6 +68,13 @@ PLANTS = [
         "tests/families/test_latent.py::test_a_batch_is_encoded_by_draws_of_the_posterior",
     ),
     Plant(
+        "the critic's value as an energy in nats",
+        "lightning_gen/families/adversarial_ebm.py",
+        "self.unit = entropy or 1.0",
+        "self.unit = 1.0",
+        "tests/families/test_adversarial_ebm.py::test_the_energy_is_in_nats_whatever_the_weight_of_the_entropy",
+    ),
+    Plant(
         "the generator's entropy with the wrong sign",
         "lightning_gen/families/adversarial_ebm.py",
         "loss - self.entropy *",

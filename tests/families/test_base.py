@@ -274,7 +274,7 @@ def test_points_in_the_plane_pass_through_the_same_module(tmp_path):
         ({"schedule": "quadratic"}, "schedule.*quadratic.*linear, cosine"),
         ({"steps": 0}, "steps.*0"),
         ({"sampler": DDIM(7)}, "steps.*7.*6"),
-        ({"sampler": DDIM(3, clip=(0, 1))}, r"sampler.clip.*\[0, 1\].*\(-1, 1\)"),
+        ({"sampler": DDIM(3, clip=(0, 1))}, r"sampler.clip.*\[0, 1\].*\[-1, 1\]"),
     ],
 )
 def test_wrong_options_are_refused_before_any_work(options, sentence):
