@@ -9,7 +9,6 @@ activations, the optimizer, reading data, the evaluation) is not counted: a GPU 
 import argparse
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,7 +20,8 @@ from torch.utils.flop_counter import flop_registry
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lightning_gen.config.instantiate import build_module, complete  # noqa: E402
+from lightning_gen.config.instantiate import build, build_module, complete  # noqa: E402
+from lightning_gen.families.players import toggle  # noqa: E402
 
 SHAPE, BATCH = (3, 32, 32), 2
 
@@ -43,13 +43,7 @@ def config_of(experiment: str) -> dict[str, Any]:
     """The composed config, with what CIFAR-10 would write into it."""
     with initialize_config_dir(str(ROOT / "experiments"), version_base="1.3"):
         config = OmegaConf.to_container(compose("config", [f"experiment={experiment}"]), resolve=True)
-    data = config["data"]
-    complete(
-        config,
-        SimpleNamespace(
-            name="CIFAR-10", shape=SHAPE, value_range=data["value_range"], levels=256, classes=10, autoencoder=None
-        ),
-    )
+    complete(config, build(config["data"], "data"))
     config["module"].pop("compile", None)
     return config
 
@@ -61,9 +55,9 @@ def operations(config: dict[str, Any]) -> int:
     x = torch.rand(BATCH, *SHAPE) * (high - low) + low
     players, total = module.players(), 0
     for player in players:
-        for other in players:
-            for parameter in other.parameters:
-                parameter.requires_grad_(other is player)
+        player.build()
+    for player in players:
+        toggle(players, player)
         with Products() as counter:
             player.objective(module.model, {"x": x}, torch.Generator().manual_seed(0), 1).mean().backward()
         total += counter.total * (players[-1].every // player.every)

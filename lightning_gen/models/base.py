@@ -142,6 +142,9 @@ class Normalised(Energy):
         """y ~ q(y|x), like x, real values for whole levels, and log q(y|x), nats, (B,): by default x itself and 0."""
         return x, x.new_zeros(len(x))
 
+    def check_levels(self, x: Tensor) -> None:
+        """ValueError where `dequantise` takes whole levels and x has other values."""
+
     def energy(self, x: Tensor) -> Tensor:
         """-log p(x), nats, (B,)."""
         return -self.log_prob(x)

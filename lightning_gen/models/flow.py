@@ -75,6 +75,11 @@ class Flow(Normalised, SmoothEnergy):
         y, log_q = self.dequantiser(x, generator)
         return y, log_q - x[0].numel() * math.log(self.dequantiser.width)
 
+    def check_levels(self, x: Tensor) -> None:
+        """ValueError where x has values that are none of the dequantiser's levels."""
+        if self.dequantiser is not None:
+            self.dequantiser.check(x)
+
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
         """Set the layers that a batch initialises (ActNorm), in their order from x to z."""

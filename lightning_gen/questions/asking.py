@@ -1,13 +1,12 @@
 """The questions of a trained model, each answered by the first answer that fits it, or by one that is given."""
 
-import math
 from collections.abc import Callable
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from lightning_gen.models import Energy, Guided, Model, Normalised, Scored, has
+from lightning_gen.models import Energy, Guided, Model, Scored, has
 from lightning_gen.models.requirements import why_unfit
 from lightning_gen.options import Checked, Count, Natural, Positive, UnitInterval, checked, choose, value_and_type
 from lightning_gen.questions.base import first_fit
@@ -22,7 +21,7 @@ from lightning_gen.questions.densities import (
     ODELogProb,
 )
 from lightning_gen.questions.inpainting import INPAINTERS
-from lightning_gen.questions.inputs import check_answer, check_levels, check_verb, numbers
+from lightning_gen.questions.inputs import check_answer, check_verb, numbers
 from lightning_gen.questions.inverse import SOLVERS, linear_map
 from lightning_gen.questions.latents import DECODERS, ENCODERS, SPHERICAL, between
 from lightning_gen.questions.modes import Ascent, ConditionalModes, Mode, MostProbableHidden
@@ -99,8 +98,6 @@ class Questions(Checked):
         dequantises them itself.
         """
         x = self.as_data(x)
-        if has(self.model, Normalised) and self.model.dequantisation != "none":
-            check_levels(x, self.module.value_range, self.model.levels)
         return self.answer("log_prob", by)(self.bound(len(x)), x, self.noise("log_prob"))
 
     @torch.no_grad()
@@ -136,19 +133,10 @@ class Questions(Checked):
     def decode(self, z: Numbers, by: Any = None) -> Tensor:
         """The x of each code, (B, *shape), z (B, L)."""
         z, answer = self.finite(z, "z"), self.answer("decode", by)
-        width = getattr(self.model, "latent", None) or math.prod(self.module.shape)
-        wrong = f"z has shape {tuple(z.shape)}, expected (B, {width}): reshape it"
-        if z.ndim != 2:
-            raise ValueError(wrong)
-        try:
-            x = answer.reconstruct(self.bound(len(z)), z, self.module.shape)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:  # a decoder's sentence about its matrices
-            raise ValueError(wrong) from error
-        if len(x) != len(z):
-            raise ValueError(wrong)
-        return x
+        size = answer.size(self.model, self.module.shape)
+        if z.shape[1:] != (size,):
+            raise ValueError(f"z has shape {tuple(z.shape)}, expected (B, {size}): reshape it")
+        return answer.reconstruct(self.bound(len(z)), z, self.module.shape)
 
     @torch.no_grad()
     @checked

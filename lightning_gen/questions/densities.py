@@ -73,7 +73,8 @@ class NormalisedLogProb(Answer):
         self.draws = draws
 
     def __call__(self, model: Normalised, x: Tensor, generator: torch.Generator) -> LogProb:
-        """log p(x), nats, (B,)."""
+        """log p(x), nats, (B,); ValueError for x between the levels that the model dequantises."""
+        model.check_levels(x)
         if model.dequantisation == "none":
             return exactly(model.log_prob(x))
         rows = []

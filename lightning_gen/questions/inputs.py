@@ -30,18 +30,6 @@ def numbers(value: Any, name: str) -> Tensor:
     return x
 
 
-def check_levels(x: Tensor, value_range: tuple[float, float], levels: int) -> None:
-    """ValueError for x with a value that is none of the K levels in its range, as 8-bit images store them."""
-    low, high = value_range
-    k = (x - low) / (high - low) * (levels - 1)
-    near = 0.1 if levels == 256 else 1.01 * (levels - 1) / 510  # a level in 8 bits is off by at most half of one
-    if not ((k - k.round()).abs().max() <= near and k.min() >= -near and k.max() <= levels - 1 + near):
-        raise ValueError(
-            f"x has values from {x.min():g} to {x.max():g}, not all of the {levels} levels of [{low:g}, {high:g}], "
-            "whose probability is asked for: encode it as the data"
-        )
-
-
 def check_answer(verb: str, by: Any, answers: Mapping[str, Sequence[Requires]]) -> None:
     """TypeError for what is no answer, or one to another question."""
 

@@ -17,6 +17,10 @@ class Generated(Answer):
     name = "decoder"
     needs = (LatentVariables,)
 
+    def size(self, model: LatentVariables, shape: tuple[int, ...]) -> int:
+        """The number of latent variables."""
+        return model.latent
+
     def reconstruct(self, model: LatentVariables, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
         """E[x|z = codes], (B, *shape)."""
         return model.visible(codes)

@@ -1,5 +1,6 @@
 """Codes of x by models: hidden units, posterior means, a U-Net's bottleneck, latents of flows and of the ODE."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -27,6 +28,10 @@ class Representation(Checked, Requires, ABC):
     def encode(self, model: Scored, x: Tensor, generator: torch.Generator) -> Tensor:
         """Codes, (B, L)."""
 
+    def size(self, model: Scored, shape: tuple[int, ...]) -> int:
+        """L, the number of values of a code of one x of this shape: as many as x has."""
+        return math.prod(shape)
+
     def reconstruct(self, model: Scored, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
         """x, (B, *shape), from codes (B, L); ValueError for a representation without a decoder."""
         raise ValueError(f"representation is {self.name}, expected one with a decoder: choose hidden, posterior or ode")
@@ -47,6 +52,10 @@ class Hidden(Representation):
         """p(h=1|x), (B, H)."""
         return model.hidden(x)
 
+    def size(self, model: Conditionals, shape: tuple[int, ...]) -> int:
+        """H."""
+        return model.hidden(torch.zeros(1, *shape).to(next(model.parameters()))).shape[1]
+
     def reconstruct(self, model: Conditionals, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
         """E[v|h = codes], (B, *shape)."""
         return model.visible(codes)
@@ -62,6 +71,10 @@ class PosteriorMean(Representation):
     def encode(self, model: Encoded, x: Tensor, generator: torch.Generator) -> Tensor:
         """mu(x), (B, latent)."""
         return model.posterior(x)[0]
+
+    def size(self, model: Encoded, shape: tuple[int, ...]) -> int:
+        """The number of latent variables."""
+        return model.latent
 
     def reconstruct(self, model: Encoded, codes: Tensor, shape: tuple[int, ...]) -> Tensor:
         """E[x|z = codes], (B, *shape)."""

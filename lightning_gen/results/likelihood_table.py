@@ -75,9 +75,8 @@ def _likelihoods(run: Run) -> list[_Likelihood]:
 def _minus_log_p(entry: Entry, config: Mapping[str, Any]) -> Entry:
     """A likelihood as -log p, with all that must agree in its protocol."""
     data = config.get("data") or {}
-    value_range = (config.get("module") or {}).get(
-        "value_range", data.get("value_range")
-    )  # the module's, of latent data
+    module = config.get("module") or {}  # of latent data it knows the range of what is decoded
+    value_range = module.get("value_range", data.get("value_range"))
     own = dict(entry.protocol) | {"method": entry.name.method, "conditional": entry.protocol.get("conditional", False)}
     own.setdefault("binarisation", data.get("binarise") or "none")
     if own["binarisation"] == "stochastic":  # of training batches: a split is binarised once, and alike

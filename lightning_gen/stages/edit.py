@@ -1,6 +1,6 @@
 """stage=edit: test data with missing values drawn, with paths between them, or beside modes: a picture, an archive."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lightning_gen.bar import bar
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from lightning_gen.questions import Questions
     from lightning_gen.stages.session import Session
+
+    Columns = tuple[dict[str, Tensor], dict[str, Tensor]]  # columns by title, and numbers of each row
 
 DRAWS = 4  # of the missing values
 POINTS = 9  # of a path
@@ -32,15 +34,14 @@ def edit(session: "Session") -> None:
     answer = refusing(ask.answer, verb)
     refusing(ask.bound, n)
     count, columns = COLUMNS[verb]
-    kept: dict[str, Tensor] = {}
     with bar(verb, count, "draw") as shown:
-        titles, frames = zip(*refusing(list, columns(ask, x, shown.update, kept)), strict=True)
-    for key, value in kept.items():
+        frames, beside = refusing(columns, ask, x, shown.update)
+    for key, value in beside.items():
         print(f"{key}: {', '.join(f'{number:.3g}' for number in value.tolist())}")
-    pictures = np.stack([drawable(module, frame) for frame in frames], 1)
+    pictures = np.stack([drawable(module, frame) for frame in frames.values()], 1)
     name = f"{verb}-seed{seed}-n{n}" + ("" if label is None else f"-label{label}")
-    arrays = {key: value.cpu().numpy() for key, value in kept.items()}
-    list_files(save_edit(session.folder.path, name, titles, pictures, type(answer).__name__, arrays))
+    arrays = {key: value.cpu().numpy() for key, value in beside.items()}
+    list_files(save_edit(session.folder.path, name, [*frames], pictures, type(answer).__name__, arrays))
 
 
 def rows(session: "Session", n: int) -> "Tensor":
@@ -56,27 +57,26 @@ def rows(session: "Session", n: int) -> "Tensor":
     return data.encode(split.take(slice(0, n)))
 
 
-def inpainted(ask: "Questions", x: "Tensor", drawn: Callable, kept: dict) -> Iterator[tuple[str, "Tensor"]]:
+def inpainted(ask: "Questions", x: "Tensor", drawn: Callable) -> "Columns":
     """The data, the data without their lower half (of points, the second coordinate), and draws of what is missing."""
     import torch
 
     known, axis = torch.zeros(x.shape[1:], dtype=torch.bool), 1 if x.ndim == 4 else 0  # rows, or coordinates
     known.narrow(axis, 0, known.shape[axis] // 2).fill_(True)
-    yield "data", x
-    yield "known", torch.where(known, x, x.mean() if x.ndim == 4 else 0)
+    frames = {"data": x, "known": torch.where(known, x, x.mean() if x.ndim == 4 else 0)}
     for number in range(DRAWS):
-        yield f"draw {number + 1}", ask.with_seed(ask.seed + number).inpaint(x, known)
+        frames[f"draw {number + 1}"] = ask.with_seed(ask.seed + number).inpaint(x, known)
         drawn()
+    return frames, {}
 
 
-def interpolated(ask: "Questions", x: "Tensor", drawn: Callable, kept: dict) -> Iterator[tuple[str, "Tensor"]]:
+def interpolated(ask: "Questions", x: "Tensor", drawn: Callable) -> "Columns":
     """The data, the steps from each sample to the next, the last to the first, and the next."""
     other = x.roll(-1, 0)
     path = ask.interpolate(x, other, POINTS)
     drawn()
-    yield "data", x
-    yield from ((f"{number / (POINTS - 1):.0%}", step) for number, step in enumerate(path))
-    yield "next", other
+    steps = {f"{number / (POINTS - 1):.0%}": step for number, step in enumerate(path)}
+    return {"data": x, **steps, "next": other}, {}
 
 
 def drawable(module: object, x: "Tensor") -> "np.ndarray":
@@ -87,13 +87,11 @@ def drawable(module: object, x: "Tensor") -> "np.ndarray":
     return x.float().cpu().numpy() if x.ndim == 2 else to_uint8(module.decode(x))
 
 
-def modes(ask: "Questions", x: "Tensor", drawn: Callable, kept: dict) -> Iterator[tuple[str, "Tensor"]]:
-    """The data, and where an ascent from each ends; its `slope` is kept, near 0 at a mode."""
+def modes(ask: "Questions", x: "Tensor", drawn: Callable) -> "Columns":
+    """The data, and where an ascent from each ends; beside them the slope there, near 0 at a mode."""
     found = ask.mode(x)
-    kept["slope"] = found.slope
     drawn()
-    yield "data", x
-    yield "mode", found.x
+    return {"data": x, "mode": found.x}, {"slope": found.slope}
 
 
 COLUMNS = {"inpaint": (DRAWS, inpainted), "interpolate": (1, interpolated), "mode": (1, modes)}

@@ -95,6 +95,16 @@ def test_an_unknown_keyword_or_an_answer_to_another_question_is_refused(verb):
             getattr(ask, verb)(**WHOLE[verb], by=wrong)
 
 
+@pytest.mark.parametrize(
+    ("name", "size"), [("RBM, at most 20 units on a side", 3), ("VAE, Gaussian", 2), ("GAN", 2), ("Flow", D)]
+)
+def test_the_size_of_a_code_is_named(name, size):
+    ask = lightning_gen.ask(module(name))
+    assert len(ask.decode(torch.rand(5, size).double())) == 5
+    with pytest.raises(ValueError, match=rf"z has shape \(5, 7\), expected \(B, {size}\)"):
+        ask.decode(torch.zeros(5, 7))
+
+
 def test_a_class_of_answers_is_answered_with_how_to_write_it():
     with pytest.raises(TypeError, match=r"by is the class Ascent, expected an answer to mode: write Ascent\(\)"):
         ask_for("mode").mode(**WHOLE["mode"], by=Ascent)

@@ -73,8 +73,8 @@ def test_the_most_probable_hidden_units_have_the_least_joint_energy():
 
 def test_an_edit_shows_data_beside_their_modes():
     ask = lightning_gen.ask(of(DoubleWell(), (2,)))
-    x, ticks, kept = points(ask.module), [], {}
-    (data, first), (mode, second) = COLUMNS["mode"][1](ask, x, lambda: ticks.append(1), kept)
-    assert torch.equal(kept["slope"], ask.mode(x).slope)
-    assert (data, mode, len(ticks)) == ("data", "mode", COLUMNS["mode"][0])
-    assert torch.equal(first, x) and torch.equal(second, ask.mode(x).x)
+    x, ticks, found = points(ask.module), [], ask.mode(points(ask.module))
+    frames, beside = COLUMNS["mode"][1](ask, x, lambda: ticks.append(1))
+    assert ([*frames], len(ticks)) == (["data", "mode"], COLUMNS["mode"][0])
+    assert torch.equal(frames["data"], x) and torch.equal(frames["mode"], found.x)
+    assert torch.equal(beside["slope"], found.slope)

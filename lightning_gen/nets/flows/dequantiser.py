@@ -34,6 +34,17 @@ class Dequantiser(Checked, nn.Module):
         """k(x), like x."""
         return self.low + self.width * ((x - self.low) / self.width).round()
 
+    def check(self, x: Tensor) -> None:
+        """ValueError for x with a value that is none of the levels, as 8-bit images store them."""
+        k, most = (x - self.low) / self.width, self.levels - 1
+        near = 0.1 if self.levels == 256 else 1.01 * most / 510
+        if not ((k - k.round()).abs().max() <= near and k.min() >= -near and k.max() <= most + near):
+            high = self.low + most * self.width
+            raise ValueError(
+                f"x has values from {x.min():g} to {x.max():g}, not all of the {self.levels} levels of "
+                f"[{self.low:g}, {high:g}], whose probability is asked for: encode it as the data"
+            )
+
     @abstractmethod
     def noise(self, x: Tensor, generator: Source) -> tuple[Tensor, Tensor]:
         """u ~ q(u|x), like x, and log q(u|x), nats, (B,)."""
