@@ -109,8 +109,11 @@ class Questions(Checked):
 
     @torch.no_grad()
     @checked
-    def score(self, x: Numbers, t: UnitInterval = 0.0, by: Any = None) -> Tensor:
-        """grad log p_t(x), (B, *shape), p_t the density with the noise of time t, in [0, 1]."""
+    def score(self, x: Numbers, t: UnitInterval | None = None, by: Any = None) -> Tensor:
+        """grad log p_t(x), (B, *shape), p_t the density with the noise of time t, in [0, 1].
+
+        Without t, at the time whose score stands for the data's: 0, or the first with noise; of a velocity .02.
+        """
         x = self.as_data(x)
         return self.answer("score", by)(self.bound(len(x)), x, t)
 

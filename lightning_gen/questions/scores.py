@@ -12,14 +12,15 @@ from lightning_gen.questions.densities import first_time
 
 
 def check_time(model: Scored, t: float) -> None:
-    """ValueError for a time outside of [0, 1], or one at which a noising process has no noise."""
-    first = first_time(model)
+    """ValueError for a time at which the model has no score: without noise in a noising process, or other than 0."""
+    first, process = first_time(model), type(model.process).__name__
+    low, high = model.process.sigma(torch.tensor([0.0, 1.0], dtype=torch.float64)).tolist()
+    if low == high and t:
+        raise ValueError(f"t is {t}, expected 0: the noise of {process} does not change with t")
     least = first if model.process.steps else 0.0
     if not least <= t <= 1 or (t == 0 and first > 0):
-        known = f"{least:g} to 1" if first == least else "above 0, to 1"
-        raise ValueError(
-            f"t is {t}, expected {known}, where {type(model.process).__name__} has a score to read: change t"
-        )
+        known = f"{first:g} to 1" if least == first else f"above 0, to 1, such as {first:g}"
+        raise ValueError(f"t is {t}, expected {known}, where {process} has a score to read: change t")
 
 
 class ScoreAt(Answer):
@@ -29,8 +30,9 @@ class ScoreAt(Answer):
     needs = (Scored,)
     supports = ("real",)
 
-    def __call__(self, model: Scored, x: Tensor, t: float) -> Tensor:
-        """The score at time t, (B, ...)."""
+    def __call__(self, model: Scored, x: Tensor, t: float | None) -> Tensor:
+        """The score at time t, (B, ...); null for the time whose score stands for the data's."""
+        t = first_time(model) if t is None else t
         check_time(model, t)
         return model.score(x, instant(t, x))
 

@@ -69,7 +69,7 @@ CHEAP = {
 CALLS = {
     "log_prob": lambda ask, x, by: ask.log_prob(x, by),
     "log_ratio": lambda ask, x, by: ask.log_ratio(x, x.flip(0), by),
-    "score": lambda ask, x, by: ask.score(x, 0.5, by),
+    "score": lambda ask, x, by: ask.score(x, by=by),
     "denoise": lambda ask, x, by: ask.denoise(x, 0.5, by),
     "encode": lambda ask, x, by: ask.encode(x, by),
     "decode": lambda ask, x, by: ask.decode(codes(ask, x, by), by),
@@ -219,7 +219,8 @@ def test_a_velocitys_error_is_at_most_50_times_as_large_in_its_score():
     x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None].expand(9, 2)
     truth, off = (lightning_gen.ask(of(kind(0.7, mean=0.5), (2,))) for kind in (GaussianVelocity, Off))
     t = first_time(truth.model)
-    assert t == 0.02 and ((off.score(x, t) - truth.score(x, t)).abs() <= 1e-3 / t).all()
+    assert t == 0.02 and torch.equal(off.score(x), off.score(x, t))
+    assert ((off.score(x, t) - truth.score(x, t)).abs() <= 1e-3 / t).all()
     log_p = -(x - 0.5).square().sum(1) / 0.98
     ratio = log_p - log_p.flip(0)
     torch.testing.assert_close(truth.log_ratio(x, x.flip(0)).value, ratio, rtol=1e-3, atol=1e-12)
@@ -243,6 +244,7 @@ def test_the_score_is_that_of_the_noised_density():
     x = points(ask.module).requires_grad_()
     (expected,) = torch.autograd.grad(law(0.5**2).log_prob(x).sum(), x)
     torch.testing.assert_close(ask.score(x.detach(), 0.0), expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(ask.score(x.detach()), expected, rtol=0, atol=1e-9)
 
 
 def test_a_line_integral_of_the_score_is_the_ratio_of_two_densities():
@@ -318,6 +320,7 @@ def test_a_label_is_asked_about_or_none():
         ("RBM, more units", lambda ask, x: ask.log_prob(x[:1]), "x has 1 sample"),
         ("ScoreSDE", lambda ask, x: ask.score(x, 0.0), "t is 0"),
         ("ScoreSDE", lambda ask, x: ask.score(x, 1.5), "t is 1.5"),
+        ("Flow", lambda ask, x: ask.score(x, 0.5), "t is 0.5, expected 0"),
         ("DDPM", lambda ask, x: ask.score(x, 0.01), "t is 0.01"),
         ("ScoreSDE", lambda ask, x: ask.denoise(x, 0.0), "sigma is 0"),
         ("NCSN", lambda ask, x: ask.denoise(x, 9.0), "alpha.*expected within"),
