@@ -14,29 +14,15 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lightning_gen.config.instantiate import build, build_module, complete  # noqa: E402
+from lightning_gen.families.cost import Products  # noqa: E402
 from lightning_gen.families.players import toggle  # noqa: E402
 
 SHAPE, BATCH = (3, 32, 32), 2
-
-
-class Products(TorchDispatchMode):
-    """Counts the operations of products; torch's FlopCounterMode takes no gradient within a gradient."""
-
-    total = 0
-
-    def __torch_dispatch__(self, call: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        """Call, and count."""
-        value = call(*args, **(kwargs or {}))
-        count = flop_registry.get(call._overloadpacket)
-        self.total += count(*args, **(kwargs or {}), out_val=value) if count else 0
-        return value
 
 
 def config_of(experiment: str) -> dict[str, Any]:

@@ -24,8 +24,11 @@ def present(target: str) -> str:
 
 
 def renamed(config: Any) -> Any:
-    """The config with every `_target_` of an earlier version under its present name."""
+    """The config with every `_target_`, and Folder's `crop`, of an earlier version under its present name."""
     if isinstance(config, dict):
+        if config.get("_target_") == "lightning_gen.data.Folder" and "crop" in config:
+            config = {**config, "fit": "crop" if config["crop"] else None}
+            del config["crop"]
         return {
             key: present(value) if key == "_target_" and isinstance(value, str) else renamed(value)
             for key, value in config.items()

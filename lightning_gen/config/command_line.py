@@ -167,7 +167,7 @@ def request(words: Words) -> Request:
     if stage == "evaluate" and values.get("samples"):
         name = Path(str(values["samples"])).name.removesuffix(".npz")
         return Request("config", overrides, f"outputs/{name}", found.faults)
-    if stage == "fit" or stage not in STAGES or values.get("run") == "":
+    if stage in ("fit", "estimate") or stage not in STAGES or values.get("run") == "":
         return Request("config", overrides, "", found.faults, found.swept)
     run = str(values.get("run") or f"outputs/{experiment}")
     try:

@@ -125,6 +125,8 @@ def complete(config: Config, data: Any) -> None:
     from hydra.utils import get_class
 
     net, module = config.get("net"), config["module"]
+    if chosen := data.chosen():
+        config["data"] |= chosen
     shape, value_range = list(data.shape), data.value_range
     inner, samples = shape, f"the samples of {data.name}"  # what the network is of
     if data.autoencoder is not None:
@@ -132,8 +134,8 @@ def complete(config: Config, data: Any) -> None:
         _write(config, "module", "autoencoder", dict(data.autoencoder_node), "data.run")
     if net and takes(net, "shape"):
         _write(config, "net", "shape", inner, samples)
-        if takes(net, "attention") and net.get("attention", ()) is None:
-            net["attention"] = [inner[-1] // 2]  # as the network itself has it, but the stored config says it
+        # What the network takes from the shape by itself, the stored config says, too.
+        net |= getattr(get_class(net["_target_"]), "fitted", lambda node: {})(net)
     if net and takes(net, "levels"):
         if data.levels is None:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-RUN = ("fit", "evaluate", "sample", "edit", "export", "compress", "decompress")  # the stages of one run
+RUN = ("fit", "estimate", "evaluate", "sample", "edit", "export", "compress", "decompress")  # the stages of one run
 STAGES = (*RUN, "compare")
 SAMPLES = "samples"  # stage=evaluate of somebody else's samples, which has no model
 EDITS = ("inpaint", "interpolate", "mode")  # what stage=edit draws

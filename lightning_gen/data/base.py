@@ -85,6 +85,14 @@ class GenerativeData(Checked, LightningDataModule, ABC):
         Nothing for data without files.
         """
 
+    def chosen(self) -> dict[str, Any]:
+        """The arguments whose values the data choose themselves, once they are read."""
+        return {}
+
+    def introduced(self) -> str:
+        """The data in words, for the first line of a run, and what was chosen from them."""
+        return self.name
+
     @abstractmethod
     def load(self) -> Mapping[str, Split]:
         """Read the splits train, val and test; val and test may be empty."""

@@ -1,183 +1,78 @@
 """Images from a folder: in memory where they fit, else streamed by workers, with the same batches."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from statistics import median
+from typing import Any, Literal, NamedTuple
 
 import numpy
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from lightning_gen.data.base import GenerativeData, partition
-from lightning_gen.data.files import content_digest
-from lightning_gen.data.image_files import image_files, open_image
-from lightning_gen.data.split import Indices, Split
+from lightning_gen.data.file_split import SHOWN, FileSplit, Fit, Reader, listed
+from lightning_gen.data.image_files import FORMATS, image_files
+from lightning_gen.data.split import Split
 from lightning_gen.errors import Unreadable
 from lightning_gen.options import Count, Natural, Rate
-from lightning_gen.randomness import generator
 
-SHOWN = 10  # files that are named in one message
+AUTO = "auto"
+SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # names of folders
+SIZES = (8, 16, 32)  # that a network of the laptop's kind learns in hours
+BATCHES = (4, 8, 16, 32, 64)
+BATCHES_OF_EPOCH = 8  # at least, where the images suffice
+GREY = ("1", "L", "LA")
 
 
-@dataclass(frozen=True)
-class Reader:
-    """One image file as uint8 (C, H, W): upright, transparent pixels over white.
+class Survey(NamedTuple):
+    """Sizes (width, height) of pictures, pixels, and whether all are grey, from their headers."""
 
-    Args:
-        size: of the shorter side after bicubic resizing, pixels; null keeps it.
-        crop: cut the centre out, size x size pixels.
-        mode: RGB, or L for grey.
-    """
+    sizes: list[tuple[int, int]]
+    grey: bool
 
-    size: int | None
-    crop: bool
-    mode: Literal["RGB", "L"]
-
-    def __call__(self, path: Path) -> Tensor:
-        """uint8, (3 or 1, H, W)."""
+    @classmethod
+    def of(cls, paths: Sequence[Path]) -> "Survey":
+        """Of the files whose headers can be read: the others are named where they are read."""
         from PIL import Image
 
-        image = open_image(path)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        pixels = numpy.array(self._fit(image.convert(self.mode)))
-        return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()
+        sizes, grey = [], True
+        for path in paths:
+            try:
+                with Image.open(path, formats=FORMATS) as image:
+                    sizes.append(image.size)
+                    grey = grey and image.mode in GREY
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+                continue
+        return cls(sizes, grey and bool(sizes))
 
-    def _fit(self, image):
-        """The image resized and cropped."""
-        from PIL import Image
+    def __str__(self) -> str:
+        widths, heights = zip(*self.sizes, strict=True) if self.sizes else ((0,), (0,))
+        least, most = f"{min(widths)}x{min(heights)}", f"{max(widths)}x{max(heights)}"
+        span = least if least == most else f"{least} to {most}"
+        return f"{len(self.sizes):,} {'grey' if self.grey else 'colour'} pictures of {span} pixels"
 
-        if self.size is None:
-            return image
-        scale = self.size / min(image.size)
-        width, height = (max(self.size, round(scale * side)) for side in image.size)
-        if (width, height) != image.size:
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
-        if not self.crop:
-            return image
-        left, top = (width - self.size) // 2, (height - self.size) // 2
-        return image.crop((left, top, left + self.size, top + self.size))
-
-    def read_all(self, paths: Sequence[Path], shape: tuple[int, ...]) -> Tensor:
-        """uint8, (n, *shape)."""
-        return torch.stack([self.read(path, shape) for path in paths])
-
-    def attempt(self, path: Path, shape: tuple[int, ...] | None = None) -> Tensor | Unreadable:
-        """`read`, or what is wrong with the file."""
-        try:
-            return self(path) if shape is None else self.read(path, shape)
-        except Unreadable as error:
-            return error
-
-    def read(self, path: Path, shape: tuple[int, ...]) -> Tensor:
-        """uint8, of `shape`; Unreadable for another."""
-        image = self(path)
-        if tuple(image.shape) != shape:
-            raise Unreadable(
-                f"{path} is {image.shape[2]}x{image.shape[1]} pixels, expected {shape[2]}x{shape[1]} as the others: "
-                "set size, with crop=true, to make them equal"
-            )
-        return image
-
-
-def listed(faults: Sequence[str]) -> str:
-    """The first ten faults, and how many there are."""
-    more = [f"and {len(faults) - SHOWN} more files, {len(faults)} in all"] if len(faults) > SHOWN else []
-    return "; ".join([*faults[:SHOWN], *more])
-
-
-class _Files(Dataset):
-    """The data set of a worker; a ValueError is a returned value: the main process raises it without a traceback."""
-
-    def __init__(self, reader: Reader, paths: Sequence[Path], shape: tuple[int, ...]):
-        self.reader, self.paths, self.shape = reader, paths, shape
-
-    def __getitems__(self, indices: list[int]) -> Tensor | ValueError:
-        try:
-            return self.reader.read_all([self.paths[index] for index in indices], self.shape)
-        except ValueError as error:
-            return error
-
-
-def _identity(batch):
-    return batch
-
-
-class FileSplit(Split):
-    """Images that stay in their files; `stream` reads them ahead of time.
-
-    Args:
-        reader: of one file.
-        paths: of the files, in order.
-        shape: (C, H, W) of every image.
-        labels: int64 (n,), or null.
-        workers: processes that read ahead.
-    """
-
-    def __init__(
-        self, reader: Reader, paths: Sequence[Path], shape: tuple[int, ...], labels: Tensor | None, workers: int
-    ):
-        super().__init__(torch.empty(len(paths), 0, dtype=torch.uint8), labels)
-        self._reader, self._paths, self._shape, self._workers = reader, paths, shape, workers
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, H, W)."""
-        return self._shape
-
-    def to(self, device: torch.device | str) -> Split:
-        """Itself: files are not on a device."""
-        return self
-
-    def subset(self, indices: Tensor) -> "FileSplit":
-        """The split of the files `indices`, (n,)."""
-        paths = [self._paths[row] for row in indices.tolist()]
-        return FileSplit(self._reader, paths, self._shape, self.labels(indices), self._workers)
-
-    def identity(self, cache: Path | None = None) -> str:
-        """files: and the digest of the files' bytes and labels; where `cache` knows it, a stat a file."""
-        labels = self.labels(slice(None))
-        return f"files:{content_digest(self._paths, None if labels is None else labels.tolist(), cache)}"
-
-    def take(self, indices: Indices) -> Tensor:
-        """uint8, (n, C, H, W)."""
-        if isinstance(indices, slice):
-            indices = range(*indices.indices(len(self)))
-        rows = indices.tolist() if isinstance(indices, Tensor) else list(indices)
-        if not rows:
-            return torch.empty(0, *self.shape, dtype=torch.uint8)
-        return self._reader.read_all([self._paths[row] for row in rows], self.shape)
-
-    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The images of each batch of indices, in order; ValueError for a file that cannot be read."""
-        loader = DataLoader(
-            _Files(self._reader, self._paths, self.shape),
-            batch_sampler=[indices.tolist() for indices in batches],
-            num_workers=self._workers,
-            collate_fn=_identity,
-            # Without this argument a DataLoader draws from the global generator.
-            generator=generator(0, "workers"),
-        )
-        for rows in loader:
-            if isinstance(rows, ValueError):
-                raise rows
-            yield rows
+    def size(self) -> int:
+        """The largest of SIZES that the shorter side of half of the pictures has, or the smallest."""
+        shorter = median(min(size) for size in self.sizes) if self.sizes else 0
+        return max([size for size in SIZES if size <= shorter], default=SIZES[0])
 
 
 class Folder(GenerativeData):
     """PNG, JPEG and WebP images below `path`: sub-folders are the classes, or all lie flat and have no label.
 
+    Where `path` holds a folder train, and val (or valid, validation) or test, these are the splits, and what is below
+    them as above; a split without a folder is held out of train.
+
     Args:
         path: of the folder; its name is the data set's.
+        batch_size: samples of a step, all ranks together; auto: the largest of 4, 8, ..., 64 with 8 batches an epoch.
         val_size: images held out for validation, a number or a fraction of all, the same for every seed.
         test_size: images held out for the test, a number or a fraction of all, the same for every seed.
-        size: of the shorter side after bicubic resizing, pixels; null keeps it.
-        crop: cut the centre out, size x size pixels.
-        mode: RGB, or L for grey.
+        size: after bicubic resizing, pixels, of the shorter side, or where it is padded of the longer; null keeps it;
+            auto: the largest of 8, 16 and 32 that the shorter side of half of the pictures has.
+        fit: crop cuts the centre out, pad fills up with white, both to size x size pixels; null keeps the proportion.
+        mode: RGB, or L for grey; auto: L where all are grey.
         workers: processes that read images in training, where they do not fit in memory.
         memory_limit: bytes of images, up to which all are kept on the training device.
     """
@@ -186,20 +81,22 @@ class Folder(GenerativeData):
         self,
         path: str,
         *,
+        batch_size: Count | Literal["auto"] = 128,
         val_size: Natural | Rate = 0.05,
         test_size: Natural | Rate = 0.1,
-        size: Count | None = None,
-        crop: bool = True,
-        mode: Literal["RGB", "L"] = "RGB",
+        size: Count | Literal["auto"] | None = None,
+        fit: Fit | None = "crop",
+        mode: Literal["RGB", "L", "auto"] = "RGB",
         workers: Natural = 2,
         memory_limit: Natural = 2 * 2**30,
         **options: Any,
     ):
-        super().__init__(binarise=None, **options)
+        super().__init__(binarise=None, batch_size=1 if batch_size == AUTO else batch_size, **options)
         self.path = Path(path)
         self.name = self.path.name
-        self.reader = Reader(size, crop, mode)
-        self.sizes = {"test_size": test_size, "val_size": val_size}
+        self.asked = {"size": size, "mode": mode, "batch_size": batch_size}
+        self.fit = fit
+        self.sizes = {"test": test_size, "val": val_size}
         self.workers, self.memory_limit = workers, memory_limit
 
     def prepare_data(self) -> None:
@@ -210,37 +107,75 @@ class Folder(GenerativeData):
     def check_files(self) -> None:
         """FileNotFoundError or ValueError for what is no folder of images, Unreadable where none can be read."""
         self.prepare_data()
-        self._shape_of_first(self._labelled_files()[0])
+        parts = [self._labelled_files(folder) for folder in self._folders().values()]
+        self._first_shape(self._reader([path for paths, _ in parts for path in paths]), parts[0][0])
 
     def load(self) -> Mapping[str, Split]:
         """The splits, in memory where all images fit."""
         self.prepare_data()
-        paths, labels = self._labelled_files()
-        shape = self._shape_of_first(paths)
-        if len(paths) * torch.Size(shape).numel() > self.memory_limit:
-            whole = FileSplit(self.reader, paths, shape, labels, self.workers)
-        else:
-            whole = Split(self._read(paths, shape), labels)
-        sizes = {key: int(size * len(paths)) if isinstance(size, float) else size for key, size in self.sizes.items()}
-        return partition(whole, "folder", **sizes)
+        parts = {name: self._labelled_files(folder) for name, folder in self._folders().items()}
+        self._check_labels({name: labels for name, (_, labels) in parts.items()})
+        every = [path for paths, _ in parts.values() for path in paths]
+        reader = self._reader(every)
+        shape = self._first_shape(reader, parts["train"][0])
+        splits = {}
+        for name, (paths, names) in parts.items():
+            labels = None if names is None else torch.from_numpy(numpy.searchsorted(self._names, names))
+            if len(every) * torch.Size(shape).numel() > self.memory_limit:
+                splits[name] = FileSplit(reader, paths, shape, labels, self.workers)
+            else:
+                splits[name] = Split(self._read(reader, paths, shape), labels)
+        whole, count = splits.pop("train"), len(parts["train"][0])
+        asked = {name: size for name, size in self.sizes.items() if name not in splits}
+        sizes = {f"{name}_size": int(n * count) if isinstance(n, float) else n for name, n in asked.items()}
+        splits |= partition(whole, "folder", **sizes)
+        if self.asked["batch_size"] == AUTO:
+            self.batch_size = batch_size(len(splits["train"]))
+        return splits
 
-    def _shape_of_first(self, paths: list[Path]) -> tuple[int, ...]:
+    def chosen(self) -> dict[str, Any]:
+        """The values of the arguments that are auto, once the data are read."""
+        self.setup()
+        values = {"size": self.reader.size, "mode": self.reader.mode, "batch_size": self.batch_size}
+        return {key: values[key] for key, asked in self.asked.items() if asked == AUTO}
+
+    def introduced(self) -> str:
+        """Its name; where something is chosen, what the pictures are, what was chosen, and the word that changes it."""
+        chosen = self.chosen()
+        if not chosen:
+            return self.name
+        sizes = ", ".join(f"{len(self.split(name)):,} {name}" for name in ("train", "val", "test"))
+        words = " ".join(f"data.{key}={value}" for key, value in chosen.items())
+        classes = f"; {self.classes} class folders, which module.classes={self.classes} learns" if self.classes else ""
+        return f"{self.name}: {self.survey}; {sizes}{classes}\nchosen for them: {words} data.fit={self.fit or 'null'}"
+
+    def _reader(self, paths: Sequence[Path]) -> Reader:
+        """The reader of a file, with what is chosen from all."""
+        size, mode = self.asked["size"], self.asked["mode"]
+        if AUTO in (size, mode):
+            self.survey = Survey.of(paths)
+            size = self.survey.size() if size == AUTO else size
+            mode = ("L" if self.survey.grey else "RGB") if mode == AUTO else mode
+        self.reader = Reader(size, self.fit, mode)
+        return self.reader
+
+    def _first_shape(self, reader: Reader, paths: Sequence[Path]) -> tuple[int, ...]:
         """(C, H, W) of the first file that can be read; Unreadable where none can."""
         faults = []
         for path in paths:
-            image = self.reader.attempt(path)
+            image = reader.attempt(path)
             if not isinstance(image, Unreadable):
                 return tuple(image.shape)
             faults.append(str(image))
         raise Unreadable(listed(faults))
 
-    def _read(self, paths: list[Path], shape: tuple[int, ...]) -> Tensor:
+    def _read(self, reader: Reader, paths: Sequence[Path], shape: tuple[int, ...]) -> Tensor:
         """All images, (n, C, H, W); threads suffice: Pillow decodes without the interpreter's lock."""
         from tqdm import tqdm
 
         images = torch.empty(len(paths), *shape, dtype=torch.uint8)
         with ThreadPoolExecutor(max(1, self.workers)) as pool:
-            decoded = pool.map(lambda path: self.reader.attempt(path, shape), paths)
+            decoded = pool.map(lambda path: reader.attempt(path, shape), paths)
             faults = []
             for index, image in enumerate(tqdm(decoded, "reading images", len(paths), disable=len(paths) < 2000)):
                 if isinstance(image, Unreadable):
@@ -251,33 +186,61 @@ class Folder(GenerativeData):
             raise Unreadable(listed(faults))
         return images
 
-    def _labelled_files(self) -> tuple[list[Path], Tensor | None]:
-        """The files in the order of their names, and their labels or None; ValueError for a mixed folder."""
-        files = image_files(self.path)
+    def _folders(self) -> dict[str, Path]:
+        """The folder of each split that has one; all of `path` is train where it holds no splits."""
+        found = {path.name.lower(): path for path in sorted(self.path.iterdir()) if path.is_dir()}
+        names = [name for name in found if name in SPLITS]
+        files = image_files(self.path) if names else []
+        beside = [path for path in files if path.relative_to(self.path).parts[0].lower() not in names]
+        if not names or (len(names) == 1 and (beside or names != ["train"])):
+            return {"train": self.path}  # a class may be called train
+        folders = {SPLITS[name]: found[name] for name in names}
+        if "train" not in names or beside or len(folders) < len(names):
+            fault = f"and {beside[0]} beside them" if beside else "expected train, and val or test"
+            held = f"{self.path} holds the splits {', '.join(names)}"
+            raise ValueError(f"{held}, {fault}: mend the folders, or set data.path to one of them")
+        return folders
+
+    def _labelled_files(self, folder: Path) -> tuple[list[Path], list[str] | None]:
+        """The files in the order of their names, and the names of their classes or None; ValueError for a mixture."""
+        files = image_files(folder)
         if not files:
-            raise FileNotFoundError(
-                f"data.path={self.path} holds no PNG, JPEG or WebP image: set data.path to one that does"
-            )
-        flat = [path for path in files if path.parent == self.path]
+            named = f"data.path={folder}" if folder == self.path else folder
+            raise FileNotFoundError(f"{named} holds no PNG, JPEG or WebP image: set data.path to one that does")
+        flat = [path for path in files if path.parent == folder]
         if len(flat) == len(files):
             return files, None
         if flat:
             raise ValueError(f"{flat[0]} lies beside class folders: move it into one of them")
-        names = [path.relative_to(self.path).parts[0] for path in files]
-        classes, labels = numpy.unique(names, return_inverse=True)
-        self._check_classes(classes)
-        self.classes = len(classes)
-        return files, torch.from_numpy(labels)
+        names = [path.relative_to(folder).parts[0] for path in files]
+        self._check_empty(folder, set(names))
+        return files, names
 
-    def _check_classes(self, classes: Sequence[str]) -> None:
-        """ValueError for folders that are splits, or hold no image."""
-        if len({"train", "val", "valid", "validation", "test"} & {name.lower() for name in classes}) > 1:
-            raise ValueError(
-                f"{self.path} holds splits, not classes ({', '.join(classes)}): set data.path to one of them"
-            )
-        empty = [path for path in sorted(self.path.iterdir()) if path.is_dir() and path.name not in classes]
+    def _check_labels(self, names: Mapping[str, list[str] | None]) -> None:
+        """Take the classes from those of train; ValueError for a split with others, or with labels of its own."""
+        train = names["train"]
+        self._names = sorted(set(train or []))
+        self.classes = None if train is None else len(self._names)
+        for split, found in names.items():
+            if (found is None) != (train is None):
+                flat = "train" if train is None else split
+                raise ValueError(f"{self.path}: {flat} lies flat, expected class folders as beside it: sort them alike")
+            if more := sorted(set(found or []) - set(self._names)):
+                raise ValueError(
+                    f"{self.path}: {split} holds the classes {', '.join(more[:SHOWN])}, expected those of train, "
+                    f"{', '.join(self._names[:SHOWN])}: move their pictures, or take them out"
+                )
+
+    def _check_empty(self, folder: Path, classes: set[str]) -> None:
+        """ValueError for a folder that holds no image."""
+        empty = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name not in classes]
         if empty := [str(path) for path in empty if path.name[0] != "." and path.name != "__MACOSX"]:
             raise ValueError(
                 f"{', '.join(empty[:SHOWN])} {'hold' if len(empty) > 1 else 'holds'} no PNG, JPEG or WebP image, and "
                 "would be no class: fill or remove it"
             )
+
+
+def batch_size(count: int) -> int:
+    """The largest of BATCHES that makes enough batches of `count` images; all images where there are fewer than 4."""
+    return max([size for size in BATCHES if size * BATCHES_OF_EPOCH <= count], default=max(1, min(BATCHES[0], count)))

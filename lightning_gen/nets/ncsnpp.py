@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_gen.nets.layers import EPS, Embedding, Residual, image_shape, init, init_near_zero, residual_sum
 from lightning_gen.nets.resample import Downsample, Grow, Shrink, Upsample
-from lightning_gen.nets.unet import check_levels, level_heights
+from lightning_gen.nets.unet import check_levels, fitted_levels, fitting_levels, level_heights
 from lightning_gen.options import Checked, Count, Counts, Positive, Rate, Shape
 
 
@@ -24,10 +24,10 @@ class NCSNpp(Checked, nn.Module):
     Args:
         shape: (C, H, W) of one image; H and W divisible by 2^(levels - 1).
         channels: of level 0 where its multiplier is 1, at least 4.
-        multipliers: of `channels`, one for each level.
+        multipliers: of `channels`, one for each level; null as in UNet.
         blocks: residual blocks of a level of the encoder; the decoder has one more.
         attention: heights in pixels: attention follows every block there in the encoder, the last in the decoder, and
-            the first of the middle; empty for none at all, null for half the image's height.
+            the first of the middle; empty for none at all, null for the second level's, or the only one's.
         dropout: probability of a zero in each block, in [0, 1).
         groups: most groups of a group normalisation; each has four channels or more.
         classes: number of labels; null for a network without labels.
@@ -41,11 +41,13 @@ class NCSNpp(Checked, nn.Module):
         recentre: take x in [0, 1] to 2 x - 1, as published NCSN++ does.
     """
 
+    fitted = staticmethod(fitted_levels)
+
     def __init__(
         self,
         shape: Shape,
         channels: Annotated[int, Ge(4)] = 128,
-        multipliers: Counts = (1, 2, 2, 2),
+        multipliers: Counts | None = (1, 2, 2, 2),
         blocks: Count = 4,
         attention: Sequence[Count] | None = (16,),
         dropout: Rate = 0.1,
@@ -61,8 +63,8 @@ class NCSNpp(Checked, nn.Module):
         recentre: bool = False,
     ):
         super().__init__()
-        heights = level_heights(image_shape(self, shape), multipliers)
-        attention = [shape[1] // 2] if attention is None else attention
+        multipliers, attention = fitting_levels(image_shape(self, shape), multipliers, attention)
+        heights = level_heights(shape, multipliers)
         check_levels(channels, attention, min(groups, channels // 4), heights)
         self.shape, self.classes, self.rescale, self.recentre = tuple(shape), classes, rescale, recentre
         levels, widths, size = len(heights), [channels * m for m in multipliers], 4 * channels

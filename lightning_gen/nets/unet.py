@@ -1,7 +1,8 @@
 """The U-Net of DDPM: (x, t, label) -> like x."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,10 +25,11 @@ class UNet(Checked, nn.Module):
     Args:
         shape: (C, H, W) of one image; H and W divisible by 2^(levels - 1).
         channels: of level 0 where its multiplier is 1, and waves of the time embedding: even, divisible by groups.
-        multipliers: of `channels`, one for each level.
+        multipliers: of `channels`, one for each level; null for 1, 2, 2, ..., while a level has 8 pixels or more to
+            halve in height and width.
         blocks: residual blocks of a level of the encoder.
         attention: heights in pixels: attention follows every block there, and the middle's first; empty for none,
-            null for half the image's height.
+            null for the second level's, or the only one's.
         dropout: probability of a zero in each block, in [0, 1).
         groups: of every group normalisation.
         classes: number of labels; null for a network without labels.
@@ -35,11 +37,13 @@ class UNet(Checked, nn.Module):
 
     growth = "bounded"  # for any x: the last convolution follows a normalisation
 
+    fitted = staticmethod(lambda node: fitted_levels(node))  # which is defined below
+
     def __init__(
         self,
         shape: Shape,
         channels: Waves = 128,
-        multipliers: Counts = (1, 2, 2, 2),
+        multipliers: Counts | None = (1, 2, 2, 2),
         blocks: Count = 2,
         attention: Sequence[Count] | None = (16,),
         dropout: Rate = 0.1,
@@ -47,8 +51,8 @@ class UNet(Checked, nn.Module):
         classes: Count | None = None,
     ):
         super().__init__()
-        heights = level_heights(image_shape(self, shape), multipliers)
-        attention = [shape[1] // 2] if attention is None else attention
+        multipliers, attention = fitting_levels(image_shape(self, shape), multipliers, attention)
+        heights = level_heights(shape, multipliers)
         check_levels(channels, attention, groups, heights)
         self.shape, self.classes = tuple(shape), classes
         widths = [channels * m for m in multipliers]
@@ -93,6 +97,25 @@ class UNet(Checked, nn.Module):
         for layer in self.up:
             h = layer(h if isinstance(layer, Upsample) else torch.cat([h, skips.pop()], dim=1), embedding)
         return self.last(F.silu(self.norm(h)))
+
+
+def fitting_levels(
+    shape: Sequence[int], multipliers: Sequence[int] | None, attention: Sequence[int] | None
+) -> tuple[Sequence[int], Sequence[int]]:
+    """Both, and where they are null what suits the shape (C, H, W): 1, 2, 2, ..., and the second level's height."""
+    if multipliers is None:
+        multipliers, sides = [1], list(shape[1:])
+        while all(side % 2 == 0 and side >= 8 for side in sides):
+            multipliers, sides = [*multipliers, 2], [side // 2 for side in sides]
+    if attention is None:
+        attention = [shape[1] // 2 if len(multipliers) > 1 else shape[1]]
+    return multipliers, attention
+
+
+def fitted_levels(node: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config that leaves multipliers or attention null takes from its shape, for the stored one."""
+    levels = fitting_levels(node["shape"], node.get("multipliers", (1,)), node.get("attention", ()))
+    return {key: list(levels[i]) for i, key in enumerate(("multipliers", "attention")) if node.get(key, 0) is None}
 
 
 def level_heights(shape: Sequence[int], multipliers: Sequence[int]) -> list[int]:

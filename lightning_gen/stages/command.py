@@ -15,12 +15,13 @@ from lightning_gen.config.instantiate import Maker, build, import_extensions, re
 from lightning_gen.config.sweep import tasks
 from lightning_gen.errors import TRACEBACK, ConfigError, NonFinite, RunDeleted, Stopped, from_outside, sentence
 from lightning_gen.runs import signals
-from lightning_gen.runs.devices import process_rank
+from lightning_gen.runs.devices import place, process_rank
 from lightning_gen.runs.faults import comparison_faults, folder_faults, samples_fault
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.lock import Lock
 from lightning_gen.stages.array import of_launcher, submit
 from lightning_gen.stages.compare import compare
+from lightning_gen.stages.estimate import estimate
 from lightning_gen.stages.export import export
 from lightning_gen.stages.output import lasting_output
 from lightning_gen.stages.quiet import quieten
@@ -113,9 +114,9 @@ def data_faults(config: dict[str, Any]) -> list[str]:
 
 def job(config: dict[str, Any], folder: RunFolder) -> None:
     """One job of a sweep, or the only one, alone in its folder; where it is stopped, the folder says so."""
-    if config["stage"] == "compare":
+    if config["stage"] in ("compare", "estimate"):
         with signals.interrupting():
-            return compare(config, folder)
+            return compare(config, folder) if config["stage"] == "compare" else estimate(config)
     if config["fresh"]:
         folder = refusing(folder.fresh)
     with Lock(folder.path, refusing(process_rank)) as lock, folder.stop_note(lock.rank), signals.interrupting():
@@ -133,6 +134,8 @@ def work(config: dict[str, Any], folder: RunFolder) -> None:
     if config["stage"] in ("sample", "edit", "compress", "decompress"):
         return getattr(session, config["stage"])()
     if config["stage"] == "fit":
+        if session.data.chosen() and session.resume_from is None and place().world == 1:
+            estimate(config)
         session.fit()
         signals.check()
     session.evaluate()

@@ -168,7 +168,7 @@ def introduce(session: Session) -> None:
         draw_given(folder.path, session.module.rows, data)
     elif not trainer.testing:
         size = sum(p.numel() for p in session.module.model.parameters())
-        print(f"{folder.path}: {type(session.module).__name__} with {size:,} parameters on {data.name}")
+        print(f"{folder.path}: {type(session.module).__name__} with {size:,} parameters on {data.introduced()}")
 
 
 def check_precision(trainer: Any, asked: Config) -> None:

@@ -83,3 +83,5 @@ def test_renaming_goes_into_lists_and_leaves_values_alone():
     config = {"a": [{"_target_": "callbacks.Quality", "name": "callbacks.Quality"}]}
     renamed_ = {"a": [{"_target_": "lightning_gen.callbacks.Quality", "name": "callbacks.Quality"}]}
     assert renamed(config) == renamed_
+    folder = {"_target_": "lightning_gen.data.Folder", "size": 8}
+    assert renamed({"data": folder | {"crop": False}}) == {"data": folder | {"fit": None}}

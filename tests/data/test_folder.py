@@ -101,9 +101,60 @@ def test_crop_takes_the_centre_of_the_shorter_side(tmp_path):
     image = one(tmp_path, wide, size=16)
     assert image.shape == (3, 16, 16)
     assert (image[0] == 255).all() and (image[1:] == 0).all()
-    assert one(tmp_path, wide, size=8, crop=False).shape == (3, 8, 20)
+    assert one(tmp_path, wide, size=8, fit=None).shape == (3, 8, 20)
     assert one(tmp_path, wide).shape == (3, 16, 40)
     assert one(tmp_path, wide, size=32).shape == (3, 32, 32)
+
+
+def test_padding_keeps_the_whole_picture_in_the_middle(tmp_path):
+    image = one(tmp_path, Image.new("RGB", (40, 20), (255, 0, 0)), size=16, fit="pad")
+    assert image.shape == (3, 16, 16) and (image[0] == 255).all()
+    assert image[1].float().mean(1).tolist() == [255] * 4 + [0] * 8 + [255] * 4
+
+
+@pytest.mark.parametrize("limit", [0, 2**20])
+def test_the_splits_of_the_person_are_the_splits(tmp_path, limit):
+    for number in range(40):
+        split = "train" if number < 30 else "test"
+        folder = tmp_path / split / ("cats" if number % 3 else "birds")
+        folder.mkdir(parents=True, exist_ok=True)
+        picture(number).save(folder / f"{number}.png")
+    data = ready(Folder(str(tmp_path), val_size=3, memory_limit=limit, workers=0))
+    assert sorted(numbers(data, "test")) == list(range(30, 40)) and data.classes == 2
+    assert sorted(numbers(data, "train") + numbers(data, "val")) == list(range(30)) and len(data.split("val")) == 3
+    for name in NAMES:
+        assert data.split(name).labels(slice(None)).tolist() == [int(number % 3 > 0) for number in numbers(data, name)]
+    (tmp_path / "Valid" / "cats").mkdir(parents=True)
+    picture(50).save(tmp_path / "Valid" / "cats" / "50.png")
+    data = ready(Folder(str(tmp_path), memory_limit=limit, workers=0))
+    assert [len(data.split(name)) for name in NAMES] == [30, 1, 10] and numbers(data, "val") == [50]
+    (tmp_path / "Valid" / "cats").rename(tmp_path / "Valid" / "dogs")
+    with pytest.raises(ValueError, match="val holds the classes dogs, expected those of train, birds, cats"):
+        ready(Folder(str(tmp_path)))
+    (tmp_path / "Valid" / "dogs" / "50.png").rename(tmp_path / "Valid" / "50.png")
+    (tmp_path / "Valid" / "dogs").rmdir()
+    with pytest.raises(ValueError, match="val lies flat, expected class folders"):
+        ready(Folder(str(tmp_path)))
+
+
+def test_what_is_auto_is_chosen_from_the_pictures(tmp_path):
+    auto = {"size": "auto", "mode": "auto", "batch_size": "auto"}
+    for number in range(90):
+        picture(number, width=20 + number % 7, height=40).convert("L").save(tmp_path / f"{number}.png")
+    data = Folder(str(tmp_path), val_size=5, test_size=5, **auto)
+    assert data.chosen() == {"size": 16, "mode": "L", "batch_size": 8} and data.shape == (1, 16, 16)
+    assert "90 grey pictures of 20x40 to 26x40 pixels" in str(data.survey)
+    assert len(data.train_dataloader()) == 10
+    picture(91, 100, 200).save(tmp_path / "91.png")
+    assert Folder(str(tmp_path), **auto | {"size": 8}).chosen() == {"mode": "RGB", "batch_size": 8}
+    assert Folder(str(tmp_path), size=8).chosen() == {}
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for name in ("plane", "train"):
+        (tmp_path / name).mkdir()
+        picture(1).save(tmp_path / name / "1.png")
+    assert ready(Folder(str(tmp_path), val_size=0, test_size=0)).classes == 2
 
 
 def test_grey_and_colour_are_converted(tmp_path):
@@ -134,10 +185,10 @@ def test_a_photograph_taken_sideways_is_turned_upright(tmp_path):
 
 
 @pytest.mark.parametrize("limit", [0, 2**20])
-@pytest.mark.parametrize("options", [{}, {"size": 8, "crop": False}])
+@pytest.mark.parametrize("options", [{}, {"size": 8, "fit": None}])
 def test_unequal_sizes_are_refused_with_the_remedy(classes, options, limit):
     picture(50, width=30).save(classes / "cats" / "odd.png")
-    with pytest.raises(ValueError, match="odd.png is .* pixels, expected .*: set size, with crop=true"):
+    with pytest.raises(ValueError, match="odd.png is .* pixels, expected .*: set size, with fit=crop"):
         data = ready(Folder(str(classes), batch_size=4, val_size=0, test_size=0, memory_limit=limit, **options))
         list(data.train_dataloader())
     assert ready(Folder(str(classes), size=8)).shape == (3, 8, 8)
@@ -148,11 +199,13 @@ def test_a_folder_that_means_something_else_is_refused(tmp_path):
         ready(Folder(str(tmp_path / "none")))
     with pytest.raises(FileNotFoundError, match="holds no PNG, JPEG or WebP image: set data.path"):
         ready(Folder(str(tmp_path)))
-    for name in ("train", "test"):
+    for name in ("val", "test"):
         (tmp_path / name).mkdir()
         picture(1).save(tmp_path / name / "1.png")
-    with pytest.raises(ValueError, match=r"holds splits, not classes \(test, train\): set data.path"):
+    with pytest.raises(ValueError, match="holds the splits test, val, expected train.*: mend the folders, or set"):
         ready(Folder(str(tmp_path)))
+    (tmp_path / "val").rename(tmp_path / "cats")
+    (tmp_path / "test").rename(tmp_path / "train")
     picture(1).save(tmp_path / "2.png")
     with pytest.raises(ValueError, match="2.png lies beside class folders"):
         ready(Folder(str(tmp_path)))
@@ -176,7 +229,7 @@ def test_sixteen_bits_are_refused_because_they_would_be_clipped(tmp_path):
         ({"val_size": "5"}, TypeError, "val_size"),
         ({"workers": -1}, ValueError, "workers"),
         ({"memory_limit": 1.5}, TypeError, "memory_limit"),
-        ({"crop": 1}, TypeError, "crop is 1"),
+        ({"fit": 1}, (TypeError, ValueError), "fit is 1"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_read(options, error, words):

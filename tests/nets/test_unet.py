@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_gen.nets import MLP, UNet
+from lightning_gen.nets import MLP, NCSNpp, UNet
 
 SMALL = {"channels": 16, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "groups": 8, "dropout": 0.1}
 PUBLISHED = {  # google/ddpm-cifar10-32
@@ -239,3 +239,17 @@ def test_a_label_is_asked_for_or_refused_in_one_sentence():
         UNet((1, 8, 8), classes=3, **SMALL)(x, t)
     with pytest.raises(ValueError, match="classes.*label"):
         UNet((1, 8, 8), **SMALL)(x, t, torch.tensor([0, 1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("side", "multipliers", "attention"),
+    [(8, [1, 2], 4), (28, [1, 2, 2], 14), (32, [1, 2, 2, 2], 16), (25, [1], 25), (100, [1, 2, 2], 50)],
+)
+@pytest.mark.parametrize("net", [UNet, NCSNpp])
+def test_levels_that_are_left_open_suit_any_size(net, side, multipliers, attention):
+    node = {"shape": [3, side, side], "channels": 8, "blocks": 1, "groups": 4, "multipliers": None, "attention": None}
+    assert net.fitted(node) == {"multipliers": multipliers, "attention": [attention]}
+    assert net.fitted(node | {"multipliers": [1, 4]}) == {"attention": [side // 2]}
+    options = {"fir": None} if net is NCSNpp else {}
+    names = [set(net(**node | fitted, **options).state_dict()) for fitted in ({}, net.fitted(node))]
+    assert names[0] == names[1]

@@ -1,0 +1,170 @@
+"""Images that stay in their files: the reader of one, and a split of them that workers read ahead of time."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_gen.data.files import content_digest
+from lightning_gen.data.image_files import open_image
+from lightning_gen.data.split import Indices, Split
+from lightning_gen.errors import Unreadable
+from lightning_gen.randomness import generator
+
+Fit = Literal["crop", "pad"]
+SHOWN = 10  # files that are named in one message
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One image file as uint8 (C, H, W): upright, transparent pixels over white.
+
+    Args:
+        size: after bicubic resizing, pixels, of the shorter side, or where it is padded of the longer; null keeps it.
+        fit: crop cuts the centre out, pad fills up with white, both to size x size pixels; null keeps the proportion.
+        mode: RGB, or L for grey.
+    """
+
+    size: int | None
+    fit: Fit | None
+    mode: Literal["RGB", "L"]
+
+    def __call__(self, path: Path) -> Tensor:
+        """uint8, (3 or 1, H, W)."""
+        from PIL import Image
+
+        image = open_image(path)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        pixels = numpy.array(self._fit(image.convert(self.mode)))
+        return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()
+
+    def _fit(self, image):
+        """The image resized, then cropped or padded."""
+        from PIL import Image
+
+        if self.size is None:
+            return image
+        scale = self.size / (max if self.fit == "pad" else min)(image.size)
+        width, height = (max(1, round(scale * side)) for side in image.size)
+        if (width, height) != image.size:
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+        if self.fit is None:
+            return image
+        left, top = (width - self.size) // 2, (height - self.size) // 2
+        if self.fit == "crop":
+            return image.crop((left, top, left + self.size, top + self.size))
+        square = Image.new(image.mode, (self.size, self.size), "white")
+        square.paste(image, (-left, -top))
+        return square
+
+    def read_all(self, paths: Sequence[Path], shape: tuple[int, ...]) -> Tensor:
+        """uint8, (n, *shape)."""
+        return torch.stack([self.read(path, shape) for path in paths])
+
+    def attempt(self, path: Path, shape: tuple[int, ...] | None = None) -> Tensor | Unreadable:
+        """`read`, or what is wrong with the file."""
+        try:
+            return self(path) if shape is None else self.read(path, shape)
+        except Unreadable as error:
+            return error
+
+    def read(self, path: Path, shape: tuple[int, ...]) -> Tensor:
+        """uint8, of `shape`; Unreadable for another."""
+        image = self(path)
+        if tuple(image.shape) != shape:
+            raise Unreadable(
+                f"{path} is {image.shape[2]}x{image.shape[1]} pixels, expected {shape[2]}x{shape[1]} as the others: "
+                "set size, with fit=crop or pad, to make them equal"
+            )
+        return image
+
+
+def listed(faults: Sequence[str]) -> str:
+    """The first ten faults, and how many there are."""
+    more = [f"and {len(faults) - SHOWN} more files, {len(faults)} in all"] if len(faults) > SHOWN else []
+    return "; ".join([*faults[:SHOWN], *more])
+
+
+class _Files(Dataset):
+    """The data set of a worker; a ValueError is a returned value: the main process raises it without a traceback."""
+
+    def __init__(self, reader: Reader, paths: Sequence[Path], shape: tuple[int, ...]):
+        self.reader, self.paths, self.shape = reader, paths, shape
+
+    def __getitems__(self, indices: list[int]) -> Tensor | ValueError:
+        try:
+            return self.reader.read_all([self.paths[index] for index in indices], self.shape)
+        except ValueError as error:
+            return error
+
+
+def _identity(batch):
+    return batch
+
+
+class FileSplit(Split):
+    """Images that stay in their files; `stream` reads them ahead of time.
+
+    Args:
+        reader: of one file.
+        paths: of the files, in order.
+        shape: (C, H, W) of every image.
+        labels: int64 (n,), or null.
+        workers: processes that read ahead.
+    """
+
+    def __init__(
+        self, reader: Reader, paths: Sequence[Path], shape: tuple[int, ...], labels: Tensor | None, workers: int
+    ):
+        super().__init__(torch.empty(len(paths), 0, dtype=torch.uint8), labels)
+        self._reader, self._paths, self._shape, self._workers = reader, paths, shape, workers
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        return self._shape
+
+    def to(self, device: torch.device | str) -> Split:
+        """Itself: files are not on a device."""
+        return self
+
+    def subset(self, indices: Tensor) -> "FileSplit":
+        """The split of the files `indices`, (n,)."""
+        paths = [self._paths[row] for row in indices.tolist()]
+        return FileSplit(self._reader, paths, self._shape, self.labels(indices), self._workers)
+
+    def identity(self, cache: Path | None = None) -> str:
+        """files: and the digest of the files' bytes and labels; where `cache` knows it, a stat a file."""
+        labels = self.labels(slice(None))
+        return f"files:{content_digest(self._paths, None if labels is None else labels.tolist(), cache)}"
+
+    def take(self, indices: Indices) -> Tensor:
+        """uint8, (n, C, H, W)."""
+        if isinstance(indices, slice):
+            indices = range(*indices.indices(len(self)))
+        rows = indices.tolist() if isinstance(indices, Tensor) else list(indices)
+        if not rows:
+            return torch.empty(0, *self.shape, dtype=torch.uint8)
+        return self._reader.read_all([self._paths[row] for row in rows], self.shape)
+
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The images of each batch of indices, in order; ValueError for a file that cannot be read."""
+        loader = DataLoader(
+            _Files(self._reader, self._paths, self.shape),
+            batch_sampler=[indices.tolist() for indices in batches],
+            num_workers=self._workers,
+            collate_fn=_identity,
+            # Without this argument a DataLoader draws from the global generator.
+            generator=generator(0, "workers"),
+        )
+        for rows in loader:
+            if isinstance(rows, ValueError):
+                raise rows
+            yield rows

@@ -1,0 +1,73 @@
+"""stage=estimate: operations and bytes are exact counts, files the very ones of the run, and nothing is left behind."""
+
+import re
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from lightning_gen.families.cost import Activations, Products
+from tests.test_run import BARE, command
+
+
+def test_products_are_counted_forward_and_back():
+    net, x = nn.Linear(7, 5), torch.randn(3, 7, requires_grad=True)
+    with Products() as products:
+        loss = net(x).square().sum()
+        assert products.total == 2 * 3 * 7 * 5
+        loss.backward()
+    assert products.total == 3 * 2 * 3 * 7 * 5  # the slopes in the weights and in x
+
+
+def test_bytes_are_those_that_wait_at_the_peak():
+    net, x = nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 2)), torch.randn(3, 7)
+    with Activations(list(net.parameters())) as kept:
+        loss = net(x).sum()
+    whole = 4 * (3 * 7 + 3 * 5)  # x, and the hidden layer, which two layers share
+    assert kept.peak == whole
+    loss.backward()
+    del loss
+    with kept:
+        for _ in range(3):
+            net(x).sum().backward()
+    assert kept.peak == whole
+
+
+def lines(text):
+    return {line.split()[0]: line for line in text.splitlines() if re.match(r"[a-z]+  ", line)}
+
+
+def number(line, words):
+    value, prefix = re.search(rf"([\d.]+) ([kMGT]?){words}", line).groups()
+    return float(value) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[prefix]
+
+
+def test_an_estimate_leaves_nothing_and_names_the_size_of_the_run_s_files(tmp_path, capsys):
+    run = ("trainer.max_steps=4", f"run={tmp_path / 'run'}", "callbacks.checkpoints.keep_every_n_steps=2")
+    assert command(*BARE, "stage=estimate", *run) == 0
+    said = lines(capsys.readouterr().out)
+    assert list(said) == ["network", "activations", "memory", "training", "sampling", "disk"]
+    assert not (tmp_path / "run").exists()
+    assert command(*BARE, *run) == 0
+    files = [path.stat().st_size for path in (tmp_path / "run" / "checkpoints").glob("*.ckpt")]
+    assert f"{len(files) + 1} checkpoints" in said["disk"]  # last-1.ckpt is there from the second save on
+    assert number(said["disk"], r"B, one in writing") == pytest.approx(max(files), rel=0.15)
+    assert " 4 steps of " in said["training"]
+
+
+def test_pictures_of_any_size_are_learned_by_one_command_that_says_what_it_chose(tmp_path, capsys):
+    for number in range(20):
+        pixels = numpy.random.default_rng(number).integers(0, 256, (9 + number % 3, 12, 3), dtype=numpy.uint8)
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "mine" / f"{number}.png")
+    bare = [word for word in BARE if word.startswith(("quality", "callbacks", "trainer"))]
+    words = ("experiment=my_images", f"data.path={tmp_path / 'mine'}", f"run={tmp_path / 'run'}", *bare)
+    assert command(*words, "trainer.max_steps=2") == 0
+    said = capsys.readouterr().out
+    assert "20 colour pictures of 12x9 to 12x11 pixels" in said
+    assert "data.size=8 data.mode=RGB data.batch_size=4 data.fit=crop" in said
+    assert said.index("training     2 steps") < said.index("DDPM with")
+    assert command(*words, "trainer.max_steps=3") == 0  # the same choices: the run goes on, and is not estimated anew
+    assert "training     " not in capsys.readouterr().out
