@@ -2,6 +2,7 @@
 # make test       the quick tests            make test-slow  those that take minutes
 # make test-faults    signals, kills and other faults at many moments, with their counts
 # make test-cluster   those that need SLURM, which it starts and stops (as root, with Debian's slurm-wlm and munge)
+# make docs       the documentation as a site, in site/: open site/index.html; every link is checked
 # make lint       ruff                       make clean      remove the environment and what tools left behind
 #
 # make audit      known vulnerabilities of what is installed, by pip-audit, which asks the package index for them
@@ -12,7 +13,7 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: demo test test-slow test-faults test-cluster lint audit hashes clean
+.PHONY: demo test test-slow test-faults test-cluster docs lint audit hashes clean
 
 VENV := .venv
 COMMA := ,
@@ -41,6 +42,10 @@ test-cluster: $(VENV)/.test
 	@$(call install,.[test$(COMMA)slurm])
 	$(VENV)/bin/python -m pytest -q -rs -m cluster tests/cluster $(ARGS)
 
+docs: $(VENV)/.test
+	@$(call install,.[docs])
+	$(VENV)/bin/mkdocs build --strict
+
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -54,7 +59,7 @@ hashes: | $(VENV)/.uv
 		--python-version 3.11 --generate-hashes --no-annotate --custom-compile-command 'make hashes' --output-file hashes.txt
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.demo: $(PACKAGE) | $(VENV)/.uv
