@@ -38,7 +38,9 @@ def manifold(
     "Reliable fidelity and diversity metrics for generative models" (Naeem et al., 2020),
     https://arxiv.org/abs/2002.09797
 
-    Balls are closed, so that a copy lies in its original's. All four fall or rise with M and N: compare equal numbers.
+    Balls of precision and recall are closed, as in the first paper's code: a copy lies in its original's, also where
+    originals coincide. Those of density and coverage are open, as in the second's: a ball holds its centre and k - 1
+    neighbours, so that copies of the real images have density 1, and not (k + 1) / k. All four fall or rise with M and N: compare equal numbers.
     Errors are over draws of the samples, the real images held fixed, by the jackknife that leaves out half of them, of
     which `halves` are drawn: a bootstrap's copies would have neighbours at distance 0, and leaving out few would make
     recall's error up to twice too large, for a radius is not smooth. Coverage's comes out too large, by up to two where
@@ -47,7 +49,7 @@ def manifold(
     check_features(max(k, k_density) + 1, "the manifold of features", samples=samples, real=real)
     m, n, slack = len(samples), len(real), tie(samples, real)
     squares, _ = nearest(real, real, max(k, k_density), same=True)
-    ball, wide = squares[:, k - 1] + slack, squares[:, k_density - 1] + slack
+    ball, wide = squares[:, k - 1] + slack, squares[:, k_density - 1] - slack
     chosen = _halves(m, halves).to(samples.device)
     reach = _radii(samples, k, chosen) + slack
     member = torch.cat([torch.ones_like(chosen[:1]), chosen]).double().T  # of all samples, then of each half
@@ -56,7 +58,7 @@ def manifold(
     for start, squares in squared_distances(real, samples):  # (B, m)
         rows = slice(start, start + len(squares))
         precise |= (squares <= ball[rows, None]).any(0)
-        inside = (squares <= wide[rows, None]).double() @ member  # how many, (B, 1 + halves)
+        inside = (squares < wide[rows, None]).double() @ member  # how many, (B, 1 + halves)
         dense += inside.sum(0)
         covered += (inside > 0).double().sum(0)
         recalled += torch.stack([(squares <= radius).any(1).sum() for radius in reach]).double()
@@ -102,10 +104,10 @@ def precision_recall_density_coverage(evaluation: Evaluation) -> dict[str, Measu
     values = manifold(features[:m], real[choice].to(features.device), k, k_density)
     shared = {"images_each": m, "error_by": f"jackknife, {HALVES} halves"}
     own = {
-        "precision": {"bias": "upwards at small n", "neighbours": k},
-        "recall": {"bias": "upwards at small n", "neighbours": k},
-        "density": {"bias": "none where both laws are equal", "neighbours": k_density},
-        "coverage": {"bias": "depends on n: compare equal images_each", "neighbours": k_density},
+        "precision": {"bias": "upwards at small n", "neighbours": k, "balls": "closed"},
+        "recall": {"bias": "upwards at small n", "neighbours": k, "balls": "closed"},
+        "density": {"bias": "none where both laws are equal", "neighbours": k_density, "balls": "open"},
+        "coverage": {"bias": "depends on n: compare equal images_each", "neighbours": k_density, "balls": "open"},
     }
     return {
         name: Measured(getattr(values, name), error, (), {**protocol, **shared})

@@ -144,6 +144,13 @@ PLANTS = [
         "tests/metrics/test_manifold.py::test_counts_are_those_of_the_definitions",
     ),
     Plant(
+        "density of closed balls",
+        "lightning_gen/metrics/manifold.py",
+        "squares[:, k_density - 1] - slack",
+        "squares[:, k_density - 1] + slack",
+        "tests/metrics/test_manifold.py::test_a_model_that_copies_the_training_set_has_density_one",
+    ),
+    Plant(
         "C_T's variance without the held-out images",
         "lightning_gen/metrics/memorisation.py",
         "(n + m + 1) / (12 * n * m)",

@@ -20,14 +20,17 @@ def _by_definition(samples, real, k, k_density):
     def inside(a, b, r):
         return float((a - b).norm()) <= r
 
+    def within(a, b, r):  # Naeem et al. leave out the sphere
+        return float((a - b).norm()) < r
+
     narrow = [radius(real, i, k) for i in range(len(real))]
     wide = [radius(real, i, k_density) for i in range(len(real))]
     reach = [radius(samples, j, k) for j in range(len(samples))]
     m, n = range(len(samples)), range(len(real))
     precision = sum(any(inside(samples[j], real[i], narrow[i]) for i in n) for j in m) / len(samples)
     recall = sum(any(inside(samples[j], real[i], reach[j]) for j in m) for i in n) / len(real)
-    density = sum(inside(samples[j], real[i], wide[i]) for j in m for i in n) / (k_density * len(samples))
-    coverage = sum(any(inside(samples[j], real[i], wide[i]) for j in m) for i in n) / len(real)
+    density = sum(within(samples[j], real[i], wide[i]) for j in m for i in n) / (k_density * len(samples))
+    coverage = sum(any(within(samples[j], real[i], wide[i]) for j in m) for i in n) / len(real)
     return precision, recall, density, coverage
 
 
@@ -42,19 +45,33 @@ def test_counts_are_those_of_the_definitions(monkeypatch, m, n, k, k_density, sc
 
 
 def test_copies_lie_in_their_originals_balls_at_a_large_mean():
-    """Balls are closed; features far from 0 do not lose it to rounding."""
+    """Balls of precision and recall are closed, those of density and coverage open; rounding far from 0 changes neither."""
     real = cloud(60, 8, 1) + 1e3
     found = manifold(real.float(), real.float(), 3, 5)
     assert found[:2] == (1.0, 1.0) and found.coverage == 1.0
-    assert found.density == pytest.approx(6 / 5)  # each ball holds itself and its five neighbours
+    assert found.density == pytest.approx(1)  # each ball holds itself and four of its five neighbours
     # one sample, at exactly the radius of a ball
     line = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
-    assert manifold(torch.tensor([[-1.0], [-50.0]]), line, 1, 1).precision == 0.5
+    edge = manifold(torch.tensor([[-1.0], [-50.0]]), line, 1, 1)
+    assert (edge.precision, edge.density, edge.coverage) == (0.5, 0, 0)
     # and in the plane, where each of 40 samples lies at its ball's radius, far from 0
     corner = torch.tensor([[0.0, 0.0], [3.0, 4.0], [900.0, 0.0], [900.0, 50.0]], dtype=torch.float64)
     turn = torch.arange(40, dtype=torch.float64) / 7
     ring = 5 * torch.stack([turn.cos(), turn.sin()], 1) * (1 - 1e-9)
     assert manifold(ring + 1e6, corner + 1e6, 1, 1).precision == 1
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize("n", [12, 200])
+def test_a_model_that_copies_the_training_set_has_density_one(k, n):
+    """The number of Naeem et al.'s code: k of the k + 1 points of a closed ball are in the open one, every ball is hit."""
+    real = cloud(n, 4, 3)
+    found = manifold(real.clone(), real, 3, k)
+    assert found[:4] == pytest.approx((1, 1, 1, 1), abs=1e-12)
+    twice = manifold(real.repeat(2, 1), real, 3, k)  # of a mean over the samples, no matter how often each is copied
+    assert twice[:4] == pytest.approx((1, 1, 1, 1), abs=1e-12)
+    same = real[:1].repeat(n, 1)  # points that coincide have a ball of radius 0, which is empty when open
+    assert manifold(same, same, 3, k)[:4] == (1, 1, 0, 0)
 
 
 def test_a_far_law_has_none_and_a_collapsed_one_has_precision_alone():
