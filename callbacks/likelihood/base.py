@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from annotated_types import Ge
@@ -14,7 +14,17 @@ from lightning_gen.callbacks.evaluation import pieces_of
 from lightning_gen.callbacks.measuring import Measuring, Split
 from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.errors import NonFinite
-from lightning_gen.likelihood import ODELikelihood, bits_per_dim, dequantised, variational_bound
+from lightning_gen.likelihood import (
+    Bins,
+    Convention,
+    ODELikelihood,
+    Variance,
+    bits_per_dim,
+    decoder_deviation,
+    dequantised,
+    variational_bound,
+)
+from lightning_gen.likelihood.dequantise import bins_protocol
 from lightning_gen.models import Scored
 from lightning_gen.options import Count
 from lightning_gen.randomness import generator
@@ -102,7 +112,14 @@ class Likelihood(PerSample):
     """Upper bound on -log2 p(x) / dim over `n` images of a split (null = all), with its three parts.
 
     vlb/bits_per_dim = prior L_T + diffusion sum L_{k-1} + decoder L_0; its error is the standard error over images.
-    8-bit images are scored as they are: no dequantisation, no clipping. DDPM (Ho et al., 2020, section 4.3).
+    8-bit images are scored as they are, without dequantisation. DDPM (Ho et al., 2020, section 4.3),
+    https://arxiv.org/abs/2006.11239
+
+    Args:
+        variance: of p(x_{k-1}|x_k): large, beta; small, the posterior's.
+        convention: paper; or code, Ho et al.'s, in which their numbers are published: x_0 is clipped to the range, and
+            L_0 decoded with the posterior's variance of k = 2 for both variances.
+        options: those of PerSample.
     """
 
     needs = (Scored,)
@@ -112,9 +129,9 @@ class Likelihood(PerSample):
     columns = 3
     autocast = True
 
-    def __init__(self, variance: Literal["small", "large"] = "large", **options: Any) -> None:
+    def __init__(self, variance: Variance = "large", convention: Convention = "paper", **options: Any) -> None:
         super().__init__(**options)
-        self.variance = variance
+        self.variance, self.convention = variance, convention
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -125,6 +142,7 @@ class Likelihood(PerSample):
             )
         if pl_module.value_range is None:
             raise ValueError("callbacks.likelihood scores 8-bit images, got data without a range: write null for it")
+        decoder_deviation(pl_module.model.process, self.variance, self.convention)  # refuses a process of one step
 
     def publishes(self, module: Any) -> set[Name]:
         names = ("bits_per_dim", "decoder", "diffusion", "prior")
@@ -135,7 +153,7 @@ class Likelihood(PerSample):
 
     def block(self, module: Any, model: Scored, x: Tensor, noise: torch.Generator, progress: Callable) -> Tensor:
         """Decoder, diffusion, prior, bits/dim, (m, 3)."""
-        bits = variational_bound(model, x, noise, module.value_range, self.variance, progress)
+        bits = variational_bound(model, x, noise, module.value_range, self.variance, progress, self.convention)
         return torch.stack([bits[:, 0], bits[:, 1:-1].sum(1), bits[:, -1]], dim=1)
 
     def results(self, module: Any, rows: Tensor, n: int, fingerprint: str) -> list[Result]:
@@ -144,8 +162,11 @@ class Likelihood(PerSample):
             **self.protocol(module, n, fingerprint),
             "terms": module.model.process.steps + 1,
             "variance": self.variance,
-            "levels": 256,
+            "convention": self.convention,
+            "clip": list(module.value_range) if self.convention == "code" else "none",
+            "decoder_deviation": decoder_deviation(module.model.process, self.variance, self.convention),
             "dequantisation": "none",
+            **bins_protocol(module.value_range),
         }
         parts = {"bits_per_dim": rows.sum(1), "decoder": rows[:, 0], "diffusion": rows[:, 1], "prior": rows[:, 2]}
         names = {name: Name(f"vlb/{name}", None, self.measured(module)) for name in parts}
@@ -160,6 +181,12 @@ class FlowLikelihood(PerSample):
     standard error over samples of each sample's mean over draws, which holds what dequantisation and probes scatter.
     Outside autocast: the divergence sums derivatives with respect to x that half precision would drown.
     Score SDE (Song et al., 2021, section 4.3), https://arxiv.org/abs/2011.13456
+
+    Args:
+        draws: dequantisations of an image, or probes of a point, >= 1.
+        flow: the ODE's estimator; null for the paper's RK45.
+        bins: centred on the levels, of width range / 255; or within the range, range / 256, as in the authors' code.
+        options: those of PerSample.
     """
 
     needs = (Scored,)
@@ -168,9 +195,11 @@ class FlowLikelihood(PerSample):
     purpose = "flow"
     columns = 3
 
-    def __init__(self, draws: Count = 1, flow: ODELikelihood | None = None, **options: Any) -> None:
+    def __init__(
+        self, draws: Count = 1, flow: ODELikelihood | None = None, bins: Bins = "centred", **options: Any
+    ) -> None:
         super().__init__(**options)
-        self.draws, self.flow = draws, ODELikelihood() if flow is None else flow
+        self.draws, self.flow, self.bins = draws, ODELikelihood() if flow is None else flow, bins
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -192,7 +221,8 @@ class FlowLikelihood(PerSample):
         """Mean and variance over the draws of log p(x), nats, and the network's calls a draw, (m, 3)."""
         draws, calls = [], 0
         for _ in range(self.draws):
-            spread = x if module.value_range is None else dequantised(x, module.value_range, noise)
+            within = module.value_range
+            spread = x if within is None else dequantised(x, within, noise, bins=self.bins)
             nats, called = self.flow(model, spread, noise, progress=progress)
             draws.append(nats)
             calls += called
@@ -221,6 +251,7 @@ class FlowLikelihood(PerSample):
 
         if module.value_range is None:
             return [result("nll", -nats, "nats")]
-        bits, bound = bits_per_dim(nats, d, module.value_range), {"of": "upper bound (Jensen)", "levels": 256}
+        bits = bits_per_dim(nats, d, module.value_range, bins=self.bins)
+        bound = {"of": "upper bound (Jensen)", **bins_protocol(module.value_range, bins=self.bins)}
         nats = bits * d * math.log(2)
         return [result("bits_per_dim", bits, "bits/dim", **bound), result("nll", nats, "nats", **bound)]

@@ -9,7 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_gen.callbacks.likelihood.base import PerSample
-from lightning_gen.likelihood.dequantise import bin_width
+from lightning_gen.likelihood.dequantise import bin_width, bins_protocol
 from lightning_gen.models import Normalised
 from lightning_gen.options import Count
 from lightning_gen.results.result import Name, Result
@@ -75,6 +75,7 @@ class ExactLikelihood(PerSample):
         bits, kinds = -nats / d / math.log(2), ("exact", "exact")
         if model.dequantisation != "none":
             nats = nats - d * math.log(bin_width(module.value_range, model.levels))
+            protocol |= bins_protocol(module.value_range, model.levels)
             kinds = ("lower bound", "upper bound")
         return [
             Result.of_mean(nats, kinds[0], "nats", protocol, name),

@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_gen.callbacks.measuring import Measuring, stop_together
 from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.likelihood import bits_per_dim, dequantised, kernel_density
+from lightning_gen.likelihood.dequantise import bins_protocol
 from lightning_gen.likelihood.kde import WARNING
 from lightning_gen.metrics.gather import gather_blocks
 from lightning_gen.options import Count
@@ -118,6 +119,7 @@ class KernelDensityLikelihood(Measuring):
         results = [Result.of_mean(nats, "KDE", "nats", protocol, Name("kde/log_likelihood", None, label))]
         if levels is not None:
             bits, name = bits_per_dim(nats, d, module.value_range, levels), Name("kde/bits_per_dim", None, label)
-            protocol, error = {**protocol, "levels": levels}, results[0].error / d / math.log(2)
+            protocol |= bins_protocol(module.value_range, levels)
+            error = results[0].error / d / math.log(2)
             results.append(Result(float(bits.mean()), "KDE", error, "bits/dim", protocol, name=name))
         return results

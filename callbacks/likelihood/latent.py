@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_gen.callbacks.likelihood.base import PerSample
-from lightning_gen.likelihood import ODELikelihood, bits_per_dim, dequantised, latent_bound
+from lightning_gen.likelihood import ODELikelihood, Variance, bits_per_dim, dequantised, latent_bound
+from lightning_gen.likelihood.dequantise import bins_protocol
 from lightning_gen.models import BINARY, Scored
 from lightning_gen.options import Count
 from lightning_gen.results.result import Name, Result
@@ -42,7 +43,7 @@ class LatentLikelihood(PerSample):
     def __init__(
         self,
         draws: Count = 1,
-        variance: Literal["small", "large"] = "large",
+        variance: Variance = "large",
         flow: ODELikelihood | None = None,
         **options: Any,
     ) -> None:
@@ -112,6 +113,7 @@ class LatentLikelihood(PerSample):
         results = [result("log_likelihood", nats, kinds[0], "nats")]
         if module.value_range is not None:
             bits = bits_per_dim(nats, d, module.value_range) if spread else -nats / d / math.log(2)
-            results.append(result("bits_per_dim", bits, kinds[1], "bits/dim", levels=256 if spread else 2))
+            bins = bins_protocol(module.value_range) if spread else {"levels": 2}
+            results.append(result("bits_per_dim", bits, kinds[1], "bits/dim", **bins))
         estimated = {"prior": kinds[0]}
         return results + [result(name, part, estimated.get(name, "estimate"), "nats") for name, part in parts.items()]

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_gen.callbacks.likelihood.base import PerSample
 from lightning_gen.likelihood import bits_per_dim
+from lightning_gen.likelihood.dequantise import bins_protocol
 from lightning_gen.models import BINARY, GaussianObservation, LatentVariables, ObservationModel, Requires, why_unfit
 from lightning_gen.options import Positive
 from lightning_gen.results.result import Kind, Name, Result
@@ -83,10 +84,8 @@ class ObservedLikelihood(PerSample):
         if module.value_range is not None:
             bits = bits_per_dim(nats, d, module.value_range) if spread else -nats / d / math.log(2)
             kind = "upper bound" if kind == "lower bound" else kind
-            protocol, name = (
-                {**protocol, "levels": 256 if spread else 2},
-                Name(f"{method}/bits_per_dim", None, which, side),
-            )
+            protocol = {**protocol, **(bins_protocol(module.value_range) if spread else {"levels": 2})}
+            name = Name(f"{method}/bits_per_dim", None, which, side)
             error = results[0].error / d / math.log(2)
             results.append(Result(bits.mean().item(), kind, error, "bits/dim", protocol, name=name))
         return results

@@ -2,7 +2,7 @@
 
 from lightning_gen.likelihood.ais import Partition, log_weights, partition, temperatures
 from lightning_gen.likelihood.decoders import DecoderAIS
-from lightning_gen.likelihood.dequantise import bits_per_dim, dequantised
+from lightning_gen.likelihood.dequantise import Bins, bits_per_dim, dequantised
 from lightning_gen.likelihood.importance import Bounds, bounds
 from lightning_gen.likelihood.kde import Density, kernel_density
 from lightning_gen.likelihood.latent import latent_bound
@@ -18,12 +18,14 @@ from lightning_gen.likelihood.paths import (
 )
 from lightning_gen.likelihood.proposals import EncoderProposal, FlowProposal, PriorProposal, Proposal
 from lightning_gen.likelihood.tuning import PILOT_BURN_IN, tuned_steps
-from lightning_gen.likelihood.variational import variational_bound
+from lightning_gen.likelihood.variational import Convention, Variance, decoder_deviation, variational_bound
 
 __all__ = [
     "PILOT_BURN_IN",
     "AnnealingPath",
+    "Bins",
     "Bounds",
+    "Convention",
     "DecoderAIS",
     "Density",
     "EncoderProposal",
@@ -35,9 +37,11 @@ __all__ = [
     "PriorProposal",
     "Proposal",
     "RBMPath",
+    "Variance",
     "annealing_path",
     "bits_per_dim",
     "bounds",
+    "decoder_deviation",
     "dequantised",
     "floored",
     "kernel_density",

@@ -40,7 +40,8 @@ def manifold(
 
     Balls of precision and recall are closed, as in the first paper's code: a copy lies in its original's, also where
     originals coincide. Those of density and coverage are open, as in the second's: a ball holds its centre and k - 1
-    neighbours, so that copies of the real images have density 1, and not (k + 1) / k. All four fall or rise with M and N: compare equal numbers.
+    neighbours, so that copies of the real images have density 1, and not (k + 1) / k. All four fall or rise with M and
+    N: compare equal numbers.
     Errors are over draws of the samples, the real images held fixed, by the jackknife that leaves out half of them, of
     which `halves` are drawn: a bootstrap's copies would have neighbours at distance 0, and leaving out few would make
     recall's error up to twice too large, for a radius is not smooth. Coverage's comes out too large, by up to two where

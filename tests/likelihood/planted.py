@@ -74,6 +74,27 @@ PLANTS = [
         "tests/likelihood/test_variational.py::test_every_term_is_the_divergence_that_it_is_named_for",
     ),
     Plant(
+        "published bound of predictions that are not clipped",
+        "lightning_gen/likelihood/variational.py",
+        "clean = clean.clamp(*value_range)",
+        "pass",
+        "tests/likelihood/test_variational.py::test_every_term_is_the_divergence_that_it_is_named_for",
+    ),
+    Plant(
+        "published bound decoded with beta_1",
+        "lightning_gen/likelihood/variational.py",
+        'if variance == "large" and convention == "paper":',
+        'if variance == "large":',
+        "tests/likelihood/test_variational.py::test_the_codes_decoder_is_narrower_on_ddpms_betas",
+    ),
+    Plant(
+        "256ths of the range counted as 255ths",
+        "lightning_gen/likelihood/dequantise.py",
+        'levels - 1 if bins == "centred" else levels)',
+        "levels - 1)",
+        "tests/likelihood/test_dequantise.py::test_bins_within_are_256ths_of_the_range",
+    ),
+    Plant(
         "wrong prior in the bound",
         "lightning_gen/likelihood/variational.py",
         "(variance - 1 - variance.log() + means)",

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lightning_gen.likelihood.variational import decoder_nats, variational_bound
+from lightning_gen.likelihood.variational import decoder_deviation, decoder_nats, variational_bound
 from lightning_gen.models import Scored
 from lightning_gen.process import VP, DiscreteVP, linear_betas
 
@@ -59,12 +59,15 @@ def test_uniform_data_costs_eight_bits_and_the_bound_stays_above(variance, gap):
     assert float(bits.mean()) < 8 + gap
 
 
+@pytest.mark.parametrize("convention", ["paper", "code"])
 @pytest.mark.parametrize("variance", ["small", "large"])
-def test_every_term_is_the_divergence_that_it_is_named_for(variance):
-    """Against torch.distributions, with posteriors from Bayes' rule written by betas; a clipped x_0 would differ."""
+def test_every_term_is_the_divergence_that_it_is_named_for(variance, convention):
+    """Against torch.distributions, with posteriors from Bayes' rule written by betas; the model's x_0 is 1.7."""
     betas, value = linear_betas(6, 0.05, 0.4), 1.7
     process, x = DiscreteVP(betas), torch.tensor([[0.2, -0.6]], **F64)
-    terms = variational_bound(Constant(process, value), x, torch.Generator().manual_seed(1), variance=variance)
+    model, seed = Constant(process, value), torch.Generator().manual_seed(1)
+    terms = variational_bound(model, x, seed, variance=variance, convention=convention)
+    value = 1.0 if convention == "code" else value
     assert terms.shape == (1, 7)
     normal, kl = torch.distributions.Normal, torch.distributions.kl_divergence
     bar = torch.cumprod(1 - torch.tensor(betas, **F64), 0)
@@ -83,9 +86,54 @@ def test_every_term_is_the_divergence_that_it_is_named_for(variance):
         model = true if variance == "small" else math.sqrt(beta)
         divergence = kl(normal(mean(x), true), normal(mean(torch.full_like(x, value)), model))
         assert float(terms[0, k - 1]) == pytest.approx(float(divergence.mean()) / math.log(2), rel=1e-8), k
-    sigma = math.sqrt(betas[0]) if variance == "large" else math.sqrt(betas[1] * (1 - bar[0]) / (1 - bar[1]))
+    own = variance == "large" and convention == "paper"
+    sigma = math.sqrt(betas[0]) if own else math.sqrt(betas[1] * (1 - bar[0]) / (1 - bar[1]))
     decoder = decoder_nats(x, torch.full_like(x, value), sigma, (-1.0, 1.0)).mean() / math.log(2)
     assert float(terms[0, 0]) == pytest.approx(float(decoder), rel=1e-9)
+
+
+def test_the_codes_decoder_is_narrower_on_ddpms_betas():
+    """By hand: beta_1 = 1e-4, beta_2 = 1e-4 + 0.0199 / 999; beta_2 beta_1 / (1 - (1 - beta_1)(1 - beta_2))."""
+    process, b1, b2 = DiscreteVP(linear_betas(1000)), 1e-4, 1e-4 + 0.0199 / 999
+    assert decoder_deviation(process) ** 2 == pytest.approx(b1, rel=1e-9)
+    for variance in ("large", "small"):
+        deviation = decoder_deviation(process, variance, "code")
+        assert deviation**2 == pytest.approx(b2 * b1 / (b1 + b2 - b1 * b2), rel=1e-9)
+        assert deviation**2 == pytest.approx(5.4531e-5, rel=1e-4)
+    assert decoder_deviation(process, "small") == deviation
+
+
+def test_the_code_clips_to_the_datas_range_and_both_bound_the_truth():
+    process = DiscreteVP(linear_betas(200))
+    x = torch.randint(0, 256, (64, 4), generator=torch.Generator().manual_seed(0)) / torch.tensor(255.0, **F64)
+    for low, high in ((-1.0, 1.0), (0.0, 1.0)):
+        bits = [
+            variational_bound(
+                Constant(process, value),
+                low + (high - low) * x,
+                torch.Generator().manual_seed(1),
+                (low, high),
+                convention="code",
+            )
+            for value in (5.0, high)
+        ]
+        torch.testing.assert_close(*bits)
+    bits = variational_bound(Levels(process), 2 * x - 1, torch.Generator().manual_seed(2), convention="code").sum(1)
+    error = float(bits.std()) / len(x) ** 0.5
+    assert 8 - 4 * error < float(bits.mean()) < 8.3
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda m, x, g: variational_bound(m, x, g, None, convention="code"), "code.*value_range"),
+        (lambda m, x, g: variational_bound(m, x, g, variance="small"), "small.*2, got.*1 step.*large.*paper"),
+        (lambda m, x, g: variational_bound(m, x, g, convention="code"), "code.*2, got.*1 step.*large.*paper"),
+    ],
+)
+def test_a_bound_that_is_not_defined_is_refused(call, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        call(Constant(DiscreteVP([0.5]), 0.0), torch.zeros(1, 2), torch.Generator())
 
 
 def test_a_better_model_has_the_smaller_bound():

@@ -45,7 +45,7 @@ def test_counts_are_those_of_the_definitions(monkeypatch, m, n, k, k_density, sc
 
 
 def test_copies_lie_in_their_originals_balls_at_a_large_mean():
-    """Balls of precision and recall are closed, those of density and coverage open; rounding far from 0 changes neither."""
+    """Closed balls of precision and recall, open ones of density and coverage; rounding far from 0 changes neither."""
     real = cloud(60, 8, 1) + 1e3
     found = manifold(real.float(), real.float(), 3, 5)
     assert found[:2] == (1.0, 1.0) and found.coverage == 1.0
@@ -64,7 +64,7 @@ def test_copies_lie_in_their_originals_balls_at_a_large_mean():
 @pytest.mark.parametrize("k", [1, 2, 5])
 @pytest.mark.parametrize("n", [12, 200])
 def test_a_model_that_copies_the_training_set_has_density_one(k, n):
-    """The number of Naeem et al.'s code: k of the k + 1 points of a closed ball are in the open one, every ball is hit."""
+    """As in Naeem et al.'s code: k of the k + 1 points of a closed ball are in the open one, and every ball is hit."""
     real = cloud(n, 4, 3)
     found = manifold(real.clone(), real, 3, k)
     assert found[:4] == pytest.approx((1, 1, 1, 1), abs=1e-12)

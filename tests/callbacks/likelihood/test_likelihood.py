@@ -128,6 +128,7 @@ def test_the_bits_of_exactly_n_images(weights, digits, make_trainer, tmp_path):
         "draws": 2,
         "dequantisation": "uniform",
         "levels": 256,
+        "bin_width": "2/255",
         "evaluations": 8,
         "variance_share_of_draws": pytest.approx(share, rel=1e-9),
     }
@@ -166,6 +167,18 @@ def test_a_uniform_model_costs_eight_bits(digits, measured):
     assert result.value == pytest.approx(8, abs=1e-9) and result.error == pytest.approx(0, abs=1e-9)
 
 
+def test_bins_within_the_range_are_scored_and_said(digits, measured):
+    made, flow = module(), ODELikelihood("heun", steps=4)
+    found = measured(FlowLikelihood(n=10, batch=10, seed=3, flow=flow, bins="within"), made, Alone(digits))
+    x = digits.encode(digits.split("test").take(torch.arange(10)))
+    noise = generator(3, "flow", 0)
+    x = dequantised(x, (-1.0, 1.0), noise, bins="within")
+    bits = bits_per_dim(flow(made.averaged.eval(), x, noise)[0], 64, (-1.0, 1.0), bins="within")
+    result = found["ode/bits_per_dim/ema"]
+    assert result.value == pytest.approx(float(bits.mean()), rel=1e-9)
+    assert result.protocol["bin_width"] == "2/256" and result.protocol["levels"] == 256
+
+
 def test_the_bounds_parts_are_its_terms(digits, measured):
     made = module(process=DiscreteVP(linear_betas(6, 0.05, 0.4)), ema=False)
     found = measured(Likelihood(n=40, batch=32, seed=2, variance="small"), made, Alone(digits))
@@ -184,6 +197,27 @@ def test_the_bounds_parts_are_its_terms(digits, measured):
         assert result.error == pytest.approx(float(values.std()) / 40**0.5, rel=1e-6), name
         assert result.kind == "upper bound" and result.unit == "bits/dim"
         assert result.protocol["terms"] == 7 and result.protocol["variance"] == "small"
+        assert result.protocol["convention"] == "paper" and result.protocol["clip"] == "none"
+        assert result.protocol["bin_width"] == "2/255"
+
+
+def test_a_bound_says_that_it_is_ho_et_als(digits, measured):
+    made = module(process=DiscreteVP(linear_betas(6, 0.05, 0.4)), ema=False)
+    result = measured(Likelihood(n=8, seed=2, convention="code"), made, Alone(digits))["vlb/bits_per_dim/raw"]
+    x = digits.encode(digits.split("test").images(torch.arange(8)))
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = variational_bound(made.model.eval(), x, generator(2, "bound", 0), convention="code")
+    assert result.value == pytest.approx(float(terms.sum(1).mean()), rel=1e-6)
+    said = {key: result.protocol[key] for key in ("variance", "convention", "clip")}
+    assert said == {"variance": "large", "convention": "code", "clip": [-1.0, 1.0]}
+    # beta_2 beta_1 / (1 - (1 - beta_1)(1 - beta_2)) of betas .05, .12
+    assert result.protocol["decoder_deviation"] ** 2 == pytest.approx(0.12 * 0.05 / 0.164, rel=1e-9)
+
+
+def test_a_process_of_one_step_is_refused_before_any_work(digits, make_trainer):
+    callback, made = Likelihood(n=8, convention="code"), module(process=DiscreteVP([0.5]))
+    with pytest.raises(ValueError, match="convention code.*1 step.*paper"):
+        make_trainer(callback).test(made, datamodule=digits, verbose=False)
 
 
 def both():
