@@ -1,6 +1,7 @@
 """Recipes of papers against their authors' code: what a config says, and what follows from it."""
 
 import copy
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,12 @@ F64 = {"dtype": torch.float64}
 D = 3 * 32 * 32
 
 
+@cache
+def recipe(name):
+    """The composed config of an experiment."""
+    return composed(f"experiment={name}")
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_names_its_differences_from_its_paper(name):
     lines = Path(CONFIGS, "experiment", f"{name}.yaml").read_text().splitlines()
@@ -29,7 +36,7 @@ def test_ncsnv2_leaves_the_codes_variance(monkeypatch):
 
     With the step of the first paper's algorithm 1, half as long, the same chain leaves 1.313.
     """
-    config = composed("experiment=ncsnv2_cifar")
+    config = recipe("ncsnv2_cifar")
     module, sampler = config["module"], build(config["sampler"])
     process = VE(module["sigma_min"], module["sigma_max"], levels=module["noise_levels"])
     model = Gaussian(process, torch.full((1,), 0.5), torch.full((1, 1), 0.25**2))
@@ -43,7 +50,7 @@ def test_ncsnv2_leaves_the_codes_variance(monkeypatch):
 @pytest.mark.parametrize(("name", "scale", "clip"), [("sde_ve_cifar", D / 2, 1.0), ("edm_cifar", D, None)])
 def test_our_mean_takes_the_steps_of_the_authors_sum(name, scale, clip):
     """The loss of these two papers' code is `scale` times ours, clipped at `clip`, and Adam's eps is 1e-8."""
-    config = composed(f"experiment={name}")
+    config = recipe(name)
     adam, ours = config["module"]["optimizer"], config["trainer"]["gradient_clip_val"]
     assert (ours is None) == (clip is None) and (clip is None or ours == pytest.approx(clip / scale, rel=1e-4))
     torch.manual_seed(0)
@@ -66,7 +73,7 @@ def test_our_mean_takes_the_steps_of_the_authors_sum(name, scale, clip):
 
 def test_edms_network_is_the_authors():
     """SongUNet without the 9 x 128 weights that read the labels of the augmentation."""
-    config = composed("experiment=edm_cifar")
+    config = recipe("edm_cifar")
     with torch.device("meta"):
         network = build(config["net"], shape=[3, 32, 32])
     assert sum(p.numel() for p in network.parameters()) == 55_732_739 == 55_733_891 - 9 * 128
@@ -76,7 +83,7 @@ def test_edms_network_is_the_authors():
 
 def test_the_vp_is_sampled_by_euler_maruyama_without_a_corrector():
     """1,000 steps of 1/1000 from t = 1 to 1e-3, where the last takes the noise out."""
-    config = composed("experiment=sde_vp_cifar")
+    config = recipe("sde_vp_cifar")
     sampler = build(config["sampler"])
     assert type(sampler) is samplers.EulerMaruyama
     times = [(step.t, step.s) for step in sampler.transitions(VP())]
@@ -87,7 +94,7 @@ def test_the_vp_is_sampled_by_euler_maruyama_without_a_corrector():
 
 def test_the_ves_predictor_is_reverse_diffusion():
     """x + (sigma_i^2 - sigma_(i-1)^2) s + sqrt(sigma_i^2 - sigma_(i-1)^2) z, of Song et al. (2021), eq. 46."""
-    sampler = build(composed("experiment=sde_ve_cifar")["sampler"])
+    sampler = build(recipe("sde_ve_cifar")["sampler"])
     assert (type(sampler), sampler.corrections, sampler.snr) == (samplers.PredictorCorrector, 1, 0.16)
     process = VE(0.01, 50.0)
     squares = [(0.01 * 5000 ** (i / 999)) ** 2 for i in reversed(range(1000))]
@@ -100,7 +107,7 @@ def test_the_ves_predictor_is_reverse_diffusion():
 
 
 def test_ddpms_bound_is_computed_as_the_published_one():
-    config = composed("experiment=ddpm_cifar")
+    config = recipe("ddpm_cifar")
     callback = build(config["callbacks"]["likelihood"])
     assert (callback.variance, callback.convention, config["sampler"]["variance"]) == ("large", "code", "large")
     assert config["sampler"]["clip"] == config["data"]["value_range"] == [-1, 1]
