@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -132,18 +133,82 @@ def test_colours_and_points_keep_their_values(tmp_path):
     assert np.allclose(GivenSamples(str(tmp_path / "p.npz"), (2,)).rows.numpy(), points)
 
 
+def saved(path, rows):
+    """The array in a file of its kind; in an .npz and a .pt under a name that nobody has agreed upon, with labels."""
+    labels = np.arange(len(rows))
+    if path.suffix == ".npz":
+        np.savez(path, faces=rows, labels=labels)
+    elif path.suffix == ".npy":
+        np.save(path, rows)
+    else:
+        tensor = torch.from_numpy(rows)
+        torch.save(tensor if path.suffix == ".pt" else {"x": tensor, "y": torch.from_numpy(labels), "n": 3}, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".pt", ".pth"])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 6)], ids=["grey", "colour"])
+def test_every_layout_and_range_of_the_same_images_is_the_same(shape, suffix, tmp_path):
+    """N×C×H×W, N×H×W×C and N×H×W in 8 bits, [0, 1] and [-1, 1] have one fingerprint; what was understood is said."""
+    rows = images(7, shape)
+    rows[0].flat[:2] = 0, 255  # all ranges are reached
+    layouts = {"N×C×H×W": rows, "N×H×W×C": rows.transpose(0, 2, 3, 1)}
+    if shape[0] == 1:
+        layouts["N×H×W"] = rows[:, 0]
+    for layout, array in layouts.items():
+        zero_one = array.astype(np.float32) / 255
+        ranges = {"0 to 255": array, "[0, 1]": zero_one.astype(np.float64), "[-1, 1]": 2 * zero_one - 1}
+        for value_range, values in ranges.items():
+            given = GivenSamples(saved(tmp_path / f"x{suffix}", values), shape)
+            assert (given.rows.numpy() == rows).all(), (layout, value_range)
+            assert given.understood.endswith(f"images {layout} in {value_range}")
+            assert str(values.shape) in given.understood and str(values.dtype) in given.understood
+
+
+def test_half_precision_and_points_are_read_from_tensors(tmp_path):
+    x = torch.linspace(-1, 1, 128).reshape(2, 1, 8, 8)
+    for dtype in (torch.bfloat16, torch.float16):
+        torch.save(x.to(dtype), tmp_path / "x.pt")
+        expected = ((x.to(dtype).float() + 1) / 2 * 255).round().byte()
+        assert torch.equal(GivenSamples(str(tmp_path / "x.pt"), (1, 8, 8)).rows, expected)
+    torch.save(points := torch.randn(9, 2), tmp_path / "p.pt")
+    assert torch.equal(GivenSamples(str(tmp_path / "p.pt"), (2,)).rows, points)
+
+
+def test_what_was_understood_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.save("theirs.npy", 2 * (images(100, (1, 8, 8)) / 255.0) - 1)
+    assert entry.main(["stage=evaluate", "samples=theirs.npy", "quality=pixels", "quality.n=90", "logger=none"]) == 0
+    said = capsys.readouterr().out
+    assert "theirs.npy" in said and "float64 (100, 1, 8, 8) from -1 to 1: images N×C×H×W in [-1, 1]" in said
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (images(4, (3, 3, 3)), "N×C×H×W or N×H×W×C"),
+        (images(4, (3, 3, 3)) % 2, "0 and 255"),
+        (images(4, (3, 3, 3)) / 255.0 - 0.02, r"-0\.02 .*\[0, 1\].*\[-1, 1\]"),
+        (images(4, (3, 3, 3)).astype(np.float32), "from .* to 255.*floats"),
+    ],
+)
+def test_what_can_be_read_in_two_ways_is_refused(rows, sentence, tmp_path):
+    shape = (3, 3, 3) if "or N" in sentence else (1, 3, 9)
+    rows = rows if "or N" in sentence else rows.reshape(4, 3, 9)
+    with pytest.raises(ValueError, match=sentence):
+        GivenSamples(saved(tmp_path / "x.npy", rows), shape)
+
+
 def bad(path, **arrays):
     np.savez(path, **arrays)
 
 
 CASES = {
     "missing": (lambda p: None, "x.npz"),
-    "channels first": (
-        lambda p: bad(p, arr_0=images(9).transpose(0, 3, 1, 2)),
-        r"\(9, 1, 8, 8\).*\(N, 8, 8, 1\)",
+    "size": (
+        lambda p: bad(p, arr_0=images(9, (9, 8, 1))),
+        r"arr_0 uint8 \(9, 9, 8, 1\).*digits.*\(N, 1, 8, 8\) or \(N, 8, 8, 1\) or \(N, 8, 8\)",
     ),
-    "size": (lambda p: bad(p, arr_0=images(9, (9, 8, 1))), r"\(9, 9, 8, 1\).*digits"),
-    "float": (lambda p: bad(p, arr_0=images(9) / 255.0), "float64.*0 to 1.*uint8"),
     "range": (
         lambda p: bad(p, arr_0=images(9).astype(np.float32) / 100 - 1.5),
         "float32.*-1.5 to 1.05.*uint8",
@@ -153,7 +218,8 @@ CASES = {
     "text": (lambda p: bad(p, arr_0=np.array(["a", "b"])), "numbers"),
     "one": (lambda p: bad(p, arr_0=images(1)), " 1 .*2"),
     "few": (lambda p: bad(p, arr_0=images(40)), "40.*quality.n.*90.*quality.n=40"),
-    "keys": (lambda p: bad(p, faces=images(9)), "faces.*images, points, arr_0"),
+    "two": (lambda p: bad(p, faces=images(9), masks=images(9)), "2 arrays.*digits.*faces, masks"),
+    "nothing": (lambda p: bad(p), "no array"),
     "pickle": (lambda p: bad(p, arr_0=np.array([{}, {}], dtype=object)), "x.npz.*.npz"),
     "torn": (lambda p: p.write_bytes(archive_of(images(50))[:900]), "x.npz.*.npz"),
 }

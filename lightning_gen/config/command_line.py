@@ -10,7 +10,7 @@ import yaml
 
 from lightning_gen.config import stored
 from lightning_gen.config.allow import extension_faults
-from lightning_gen.config.root import DEFAULTS, KEYS, RUN, SAMPLES, STAGES, UNLABELLED, read_by
+from lightning_gen.config.root import ARRAYS, DEFAULTS, KEYS, RUN, SAMPLES, STAGES, UNLABELLED, read_by
 from lightning_gen.config.texts import as_text, quoted
 from lightning_gen.errors import ConfigError
 from lightning_gen.options import choose
@@ -165,7 +165,8 @@ def request(words: Words) -> Request:
     if stage == "compare":
         return Request("config", overrides, "outputs/compare", found.faults)
     if stage == "evaluate" and values.get("samples"):
-        name = Path(str(values["samples"])).name.removesuffix(".npz")
+        path = Path(str(values["samples"]))
+        name = path.stem if path.suffix in ARRAYS else path.name
         return Request("config", overrides, f"outputs/{name}", found.faults)
     if stage in ("fit", "estimate") or stage not in STAGES or values.get("run") == "":
         return Request("config", overrides, "", found.faults, found.swept)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 RUN = ("fit", "estimate", "evaluate", "sample", "edit", "export", "compress", "decompress")  # the stages of one run
 STAGES = (*RUN, "compare")
 SAMPLES = "samples"  # stage=evaluate of somebody else's samples, which has no model
+ARRAYS = (".npz", ".npy", ".pt", ".pth")  # files of samples
 EDITS = ("inpaint", "interpolate", "mode")  # what stage=edit draws
 MISSING = "???"  # Hydra's word for a value that has to be given
 

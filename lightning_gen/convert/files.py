@@ -1,13 +1,18 @@
-"""Local files of plain tensors: safetensors, and torch.load with weights_only=True."""
+"""Local files of plain tensors: safetensors, and torch.load with weights_only=True and NumPy's float64 scalars."""
 
 import json
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+
+_SCALAR = np._core.multiarray.scalar
+# A learning rate by NumPy, as in the optimizers' states of score_sde_pytorch; NumPy 1 had another name for it.
+NUMPY = (_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float64DType)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -30,7 +35,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([*NUMPY]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(

@@ -10,8 +10,8 @@ here:
 - VP and sub-VP: t is 999 t; x is in [-1, 1]; the score is -F / sigma_t, which is parametrization noise. Their `sigmas`
   are not used, and the betas 0.1 and 20 are not in the file.
 
-A file does not say VP or sub-VP, nor the images' height; nor a low-pass filter where no pyramid of the input has one:
-DDPM++ has none. Score SDE (Song et al., 2021), https://arxiv.org/abs/2011.13456
+A file does not say VP, sub-VP or the discrete VE, which is not supported, nor the images' height; nor a low-pass filter
+where no pyramid of the input has one: DDPM++ has none. Score SDE (Song et al., 2021), https://arxiv.org/abs/2011.13456
 """
 
 from collections.abc import Iterator, Mapping
@@ -133,7 +133,8 @@ def checked_sde(sde: SDE | None, embedding: str, file: Path) -> SDE:
         return "ve"
     if sde not in ("vp", "subvp"):
         raise ValueError(
-            f"sde is {sde}, expected vp or subvp, for {file} has sines of 999 t: write the one that it was trained with"
+            f"sde is {sde}, expected vp or subvp, for {file} has sines of the time: write the one that it was trained "
+            "with; a discrete VE, which has sines of its levels' numbers, is not supported"
         )
     return sde
 
@@ -197,6 +198,12 @@ def network_arguments(shapes: Mapping[str, torch.Size], size: int) -> dict[str, 
     `converted_state` checks every name and shape against them.
     """
     ordered = shapes_by_module(shapes)
+    # Of all layers only the one that adds the shrunk input to a level is a 1x1 convolution of this name.
+    if any("Dense_0.weight" not in row and row.get("Conv_0.weight", ())[2:] == (1, 1) for row in ordered):
+        raise ValueError(
+            "the network has progressive_input input_skip, which is not built here, expected residual or none: import "
+            "another file"
+        )
     try:
         kinds = [_kind(row) for row in ordered]
         stem = kinds.index("conv")

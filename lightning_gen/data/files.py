@@ -41,8 +41,11 @@ def reading(path: Path, remedy: str, how: str = ", it is damaged") -> Iterator[N
         raise Unreadable(f"{path} cannot be read{how} ({first_line(error)}): {remedy}") from error
 
 
-def read_arrays(path: Path, names: tuple[str, ...], remedy: str) -> tuple[dict[str, Any], list[str]]:
-    """Those of the arrays `names` that an .npz has, and the names of all that it has; Unreadable for a damaged one."""
+def read_arrays(path: Path, names: tuple[str, ...] | None, remedy: str) -> tuple[dict[str, Any], list[str]]:
+    """Those of the arrays `names` (None: all) that an .npz has, and the names of all that it has.
+
+    Unreadable for a damaged file.
+    """
     import numpy
 
     with reading(path, remedy, " as an .npz"):
@@ -52,7 +55,8 @@ def read_arrays(path: Path, names: tuple[str, ...], remedy: str) -> tuple[dict[s
             raise ValueError("it is no whole zip archive")
         # Pickled objects inside an archive could run code.
         with numpy.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in names if name in archive.files}, archive.files
+            wanted = archive.files if names is None else [name for name in names if name in archive.files]
+            return {name: archive[name] for name in wanted}, archive.files
 
 
 def content_digest(paths: Sequence[Path], labels: Sequence[int] | None, cache: Path | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Samples from files, a folder of images or an .npz, in place of a trained module."""
+"""Samples from a folder or file in place of a trained module."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +14,10 @@ from lightning_gen.runs.faults import samples_fault
 
 
 class GivenSamples(LightningModule):
-    """A module without weights, whose samples are those of a file or folder, in order and unconverted.
+    """A module without weights, whose samples are those of a file or folder, in order.
 
     Args:
-        path: folder of images, or .npz file.
+        path: folder of images, or a file with an array (.npz, .npy, .pt, .pth).
         shape: shape of a sample, as of the data: images are uint8, points float.
         name: name of the data, for messages.
     """
@@ -29,7 +29,8 @@ class GivenSamples(LightningModule):
         self.shape, self.path = tuple(shape), Path(path)
         if fault := samples_fault(self.path):
             raise FileNotFoundError(fault)
-        self.rows, self.quantisation, self.sampler = read_samples(self.path, self.shape, name)
+        given = read_samples(self.path, self.shape, name)
+        self.rows, self.quantisation, self.sampler, self.understood = given
         if len(self.rows) < 2:
             raise ValueError(f"{path} holds {len(self.rows)} sample, expected at least 2: add samples")
         self.model = torch.nn.Module()

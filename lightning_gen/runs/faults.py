@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lightning_gen.config.root import ARRAYS
 from lightning_gen.runs.folder import PIECES, RunFolder, read_metrics
 
 # the folders of a run folder
@@ -47,11 +48,11 @@ def _other_folders(path: Path) -> list[str]:
 
 
 def samples_fault(path: str | Path) -> str:
-    """What is wrong with a path that should be a folder of images or an .npz file; empty where it is one of them."""
+    """What is wrong with a path that should be a folder of images or a file with an array; empty where it is one."""
     path = Path(path)
-    if path.is_dir() or (path.suffix == ".npz" and path.is_file()):
+    if path.is_dir() or (path.suffix in ARRAYS and path.is_file()):
         return ""
-    return f"samples names {path}, which is no folder of images and no .npz file: name one"
+    return f"samples names {path}, which is no folder of images and no {' or '.join(ARRAYS)} file: name one"
 
 
 def comparison_faults(runs: Sequence[str] | None) -> list[str]:

@@ -67,8 +67,9 @@ def images_of(session: "Session") -> "tuple[str, Tensor]":
     data, samples, split = session.data, session.config["samples"], session.config["split"]
     if samples:
         path = Path(samples).expanduser()
-        rows, _, _ = read_samples(path, data.shape, data.name)
-        name = path.stem
+        given = read_samples(path, data.shape, data.name)
+        print(given.understood)
+        name, rows = path.stem, given.rows
     else:
         data.prepare_data()
         data.setup()

@@ -165,6 +165,7 @@ def introduce(session: Session) -> None:
     if session.theirs:
         from lightning_gen.results.drawing import draw_given
 
+        print(session.module.understood)
         draw_given(folder.path, session.module.rows, data)
     elif not trainer.testing:
         size = sum(p.numel() for p in session.module.model.parameters())

@@ -1,5 +1,8 @@
 """Checkpoints of score_sde_pytorch: names and shapes as published, outputs of an independent functional network."""
 
+import zipfile
+
+import numpy as np
 import pytest
 import torch
 
@@ -121,6 +124,35 @@ def test_the_noise_levels_are_read_off_the_file(tmp_path):
     assert module["sigma_min"] == pytest.approx(0.0183156, rel=1e-5)
 
 
+def of_numpy_1(source, target):
+    """The checkpoint as NumPy 1 pickles it: the scalar's function lies in numpy.core."""
+    with zipfile.ZipFile(source) as read, zipfile.ZipFile(target, "w") as written:
+        for part in read.infolist():
+            written.writestr(part, read.read(part).replace(b"cnumpy._core.multiarray", b"cnumpy.core.multiarray"))
+    return target
+
+
+@pytest.mark.parametrize("numpy_1", [False, True], ids=["numpy 2", "numpy 1"])
+def test_a_learning_rate_of_numpy_in_the_optimizers_state_is_read(tmp_path, numpy_1):
+    """Their training writes lr * np.minimum(step / warmup, 1.0) into the optimizer: np.float64."""
+    group = {"lr": 2e-4 * np.minimum(7 / 5000, 1.0), "betas": (0.9, 0.999), "params": [0]}
+    file, found = saved(tmp_path, TINY, optimizer={"state": {}, "param_groups": [group]})
+    assert b"numpy" in zipfile.ZipFile(file).read("checkpoint_7/data.pkl")
+    file = of_numpy_1(file, tmp_path / "old.pth") if numpy_1 else file
+    read = read_score_sde(file, size=8, weights="raw")
+    assert torch.equal(read.state["first.weight"], found["model"]["module.all_modules.3.weight"])
+
+
+@pytest.mark.parametrize("combine", [8, 16], ids=["sum", "cat"])
+def test_an_input_skip_is_said_not_to_be_built(combine):
+    """Their Combine: a 1x1 convolution of the shrunk input, added to a level's output or concatenated with it."""
+    theirs = {name: torch.Size(shape) for name, shape in shapes(TINY._replace(progressive_input="none")).items()}
+    after = max(int(name.split(".")[1]) for name in theirs) + 1
+    theirs |= {f"all_modules.{after}.Conv_0.weight": torch.Size([combine, 1, 1, 1])}
+    with pytest.raises(ValueError, match="input_skip.*not built"):
+        network_arguments(theirs, 8)
+
+
 def spoil(found, what):
     """A checkpoint with one fault."""
     model, shadow = found["model"], found["ema"]["shadow_params"]
@@ -174,8 +206,8 @@ def test_a_wrong_checkpoint_is_refused_in_one_sentence(tmp_path, what, says):
     ("name", "sde", "says"),
     [
         ("ve", "vp", "sde.*vp.*ve"),
-        ("vp", "ve", "sde.*ve.*vp or subvp"),
-        ("vp", None, "sde.*None.*vp or subvp"),
+        ("vp", "ve", "sde.*ve.*vp or subvp.*discrete VE.*not supported"),
+        ("vp", None, "sde.*None.*vp or subvp.*discrete VE.*not supported"),
     ],
 )
 def test_an_sde_that_does_not_fit_the_network_is_refused(tmp_path, name, sde, says):
