@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
 from lightning_gen.callbacks.loop_state import ends_here, say_validation, validation_follows
 from lightning_gen.callbacks.measuring import measured_weights, stop_together
+from lightning_gen.config.stored import CONFIG
 from lightning_gen.families.shards import local
 from lightning_gen.metrics.gather import gather_problems
 from lightning_gen.options import Checked, Count, Natural, choose
@@ -52,6 +53,7 @@ class Checkpoints(Checked, Checkpoint):
         self.sure = False
         self.metrics: dict[str, float] = {}
         self.run: dict[str, Any] = {}  # the identity of the run folder
+        self.config = ""  # the text of its config.yaml
         self.step = self.saved = -1  # the last optimizer step, and that of the last save
         self.due = False  # a save after the validation that follows
         self.before_validation = False  # whether a validation follows, with which a resumed run begins
@@ -75,7 +77,8 @@ class Checkpoints(Checked, Checkpoint):
         if any(callback.stopped_epoch or callback.wait_count >= max(1, callback.patience) for callback in early):
             trainer.should_stop = True
         self.step = self.saved = trainer.global_step
-        self.run = RunFolder(Path(trainer.default_root_dir)).identity()
+        folder = RunFolder(Path(trainer.default_root_dir))
+        self.run, self.config = folder.identity(), folder.text()
         signals.hold()  # a save in the middle of a step would see half an optimizer
 
     def on_train_batch_end(
@@ -231,9 +234,9 @@ class Checkpoints(Checked, Checkpoint):
             folder.identify(**checkpoint["run"])
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the run's identity, and whether a validation is due."""
+        """Add the run's identity and config, and whether a validation is due."""
         if self.run:
-            checkpoint["run"] = {key: self.run[key] for key in ("id", "config")}
+            checkpoint |= {"run": {key: self.run[key] for key in ("id", "config")}, CONFIG: self.config}
         say_validation(checkpoint["loops"]["fit_loop"], self.before_validation)
 
 

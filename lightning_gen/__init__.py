@@ -1,7 +1,7 @@
 """Generative models under PyTorch Lightning and Hydra: trained, sampled and measured under one roof."""
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "ask", "load"]
+__all__ = ["__version__", "ask", "load", "push_to_hub", "save"]
 
 
 def __getattr__(name: str):
@@ -10,6 +10,14 @@ def __getattr__(name: str):
         from lightning_gen.runs.load import load
 
         return load
+    if name == "save":
+        from lightning_gen.convert.save import save
+
+        return save
+    if name == "push_to_hub":
+        from lightning_gen.convert.hub import push_to_hub
+
+        return push_to_hub
     if name == "ask":
         from lightning_gen.questions import Questions
 

@@ -29,6 +29,7 @@ Shape = Counts  # (C, H, W), or (D,) of points
 ValueRange = tuple[Finite, Finite]
 Levels = Annotated[int, Ge(2)]  # K, the number of values that a pixel may have
 
+ARGUMENTS = "_arguments"  # where a `Checked` object keeps the arguments of its constructor
 SCALARS = {"int": "int", "float": "float", "bool": "bool", "str": "str", "None": "null"}
 LISTS = {"list", "List", "Sequence", "Iterable", "Collection", "MutableSequence", "set", "Set", "frozenset"}
 MAPPINGS = {"dict", "Dict", "Mapping", "MutableMapping"}
@@ -293,6 +294,8 @@ def _checking(function: Callable, bound: bool) -> Callable:
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
         names, table = rules()
+        if bound:  # of the class itself, which is called before its bases
+            vars(args[0]).setdefault(ARGUMENTS, dict(zip(names[1:], args[1:], strict=False)) | options)
         for name, value in (*zip(names, args, strict=False), *options.items()):
             if name in table and not fits(value, table[name]):
                 owner = type(args[0]).__name__ if bound else function.__name__

@@ -69,7 +69,17 @@ LIBRARIES = {
         "diffusers",
         "filelock",
     ),
-    *("fsspec", "hydra", "hydra_plugins", "jinja2", "joblib", "lightning", "lightning_fabric", "lightning_utilities"),
+    *(
+        "fsspec",
+        "huggingface_hub",
+        "hydra",
+        "hydra_plugins",
+        "jinja2",
+        "joblib",
+        "lightning",
+        "lightning_fabric",
+        "lightning_utilities",
+    ),
     *("matplotlib", "numpy", "omegaconf", "pandas", "pip", "pkg_resources", "pytest", "requests", "safetensors"),
     *(
         "scipy",

@@ -172,8 +172,7 @@ def request(words: Words) -> Request:
         return Request("config", overrides, "", found.faults, found.swept)
     run = str(values.get("run") or f"outputs/{experiment}")
     try:
-        folder = Path(run).parent.parent if run.endswith(".ckpt") else Path(run)
-        kept = stored.base(stored.read(folder / "config.yaml"))
+        kept = stored.base(stored.read(stored.config_file(Path(run).expanduser())))
     except (FileNotFoundError, ValueError) as error:
         return Request("config", [], run, [*found.faults, str(error)])
     groups.pop("experiment", None)
@@ -262,7 +261,7 @@ def misplaced(stage: str, values: dict[str, Any], given: Sequence[str]) -> list[
     if stage == "compare":
         keys = read_by(stage)
         return [f"stage=compare reads {', '.join(keys)}, not {key}: remove it" for key in named if key not in keys]
-    owners = {"runs": "compare", "edit": "edit", "split": "compress"}
+    owners = {"runs": "compare", "edit": "edit", "split": "compress", "format": "export"}
     faults = [
         f"{key} is read by stage={owner} alone: add stage={owner}"
         for key, owner in owners.items()

@@ -6,6 +6,7 @@ RUN = ("fit", "estimate", "evaluate", "sample", "edit", "export", "compress", "d
 STAGES = (*RUN, "compare")
 SAMPLES = "samples"  # stage=evaluate of somebody else's samples, which has no model
 ARRAYS = (".npz", ".npy", ".pt", ".pth")  # files of samples
+FORMATS = ("lightning_gen", "diffusers")  # what stage=export writes
 EDITS = ("inpaint", "interpolate", "mode")  # what stage=edit draws
 MISSING = "???"  # Hydra's word for a value that has to be given
 
@@ -53,6 +54,7 @@ ROOT = (
     Key("samples", "str | None", None, (SAMPLES, "compress"), identity=False),
     Key("split", 'Literal["train", "val", "test"]', "test", ("compress",), True, True, False),
     Key("file", "str | None", None, ("decompress",), True, True, False),
+    Key("format", f"Literal{list(FORMATS)}", FORMATS[0], ("export",), True, True, False),
     Key("fresh", "bool", False, changes=True, personal=True, identity=False),
     Key("extensions", "list[str] | None", None, (*RUN, SAMPLES)),
 )

@@ -9,8 +9,10 @@ import yaml
 from lightning_gen.config.aliases import present, renamed
 from lightning_gen.config.allow import needed_faults
 from lightning_gen.config.root import KEYS, PERSONAL
+from lightning_gen.errors import first_line
 from lightning_gen.options import choose
 
+CONFIG = "config"  # the key of a checkpoint that holds the text of config.yaml
 BYTES, VALUES = 2**18, 2**14  # a stored config has some 5,000 bytes and 200 values; aliases multiply the second
 # What writes by itself belongs to the keys that a stored config does not decide.
 OURS = tuple(f"lightning_gen.callbacks.{name}" for name in ("loggers", "RecordLogger", "Wandb", "TensorBoard"))
@@ -27,21 +29,31 @@ class Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, "<< is no key of a stored config", key.start_mark)
 
 
-def read(file: Path) -> dict[str, Any]:
-    """The root keys and their values; FileNotFoundError for no file, ValueError with every fault.
+def config_file(path: Path) -> Path:
+    """The file with the config of what a person names: config.yaml of a run, of an export, or of the run that a
+    checkpoint lies in; a checkpoint that lies elsewhere itself."""
+    if path.suffix != ".ckpt":
+        return path / "config.yaml"
+    beside = path.parent.parent / "config.yaml"
+    return beside if beside.is_file() else path
 
-    Nothing has seen them before: a config that needs an extension which the person has not allowed ends here.
+
+def read(file: Path) -> dict[str, Any]:
+    """The root keys and their values in a config.yaml or a checkpoint.
+
+    FileNotFoundError for no file, ValueError with every fault. Nothing has seen them before: a config that needs an
+    extension which the person has not allowed ends here.
     """
     if not file.is_file():
         if file.parent.is_file():
             raise FileNotFoundError(f"{file.parent} is a file, expected a run folder or an export: name one")
         raise FileNotFoundError(f"{file} does not exist: train first (stage=fit), or name a run folder or an export")
-    if file.stat().st_size > BYTES:
-        raise ValueError(
-            f"{file} has {file.stat().st_size} bytes, a stored config at most {BYTES}: take another folder"
-        )
+    inside = file.suffix == ".ckpt"
+    size = len(content := _inside(file)) if inside else file.stat().st_size
+    if size > BYTES:
+        raise ValueError(f"{file} has {size} bytes, a stored config at most {BYTES}: take another folder")
     try:
-        config = yaml.load(file.read_text(encoding="utf-8"), Loader)
+        config = yaml.load(content if inside else file.read_text(encoding="utf-8"), Loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} cannot be read as plain YAML ({' '.join(str(error).split())})") from None
     if not isinstance(config, dict):
@@ -61,6 +73,24 @@ def read(file: Path) -> dict[str, Any]:
     if faults := needed_faults(config, str(file)):
         raise ValueError("; ".join(faults))
     return renamed(config)
+
+
+def _inside(file: Path) -> str:
+    """The text of the config in a checkpoint; ValueError for one that holds none."""
+    import torch
+
+    try:
+        # Tensors on meta have no content: the config of a large file is read at once.
+        checkpoint = torch.load(file, map_location="meta", weights_only=True, mmap=True)
+    except Exception as error:  # whatever a damaged or foreign file gives
+        raise ValueError(f"{file} cannot be read as a checkpoint of plain tensors ({first_line(error)})") from None
+    content = checkpoint.get(CONFIG) if isinstance(checkpoint, dict) else None
+    if not isinstance(content, str):
+        raise ValueError(
+            f"{file} is not in a run folder and holds no config, as checkpoints of run.py do: name its run folder, or "
+            "an export, which is one folder to copy"
+        )
+    return content
 
 
 def _faults(value: Any, path: str, depth: int = 0) -> Iterator[list[str]]:

@@ -20,7 +20,7 @@ from lightning_gen.nets import UNet
 NETWORK = {
     "_class_name": ("UNet2DModel", ["UNet2DModel"], "the U-Net of DDPM"),
     "act_fn": ("silu", ["silu", "swish"], "of the residual blocks"),
-    "add_attention": (True, [True], "the middle attends"),
+    "add_attention": (True, [True, False], "whether the middle attends"),
     "attention_head_dim": (8, [None], "attention has one head"),
     "attn_norm_num_groups": (None, [None], "one number of groups"),
     "center_input_sample": (False, [False], "the network takes x itself"),
@@ -111,16 +111,17 @@ def network_arguments(config: Mapping[str, Any], file: Path | str = "config.json
     mirrored = [MIRRORED.get(kind, kind) for kind in reversed(down)]
     demands = {
         "out_channels": (config.get("out_channels", 3) == channels, f"{channels} as in_channels, no learned variance"),
-        "down_block_types": (
-            {*down} <= {*MIRRORED} and any(attends),
-            "DownBlock2D and AttnDownBlock2D, of these at least one",
+        "down_block_types": ({*down} <= {*MIRRORED}, "DownBlock2D and AttnDownBlock2D"),
+        "add_attention": (
+            config.get("add_attention", True) == any(attends),
+            f"{any(attends)}, for the middle attends where a level does",
         ),
         "up_block_types": (up == mirrored, ", ".join(mirrored)),
         "block_out_channels": (not any(other % widths[0] for other in widths), f"multiples of {widths[0]}"),
     }
     for key, (holds, expected) in demands.items():
         if not holds:
-            value = config.get(key, 3)
+            value = config.get(key, 3 if key == "out_channels" else True)
             raise ValueError(f"{key} in {file} is {value}, expected {expected}: such a model cannot be imported")
     return {
         "shape": [channels, height, width],
@@ -134,7 +135,7 @@ def network_arguments(config: Mapping[str, Any], file: Path | str = "config.json
 
 
 def module_and_sampler(config: Mapping[str, Any], file: Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The nodes module, DDPM, and sampler, Ancestral; ValueError for another scheduler."""
+    """The nodes module, DDPM, and sampler, DDIM of a DDIMScheduler, else Ancestral; ValueError for another process."""
     check_values(config, SCHEDULER, file)
     module = {
         "_target_": "lightning_gen.families.DDPM",
@@ -146,12 +147,22 @@ def module_and_sampler(config: Mapping[str, Any], file: Path | str) -> tuple[dic
         "ema_decay": None,  # one set of weights
         "value_range": [-1.0, 1.0],
     }
-    sampler = {
-        "_target_": "lightning_gen.samplers.Ancestral",
-        "variance": config.get("variance_type", "fixed_small").removeprefix("fixed_"),
-        "clip": [-1.0, 1.0] if config.get("clip_sample", True) else None,
+    clip = {"clip": [-1.0, 1.0] if config.get("clip_sample", True) else None}
+    if config.get("_class_name") == "DDIMScheduler":
+        return module, {"_target_": "lightning_gen.samplers.DDIM", "spacing": spacing(config, file), **clip}
+    variance = config.get("variance_type", "fixed_small").removeprefix("fixed_")
+    return module, {"_target_": "lightning_gen.samplers.Ancestral", "variance": variance, **clip}
+
+
+def spacing(config: Mapping[str, Any], file: Path | str) -> str:
+    """The times of DDIM; ValueError for those that `grid` does not have, or that do not end at the data."""
+    table = {
+        "timestep_spacing": ("leading", ["leading", "trailing"], "the times of a grid"),
+        "set_alpha_to_one": (True, [True], "the last step ends at the data"),
+        "steps_offset": (0, [0], "the first time is the first step"),
     }
-    return module, sampler
+    check_values(config, table, file)
+    return config.get("timestep_spacing", "leading")
 
 
 def targets(names: Iterable[str]) -> dict[str, Target]:

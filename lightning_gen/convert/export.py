@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_gen.config.faults import check
 from lightning_gen.config.root import DEFAULTS
 from lightning_gen.errors import ConfigError
+from lightning_gen.results.card import write_card
 from lightning_gen.runs import weights_file
 from lightning_gen.runs.folder import RunFolder
 
@@ -31,20 +32,22 @@ class Imported(NamedTuple):
     source: str
 
 
-def config_of(imported: Imported) -> dict[str, Any]:
-    """A whole config; data is CIFAR10 for images of its shape, else Npz, whose path the user has to set."""
-    shape, value_range = list(imported.net["shape"]), list(imported.module["value_range"])
-    data: dict[str, Any] = {"_target_": "lightning_gen.data.Npz", "path": "data.npz"}
-    if shape == [3, 32, 32]:
-        data = {"_target_": "lightning_gen.data.CIFAR10"}
-    optimizer = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 2e-4}
+def whole_config(
+    net: dict[str, Any] | None, module: dict[str, Any], sampler: dict[str, Any], data: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """A config of these nodes; without data CIFAR10 where the shape is its, else Npz, whose path is to be set."""
+    if data is None:
+        cifar = list(module.get("shape") or ()) == [3, 32, 32]
+        data = {"_target_": "lightning_gen.data.CIFAR10"} if cifar else {"_target_": "lightning_gen.data.Npz"}
+        data |= {} if cifar else {"path": "data.npz"}
+        data |= {"batch_size": 128, "seed": 0, "value_range": module.get("value_range")}
     return {
         **DEFAULTS,
         "stage": "sample",
-        "data": {**data, "batch_size": 128, "seed": 0, "value_range": value_range},
-        "net": imported.net,
-        "module": {**imported.module, "optimizer": optimizer, "shape": shape},
-        "sampler": imported.sampler,
+        "data": data,
+        "net": net,
+        "module": module,
+        "sampler": sampler,
         "quality": {},
         "callbacks": {},
         "trainer": {
@@ -60,17 +63,29 @@ def config_of(imported: Imported) -> dict[str, Any]:
     }
 
 
+def config_of(imported: Imported) -> dict[str, Any]:
+    """The whole config of an imported model."""
+    optimizer = {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 2e-4}
+    module = {**imported.module, "optimizer": optimizer, "shape": list(imported.net["shape"])}
+    return whole_config(imported.net, module, imported.sampler)
+
+
 def write(imported: Imported, target: Path) -> RunFolder:
-    """Write the folder `target`, its config last, so that half a folder is never loaded.
+    """Write the folder `target`; the errors are those of `write_folder`."""
+    weights = {f"model.net.{name}": value.contiguous() for name, value in imported.state.items()}
+    return write_folder(config_of(imported), weights, RunFolder(target), imported.source)
+
+
+def write_folder(config: dict[str, Any], weights: Mapping[str, Tensor], folder: RunFolder, source: str) -> RunFolder:
+    """Write weights, README.md and config, which comes last, so that half a folder is never loaded.
 
     ValueError where the folder holds a run already, ConfigError where the config does not build.
     """
-    folder, config = RunFolder(target), config_of(imported)
-    if (folder.path / "config.yaml").exists() or folder.exported.exists():
-        raise ValueError(f"{target} holds a run or an export already: name a new folder")
+    if folder.configured.exists() or folder.exported.exists():
+        raise ValueError(f"{folder.path} holds a run or an export already: name a new folder")
     if faults := check(config):
         raise ConfigError(faults)
-    weights = {f"model.net.{name}": value.contiguous() for name, value in imported.state.items()}
-    weights_file.write(weights, folder.exported, source=imported.source)
+    weights_file.write(dict(weights), folder.exported, source=source)
+    write_card(folder.path, config, weights, source)
     folder.store(config)
     return folder

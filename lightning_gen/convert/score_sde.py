@@ -88,6 +88,7 @@ def read_score_sde(
         beta_max: beta(1) of vp and subvp, per unit of time.
     """
     content = read_tensors(file)
+    check_kind(content, file)
     nested = isinstance(content.get("model"), Mapping)
     tensors = named_tensors(content["model"] if nested else content, file)
     sigmas = tensors.pop("sigmas", None)
@@ -108,6 +109,19 @@ def read_score_sde(
     node = {"_target_": "lightning_gen.nets.NCSNpp", **arguments, "dropout": 0.1, "classes": None}
     step = f", step {content['step']}" if nested and isinstance(content.get("step"), int) else ""
     return Imported(node, module, SAMPLERS[sde], state, f"score_sde {file.name}, {weights}{step}")
+
+
+def check_kind(content: Mapping[str, Any], file: Path) -> None:
+    """ValueError for a file of other code that is known, and whose networks are not built here."""
+    others = {
+        "net_model": "pytorch-ddpm, whose U-Net has other frequencies of time, paddings and epsilons",
+        "model.map_layer0.weight": "EDM, whose networks have other blocks",
+    }
+    for name, other in others.items():
+        if name in content:
+            raise ValueError(
+                f"{file} holds {name}, as checkpoints of {other}, which are not built here: import another file"
+            )
 
 
 def named_tensors(model: Mapping[str, Any], file: Path) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_gen.models import Encoded, Flow, Normalised, ObservationModel, Requires
 from lightning_gen.nets import RealNVP
-from lightning_gen.options import Checked, Count, Positive
+from lightning_gen.options import ARGUMENTS, Checked, Count, Positive
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -36,7 +36,7 @@ class Proposal(Checked, Requires, ABC):
 
     def describe(self) -> dict[str, Any]:
         """Name and options, as a protocol stores them."""
-        return {"name": type(self).__name__, **{key: value for key, value in vars(self).items() if key != "flow"}}
+        return {"name": type(self).__name__, **{k: v for k, v in vars(self).items() if k not in ("flow", ARGUMENTS)}}
 
     @abstractmethod
     def statistics(self, model: ObservationModel, x: Tensor) -> tuple[Tensor, ...]:

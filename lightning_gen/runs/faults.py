@@ -8,7 +8,7 @@ from lightning_gen.config.root import ARRAYS
 from lightning_gen.runs.folder import PIECES, RunFolder, read_metrics
 
 # the folders of a run folder
-WITHIN = {"checkpoints", "samples", "edits", "compressed", "export", "wandb", "tensorboard"}
+WITHIN = {"checkpoints", "samples", "edits", "compressed", "export", "diffusers", "wandb", "tensorboard"}
 
 
 def folder_faults(path: Path, stage: str) -> Iterator[str]:
@@ -20,7 +20,9 @@ def folder_faults(path: Path, stage: str) -> Iterator[str]:
         if stage in ("fit", "compare"):
             yield f"run={path} is a checkpoint: name its run folder to resume it, or init={path} to start from it"
         elif not path.is_file():
-            yield f"run={path} does not exist: name a run folder, an export, or a checkpoint in a run folder"
+            yield f"run={path} does not exist: name a run folder, an export, or a checkpoint"
+        else:
+            yield from _place_faults(RunFolder.of(path).path, stage)
     elif path.exists() and not path.is_dir():
         yield f"run={path} is a file, expected a folder: name another"
     else:

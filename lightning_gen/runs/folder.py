@@ -14,15 +14,15 @@ from typing import Any
 import yaml
 
 from lightning_gen.config.root import CHANGES, FREE
-from lightning_gen.config.stored import read
-from lightning_gen.errors import NonFinite, Stopped
+from lightning_gen.config.stored import config_file, read
+from lightning_gen.errors import Stopped
 from lightning_gen.runs import checkpoint_file, signals, weights_file
 from lightning_gen.runs.atomic import replacing
 from lightning_gen.runs.devices import place, process_rank
 
 STOP = "stopped"  # the file that says that a signal has stopped the run
 TORN = ("checkpoints/*.ckpt.part", "checkpoints/*.ckpt.previous")
-TORN += tuple(f"{name}/*.part" for name in ("export", "samples", "edits", "compressed"))
+TORN += tuple(f"{name}/*.part" for name in ("export", "samples", "edits", "compressed", "diffusers", "diffusers/*"))
 TORN += tuple(f"{name}.part" for name in ("config.yaml", "run.json", "stopped", "report.html", "curves.png"))
 TORN += tuple(f"{name}.part" for name in ("metrics.json", "metrics-before.json", "samplers.json", "samplers.md"))
 PIECES = ".evaluation"  # what an evaluation in progress has drawn
@@ -33,21 +33,26 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self.configured = self.path / "config.yaml"
         self.named: Path | None = None  # the checkpoint, where one was named
 
     @classmethod
     def of(cls, path: Path) -> "RunFolder":
-        """The folder that a user names: a run, an export, or a checkpoint inside a run's checkpoints/."""
+        """The folder that a user names: a run, an export, or a checkpoint.
+
+        That of a checkpoint is the run that it lies in, else a folder of its name beside it.
+        """
         path = Path(path).expanduser()
         if path.suffix != ".ckpt":
             return cls(path)
-        folder = cls(path.parent.parent)
-        folder.named = path
+        configured = config_file(path)
+        folder = cls(path.with_suffix("") if configured == path else configured.parent)
+        folder.configured, folder.named = configured, path
         return folder
 
     def config(self) -> dict[str, Any]:
         """The stored config, plain values under root keys; FileNotFoundError for none, ValueError for anything else."""
-        return read(self.path / "config.yaml")
+        return read(self.configured)
 
     def fresh(self) -> "RunFolder":
         """The first of <name>, <name>-2, <name>-3, ... that does not exist."""
@@ -66,6 +71,10 @@ class RunFolder:
         stored, new, absent = fixed(self.config()), fixed(config), "(absent)"
         pairs = ((key, stored.get(key, absent), new.get(key, absent)) for key in {**stored, **new})
         return [f"{key}: {old} -> {value}" for key, old, value in pairs if old != value]
+
+    def text(self) -> str:
+        """The text of config.yaml, "" where there is none."""
+        return self.configured.read_text(encoding="utf-8") if self.configured.is_file() else ""
 
     def store(self, config: dict[str, Any]) -> None:
         """Write config.yaml."""
@@ -220,7 +229,7 @@ class RunFolder:
         return state | {f"ema.{key[6:]}": value for key, value in state.items() if key.startswith("model.")}
 
     def trained(self) -> tuple[int, int]:
-        """Optimizer steps and last epoch of the newest checkpoint; (0, 0) of an export, which does not say."""
+        """Optimizer steps and last epoch of the checkpoint; (0, 0) of an export, which does not say."""
         if self.exported.is_file():
             return 0, 0
         checkpoint = self.checkpoint()
@@ -230,12 +239,7 @@ class RunFolder:
         """Write <run>/export: the averaged weights as safetensors, and config.yaml; NonFinite, and nothing written,
         if a weight is not finite."""
         checkpoint, target = self.checkpoint(), RunFolder(self.path / "export")
-        state = checkpoint["state_dict"]
-        coder = {key: value for key, value in state.items() if key.startswith("autoencoder.")}
-        weights = {key: value.contiguous() for key, value in {**averaged(state), **coder}.items()}
-        for key, value in weights.items():
-            if not value.isfinite().all():
-                raise NonFinite(f"{key} of step {checkpoint['global_step']} is not finite: nothing was exported")
+        weights = weights_file.shared(checkpoint["state_dict"], f"of step {checkpoint['global_step']}")
         target.store(self.config())
         weights_file.write(weights, target.exported, step=str(checkpoint["global_step"]))
         return target
@@ -263,12 +267,6 @@ def first_intact(paths: Iterable[Path], faults: list[str]) -> Path | None:
         else:
             return path
     return None
-
-
-def averaged(weights: dict[str, Any]) -> dict[str, Any]:
-    """The averaged model's weights of a module's state dict, as `model.*`; the raw ones where no average is kept."""
-    ema = {f"model.{key.removeprefix('ema.')}": value for key, value in weights.items() if key.startswith("ema.")}
-    return ema or {key: value for key, value in weights.items() if key.startswith("model.")}
 
 
 def fixed(config: dict[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from lightning_gen.config.faults import check
 from lightning_gen.config.instantiate import build_module, fault, import_extensions
 from lightning_gen.errors import ConfigError, first_line
 from lightning_gen.options import value_and_type
-from lightning_gen.runs.folder import RunFolder, averaged
+from lightning_gen.runs.folder import RunFolder
+from lightning_gen.runs.weights_file import averaged
 
 
 def load(path: str | os.PathLike, allow: Sequence[str] = ()) -> Any:
-    """A trained family from a run folder, an exported folder or a checkpoint inside a run folder, in eval mode.
+    """A trained family from a run folder, an exported folder or a checkpoint, wherever it was copied, in eval mode.
 
     `allow` names the packages, besides those installed as extensions, whose classes the folder's config may build.
     Only plain tensors are read (safetensors, or a checkpoint with weights_only=True), from local paths.
@@ -23,11 +24,6 @@ def load(path: str | os.PathLike, allow: Sequence[str] = ()) -> Any:
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise TypeError(f"path is {value_and_type(path)}, expected a run folder, an export or a checkpoint: name one")
     folder = RunFolder.of(Path(path))
-    if folder.named and not (folder.path / "config.yaml").is_file():
-        raise FileNotFoundError(
-            f"{path} is not in a run folder: it needs the config.yaml beside its folder checkpoints/; load the run "
-            "folder, or an export, which is one folder to copy"
-        )
     with allowing([allow] if isinstance(allow, str) else allow):
         try:
             config = folder.config()
@@ -35,7 +31,7 @@ def load(path: str | os.PathLike, allow: Sequence[str] = ()) -> Any:
             raise fault(error) from error
         faults = check(config)
         if faults:
-            raise ConfigError([f"{folder.path / 'config.yaml'}: {one}" for one in faults])
+            raise ConfigError([f"{folder.configured}: {one}" for one in faults])
         import_extensions(config)
         module = build_module(config)
     give_weights(module, folder)

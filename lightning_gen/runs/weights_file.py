@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lightning_gen.errors import NonFinite
 from lightning_gen.runs.atomic import replacing
 from lightning_gen.runs.checkpoint_file import Damaged
 
@@ -22,6 +23,23 @@ def write(weights: "dict[str, Tensor]", path: Path, **metadata: str) -> None:
     digest = hashlib.sha256(data).hexdigest().encode()
     with replacing(path) as partial:
         partial.write_bytes(data.replace(ENTRY % ZEROS, ENTRY % digest, 1))
+
+
+def averaged(weights: "dict[str, Tensor]") -> "dict[str, Tensor]":
+    """The averaged model's weights of a module's state dict, as `model.*`; the raw ones where no average is kept."""
+    ema = {f"model.{key.removeprefix('ema.')}": value for key, value in weights.items() if key.startswith("ema.")}
+    return ema or {key: value for key, value in weights.items() if key.startswith("model.")}
+
+
+def shared(state: "dict[str, Tensor]", of: str) -> "dict[str, Tensor]":
+    """What of a module's state dict is for others: the averaged model, and an autoencoder; NonFinite, with the words
+    `of`, if one of them is not finite."""
+    coder = {key: value for key, value in state.items() if key.startswith("autoencoder.")}
+    weights = {key: value.contiguous() for key, value in {**averaged(state), **coder}.items()}
+    for key, value in weights.items():
+        if not value.isfinite().all():
+            raise NonFinite(f"{key} {of} is not finite: nothing was exported")
+    return weights
 
 
 def read(path: Path) -> "dict[str, Tensor]":

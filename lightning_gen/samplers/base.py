@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_gen.models import Model, Reading, Requires, Scored
 from lightning_gen.models.score import combine
-from lightning_gen.options import Checked
+from lightning_gen.options import ARGUMENTS, Checked
 from lightning_gen.process import Process
 from lightning_gen.randomness import Source, noise_like
 from lightning_gen.samplers.grids import grid
@@ -102,7 +102,8 @@ class Sampler(Checked, Requires, ABC):
 
     def describe(self) -> dict[str, Any]:
         """Name and options, for the protocol of a result."""
-        return {"name": type(self).__name__, **vars(self)}
+        options = {key: value for key, value in vars(self).items() if key != ARGUMENTS}
+        return {"name": type(self).__name__, **options}
 
 
 class Stepwise(Sampler):

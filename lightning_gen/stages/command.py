@@ -128,7 +128,7 @@ def job(config: dict[str, Any], folder: RunFolder) -> None:
 def work(config: dict[str, Any], folder: RunFolder) -> None:
     """Fit (then evaluate), evaluate, sample, edit, export, compress or decompress."""
     if config["stage"] == "export":
-        return export(folder)
+        return export(config, folder)
     quieten()
     session = refusing(Session, config, folder)
     if config["stage"] in ("sample", "edit", "compress", "decompress"):
