@@ -22,6 +22,7 @@ import lightning_gen.nets
 from lightning_gen.data import GenerativeData
 from lightning_gen.metrics import FeatureExtractor, FrechetStatistics
 from lightning_gen.options import (
+    ARGUMENTS,
     Checked,
     Count,
     Counts,
@@ -168,7 +169,8 @@ class Silent(Child):
 
 @pytest.mark.parametrize("cls", [Child, Silent])
 def test_what_is_handed_on_is_checked_where_it_arrives(cls):
-    assert cls("down", steps=2, rate=0.1).__dict__ == {"way": "down", "steps": 2, "rate": 0.1}
+    given = {"way": "down", "steps": 2, "rate": 0.1}  # which is kept as it was given, too
+    assert cls("down", steps=2, rate=0.1).__dict__ == {**given, ARGUMENTS: given}
     for options, key in (({"way": "left"}, "way"), ({"steps": 0}, "steps"), ({"rate": 1}, "rate")):
         with pytest.raises(ValueError, match=f"^{cls.__name__}.{key} is "):
             cls(**options)

@@ -200,7 +200,7 @@ def test_evaluate_measures_the_stored_run_with_what_the_command_line_changes(tra
 def test_an_export_samples_like_its_run_and_starts_another(trained, tmp_path):
     assert command("stage=export", f"run={trained}") == 0
     export = trained / "export"
-    assert {path.name for path in export.iterdir()} == {"config.yaml", "model.safetensors"}
+    assert {path.name for path in export.iterdir()} == {"config.yaml", "model.safetensors", "README.md"}
     (tmp_path / "plain").touch()
     assert {path.stat().st_mode for path in export.iterdir()} == {(tmp_path / "plain").stat().st_mode}, "by the umask"
     assert torch.equal(lightning_gen.load(export).sample(3), lightning_gen.load(trained).sample(3))

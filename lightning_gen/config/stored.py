@@ -47,6 +47,11 @@ def read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         if file.parent.is_file():
             raise FileNotFoundError(f"{file.parent} is a file, expected a run folder or an export: name one")
+        if any((file.parent / name).is_file() for name in ("model_index.json", "config.json")):
+            raise FileNotFoundError(
+                f"{file.parent} is a folder of diffusers, expected a run folder or an export: python -m "
+                f"lightning_gen.convert {file.parent} TARGET makes one"
+            )
         raise FileNotFoundError(f"{file} does not exist: train first (stage=fit), or name a run folder or an export")
     inside = file.suffix == ".ckpt"
     size = len(content := _inside(file)) if inside else file.stat().st_size

@@ -29,7 +29,7 @@ from lightning_gen.results.store import write_atomically
 from lightning_gen.samplers import DDIM, Ancestral
 
 VERSION = "0.35.0"  # of diffusers, whose names these are
-UNET, SCHEDULERS = "lightning_gen.nets.UNet", {"Ancestral": "DDPM", "DDIM": "DDIM"}
+SCHEDULERS = {"Ancestral": "DDPM", "DDIM": "DDIM"}
 DDPM = {"steps": 1000, "schedule": "linear", "beta_min": 1e-4, "beta_max": 0.02, "parametrization": "noise"}
 USE = """## Use
 
@@ -80,40 +80,35 @@ def write_diffusers(config: Mapping[str, Any], weights: Mapping[str, Tensor], fo
 
 def check(config: Mapping[str, Any]) -> None:
     """ValueError for a family, network, sampler or range that the pipelines do not have."""
-    net, module, sampler = (config.get(key) or {} for key in ("net", "module", "sampler"))
+    net, module, sampler = config.get("net") or {}, DDPM | (config.get("module") or {}), config.get("sampler") or {}
+    ddim, value_range = _class(sampler) == "DDIM", module.get("value_range")
+    sampler = {"steps": 50 if ddim else None, "spacing": "trailing", "t_end": None, **sampler}
+    steps, total = sampler["steps"], module["steps"]
+    number = steps is None or isinstance(steps, int)
     demands = {
-        "module._target_": (module.get("_target_"), _is(module, "families", "DDPM"), "lightning_gen.families.DDPM"),
-        "net._target_": (net.get("_target_"), _is(net, "nets", "UNet"), UNET),
-        "module.classes": (module.get("classes"), module.get("classes") is None, "null: pipelines give no labels"),
-        "module.autoencoder": ("given", not module.get("autoencoder"), "none: a diffusion of pixels"),
-        "module.value_range": (
-            module.get("value_range"),
-            list(module.get("value_range") or ()) == [-1, 1],
-            "[-1, 1], from which pipelines make pixels",
-        ),
-        "module.parametrization": (
-            module.get("parametrization", "noise"),
-            module.get("parametrization", "noise") in PARAMETRIZATION.values(),
-            "noise, clean or velocity",
-        ),
+        "module._target_": (_is(module, "families", "DDPM"), "lightning_gen.families.DDPM"),
+        "net._target_": (_is(net, "nets", "UNet"), "lightning_gen.nets.UNet"),
+        "module.classes": (module.get("classes") is None, "null: pipelines give no labels"),
+        "module.autoencoder": (module.get("autoencoder") is None, "null: pipelines draw pixels"),
+        "module.value_range": (list(value_range or ()) == [-1, 1], "[-1, 1], from which pipelines make pixels"),
+        "module.parametrization": (module["parametrization"] in PARAMETRIZATION.values(), "noise, clean or velocity"),
         "sampler._target_": (
-            sampler.get("_target_"),
             _is(sampler, "samplers", *SCHEDULERS),
-            "Ancestral or DDIM: write sampler=ancestral or sampler=ddim",
+            "Ancestral or DDIM: write sampler=ancestral",
         ),
-        "sampler.steps": (sampler.get("steps"), not isinstance(sampler.get("steps"), list | tuple), "a number or null"),
-        "sampler.t_end": (sampler.get("t_end"), sampler.get("t_end") is None, "null: schedulers end at 0"),
-        "sampler.spacing": (
-            sampler.get("spacing", "trailing"),
-            sampler.get("spacing", "trailing") in ("leading", "trailing"),
-            "leading or trailing",
+        # A step of their DDIM goes back by total // steps, whatever the next time is.
+        "sampler.steps": (
+            number and not (ddim and steps and total % steps),
+            f"a divisor of module.steps, {total}, or null" if ddim else "a number or null",
         ),
+        "sampler.t_end": (sampler["t_end"] is None, "null: schedulers end at 0"),
+        "sampler.spacing": (sampler["spacing"] in ("leading", "trailing"), "leading or trailing"),
     }
-    for key, (value, holds, expected) in demands.items():
+    nodes = {"net": net, "module": module, "sampler": sampler}
+    for key, (holds, expected) in demands.items():
         if not holds:
-            raise ValueError(
-                f"{key} is {value}, for diffusers expected {expected}; format=lightning_gen takes any model"
-            )
+            node, _, name = key.partition(".")
+            raise ValueError(f"{key} is {nodes[node].get(name)}, for format=diffusers expected {expected}")
 
 
 def _class(node: Mapping[str, Any]) -> str:
