@@ -74,7 +74,7 @@ def write_diffusers(config: Mapping[str, Any], weights: Mapping[str, Tensor], fo
     for name, content in texts.items():
         files.append(write_atomically(folder / name, (json.dumps(content, indent=2) + "\n").encode()))
     use = USE.replace("{pipeline}", f"{kind}Pipeline").replace("{options}", call_options(config))
-    files.append(write_card(folder, config, net, "for diffusers", use=use))
+    files.append(write_card(folder, config, net, "for diffusers", use=use, library="diffusers"))
     return sorted(files)
 
 

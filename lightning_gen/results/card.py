@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from lightning_gen.config.source import signature
 from lightning_gen.results.result import name_of, protocol_hash
 from lightning_gen.results.store import write_atomically
 from lightning_gen.results.tables import Block, Cell, Row, Table, markdown
@@ -43,6 +44,7 @@ def write_card(
     origin: str,
     metrics: Mapping[str, Mapping[str, Any]] | None = None,
     use: str = USE,
+    library: str = "lightning_gen",
 ) -> Path:
     """Write <folder>/README.md; the licence of a card that is there already is kept.
 
@@ -53,9 +55,14 @@ def write_card(
         origin: words that say where the weights are from, as "step 2,000 of outputs/a".
         metrics: those of the run, as `read_metrics` gives them.
         use: how it is used; {folder} is its name.
+        library: that loads the folder, as the hub names it.
     """
     count = sum(value.numel() for value in weights.values())
-    lines = [*head(config, licence(folder / CARD)), f"# {folder.resolve().parent.name}/{folder.resolve().name}", ""]
+    lines = [
+        *head(config, licence(folder / CARD), library),
+        f"# {folder.resolve().parent.name}/{folder.resolve().name}",
+        "",
+    ]
     lines += [*about(config, count, origin), "", use.format(folder=folder.resolve().name)]
     lines += numbers(metrics) if metrics else ["## Numbers", "", "Nothing was measured before the export.", ""]
     return write_atomically(folder / CARD, "\n".join(lines).encode())
@@ -67,10 +74,10 @@ def licence(card: Path) -> str:
     return LICENCE if found is None else found[1]
 
 
-def head(config: Mapping[str, Any], licence: str) -> list[str]:
+def head(config: Mapping[str, Any], licence: str, library: str) -> list[str]:
     """The YAML that Hugging Face's hub reads."""
     images = config["module"].get("value_range") is not None
-    values = {"license": licence, "library_name": "lightning_gen", "tags": ["lightning_gen", _class(config["module"])]}
+    values = {"license": licence, "library_name": library, "tags": ["lightning_gen", _class(config["module"])]}
     values |= {"pipeline_tag": "unconditional-image-generation"} if images else {}
     return ["---", yaml.safe_dump(values, sort_keys=False).rstrip(), "---", ""]
 
@@ -79,15 +86,21 @@ def about(config: Mapping[str, Any], count: int, origin: str) -> list[str]:
     """Family, network, data and weights, a line each; the place of the data is the author's own, and left out."""
     module, net, data = (config.get(key) or {} for key in ("module", "net", "data"))
     shape = module.get("shape")
-    path = data.get("path") or data.get("root")
-    named = f", {Path(path).name}" if data.get("path") else ""
+    named = f", {Path(data['path']).name}" if data.get("path") else ""
     return [
         f"- family: {_class(module)} (`{module['_target_']}`), "
         + (f"{module['classes']} classes" if module.get("classes") else "unconditional"),
         f"- network: {_class(net) if net else 'none'}, {count:,} values in all",
         f"- data: {_class(data)}{named}" + (f", samples of shape {tuple(shape)}" if shape else ""),
-        f"- weights: {'averaged' if module.get('ema_decay', 'default') is not None else 'raw'}, {origin}",
+        f"- weights: {'averaged' if averages(module) else 'raw'}, {origin}",
     ]
+
+
+def averages(module: Mapping[str, Any]) -> bool:
+    """Whether a family keeps averaged weights: as its node says, else by its default."""
+    if "ema_decay" in module:
+        return module["ema_decay"] is not None
+    return any(p.name == "ema_decay" and not p.nullable for p in signature(module["_target_"]) or ())
 
 
 def _class(node: Mapping[str, Any]) -> str:

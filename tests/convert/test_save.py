@@ -16,6 +16,7 @@ from lightning_gen.data import Digits
 from lightning_gen.errors import ConfigError
 from lightning_gen.families import DDPM, ScoreSDE
 from lightning_gen.nets import MLP, UNet
+from lightning_gen.results.card import averages
 from lightning_gen.results.result import Name, Result, protocol_hash
 from lightning_gen.samplers import DDIM, EulerMaruyama, PredictorCorrector
 from tests.processes import ROOT
@@ -163,6 +164,14 @@ def test_a_config_inside_a_checkpoint_is_checked_as_any_other(change, says, run_
     if change is without_config:
         assert entry.main(["stage=sample", f"run={tmp_path / 'model.ckpt'}", "n=1"]) == 2
         assert re.search(says, capsys.readouterr().err)
+
+
+def test_a_card_says_raw_where_no_average_is_kept():
+    def node(name, **options):
+        return {"_target_": f"lightning_gen.families.{name}", **options}
+
+    assert averages(node("DDPM")) and averages(node("VAE", ema_decay=0.9))
+    assert not averages(node("VAE")) and not averages(node("DDPM", ema_decay=None))
 
 
 def test_an_export_has_a_card(run_folder):
