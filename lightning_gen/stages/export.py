@@ -12,20 +12,18 @@ def export(config: dict[str, Any], folder: RunFolder) -> None:
     """Write <run>/export, or <run>/diffusers."""
     if config["format"] == "diffusers":
         return list_files(refusing(exported_to_diffusers, config, folder))
-    target = refusing(folder.export)
-    refusing(write_card_of, target, folder)
-    list_files(target.files())
+    list_files(refusing(exported_with_card, folder).files())
 
 
-def write_card_of(target: RunFolder, folder: RunFolder) -> None:
-    """Write the export's README.md, with the numbers of the run."""
+def exported_with_card(folder: RunFolder) -> RunFolder:
+    """The folder <run>/export, with a README.md that has the numbers of the run."""
     from lightning_gen.results.card import write_card
 
-    weights = weights_file.read(target.exported)
     metrics = read_metrics(folder.metrics) if folder.metrics.is_file() else None
-    step, _ = folder.trained()
-    origin = f"step {step:,} of {folder.path.resolve().name}"
+    target, (step, _) = folder.export(), folder.trained()
+    weights, origin = weights_file.read(target.exported), f"step {step:,} of {folder.path.resolve().name}"
     write_card(target.path, target.config(), weights, origin, metrics)
+    return target
 
 
 def exported_to_diffusers(config: dict[str, Any], folder: RunFolder) -> list[Path]:
