@@ -8,9 +8,11 @@ from typing import Any, Literal
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
+from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 
 from lightning_gen.callbacks.loop_state import ends_here, say_validation, validation_follows
-from lightning_gen.callbacks.measuring import measured_weights, stop_together
+from lightning_gen.callbacks.measuring import stop_together
+from lightning_gen.callbacks.monitored import check_early_stopping, check_plateau, check_time, listed, published
 from lightning_gen.config.stored import CONFIG
 from lightning_gen.families.shards import local
 from lightning_gen.metrics.gather import gather_problems
@@ -74,7 +76,7 @@ class Checkpoints(Checked, Checkpoint):
         """Count from the current step; a signal waits for its end. A run that was stopped early remains so."""
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self.metrics.items()})
         early = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]
-        if any(callback.stopped_epoch or callback.wait_count >= max(1, callback.patience) for callback in early):
+        if any(each.stopped_epoch or each.stopping_reason is not EarlyStoppingReason.NOT_STOPPED for each in early):
             trainer.should_stop = True
         self.step = self.saved = trainer.global_step
         folder = RunFolder(Path(trainer.default_root_dir))
@@ -135,6 +137,7 @@ class Checkpoints(Checked, Checkpoint):
                 raise ValueError(lack)
         known = published(trainer, pl_module)
         check_early_stopping(trainer, known)
+        check_plateau(trainer, pl_module, known)
         if self.monitor is not None:
             self.check_monitor(trainer, known)
 
@@ -151,15 +154,7 @@ class Checkpoints(Checked, Checkpoint):
             raise ValueError(f"{self.said()}, better low or high? write callbacks.checkpoints.mode=min or max")
         if every == 0:
             raise ValueError(f"{self.said()}, which is measured only when the run ends: set its every_n_epochs")
-        last, checked = epochs(trainer), trainer.check_val_every_n_epoch
-        if every and last is not None and checked and trainer.val_check_interval == 1.0:
-            first = math.lcm(every, checked)
-            if first > last:
-                raise ValueError(
-                    f"{self.said()}, which comes after epoch {first} (every {every}, where a validation is, every "
-                    f"{checked}), and the run has {last} whole epochs: set its every_n_epochs, or "
-                    "trainer.check_val_every_n_epoch, lower"
-                )
+        check_time(trainer, self.said(), every)
 
     def save_best(self, trainer: Trainer) -> None:
         """Save the best by the monitored value; ValueError for a value that never comes."""
@@ -254,39 +249,6 @@ def nonfinite_weight(trainer: Trainer) -> str | None:
     )
 
 
-def published(trainer: Trainer, module: LightningModule) -> dict[str, int | None]:
-    """Name -> after how many epochs it comes (0: only when the run ends); "" -> None where a callback does not say."""
-    known: dict[str, int | None] = {}
-    if getattr(trainer, "datamodule", None) is not None and len(trainer.datamodule.split("val")):
-        known[str(Name("val/loss", None, measured_weights(module)))] = 1
-    for callback in trainer.callbacks:
-        names = set()
-        if hasattr(callback, "publishes"):
-            names = callback.publishes(module)
-        elif type(callback).__module__.partition(".")[0] not in ("lightning_gen", "pytorch_lightning"):
-            names = None  # somebody else's may publish anything
-        if names:
-            known |= dict.fromkeys(map(str, names), callback.every_n_epochs)
-        elif names is None:
-            known[""] = None
-    return known
-
-
-def check_early_stopping(trainer: Trainer, known: dict[str, int | None]) -> None:
-    """ValueError where EarlyStopping waits for a number that the run will never have."""
-    for callback in trainer.callbacks:
-        if isinstance(callback, EarlyStopping) and callback.monitor not in known and None not in known.values():
-            raise ValueError(
-                f"EarlyStopping.monitor is {callback.monitor}, but the run measures {listed(known)}: "
-                f"{choose(callback.monitor, list(known))}"
-            )
-
-
-def listed(names: Any) -> str:
-    """Names in their order, or that there are none."""
-    return ", ".join(sorted(name for name in names if name)) or "nothing"
-
-
 def final_step(trainer: Trainer) -> int | None:
     """The optimizer steps of the whole run; None where that is not known."""
     limits = [trainer.max_steps] if trainer.max_steps != -1 else []
@@ -295,15 +257,4 @@ def final_step(trainer: Trainer) -> int | None:
         batches = len(data.split("train")) // data.batch_size
         batches = int(batches * share) if isinstance(share, float) else min(batches, share)
         limits.append(trainer.max_epochs * -(-batches // trainer.accumulate_grad_batches))
-    return min(limits, default=None)
-
-
-def epochs(trainer: Trainer) -> int | None:
-    """How many whole epochs the run has; None where that is not known."""
-    data = getattr(trainer, "datamodule", None)
-    if data is None or trainer.limit_train_batches != 1.0 or not hasattr(data, "batch_size"):
-        return None
-    batches = len(data.split("train")) // data.batch_size
-    limits = [trainer.max_epochs] if trainer.max_epochs not in (None, -1) else []
-    limits += [trainer.max_steps * trainer.accumulate_grad_batches // batches] if trainer.max_steps != -1 else []
     return min(limits, default=None)

@@ -23,6 +23,7 @@ from lightning_gen.results.result import Name, Result
 
 Weights = Literal["ema", "raw"]
 Split = Literal["train", "val", "test"]
+FEW = 32  # samples of a fast_dev_run, which tries everything and keeps nothing
 
 
 class Measuring(Checked, Requires, Callback, ABC):
@@ -44,6 +45,7 @@ class Measuring(Checked, Requires, Callback, ABC):
     alone = False  # rank 0 measures without the others, which neither wait nor publish
     autocast = False  # the model is called in the trainer's precision, not in that of its weights
     every_n_steps = 0
+    least = 1  # samples that it needs
     latent = True  # may measure a model of latent variables; False where the data are given to the model
     _step = 0  # the last optimizer step, behind which no batch has ended where gradients are accumulated
 
@@ -80,6 +82,8 @@ class Measuring(Checked, Requires, Callback, ABC):
     @torch.no_grad()
     def run(self, trainer: Trainer, module: Any, final: bool) -> None:
         """Measure, and publish on all ranks what rank 0 has found."""
+        if trainer.fast_dev_run:
+            self.n = min(self.n or FEW, max(FEW, self.least))
         with whole_weights(trainer):
             if self.alone and not trainer.is_global_zero:
                 return

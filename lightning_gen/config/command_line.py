@@ -1,8 +1,8 @@
 """What the words of a command line mean: flags, extensions, folders of configs, and overrides for Hydra."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import yaml
 
 from lightning_gen.config import stored
 from lightning_gen.config.allow import extension_faults
+from lightning_gen.config.replacing import replaced
 from lightning_gen.config.root import ARRAYS, DEFAULTS, KEYS, RUN, SAMPLES, STAGES, UNLABELLED, read_by
 from lightning_gen.config.texts import as_text, quoted
 from lightning_gen.errors import ConfigError
@@ -160,8 +161,8 @@ def request(words: Words) -> Request:
     experiment = groups.get("experiment", DEFAULT_EXPERIMENT)
     if pages := words.page_faults(groups):
         raise ConfigError([*found.faults, *pages])
-    alone = replaced(words, experiment, groups["sampler"]) if "sampler" in groups else []
-    overrides = [*found.chosen, *alone, *found.words]
+    alone = [replaced(words.page, experiment, group, groups[group]) for group in ("net", "sampler") if group in groups]
+    overrides = [*found.chosen, *chain(*alone), *found.words]
     if stage == "compare":
         return Request("config", overrides, "outputs/compare", found.faults)
     if stage == "evaluate" and values.get("samples"):
@@ -185,10 +186,15 @@ def _register(kept: dict[str, Any], groups: dict[str, str]) -> None:
     """Make the primary config `stored`: what is kept of a stored one, under the groups that the person chooses."""
     from hydra.core.config_store import ConfigStore
 
-    chosen = {"trainer": "default", "logger": "none"} | {group: name.split(",")[0] for group, name in groups.items()}
+    chosen = {"trainer": "default", "logger": "none"} | {group: option(name) for group, name in groups.items()}
     node = {key: value for key, value in (DEFAULTS | kept).items() if key in KEYS and key not in groups}
-    defaults = [*({group: option} for group, option in chosen.items()), "_self_"]
+    defaults = [*({group: name} for group, name in chosen.items()), "_self_"]
     ConfigStore.instance().store(name="stored", node={"defaults": defaults, **node})
+
+
+def option(name: str) -> str | list[str]:
+    """A group's choice as a list of defaults has it: the first of a sweep, or all of [a,b]."""
+    return [part.strip() for part in name[1:-1].split(",")] if name.startswith("[") else name.split(",")[0]
 
 
 @dataclass
@@ -241,6 +247,8 @@ class _Overrides:
 
     def _choose(self, group: str, names: list[Any], word: str) -> None:
         known = self.options[group]
+        if group == "callbacks" and isinstance(names[0], list):  # all of [a,b], which are merged
+            names = names[0]
         wrong = [str(name) for name in names if name is not None and str(name) not in known]
         for name in wrong:
             self.faults.append(f"{group}={name} does not exist: {choose(name, known)}")
@@ -274,19 +282,6 @@ def misplaced(stage: str, values: dict[str, Any], given: Sequence[str]) -> list[
     told = f"samples={values['samples']} is measured without a model"
     known = {*read_by(SAMPLES), "experiment", "runs"}
     return faults + [f"{told}, {key} would do nothing: remove it" for key in named if key not in known]
-
-
-def replaced(words: Words, experiment: str, sampler: str) -> list[str]:
-    """Overrides that leave nothing of the experiment's own options for its sampler, when another one is named."""
-
-    def options(name: str) -> dict[str, Any]:
-        page = words.page("experiment", name)
-        bases = [base for base in page.get("defaults", []) if isinstance(base, str) and base != "_self_"]
-        return {key: None for base in bases for key in options(base)} | (page.get("sampler") or {})
-
-    own = words.page("sampler", sampler)
-    kept = {key: json.dumps(value) for key, value in own.items()}
-    return [f"sampler.{key}={kept[key]}" if key in own else f"~sampler.{key}" for key in options(experiment)]
 
 
 def swept(overrides: Sequence[str]) -> list[str]:

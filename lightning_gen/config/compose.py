@@ -13,6 +13,7 @@ from lightning_gen.config.allow import allowing, declared, used
 from lightning_gen.config.command_line import Request, Words, request, split, swept
 from lightning_gen.config.faults import check, own, resolvers
 from lightning_gen.config.instantiate import refusing
+from lightning_gen.config.replacing import without_replaced
 from lightning_gen.errors import TRACEBACK, ConfigError, sentence
 
 Config = dict[str, Any]
@@ -65,7 +66,7 @@ def checked(composed: Any, asked: Request, words: Words) -> tuple[Config, Path]:
     """A job's config and run folder; ConfigError with all that is wrong."""
     from hydra.core.hydra_config import HydraConfig
 
-    config = resolved(composed, asked.faults)
+    config = without_replaced(resolved(composed, asked.faults), asked.overrides)
     experiment = HydraConfig.get().runtime.choices.get("experiment")
     if faults := [*asked.faults, *own(check(config, experiment), unresolved(composed))]:
         named = isinstance(config.get("run"), str | None)
@@ -153,4 +154,14 @@ def run_folder(config: Config, asked: Request, words: Words) -> Path:
         name = "-".join([run, *swept(several if config.get("run") else task)])
         # 255 bytes are the longest name that a file system takes.
         run = name if len(os.fsencode(Path(name).name)) <= 200 else "-".join([run, *swept(several)])
-    return Path(run)
+    return apart(Path(run), config)
+
+
+def apart(folder: Path, config: Config) -> Path:
+    """The folder, or one beside it for what is no training of the model: NAME-debug, NAME-overfit."""
+    trainer = config.get("trainer")
+    if config.get("stage") != "fit" or not isinstance(trainer, dict):
+        return folder
+    kinds = {"debug": trainer.get("fast_dev_run"), "overfit": trainer.get("overfit_batches")}
+    name = next((name for name, wanted in kinds.items() if wanted), None)
+    return folder if name is None or folder.name.endswith(f"-{name}") else folder.with_name(f"{folder.name}-{name}")

@@ -107,5 +107,7 @@ TRAINER = {
     "num_sanity_val_steps": "Annotated[int, Ge(0)] | Literal[-1] | None",
     "reload_dataloaders_every_n_epochs": "Annotated[int, Ge(0)]",
     "fast_dev_run": "bool | Annotated[int, Ge(0)]",
+    "profiler": 'Literal["simple", "advanced", "pytorch"] | None',
+    "gradient_clip_algorithm": 'Literal["norm", "value"] | None',
     "num_nodes": "Annotated[int, Ge(1)]",
 }

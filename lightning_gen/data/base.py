@@ -178,12 +178,8 @@ class GenerativeData(Checked, LightningDataModule, ABC):
         return batch
 
     def train_dataloader(self) -> TrainLoader:
-        """Full batches, shuffled in each epoch, the last incomplete one dropped; ValueError under overfit_batches."""
-        if self.trainer is not None and self.trainer.overfit_batches:
-            raise ValueError(
-                f"overfit_batches is {self.trainer.overfit_batches}, expected 0, for batches are shuffled: "
-                "train on a smaller data set"
-            )
+        """Full batches, shuffled in each epoch, the last incomplete one dropped; under overfit_batches always the
+        same order, of which the trainer takes the first batches."""
         loader = TrainLoader(
             self.split("train") if self._trained is None else self._trained,
             self.encode,
@@ -192,6 +188,7 @@ class GenerativeData(Checked, LightningDataModule, ABC):
             seed=self.seed,
             flip=self.flip,
             binarise=self.binarise == "stochastic",
+            repeat=self.trainer is not None and bool(self.trainer.overfit_batches),
         )
         if self.trainer is not None:
             loader.set_epoch(self.trainer.current_epoch)

@@ -102,12 +102,14 @@ class TrainLoader(OrderedLoader):
         flip: mirror each image left-right with probability 1/2.
         epoch: where iteration starts.
         binarise: draw each pixel, 255 with probability pixel / 255, else 0.
+        repeat: whether every epoch has the order of the first one.
     """
 
     seed: int = 0
     flip: bool = False
     epoch: int = 0
     binarise: bool = False
+    repeat: bool = False
 
     def __post_init__(self) -> None:
         size, rows, ranks = self.batch_size, len(self.split), self.world
@@ -135,7 +137,7 @@ class TrainLoader(OrderedLoader):
     # A generator starts at its first `next`: Lightning calls iter() BEFORE load_state_dict and set_epoch.
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         epoch = self.epoch
-        order = torch.randperm(len(self.split), generator=generator(self.seed, "order", epoch))
+        order = torch.randperm(len(self.split), generator=generator(self.seed, "order", 0 if self.repeat else epoch))
         order = order.to(self.split.device)
         batches = range(self.batch, len(self))
         indices = [self._indices(order, batch) for batch in batches]

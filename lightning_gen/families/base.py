@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_gen.errors import first_line
 from lightning_gen.families.average import Average
+from lightning_gen.families.by_hand import ByHand
 from lightning_gen.families.latent import Latent
 from lightning_gen.families.optimisation import Optimisation, restore_step_count
 from lightning_gen.families.players import Batch, Player
@@ -27,11 +28,12 @@ from lightning_gen.samplers import Sampler
 OWN = (
     *("training_step", "configure_optimizers", "optimizer_step", "configure_gradient_clipping", "lr_scheduler_step"),
     *("on_before_optimizer_step", "configure_callbacks", "configure_model", "on_save_checkpoint", "on_load_checkpoint"),
-    *("on_train_start", "on_train_batch_start", "on_train_end", "automatic_optimization"),
+    *("on_train_start", "on_train_batch_start", "on_train_end", "automatic_optimization", "on_before_batch_transfer"),
+    "on_train_epoch_end",
 )
 
 
-class GenerativeModule(Checked, Latent, Sampling, Validation, LightningModule):
+class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningModule):
     """Trains a model by a loss, and keeps an averaged model: ema <- d ema + (1 - d) model after each optimizer step.
 
     A family overrides `objective`, or `players` if it trains several. With `classes` the model is conditional:
@@ -41,7 +43,8 @@ class GenerativeModule(Checked, Latent, Sampling, Validation, LightningModule):
         model: the model.
         loss: (model, x, generator) -> (B,); None for a family with objectives of its own.
         optimizer: parameters -> Optimizer.
-        scheduler: Optimizer -> schedule, stepped once per optimizer step; null for a constant rate.
+        scheduler: Optimizer -> schedule, stepped once per optimizer step, or ReduceLROnPlateau, stepped by each
+            validation loss; null for a constant rate.
         ema_decay: d, in [0, 1); null for no averaged model.
         ema_warmup: whether d is min(ema_decay, (1 + n) / (10 + n)) at step n, for short runs.
         sampler: the default sampler; null for none.
@@ -76,6 +79,7 @@ class GenerativeModule(Checked, Latent, Sampling, Validation, LightningModule):
         autoencoder: Encoded | None = None,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters(self.plain_arguments, logger=False)
         net_classes = next((declared(net, "classes") for net in model.networks()), None)
         if net_classes != (None if classes is None else classes + 1):
             raise ValueError(

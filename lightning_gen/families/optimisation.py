@@ -56,7 +56,13 @@ class Optimisation:
             trainer.accumulate_grad_batches = self.main.every
         # Epochs may end the run before its steps.
         steps = trainer.max_steps if trainer is not None and trainer.max_epochs in (None, -1) else -1
-        return [player.build(steps if player is self.main else -1) for player in self.players]
+        built = [player.build(steps if player is self.main else -1) for player in self.players]
+        if others := [player.name for player in self.players[:-1] if player.plateau]:
+            raise ValueError(
+                f"the schedule of the {others[0]} is ReduceLROnPlateau, and val/loss is of the {self.main.name}, "
+                "expected one that is stepped once per update: choose another, such as CosineAnnealingLR"
+            )
+        return built
 
     def start(self) -> None:
         """Reset the statistics at the first step of a new or resumed run."""
@@ -132,8 +138,25 @@ class Optimisation:
         else:  # Lightning's wrapper of the optimizer would count it as a step
             trainer.strategy.optimizer_step(player.optimizer, lambda: None)
             player.updates += 1
-        if player.schedule is not None:
+        if player.schedule is not None and not player.plateau:
             player.schedule.step()
+
+    def validated(self, loss: float) -> None:
+        """Step a schedule that waits for a plateau of the validation loss."""
+        if self.main.plateau:
+            self.main.schedule.step(loss)
+
+    def show(self, loss: float) -> None:
+        """Give train/loss, its mean over the ranks, to callbacks that monitor it and to Lightning's progress bar."""
+        trainer = self.module.trainer
+        value = trainer.strategy.reduce(torch.tensor(loss, device=self.module.device), reduce_op="mean")
+        trainer.callback_metrics["train/loss"], trainer.progress_bar_metrics["train/loss"] = value, float(value)
+
+    def show_first(self) -> None:
+        """Before the first record, give the mean so far: a callback may look at the end of a short epoch."""
+        means = self.statistics.means()
+        if "train/loss" not in self.module.trainer.callback_metrics and means:
+            self.show(means["train/loss"])
 
     def check(self) -> None:
         """Clip the gradient, and prevent the update where a loss or gradient is not finite on any rank."""
@@ -185,6 +208,7 @@ class Optimisation:
             raise NonFinite(f"no gradient is finite at step {step} for any loss scale: lower module.optimizer.lr")
         values = self.statistics.pop_means(step)
         self.module.last_loss = values["train/loss"]
+        self.show(values["train/loss"])
         rates = {f"train/lr/{player.name}": player.lr for player in self.players[:-1]}
         self.module.record({**values, "train/lr": self.main.lr, **rates}, step)
         self.module.watch(step)

@@ -27,7 +27,8 @@ class Player:
         objective: (model, batch, noise, step) -> losses (B,) or (); model is the module's with the batch's labels,
             step the number of this player's updates so far.
         make_optimizer: parameters -> Optimizer.
-        make_scheduler: Optimizer -> schedule, stepped once per update of this player; None for a constant rate.
+        make_scheduler: Optimizer -> schedule, stepped once per update of this player, or ReduceLROnPlateau, stepped by
+            each validation loss; None for a constant rate.
         every: interval of its updates in batches, >= 1; it also updates on the last batch of an epoch.
     """
 
@@ -53,6 +54,7 @@ class Player:
         if self.make_scheduler is not None:
             rehearse(self.make_optimizer, self.make_scheduler, steps)
         self.schedule = None if self.make_scheduler is None else self.make_scheduler(self.optimizer)
+        self.plateau = isinstance(self.schedule, ReduceLROnPlateau)
         self.trained = [parameter for parameter in self.parameters if parameter.requires_grad]
         self.lr = self.optimizer.param_groups[0]["lr"]
         return {"optimizer": self.optimizer} | ({} if self.schedule is None else {"lr_scheduler": self.schedule})
@@ -78,14 +80,13 @@ def rehearse(make_optimizer: Callable, make_scheduler: Callable, steps: int) -> 
     try:
         optimizer = make_optimizer([nn.Parameter(torch.zeros(1, 1))])
         schedule = make_scheduler(optimizer)
-        if isinstance(schedule, ReduceLROnPlateau):
-            raise ValueError("ReduceLROnPlateau needs a metric, and a schedule is stepped once per optimizer step")
+        plateau = isinstance(schedule, ReduceLROnPlateau)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the optimizer has not been stepped
             for _ in range(3):
-                schedule.step()
+                schedule.step(*[1.0] * plateau)
                 check_rates(optimizer)
-            if steps > 3:
+            if steps > 3 and not plateau:
                 schedule.last_epoch = steps - 1
                 schedule.step()
                 check_rates(optimizer)

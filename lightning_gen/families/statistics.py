@@ -80,11 +80,19 @@ class TrainingStatistics:
         )
 
     def pop_means(self, step: int) -> dict[str, float]:
-        """Means since the last record of train/loss and train/gradient_norm, of other players train/loss/<name>."""
-        values = {}
+        """The means up to optimizer step number `step`, after which the sums start anew."""
+        values = self.means()
+        self.reset(step)
+        return values
+
+    def means(self) -> dict[str, float]:
+        """Means since the last record of train/loss and train/gradient_norm, of other players train/loss/<name>; empty
+        where there was no batch."""
+        values: dict[str, float] = {}
+        if not self.batches[self.main]:
+            return values
         for player in reversed(self.players):
             of = "" if player == self.main else f"/{player}"
             values[f"train/loss{of}"] = float(self.losses[player]) / max(self.batches[player], 1)
             values[f"train/gradient_norm{of}"] = float(self.norms[player]) / max(float(self.updates[player]), 1)
-        self.reset(step)
         return values

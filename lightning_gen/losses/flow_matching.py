@@ -64,5 +64,5 @@ def optimal_partners(x: Tensor, noise: Tensor) -> Tensor:
     from scipy.optimize import linear_sum_assignment
 
     # The squares sum to the same for every permutation, so that the inner products decide.
-    products = x.detach().flatten(1).double() @ noise.flatten(1).double().T
+    products = double(x.detach().flatten(1)) @ double(noise.flatten(1)).T
     return torch.from_numpy(linear_sum_assignment(products.cpu().numpy(), maximize=True)[1]).to(x.device)

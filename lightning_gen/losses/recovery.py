@@ -6,7 +6,7 @@ from torch import Tensor
 from lightning_gen.losses.base import Loss
 from lightning_gen.models.recovery import RecoveryEnergy
 from lightning_gen.options import Positive
-from lightning_gen.process import expand
+from lightning_gen.process import double, expand
 from lightning_gen.randomness import noise_like
 from lightning_gen.samplers.recovery import TiltedLangevin
 
@@ -42,7 +42,7 @@ class RecoveryLikelihood(Loss):
         rows = torch.tensor(self.chain.coefficients(model), device=x.device, dtype=x.dtype)
         coefficients = [expand(column, x) for column in rows[k].unbind(1)]
         a = torch.tensor(model.shrink, device=x.device, dtype=x.dtype)[k]
-        y = expand(a, x) * model.process.perturb(x, (k + 1).double() / model.process.steps, noise_like(x, generator))
+        y = expand(a, x) * model.process.perturb(x, double(k + 1) / model.process.steps, noise_like(x, generator))
         anchor = y + expand((1 - a.square()).sqrt(), x) * noise_like(x, generator)
         reached = anchor
         with torch.no_grad():

@@ -7,7 +7,7 @@ from lightning_gen.errors import ConfigError
 if TYPE_CHECKING:
     from lightning_gen.stages.session import Session
 
-NO_BATCH = "trainer.limit_train_batches is {}, which leaves no batch of an epoch: raise it"
+NO_BATCH = "trainer.{} is {}, which leaves no batch of an epoch: raise it"
 
 
 def fit(session: "Session") -> None:
@@ -20,4 +20,5 @@ def fit(session: "Session") -> None:
         weights_only=True,
     )
     if session.trainer.num_training_batches == 0:
-        raise ConfigError([NO_BATCH.format(session.config["trainer"].get("limit_train_batches"))])
+        key = "overfit_batches" if session.trainer.overfit_batches else "limit_train_batches"
+        raise ConfigError([NO_BATCH.format(key, session.config["trainer"].get(key))])

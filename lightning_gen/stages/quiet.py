@@ -10,9 +10,12 @@ def quieten() -> None:
     import pytorch_lightning  # noqa: F401  # sets its own level when it is imported
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for asked in ("callbacks.model_summary", "profilers.profiler"):  # which say nothing unless the trainer has them
+        logging.getLogger(f"pytorch_lightning.{asked}").setLevel(logging.INFO)
     for untrue in (
         ".*in eval mode at the start of training.*",  # the averaged model is, on purpose
         ".*smaller than the logging interval.*",  # steps are counted over epochs
+        ".*requested to overfit but enabled.*",  # the loader repeats the order of its first epoch
         ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
         ".*weights_only.*",
         ".*`srun` command is available.*",  # who starts one process on a machine of a cluster wants one

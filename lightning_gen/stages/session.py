@@ -191,10 +191,12 @@ def forget_data(session: Session, error: BaseException) -> None:
 def check_limits(data: Any, trainer: Config) -> None:
     """ValueError for a share of the validation or test split that is less than one batch, before the training."""
     for name in ("val", "test"):
-        share, batches = trainer.get(f"limit_{name}_batches"), -(-len(data.split(name)) // data.batch_size)
+        # Lightning takes it for the validation split too, and leaves out limit_val_batches.
+        key = "overfit_batches" if name == "val" and trainer.get("overfit_batches") else f"limit_{name}_batches"
+        share, batches = trainer.get(key), -(-len(data.split(name)) // data.batch_size)
         if isinstance(share, float) and 0 < share * batches < 1:
             raise ValueError(
-                f"trainer.limit_{name}_batches is {share}, less than one of the {batches} batches of the {name} split: "
+                f"trainer.{key} is {share}, less than one of the {batches} batches of the {name} split: "
                 f"write {math.ceil(1000 / batches) / 1000:g} or more, or a whole number"
             )
 

@@ -8,7 +8,8 @@ import torch
 
 import run as entry
 from lightning_gen.callbacks import Likelihood, Quality
-from lightning_gen.callbacks.checkpoints import Checkpoints, published
+from lightning_gen.callbacks.checkpoints import Checkpoints
+from lightning_gen.callbacks.monitored import published
 from lightning_gen.results.result import Name, Result
 from lightning_gen.stages.checkpoint_io import AtomicCheckpointIO
 from tests.callbacks.quality_parts import Projection

@@ -180,8 +180,12 @@ def test_impossible_batches_are_refused():
         attached(Digits(batch_size=100), world=3).train_dataloader()
     with pytest.raises(ValueError, match="batch_size is 1301, .* 1300 .* set batch_size <= 1300"):
         attached(Digits(batch_size=1301), world=1).train_dataloader()
-    with pytest.raises(ValueError, match="overfit_batches"):
-        attached(Digits(), world=2, overfit=3).train_dataloader()
+
+
+def test_under_overfit_batches_every_epoch_begins_with_the_same_batches():
+    loader = attached(Digits(batch_size=100), world=1, overfit=3).train_dataloader()
+    first, second = indices(loader), indices(loader)
+    assert first == second == indices(train(numbered(1300), batch_size=100, epoch=0))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,51 @@
+"""What a class or a group that a command line names leaves of the one in whose place it comes: none of its options."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lightning_gen.config.signatures import SPECIAL
+
+Config = dict[str, Any]
+
+
+def replaced(page: Callable[[str, str], Config], experiment: str, group: str, choice: str) -> list[str]:
+    """Overrides that leave nothing of the experiment's own options for its network or sampler, when one is named.
+
+    Args:
+        page: (group, name) -> what that YAML says.
+        experiment: the name of the experiment.
+        group: net or sampler.
+        choice: the name of the chosen one, or those of a sweep between commas.
+    """
+
+    def options(name: str) -> Config:
+        own = page("experiment", name)
+        bases = [base for base in own.get("defaults", []) if isinstance(base, str) and base != "_self_"]
+        return {key: None for base in bases for key in options(base)} | (own.get(group) or {})
+
+    pages, found = [page(group, name) for name in choice.split(",")], []
+    for key in options(experiment):
+        values = {json.dumps(own[key]) if key in own else None for own in pages}
+        if len(values) == 1:  # where the choices of a sweep differ, one override cannot say both
+            value = values.pop()
+            found.append(f"~{group}.{key}" if value is None else f"{group}.{key}={value}")
+    return found
+
+
+def without_replaced(config: Config, overrides: Sequence[str]) -> Config:
+    """The config, less the arguments that a YAML gives to a class in whose place an override, KEY._target_=, names one.
+
+    A family keeps its parts, which have classes of their own, and the trainer is one class.
+    """
+    keys = [word.lstrip("+~").partition("=")[0] for word in overrides]
+    for path in (key.removesuffix("._target_") for key in keys if key.endswith("._target_")):
+        node: Any = config
+        for part in path.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or path in ("module", "trainer"):
+            continue
+        own = {key.removeprefix(f"{path}.").partition(".")[0] for key in keys if key.startswith(f"{path}.")}
+        for name in {*node} - own - {*SPECIAL}:
+            del node[name]
+    return config
