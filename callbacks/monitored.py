@@ -10,7 +10,7 @@ from lightning_gen.callbacks.measuring import measured_weights
 from lightning_gen.options import choose
 from lightning_gen.results.result import Name
 
-TRAINING = "train/loss"  # the mean up to the last record, which there is at every moment of a run
+TRAINING = "train/loss"  # the mean since the last validation or epoch's end
 
 
 def published(trainer: Trainer, module: LightningModule) -> dict[str, int | None]:

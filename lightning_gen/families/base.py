@@ -105,7 +105,7 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
         self.compiled, self.channels_last = compile, channels_last
         self.last_loss: float | None = None  # on the host, for the progress bar, of the last record
         self.started_from: str | None = None  # the run that the initial weights are from (init)
-        self.resumed: dict[str, int] | None = None  # the players' counts in a checkpoint, until the players exist
+        self.resumed: dict[str, Any] | None = None  # the players' state in a checkpoint, until the players exist
 
     def __init_subclass__(cls, **options: Any) -> None:
         """TypeError for a family that defines a hook of OWN."""

@@ -15,6 +15,7 @@ from lightning_gen.families.players import Batch, Player, average_over_ranks, to
 from lightning_gen.families.shards import whole
 from lightning_gen.families.statistics import TrainingStatistics
 
+UNREAD = "train/loss"  # in a checkpoint, where a player cannot be called so
 SMALLEST_SCALE = 1e-6  # of the loss for half precision: below it no scale makes the gradients finite
 
 
@@ -146,17 +147,15 @@ class Optimisation:
         if self.main.plateau:
             self.main.schedule.step(loss)
 
-    def show(self, loss: float) -> None:
-        """Give train/loss, its mean over the ranks, to callbacks that monitor it and to Lightning's progress bar."""
-        trainer = self.module.trainer
-        value = trainer.strategy.reduce(torch.tensor(loss, device=self.module.device), reduce_op="mean")
-        trainer.callback_metrics["train/loss"], trainer.progress_bar_metrics["train/loss"] = value, float(value)
-
-    def show_first(self) -> None:
-        """Before the first record, give the mean so far: a callback may look at the end of a short epoch."""
-        means = self.statistics.means()
-        if "train/loss" not in self.module.trainer.callback_metrics and means:
-            self.show(means["train/loss"])
+    def show(self) -> None:
+        """Give train/loss, its mean over the ranks since the last time, to callbacks and Lightning's progress bar."""
+        trainer, (total, count) = self.module.trainer, self.statistics.unread
+        if not count:
+            return
+        self.statistics.unread = (0.0, 0)
+        mean = torch.as_tensor(total / count, device=self.module.device)
+        trainer.callback_metrics["train/loss"] = mean = trainer.strategy.reduce(mean, reduce_op="mean")
+        trainer.progress_bar_metrics["train/loss"] = float(mean)
 
     def check(self) -> None:
         """Clip the gradient, and prevent the update where a loss or gradient is not finite on any rank."""
@@ -208,17 +207,22 @@ class Optimisation:
             raise NonFinite(f"no gradient is finite at step {step} for any loss scale: lower module.optimizer.lr")
         values = self.statistics.pop_means(step)
         self.module.last_loss = values["train/loss"]
-        self.show(values["train/loss"])
+        trainer.progress_bar_metrics["train/loss"] = values["train/loss"]
         rates = {f"train/lr/{player.name}": player.lr for player in self.players[:-1]}
         self.module.record({**values, "train/lr": self.main.lr, **rates}, step)
         self.module.watch(step)
 
-    def state(self) -> dict[str, int]:
-        """Updates of each player but the main one, whose count is the trainer's global_step."""
-        return {player.name: player.updates for player in self.players[:-1]}
+    def state(self) -> dict[str, Any]:
+        """Updates of each player but the main one, whose count is the trainer's global_step, and the losses that no
+        callback has read; called on all ranks."""
+        total, count = self.statistics.unread
+        total = torch.as_tensor(total, device=self.module.device, dtype=torch.float32)
+        unread = [float(self.module.trainer.strategy.reduce(total, reduce_op="mean")), count]
+        return {player.name: player.updates for player in self.players[:-1]} | {UNREAD: unread}
 
-    def load_state(self, state: dict[str, int]) -> None:
-        """Restore the counts."""
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore both."""
+        self.statistics.unread = tuple(state.get(UNREAD, (0.0, 0)))
         for player in self.players[:-1]:
             player.updates = state[player.name]
 

@@ -21,6 +21,7 @@ class TrainingStatistics:
     def __init__(self, players: Sequence[str] = ("model",)) -> None:
         self.players = tuple(players)
         self.main = self.players[-1]
+        self.unread: tuple[Tensor | float, int] = (0.0, 0)  # sum and number of losses since a callback read their mean
         self.nonfinite: Tensor | None = None  # 1 where a value was not finite, (), float
         self.reset()
 
@@ -36,6 +37,8 @@ class TrainingStatistics:
         player = player or self.main
         self.losses[player] = self.losses[player] + loss.detach().float()
         self.batches[player] += 1
+        if player == self.main:
+            self.unread = (self.unread[0] + loss.detach().float(), self.unread[1] + 1)
 
     def add_gradient(self, norm: Tensor, trainer: Any, player: str | None = None, scaled: bool = False) -> None:
         """Add the gradient norm of one update; sets `nonfinite` on all ranks if a sum of any rank is not finite.
@@ -80,19 +83,11 @@ class TrainingStatistics:
         )
 
     def pop_means(self, step: int) -> dict[str, float]:
-        """The means up to optimizer step number `step`, after which the sums start anew."""
-        values = self.means()
-        self.reset(step)
-        return values
-
-    def means(self) -> dict[str, float]:
-        """Means since the last record of train/loss and train/gradient_norm, of other players train/loss/<name>; empty
-        where there was no batch."""
-        values: dict[str, float] = {}
-        if not self.batches[self.main]:
-            return values
+        """Means since the last record of train/loss and train/gradient_norm, of other players train/loss/<name>."""
+        values = {}
         for player in reversed(self.players):
             of = "" if player == self.main else f"/{player}"
             values[f"train/loss{of}"] = float(self.losses[player]) / max(self.batches[player], 1)
             values[f"train/gradient_norm{of}"] = float(self.norms[player]) / max(float(self.updates[player]), 1)
+        self.reset(step)
         return values

@@ -19,11 +19,11 @@ class Validation:
         """Reset the sums of loss and samples."""
         self.sums = torch.zeros(2, dtype=torch.float64)
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
-            self.optimisation.show_first()
+            self.optimisation.show()
 
     def on_train_epoch_end(self) -> None:
         """Callbacks that look at the end of an epoch find train/loss."""
-        self.optimisation.show_first()
+        self.optimisation.show()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Add the averaged model's loss; the noise is a function of (seed, index of the first sample), or of batch and

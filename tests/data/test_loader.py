@@ -183,9 +183,9 @@ def test_impossible_batches_are_refused():
 
 
 def test_under_overfit_batches_every_epoch_begins_with_the_same_batches():
-    loader = attached(Digits(batch_size=100), world=1, overfit=3).train_dataloader()
+    loader = attached(Digits(batch_size=100), world=2, overfit=3).train_dataloader()
     first, second = indices(loader), indices(loader)
-    assert first == second == indices(train(numbered(1300), batch_size=100, epoch=0))
+    assert first == second == indices(train(numbered(1300), batch_size=100, rank=1, world=2))
 
 
 @pytest.mark.parametrize(
