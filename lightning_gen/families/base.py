@@ -232,13 +232,13 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the players' counts and the family's state."""
-        checkpoint |= {"updates": self.optimisation.state(), **self.training_state()}
+        checkpoint |= self.optimisation.state() | self.training_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore both."""
         restore_step_count(checkpoint)
         self.trained_epoch = checkpoint["epoch"]
-        self.resumed = checkpoint.get("updates")
+        self.resumed = {key: checkpoint[key] for key in ("updates", "unread") if key in checkpoint}
         self.load_training_state(checkpoint)
 
     def load_weights(self, state: dict[str, Tensor]) -> None:

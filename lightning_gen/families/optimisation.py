@@ -15,7 +15,6 @@ from lightning_gen.families.players import Batch, Player, average_over_ranks, to
 from lightning_gen.families.shards import whole
 from lightning_gen.families.statistics import TrainingStatistics
 
-UNREAD = "train/loss"  # in a checkpoint, where a player cannot be called so
 SMALLEST_SCALE = 1e-6  # of the loss for half precision: below it no scale makes the gradients finite
 
 
@@ -213,18 +212,18 @@ class Optimisation:
         self.module.watch(step)
 
     def state(self) -> dict[str, Any]:
-        """Updates of each player but the main one, whose count is the trainer's global_step, and the losses that no
-        callback has read; called on all ranks."""
+        """Entries of a checkpoint: the updates of each player but the main one, whose count is the trainer's
+        global_step, and the losses whose mean no callback has read; called on all ranks."""
         total, count = self.statistics.unread
         total = torch.as_tensor(total, device=self.module.device, dtype=torch.float32)
         unread = [float(self.module.trainer.strategy.reduce(total, reduce_op="mean")), count]
-        return {player.name: player.updates for player in self.players[:-1]} | {UNREAD: unread}
+        return {"updates": {player.name: player.updates for player in self.players[:-1]}, "unread": unread}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Restore both."""
-        self.statistics.unread = tuple(state.get(UNREAD, (0.0, 0)))
-        for player in self.players[:-1]:
-            player.updates = state[player.name]
+        """Restore both; older checkpoints have no losses, or neither."""
+        self.statistics.unread = tuple(state.get("unread", (0.0, 0)))
+        for player in self.players[:-1] if "updates" in state else ():
+            player.updates = state["updates"][player.name]
 
 
 def restore_step_count(checkpoint: dict[str, Any]) -> None:
