@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import EarlyStopping
 
 import run as entry
 from lightning_gen.callbacks import Likelihood, Quality
 from lightning_gen.callbacks.checkpoints import Checkpoints
 from lightning_gen.callbacks.monitored import published
+from lightning_gen.data import Digits
 from lightning_gen.results.result import Name, Result
 from lightning_gen.stages.checkpoint_io import AtomicCheckpointIO
 from tests.callbacks.quality_parts import Projection
+from tests.callbacks.trainers import trainer as plain_trainer
 from tests.families.test_base import digits_module, fit
 from tests.test_run import TINY
 
@@ -27,6 +30,13 @@ class Said(Quality):
     def measure(self, trainer, module, final):
         self.steps.append(trainer.global_step)
         return [Result(self.values[len(self.steps) - 1], "estimate", name=Name.parse(self.number))]
+
+
+def trainer_of(folder, *callbacks):
+    """Up to 20 steps in epochs of two batches; each callback stands once."""
+    options = {"enable_checkpointing": True, "max_steps": 20, "max_epochs": -1, "inference_mode": False}
+    options |= {"limit_train_batches": 2, "num_sanity_val_steps": 0, "use_distributed_sampler": False}
+    return plain_trainer(folder, callbacks, **options)
 
 
 def best(folder):
@@ -104,6 +114,52 @@ def test_the_last_epoch_counts_if_it_is_whole(tmp_path):
     name = "fid/projection/ema"
     with pytest.raises(ValueError, match="1 whole epoch"):
         fit(digits_module(), tmp_path, Said(name, [1.0], 2), Checkpoints(monitor=name), max_steps=39)
+
+
+def stopping(monitor="val/loss/ema", **options):
+    return EarlyStopping(monitor, **{"mode": "max", "patience": 1} | options)
+
+
+def test_early_stopping_counts_each_epochs_own_training_loss(tmp_path):
+    """There is no record in so few steps: the mean of the epoch, which an untrained network lowers at first."""
+    stop = stopping("train/loss", mode="min")
+    trainer = fit(digits_module(), tmp_path, stop, max_steps=6, limit_train_batches=2, log_every_n_steps=50)
+    assert trainer.global_step == 6 and stop.wait_count == 0
+    assert float(stop.best_score) == float(trainer.callback_metrics["train/loss"])
+
+
+def test_the_best_by_the_training_loss_is_kept(tmp_path):
+    saving = Checkpoints(monitor="train/loss")
+    fit(digits_module(), tmp_path, saving, max_steps=4, limit_train_batches=2, log_every_n_steps=50)
+    assert saving.mode == "min" and best(tmp_path) == 4
+
+
+@pytest.mark.parametrize("stop", [{"patience": 1}, {"stopping_threshold": 0.0}], ids=["patience", "threshold"])
+def test_a_run_that_was_stopped_early_remains_so(stop, tmp_path):
+    """A threshold may be reached in epoch 0, which is the number that Lightning has for not stopped."""
+    steps = []
+    for path in (None, tmp_path / "checkpoints" / "last.ckpt"):
+        trainer = trainer_of(tmp_path, stopping(**stop), Checkpoints())
+        trainer.fit(digits_module(), datamodule=Digits(batch_size=64, seed=0), ckpt_path=path, weights_only=True)
+        steps.append(trainer.global_step)
+    assert steps[0] == steps[1] < 20
+
+
+@pytest.mark.parametrize(
+    ("stop", "options", "said"),
+    [
+        ({"monitor": "val/los/ema"}, {}, "val/los/ema.*val/loss/ema"),
+        ({"check_on_train_epoch_end": True}, {"check_val_every_n_epoch": 2}, "check_on_train_epoch_end is true"),
+        ({"monitor": "kid/projection/ema"}, {}, "kid/projection/ema.*every 2.*every 1"),
+        ({}, {"check_val_every_n_epoch": 9}, "val/loss/ema.*9.*2 whole epochs"),
+        ({}, {"limit_val_batches": 0}, "val/loss/ema.*measures.*train/loss"),
+    ],
+)
+def test_early_stopping_that_would_find_no_number_is_refused(stop, options, said, tmp_path):
+    """Or an old one, which would count as one more without an improvement."""
+    quality = Said("kid/projection/ema", [1.0] * 9, 2)
+    with pytest.raises(ValueError, match=f"EarlyStopping.*{said}|{said}"):
+        fit(digits_module(), tmp_path, quality, stopping(**stop), Checkpoints(), max_steps=40, **options)
 
 
 class Gap(Said):

@@ -1,4 +1,4 @@
-"""A class or a group that is named takes nothing of the one in whose place it comes; trials have folders of their own."""
+"""A class or a group that is named takes nothing of the one before; what is no training has a folder of its own."""
 
 import pytest
 

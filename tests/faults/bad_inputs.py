@@ -139,7 +139,9 @@ TRAINER = rows(
         },
         "trainer.accelerator=quantum": "accelerator",
         "trainer.strategy=foo": "trainer.strategy",
-        "trainer.overfit_batches=1": "overfit_batches is 1",
+        "trainer.overfit_batches=0.01": "overfit_batches is 0.01",
+        "trainer.profiler=simpel": "trainer.profiler is 'simpel'.*simple",
+        "trainer.gradient_clip_algorithm=nrom": "trainer.gradient_clip_algorithm is 'nrom'.*norm",
         "trainer.max_step=3": "trainer.max_step is no argument.*max_steps",
     }
 )
@@ -161,7 +163,7 @@ WORK = rows(
         SCHEDULE.format("StepLR", "step_size: 0"): "module.scheduler StepLR",
         SCHEDULE.format("StepLR", "step_size: 2, gamma: -1"): "module.scheduler StepLR",
         SCHEDULE.format("CosineAnnealingWarmRestarts", "T_0: 0"): "module.scheduler CosineAnnealingWarmRestarts",
-        SCHEDULE.format("ReduceLROnPlateau", "patience: 3"): "module.scheduler ReduceLROnPlateau",
+        SCHEDULE.format("ReduceLROnPlateau", "patience: 3"): "module.scheduler is ReduceLROnPlateau",
         "quality=digits quality.n=0": "quality.n is 0",
         "quality=digits quality.n=1": "quality.n is 1",
         "quality=digits quality.metrics=[fidd]": "quality.metrics.*fidd",
