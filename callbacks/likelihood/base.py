@@ -27,6 +27,7 @@ from lightning_gen.likelihood import (
 from lightning_gen.likelihood.dequantise import bins_protocol
 from lightning_gen.models import Scored
 from lightning_gen.options import Count
+from lightning_gen.process import double
 from lightning_gen.randomness import generator
 from lightning_gen.results.result import Name, Result
 
@@ -69,7 +70,7 @@ class PerSample(Measuring):
         data, device = trainer.datamodule, module.device
         split, n = self.samples_of(data)
         starts = range(trainer.global_rank * self.batch, n, trainer.world_size * self.batch)
-        rows = torch.zeros(n, self.columns, dtype=torch.float64, device=device)
+        rows = double(torch.zeros(n, self.columns, device=device))
         pieces = pieces_of(trainer, self, n, self.batch)
         with (
             self.model(trainer, module) as model,
@@ -87,13 +88,13 @@ class PerSample(Measuring):
                 batch = {} if label is None else {"label": label.to(device)}
                 noise = generator(self.seed, self.purpose, start, device=device)
                 values = self.block(module, module.labelled(model, batch), x, noise, progress.update)
-                rows[start : start + len(x)] = values.double()
+                rows[start : start + len(x)] = values = double(values)
                 if pieces:
-                    pieces.store(start // self.batch, {"values": values.double()})
+                    pieces.store(start // self.batch, {"values": values})
         rows = trainer.strategy.reduce(rows, reduce_op="sum")
         if not torch.isfinite(rows).all():
             raise NonFinite(f"{self.what} not finite at step {step_of(trainer)}: the model's output is not finite")
-        return self.results(module, rows.cpu(), n, split.fingerprint())
+        return self.results(module, rows.cpu().double(), n, split.fingerprint())
 
     def protocol(self, module: Any, n: int, fingerprint: str) -> dict[str, Any]:
         """What every likelihood's protocol has."""
