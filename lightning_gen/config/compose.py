@@ -164,4 +164,4 @@ def apart(folder: Path, config: Config) -> Path:
         return folder
     kinds = {"debug": trainer.get("fast_dev_run"), "overfit": trainer.get("overfit_batches")}
     name = next((name for name, wanted in kinds.items() if wanted), None)
-    return folder if name is None or folder.name.endswith(f"-{name}") else folder.with_name(f"{folder.name}-{name}")
+    return folder if name is None or folder.name.endswith(f"-{name}") else folder.parent / f"{folder.name}-{name}"
