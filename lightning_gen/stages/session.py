@@ -58,7 +58,7 @@ class Session:
         self.trainer.precision_plugin.convert_module(self.module)
         self.resume_from = folder.newest() if self.fitting else None
         if not self.theirs:
-            self.read_weights()
+            read_weights(self)
 
     def callbacks(self, make: Maker) -> list[Any]:
         """The callbacks of the config, its quality among them."""
@@ -94,14 +94,6 @@ class Session:
             )
         )
 
-    def read_weights(self) -> None:
-        """Those of `init`, or of the run that is evaluated or sampled; a run that is resumed reads its own later."""
-        if self.config["init"] and self.resume_from is None:
-            start_from(self.module, Path(self.config["init"]))
-        elif not self.fitting:
-            give_weights(self.module, self.folder)
-            self.module.trained_steps, self.module.trained_epoch = self.folder.trained()
-
     def begin(self) -> None:
         """Everything has been checked and set up: from here on there is a run, and its config stands."""
         introduce(self)
@@ -126,6 +118,15 @@ class Session:
             raise fault(error) from error
         finally:
             self.trainer.callbacks.remove(watch)
+
+
+def read_weights(session: Session) -> None:
+    """Those of `init`, or of the run that is evaluated or sampled; a run that is resumed reads its own later."""
+    if session.config["init"] and session.resume_from is None:
+        start_from(session.module, Path(session.config["init"]))
+    elif not session.fitting:
+        give_weights(session.module, session.folder)
+        session.module.trained_steps, session.module.trained_epoch = session.folder.trained()
 
 
 def strategy(started: Config) -> Any:
