@@ -11,7 +11,7 @@ import yaml
 from lightning_gen.config import stored
 from lightning_gen.config.allow import extension_faults
 from lightning_gen.config.replacing import replaced
-from lightning_gen.config.root import ARRAYS, DEFAULTS, KEYS, RUN, SAMPLES, STAGES, UNLABELLED, read_by
+from lightning_gen.config.root import ARRAYS, DEFAULTS, KEYS, MEASURED, RUN, SAMPLES, STAGES, read_by
 from lightning_gen.config.texts import as_text, quoted
 from lightning_gen.errors import ConfigError
 from lightning_gen.options import choose
@@ -154,9 +154,9 @@ def request(words: Words) -> Request:
     for word in map(quoted, words.overrides):
         found.add(word)
     stage, values, groups = found.values.get("stage", "fit"), found.values, found.groups
-    if groups.get("data") in UNLABELLED and not {"quality", "experiment"} & {*groups, *values}:
-        found.add("quality=pixels")
-        found.add("quality.held_out=false")  # which a small test split could not give
+    if not {"quality", "experiment"} & {*groups, *values}:
+        for word in MEASURED.get(groups.get("data"), ()):
+            found.add(word)
     found.faults += misplaced(stage, values, [*values, *groups])
     experiment = groups.get("experiment", DEFAULT_EXPERIMENT)
     if pages := words.page_faults(groups):

@@ -85,7 +85,12 @@ FREE = (
 
 PLACES = tuple(key for key in FREE if key not in ("data.download", "data.workers"))  # files and folders
 
-UNLABELLED = ("folder", "npz", "patches")  # data that are measured in their pixels unless a quality is named
+# How data are measured where neither quality nor experiment is named; a user's test split may be too small a baseline.
+MEASURED = {
+    "folder": ("quality=pixels", "quality.held_out=false"),
+    "npz": ("quality=pixels", "quality.held_out=false"),
+    "patches": ("quality=efficientnet",),
+}
 
 # What a run can mean of the numbers that Lightning's Trainer takes, as annotations of these keys of the node trainer.
 SHARE = "Annotated[int, Ge({0})] | Annotated[float, {1}(0), Le(1)] | None"  # of the batches: a number, or a fraction

