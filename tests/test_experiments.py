@@ -143,6 +143,7 @@ def test_the_cifar_experiment_is_the_papers_to_the_letter():
     assert (config["data"]["batch_size"], config["data"]["flip"], config["data"]["val_size"]) == (128, True, 0)
     assert (config["sampler"]["_target_"], config["sampler"]["steps"]) == ("lightning_gen.samplers.Ancestral", None)
     assert (config["quality"]["n"], config["quality"].get("reference", "train")) == (50_000, "train")
+    assert config["quality"]["features"] == {"_target_": "lightning_gen.metrics.InceptionFeatures"}
     network = build(net, shape=[3, 32, 32])
     assert sum(p.numel() for p in network.parameters()) == 35_746_307
     assert net["dropout"] == 0.1

@@ -278,7 +278,7 @@ class Short(Digits):
             "10 .*digits.*4.*quality.held_out",
         ),
         (ClassifierFeatures, Moons, {}, ValueError, "quality=pixels"),
-        (lambda: InceptionFeatures("/nowhere.pth"), Digits, {}, FileNotFoundError, "lightning_gen.metrics.fetch"),
+        (lambda: InceptionFeatures("/nowhere.pth"), Digits, {}, FileNotFoundError, "fetch.*quality=efficientnet"),
     ],
 )
 def test_what_cannot_be_measured_stops_before_training(tmp_path, features, data, options, error, sentence):

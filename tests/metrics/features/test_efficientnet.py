@@ -64,11 +64,11 @@ def test_it_calls_two_photographs_palace_and_daisy():
 def test_images_are_resized_smoothly_and_grey_is_repeated(small):
     grey = _images(1)
     assert torch.equal(small(grey)[0], small(grey.repeat(1, 3, 1, 1))[0])
-    large = _images(side=64)
-    assert not torch.equal(small(large)[0], small(large.flip(2))[0])
-    doubled = F.interpolate(large.float(), scale_factor=2, mode="nearest").to(torch.uint8)
-    distance = (small(doubled)[0] - small(large)[0]).norm()
-    assert distance < 0.5 * small(large)[0].norm()  # antialiased: an image at twice its size is nearly the same
+    photo = photographs()[:, :, :256, :256]
+    smooth = F.avg_pool2d(photo.float(), 4).round().to(torch.uint8)
+    jagged = photo[..., ::4, ::4].contiguous()
+    seen, near, far = (small(x)[0] for x in (photo, smooth, jagged))
+    assert (seen - near).norm() < 0.5 * (seen - far).norm()
 
 
 def test_the_name_and_the_protocol_say_which_network(small):
@@ -151,4 +151,4 @@ def test_distances_grow_with_every_degradation(small):
 
 @pytest.mark.slow
 def test_distances_grow_at_the_side_that_is_measured_at():
-    _assert_monotone(_distances(_ready(), 100))
+    _assert_monotone(_distances(_ready(), 10))
