@@ -161,7 +161,8 @@ def request(words: Words) -> Request:
     experiment = groups.get("experiment", DEFAULT_EXPERIMENT)
     if pages := words.page_faults(groups):
         raise ConfigError([*found.faults, *pages])
-    alone = [replaced(words.page, experiment, group, groups[group]) for group in ("net", "sampler") if group in groups]
+    named = [group for group in ("net", "sampler", "quality") if group in groups]
+    alone = [replaced(words.page, experiment, group, groups[group]) for group in named]
     overrides = [*found.chosen, *chain(*alone), *found.words]
     if stage == "compare":
         return Request("config", overrides, "outputs/compare", found.faults)

@@ -10,12 +10,12 @@ Config = dict[str, Any]
 
 
 def replaced(page: Callable[[str, str], Config], experiment: str, group: str, choice: str) -> list[str]:
-    """Overrides that leave nothing of the experiment's own options for its network or sampler, when one is named.
+    """Overrides that leave nothing of what the experiment gives to a group, when another choice of it is named.
 
     Args:
         page: (group, name) -> what that YAML says.
         experiment: the name of the experiment.
-        group: net or sampler.
+        group: net, sampler or quality.
         choice: the name of the chosen one, or those of a sweep between commas.
     """
 
