@@ -222,8 +222,7 @@ class FlowLikelihood(PerSample):
         """Mean and variance over the draws of log p(x), nats, and the network's calls a draw, (m, 3)."""
         draws, calls = [], 0
         for _ in range(self.draws):
-            within = module.value_range
-            spread = x if within is None else dequantised(x, within, noise, bins=self.bins)
+            spread = x if module.value_range is None else dequantised(x, module.value_range, noise, bins=self.bins)
             nats, called = self.flow(model, spread, noise, progress=progress)
             draws.append(nats)
             calls += called

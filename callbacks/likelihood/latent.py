@@ -9,7 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_gen.callbacks.likelihood.base import PerSample
-from lightning_gen.likelihood import ODELikelihood, Variance, bits_per_dim, dequantised, latent_bound
+from lightning_gen.likelihood import ODELikelihood, Variance, bits_per_dim, decoder_deviation, dequantised, latent_bound
 from lightning_gen.likelihood.dequantise import bins_protocol
 from lightning_gen.models import BINARY, Scored
 from lightning_gen.options import Count
@@ -59,7 +59,9 @@ class LatentLikelihood(PerSample):
             )
         if self.flow is None and pl_module.model.process.steps is None:
             self.flow = ODELikelihood(trace="exact")
-        if self.flow is not None:
+        if self.flow is None:
+            decoder_deviation(pl_module.model.process, self.variance)  # refuses a process of one step
+        else:
             self.flow.check(pl_module.model)
         if pl_module.value_range is None and len(pl_module.shape) == 3:
             raise ValueError("callbacks.likelihood dequantises images in data.value_range, got null: write the range")
