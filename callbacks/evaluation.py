@@ -12,10 +12,12 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_gen import __version__
 from lightning_gen.metrics.cache import digest, load, store
+from lightning_gen.results.result import name_of
 from lightning_gen.results.store import METRICS, plain, write_atomically
 from lightning_gen.runs.folder import PIECES
 
 BEFORE = "metrics-before.json"
+COLUMNS = ("name", "value", "error", "kind", "unit", "better", "protocol_hash", "flags", "step")
 
 
 class Pieces(NamedTuple):
@@ -87,6 +89,9 @@ class Evaluation(Callback):
         if path.is_file():
             write_atomically(path.with_name(BEFORE), path.read_bytes())
         write_metrics(path, numbers)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_table"):
+                logger.log_table("metrics", list(COLUMNS), table(numbers))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Forget half of the numbers."""
@@ -122,6 +127,16 @@ def pieces_of(trainer: Trainer, callback: Callback, *what: Any) -> Pieces | None
         return None
     kind = hashlib.sha256(json.dumps(what, default=str).encode()).hexdigest()[:8]
     return Pieces(evaluation.folder, f"{type(callback).__name__}-{number}-{kind}")
+
+
+def table(numbers: Mapping[str, Any]) -> list[list[Any]]:
+    """The entries of a metrics.json as rows of COLUMNS."""
+    rows = []
+    for text, entry in numbers.items():
+        own = {"name": text, "better": name_of(text, entry).about.better}
+        own["flags"] = ", ".join(entry["protocol"].get("flags", ()))
+        rows.append(plain([(entry | own).get(column) for column in COLUMNS]))
+    return rows
 
 
 def write_metrics(path: Path, numbers: Mapping[str, Any]) -> None:

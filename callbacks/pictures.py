@@ -11,7 +11,7 @@ from pytorch_lightning import Trainer
 from torch import Tensor
 
 from lightning_gen.callbacks.measuring import Measuring
-from lightning_gen.callbacks.publishing import log_image, save_picture, step_of
+from lightning_gen.callbacks.publishing import log_image, log_samples, save_picture, step_of
 from lightning_gen.options import Count, Natural
 from lightning_gen.results.drawing import (
     beside,
@@ -66,6 +66,7 @@ class Pictures(Measuring):
             options = {"columns": self.columns, "scale": self.scale, "data": data}
             path = save_samples(folder, f"{step:08d}", samples, self.seed, sampler, **options)[0]
             log_image(trainer, "samples/grid", path)
+            log_samples(trainer, "samples/table", samples)
         else:
             save_picture(trainer, "grid", beside(samples, data) if plane else grid(samples, self.columns, self.scale))
         if not frames:

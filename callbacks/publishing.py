@@ -75,6 +75,13 @@ def log_image(trainer: Trainer, name: str, picture: str | Path | np.ndarray) -> 
             logger.log_image(name, [image], step=step_of(trainer))
 
 
+def log_samples(trainer: Trainer, name: str, samples: np.ndarray) -> None:
+    """Send uint8 images (N, H, W, C) or points (N, 2), each for itself, to every logger that takes them."""
+    for logger in trainer.loggers:
+        if (take := getattr(logger, "log_samples", None)) is not None:
+            take(name, samples, step=step_of(trainer))
+
+
 def save_picture(trainer: Trainer, name: str, picture: np.ndarray) -> Path:
     """Write uint8 (H, W, C) to samples/<name>-<step>.png in the run folder, and send it to the loggers."""
     path = Path(trainer.default_root_dir) / "samples" / f"{name}-{step_of(trainer):08d}.png"

@@ -12,7 +12,7 @@ from lightning_gen.config import stored
 from lightning_gen.config.allow import extension_faults
 from lightning_gen.config.replacing import replaced
 from lightning_gen.config.root import ARRAYS, DEFAULTS, KEYS, MEASURED, RUN, SAMPLES, STAGES, read_by
-from lightning_gen.config.texts import as_text, quoted
+from lightning_gen.config.texts import as_text, quoted, undashed
 from lightning_gen.errors import ConfigError
 from lightning_gen.options import choose
 
@@ -111,7 +111,8 @@ class Request:
 
 def split(argv: Sequence[str], ours: Path) -> Words:
     """Take a command line apart; `ours` is the folder of our experiments."""
-    words, rest = Words([ours]), list(argv)
+    words = Words([ours])
+    rest, words.faults = undashed(argv)
     while rest:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
@@ -250,12 +251,16 @@ class _Overrides:
         known = self.options[group]
         if group == "callbacks" and isinstance(names[0], list):  # all of [a,b], which are merged
             names = names[0]
-        wrong = [str(name) for name in names if name is not None and str(name) not in known]
+        several = group == "logger" and len(names) == 1 and isinstance(names[0], list)
+        wrong = [str(name) for name in (names[0] if several else names) if name is not None and str(name) not in known]
         for name in wrong:
-            self.faults.append(f"{group}={name} does not exist: {choose(name, known)}")
+            self.faults.append(f"{word if several else f'{group}={name}'} does not exist: {choose(name, known)}")
         if not wrong:
-            self.groups[group] = word.split("=", 1)[1]
-            self.chosen = [other for other in self.chosen if not other.startswith(f"{group}=")] + [word]
+            words = [word]
+            if several:  # each under its own name
+                words = [f"{group}=none", *(f"+{group}@{group}.{name}={name}" for name in dict.fromkeys(names[0]))]
+            self.groups[group] = words[0].split("=", 1)[1]
+            self.chosen = [other for other in self.chosen if not other.startswith((f"{group}=", f"+{group}@"))] + words
 
 
 def several(key: str, value: str, single: bool) -> str:

@@ -143,11 +143,16 @@ def unresolved(composed: Any) -> Any:
 
 
 def run_folder(config: Config, asked: Request, words: Words) -> Path:
-    """Where the run lives: as it is named, else named for the experiment, and in a sweep for what differs."""
+    """Where the run lives: as it is named, else named for the experiment, and in a sweep for what differs.
+
+    An agent of W&B starts each run of a sweep by one command, and names it in WANDB_RUN_ID.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     hydra_config = HydraConfig.get()
-    run = config.get("run") or asked.run or f"outputs/{hydra_config.runtime.choices['experiment']}"
+    of_agent = [os.environ.get("WANDB_RUN_ID")] if os.environ.get("WANDB_SWEEP_ID") else []
+    own = "-".join([hydra_config.runtime.choices["experiment"], *filter(None, of_agent)])
+    run = config.get("run") or asked.run or f"outputs/{own}"
     if words.sweeps:
         task = hydra_config.overrides.task
         several = [word for word in task if word.lstrip("+").partition("=")[0] in asked.swept]

@@ -139,9 +139,11 @@ def references(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 def nameless(config: Mapping[str, Any]) -> list[str]:
     """A fault for each node that has options, as quality=none quality.n=5 leaves them, and nothing that takes them."""
-    nodes = {key: config.get(key) for key in NODES if key != "callbacks"}
-    if isinstance(callbacks := config.get("callbacks"), Mapping):
-        nodes |= {f"callbacks.{name}": node for name, node in callbacks.items()}
+    named = {"callbacks", *(["logger"] if several_loggers(config.get("logger")) else [])}
+    nodes = {key: config.get(key) for key in NODES if key not in named}
+    for key in sorted(named):
+        if isinstance(config.get(key), Mapping):
+            nodes |= {f"{key}.{name}": node for name, node in config[key].items()}
     faults = [
         f"{path}.{next(iter(node))} is given, and {path} names no class that takes it: name one, or write {path}=null"
         for path, node in nodes.items()
@@ -152,6 +154,15 @@ def nameless(config: Mapping[str, Any]) -> list[str]:
         for path, node in nodes.items()
         if "." in path and node is not None and not isinstance(node, Mapping)
     ]
+
+
+def several_loggers(logger: Any) -> bool:
+    """Whether a config's node holds loggers by their names, as logger=[wandb,tensorboard] gives it, rather than one."""
+    return (
+        isinstance(logger, Mapping)
+        and "_target_" not in logger
+        and any(isinstance(x, Mapping) for x in logger.values())
+    )
 
 
 def resolvers(value: Any, path: str = "") -> Iterator[str]:

@@ -109,7 +109,8 @@ def _faults(value: Any, path: str, depth: int = 0) -> Iterator[list[str]]:
             yield _key_faults(key, at, "_target_" in value)
             yield from _faults(child, at, depth + 1)
         target = value.get("_target_")
-        if isinstance(target, str) and path not in ("trainer", "logger") and present(target).startswith(WRITERS):
+        theirs = path in ("trainer", "logger") or path.startswith("logger.")
+        if isinstance(target, str) and not theirs and present(target).startswith(WRITERS):
             yield [f"{path}._target_ is {target}, which only trainer or logger may name: remove it"]
     elif isinstance(value, list):
         yield []

@@ -2,10 +2,39 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning_gen.config.root import DEFAULTS, TEXTS
+
+# Hydra's own flags; every other word that begins with -- sets a value.
+FLAGS = ("help", "hydra-help", "version", "cfg", "resolve", "package", "multirun", "shell-completion", "info")
+FLAGS += ("config-path", "config-name", "config-dir", "experimental-rerun", "allow")
+
+
+def undashed(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command line with --KEY=VALUE and --KEY VALUE as KEY=VALUE, and a fault for each --KEY without a value.
+
+    W&B's agents write the first, and Python's None for null. --run alone is Hydra's own flag, --run=NAME names the run.
+    """
+    words, faults, rest = [], [], list(argv)
+    while rest:
+        word = rest.pop(0)
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or key in FLAGS or key == "":
+            words.append(word)
+            continue
+        follows = not equals and rest and "=" not in rest[0] and re.match(r"(?!-)|-[.\d]", rest[0])
+        if follows:
+            value = rest.pop(0)
+        if equals or follows:
+            words.append(f"{key}={'null' if value == 'None' else value}")
+        elif key == "run":
+            words.append(word)
+        else:
+            faults.append(f"--{key} has no value: write {key}=VALUE")
+    return words, faults
 
 
 def as_text(word: str, sweeps: bool) -> str:

@@ -23,6 +23,7 @@ from lightning_gen.stages.array import of_launcher, submit
 from lightning_gen.stages.compare import compare
 from lightning_gen.stages.estimate import estimate
 from lightning_gen.stages.export import export
+from lightning_gen.stages.loggers import close
 from lightning_gen.stages.output import lasting_output
 from lightning_gen.stages.quiet import quieten
 from lightning_gen.stages.session import Session
@@ -139,3 +140,4 @@ def work(config: dict[str, Any], folder: RunFolder) -> None:
         session.fit()
         signals.check()
     session.evaluate()
+    close(session.loggers)

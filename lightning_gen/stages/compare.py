@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning_gen.config.instantiate import refusing
 from lightning_gen.runs.folder import RunFolder, list_files
-from lightning_gen.stages.loggers import build_loggers
+from lightning_gen.stages.loggers import build_loggers, close
 from lightning_gen.stages.quiet import quieten
 
 
@@ -17,9 +17,7 @@ def compare(config: dict[str, Any], folder: RunFolder) -> None:
     loggers = refusing(build_loggers, config, folder)
     comparison = refusing(Comparison, [Path(run) for run in config["runs"]])
     list_files(comparison.write(folder.path))
+    comparison.log(loggers)
     for logger in loggers:
-        comparison.log([logger])
-        if hasattr(logger, "close"):
-            logger.close()
-        else:
-            logger.finalize("success")
+        logger.finalize("success")
+    close(loggers)

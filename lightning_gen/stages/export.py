@@ -6,13 +6,20 @@ from typing import Any
 from lightning_gen.config.instantiate import refusing
 from lightning_gen.runs import weights_file
 from lightning_gen.runs.folder import RunFolder, list_files, read_metrics
+from lightning_gen.stages.loggers import build_loggers, close, send_files
 
 
 def export(config: dict[str, Any], folder: RunFolder) -> None:
-    """Write <run>/export, or <run>/diffusers."""
+    """Write <run>/export, or <run>/diffusers, and send it as an artifact where a logger that takes one is named."""
+    loggers = refusing(build_loggers, config, folder)
     if config["format"] == "diffusers":
-        return list_files(refusing(exported_to_diffusers, config, folder))
-    list_files(refusing(exported_with_card, folder).files())
+        files = refusing(exported_to_diffusers, config, folder)
+    else:
+        files = refusing(exported_with_card, folder).files()
+    list_files(files)
+    if loggers:
+        send_files(loggers, "export", files, {"step": folder.trained()[0]})
+        close(loggers)
 
 
 def exported_with_card(folder: RunFolder) -> RunFolder:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from lightning_gen.errors import ConfigError
+from lightning_gen.stages.loggers import send_files
 
 if TYPE_CHECKING:
     from lightning_gen.stages.session import Session

@@ -15,7 +15,7 @@ from lightning_gen.stages.compress import compress, decompress
 from lightning_gen.stages.edit import edit
 from lightning_gen.stages.evaluate import evaluate
 from lightning_gen.stages.fit import fit
-from lightning_gen.stages.loggers import build_loggers
+from lightning_gen.stages.loggers import build_loggers, describe
 from lightning_gen.stages.quiet import without_handlers
 from lightning_gen.stages.sample import sample
 from lightning_gen.stages.watched import environment, watched
@@ -45,14 +45,14 @@ class Session:
             self.module = make(given_samples, config, folder, self.data)
         else:  # without what the data know, a network has faults that are not the user's
             self.module = make(build_module, config) if complete_ else None
-        loggers = make(build_loggers, config, folder) or []
+        self.loggers = make(build_loggers, config, folder) or []
         callbacks = self.callbacks(make)
         started = make(processes, config["trainer"])
         if self.module is not None and not self.theirs:
             make(self.module.check_label, config.get("label"))
             make(check_shardable, config, self.module)
         make.finish()
-        self.trainer = self.build_trainer(started, callbacks, loggers)
+        self.trainer = self.build_trainer(started, callbacks, self.loggers)
         check_precision(self.trainer, config["trainer"])
         # Before any weights are read: Lightning converts after it has read a checkpoint, which rounds it to float32.
         self.trainer.precision_plugin.convert_module(self.module)
@@ -163,6 +163,7 @@ def introduce(session: Session) -> None:
         folder.store(session.config)
     if training:
         folder.identify(config=config_hash(session.config), data=identity)
+    describe(session)
     if session.theirs:
         from lightning_gen.results.drawing import draw_given
 

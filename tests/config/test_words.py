@@ -1,0 +1,108 @@
+"""A command line as W&B's agents write it, several loggers, and the folder of an agent's run."""
+
+import json
+
+import pytest
+from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
+
+from lightning_gen.config.compose import launch
+from lightning_gen.config.texts import undashed
+from lightning_gen.errors import ConfigError
+from lightning_gen.stages.command import CONFIGS
+
+VALUES = {
+    "seed": 3,
+    "module.optimizer.lr": 1e-05,
+    "module.ema_warmup": False,
+    "label": None,
+    "net.multipliers": [1, 2],
+    "data.path": "a b",
+    "quality.metrics": ["fid", "kid"],
+}
+
+
+def composed(*words):
+    """(config, run folder) of a command line."""
+    found = []
+    assert launch(lambda config, folder: found.append((config, str(folder))), CONFIGS, words) == 0
+    (one,) = found
+    return one
+
+
+def faults(*words):
+    with pytest.raises(ConfigError) as error:
+        composed(*words)
+    return error.value.faults
+
+
+@pytest.mark.parametrize("form", ["args", "args_no_equals", "args_no_hyphens"])
+def test_each_form_of_an_agents_words_is_the_same_overrides(form):
+    args = create_sweep_command_args({"args": {key: {"value": value} for key, value in VALUES.items()}})
+    words, said = undashed([*args[form], "logger=none", "-m", "--run"])
+    expected = [f"{key}={'null' if value is None else value}" for key, value in VALUES.items()]
+    if form == "args_no_hyphens":
+        expected[3] = "label=None"  # as a person's own word
+    assert words == [*expected, "logger=none", "-m", "--run"] and not said
+
+
+def test_an_agents_values_reach_the_config_with_their_types():
+    (args,) = [create_sweep_command_args({"args": {key: {"value": value} for key, value in VALUES.items()}})["args"]]
+    config, folder = composed("--experiment", "ddpm_digits", *(word for word in args if "data.path" not in word))
+    for key, value in VALUES.items():
+        node = config
+        for part in [] if key == "data.path" else key.split("."):
+            node = node[part]
+        assert key == "data.path" or (node == value and type(node) is type(value)), key
+    assert folder == "outputs/ddpm_digits"
+
+
+def test_what_hydra_itself_takes_stays_its_own():
+    flags = [
+        "--cfg",
+        "job",
+        "--config-dir",
+        "x",
+        "--config-dir=y",
+        "--allow",
+        "z",
+        "--multirun",
+        "--info=all",
+        "--help",
+    ]
+    assert undashed(flags) == (flags, [])
+    assert undashed(["--run=outputs/a", "--n", "-1", "--", "--label", "-.5"]) == (
+        ["run=outputs/a", "n=-1", "--", "label=-.5"],
+        [],
+    )
+
+
+def test_a_wrong_or_empty_word_is_a_sentence():
+    said = faults("--sed=1", "--fresh", "--seed")
+    assert any("sed " in fault and "seed" in fault for fault in said)
+    assert [fault for fault in said if "--fresh" in fault] and [fault for fault in said if "--seed" in fault]
+    assert "n is " in " ".join(faults("--n=-1"))
+
+
+def test_several_loggers_stand_under_their_names_and_one_stands_alone():
+    config, _ = composed("logger=[wandb,tensorboard]", "logger.wandb.mode=offline", "logger.wandb.tags=[a,b]")
+    assert {name: node["_target_"].rpartition(".")[2] for name, node in config["logger"].items()} == {
+        "wandb": "Wandb",
+        "tensorboard": "TensorBoard",
+    }
+    assert config["logger"]["wandb"]["mode"] == "offline" and config["logger"]["wandb"]["tags"] == ["a", "b"]
+    assert composed("logger=wandb")[0]["logger"]["_target_"].endswith(".Wandb")
+    for words, key in (
+        (("logger=[wandb,wandbb]",), "wandbb"),
+        (("logger=[wandb,tensorboard]", "logger.mode=offline"), "logger.mode"),
+        (("logger=[wandb,tensorboard]", "logger.wandb.mod=offline"), "logger.wandb.mod"),
+        (("data=[digits,npz]",), "data="),
+    ):
+        assert any(key in fault for fault in faults(*words)), json.dumps(words)
+
+
+def test_an_agents_run_has_a_folder_of_its_own_unless_it_is_named(monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_ID", "abc")
+    assert composed("logger=none")[1] == "outputs/ddpm_digits"
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
+    assert composed("logger=none")[1] == "outputs/ddpm_digits-abc"
+    assert composed("logger=none", "--run=outputs/x")[1] == "outputs/x"
