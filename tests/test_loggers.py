@@ -72,12 +72,8 @@ def test_none_one_or_several_loggers_are_built(tmp_path):
     folder = RunFolder(tmp_path)
     wandb = {"_target_": "lightning_gen.callbacks.Wandb", "mode": "disabled"}
     csv = {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": str(tmp_path / "csv")}
-    for node, names in (
-        (None, []),
-        ({}, []),
-        (wandb, ["Wandb"]),
-        ({"a": wandb, "b": None, "c": csv}, ["Wandb", "CSVLogger"]),
-    ):
+    both = {"a": wandb, "b": None, "c": csv}
+    for node, names in ((None, []), ({}, []), (wandb, ["Wandb"]), (both, ["Wandb", "CSVLogger"])):
         loggers = build_loggers({"logger": node}, folder)
         assert [type(logger).__name__ for logger in loggers] == names
     assert loggers[0].save_dir == str(tmp_path)
@@ -90,20 +86,16 @@ def test_a_sweeps_run_by_wandbs_agent(tmp_path):
     """The agent's own code makes the command of the sweep in docs/sweep.yaml, its variables and its folder."""
     sweep = yaml.safe_load((ROOT / "docs" / "sweep.yaml").read_text())
     assert sweep["metric"] == {"name": "val/loss/ema", "goal": "minimize"}
-    values = {
-        key: {"value": node.get("value", node.get("values", [None])[-1])} for key, node in sweep["parameters"].items()
-    }
-    values["trainer.max_steps"] = {"value": 3}
-    values |= {
-        key: {"value": yaml.safe_load(value)} for key, value in (word.split("=") for word in BARE) if key != "logger"
-    }
-    values |= {"logger": {"value": "wandb"}, "trainer": {"value": "cpu"}, "logger.checkpoint": {"value": True}}
+    values = {key: node.get("value", node.get("values", [None])[-1]) for key, node in sweep["parameters"].items()}
+    values |= {key: yaml.safe_load(value) for key, value in (word.split("=") for word in BARE)}
+    values |= {"trainer.max_steps": 3, "logger": "wandb", "trainer": "cpu", "logger.checkpoint": True}
+    args = {key: {"value": value} for key, value in values.items()}
     script = f"""
 import sys
 from wandb.wandb_agent import Agent
 agent = Agent(None, None, sweep_id="sweep1")
 agent._sweep_command = {sweep["command"]!r}
-agent._command_run({{"run_id": "trial1", "program": {str(ROOT / "run.py")!r}, "args": {values!r}}})
+agent._command_run({{"run_id": "trial1", "program": {str(ROOT / "run.py")!r}, "args": {args!r}}})
 sys.exit(agent._run_processes["trial1"].wait())
 """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB_")}
