@@ -49,11 +49,16 @@ def test_nothing_recorded_draws_nothing(tmp_path):
     assert draw_curves(tmp_path) is None
 
 
-def test_it_is_there_when_training_ends_and_drawn_again_after_a_test(tmp_path, known, rows, make_trainer):
-    trainer = make_trainer(Curves(), loggers=[RecordLogger(tmp_path)])
+def test_it_is_there_when_training_ends_and_drawn_and_sent_after_a_test(
+    tmp_path, known, rows, make_trainer, monkeypatch
+):
+    sent = []
+    monkeypatch.setattr("lightning_gen.callbacks.curves.log_image", lambda trainer, *what: sent.append(what))
+    trainer = make_trainer(Curves(every_n_epochs=1), loggers=[RecordLogger(tmp_path)])
     module = known()
     trainer.fit(module, rows(), rows())
     path = tmp_path / "curves.png"
     before = path.stat().st_mtime_ns
+    assert not sent, "loggers have the numbers themselves"
     trainer.test(module, rows(), verbose=False)
-    assert path.stat().st_mtime_ns > before
+    assert path.stat().st_mtime_ns > before and sent == [("curves", path)]

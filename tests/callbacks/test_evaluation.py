@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning import Callback
 
 import run as entry
-from lightning_gen.callbacks.evaluation import Evaluation, Pieces
+from lightning_gen.callbacks.evaluation import COLUMNS, Evaluation, Pieces, table
 from lightning_gen.callbacks.likelihood.base import Likelihood
 from lightning_gen.callbacks.publishing import publish
 from lightning_gen.callbacks.quality import Quality
@@ -169,3 +169,21 @@ def test_numbers_are_written_together_or_not_at_all(tmp_path, known, rows, make_
     make_trainer(Measure(), Evaluation()).test(known(), rows(), verbose=False)
     assert json.loads((tmp_path / "metrics.json").read_text()).keys() == {"a", "b"}
     assert (tmp_path / "metrics-before.json").read_bytes() == old
+
+
+def test_the_table_says_of_each_number_its_error_kind_direction_and_protocol():
+    result = Result(3.0, "estimate", 0.5, "", {"n": 4, "flags": ["few", "old"]}, name=Name("fid", "x", "ema"))
+    bound = Result(float("inf"), "upper bound", None, "nats")
+    numbers = {"fid/x/ema": result.as_dict() | {"step": 7}, "log_z/raw": bound.as_dict() | {"step": 7}}
+    fid, log_z = (dict(zip(COLUMNS, row, strict=True)) for row in table(numbers))
+    assert fid["protocol_hash"] == numbers["fid/x/ema"]["protocol_hash"] and fid["flags"] == "few, old"
+    assert [fid[key] for key in ("name", "value", "error", "kind", "better", "step")] == [
+        *("fid/x/ema", 3.0, 0.5, "estimate", "lower", 7)
+    ]
+    assert [log_z[key] for key in ("value", "error", "kind", "unit", "better")] == [
+        "inf",
+        None,
+        "upper bound",
+        "nats",
+        None,
+    ]
