@@ -151,8 +151,8 @@ def run_folder(config: Config, asked: Request, words: Words) -> Path:
 
     hydra_config = HydraConfig.get()
     of_agent = [os.environ.get("WANDB_RUN_ID")] if os.environ.get("WANDB_SWEEP_ID") else []
-    own = "-".join([hydra_config.runtime.choices["experiment"], *filter(None, of_agent)])
-    run = config.get("run") or asked.run or f"outputs/{own}"
+    run = config.get("run") or asked.run
+    run = run or "-".join([f"outputs/{hydra_config.runtime.choices['experiment']}", *filter(None, of_agent)])
     if words.sweeps:
         task = hydra_config.overrides.task
         several = [word for word in task if word.lstrip("+").partition("=")[0] in asked.swept]
