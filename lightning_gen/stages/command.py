@@ -23,7 +23,7 @@ from lightning_gen.stages.array import of_launcher, submit
 from lightning_gen.stages.compare import compare
 from lightning_gen.stages.estimate import estimate
 from lightning_gen.stages.export import export
-from lightning_gen.stages.loggers import close
+from lightning_gen.stages.loggers import close, send_checkpoints
 from lightning_gen.stages.output import lasting_output
 from lightning_gen.stages.quiet import quieten
 from lightning_gen.stages.session import Session
@@ -138,6 +138,7 @@ def work(config: dict[str, Any], folder: RunFolder) -> None:
         if session.data.chosen() and session.resume_from is None and place().world == 1:
             estimate(config)
         session.fit()
+        send_checkpoints(session)
         signals.check()
     session.evaluate()
     close(session.loggers)

@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from lightning_gen.errors import ConfigError
-from lightning_gen.stages.loggers import send_files
 
 if TYPE_CHECKING:
     from lightning_gen.stages.session import Session

@@ -70,6 +70,15 @@ def send_files(loggers: Iterable[Any], kind: str, files: Iterable[Path], about: 
             send(kind, list(files), about)
 
 
+def send_checkpoints(session: "Session") -> None:
+    """Give last.ckpt, and best.ckpt where there is one, to the loggers whose option `checkpoint` asks for them."""
+    last = session.folder.last
+    files = [file for file in (last, last.with_name("best.ckpt")) if file.is_file()]
+    asked = [logger for logger in session.loggers if getattr(logger, "checkpoint", False)]
+    if files and not session.trainer.fast_dev_run:
+        send_files(asked, "checkpoint", files, {"step": session.trainer.global_step})
+
+
 def close(loggers: Iterable[Any]) -> None:
     """End the loggers whose end Lightning does not see to, and say what they did and where."""
     for logger in loggers:
