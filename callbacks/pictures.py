@@ -1,6 +1,5 @@
 """What the model draws: a grid of samples, the way from noise to data, and the samples themselves."""
 
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,15 +16,18 @@ from lightning_gen.results.drawing import (
     beside,
     check_finite,
     cloud_strip,
+    even_frames,
     grid,
     save_gif,
     save_samples,
     scatter,
-    spaced,
     strip,
     to_uint8,
 )
 from lightning_gen.results.result import Name
+
+
+FILM = 60  # frames of a film
 
 
 class Pictures(Measuring):
@@ -34,6 +36,16 @@ class Pictures(Measuring):
     Of the averaged model unless weights is raw or the module keeps no average.
     The same seed at every step: pictures of one run differ by the weights alone. Data of shape (2,) are drawn as
     `points` points beside the data. Rank 0 draws; it adds no collective.
+
+    Args:
+        n: images of the grid
+        strip: rows of the strip, 0 for none
+        columns: of the grid, null for nearly square
+        times: frames of the strip, from noise to samples and even in log SNR
+        gif: whether to write trajectory-<step>.gif too
+        scale: pixels of the picture for one of an image, null for enough to be seen
+        points: number of points drawn, of data in the plane
+        options: those of Measuring
     """
 
     key = "pictures"
@@ -59,7 +71,7 @@ class Pictures(Measuring):
 
     def measure(self, trainer: Trainer, module: Any, final: bool) -> None:
         folder, step, plane = Path(trainer.default_root_dir), step_of(trainer), tuple(module.shape) == (2,)
-        samples, frames = self.sampled(trainer, module, plane)
+        samples, levels, frames = self.sampled(trainer, module, plane)
         data = _points(trainer, self.points) if plane else None
         if final:
             sampler = str(module.sampler.describe())
@@ -71,35 +83,41 @@ class Pictures(Measuring):
             save_picture(trainer, "grid", beside(samples, data) if plane else grid(samples, self.columns, self.scale))
         if not frames:
             return
-        chosen = spaced(frames, self.times)
-        way = cloud_strip(chosen, data) if plane else strip(np.stack([x for _, x in chosen], 1), self.scale)
+        chosen = even_frames(levels, self.times)
+        if plane:
+            way = cloud_strip([(_title(i, levels), frames[i]) for i in chosen], data)
+        else:
+            way = strip(np.stack([frames[i] for i in chosen], 1), self.scale)
         save_picture(trainer, "strip", way)
         if self.gif:
-            last = frames[-1][1]
-            stills = [scatter([("", f)], reference=last) if plane else grid(f, scale=self.scale) for _, f in frames]
+            film = [frames[i] for i in even_frames(levels, FILM)]
+            stills = [scatter([("", f)], reference=film[-1]) if plane else grid(f, scale=self.scale) for f in film]
             save_gif(folder / "samples" / f"trajectory-{step:08d}.gif", stills)
 
-    def sampled(self, trainer: Trainer, module: Any, plane: bool) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-        """Samples, and frames of trajectories with their numbers, as they are drawn."""
+    def sampled(
+        self, trainer: Trainer, module: Any, plane: bool
+    ) -> tuple[np.ndarray, list[float], dict[int, np.ndarray]]:
+        """Samples, the log SNR along a trajectory, and by their numbers the frames of it that are drawn."""
         n, tracked = (self.points, min(self.points, 500)) if plane else (self.n, self.strip)
         work, step = module.work(n) + (module.work(1) if self.strip else 0), step_of(trainer)
         with self.bar(trainer, "pictures", work) as progress:
             with self.drawing(trainer, module, "samples", n, 64, progress=progress.update) as blocks:
                 drawn = [block["x"] for _, block in blocks]
-            frames = []
+            levels, frames = [], {}
             if self.strip:
+                levels = module.log_snr(tracked)
+                kept = {*even_frames(levels, self.times), *(even_frames(levels, FILM) if self.gif else ())}
                 with trainer.precision_plugin.forward_context():
-                    way = module.trajectory(tracked, self.seed, weights=self.measured(module))
-                    # numbered: of a long chain the chosen frames lie only about where the labels would have them
-                    chosen = spaced(enumerate(_counted(way, progress.update)), 60 if self.gif else self.times)
-                frames = [(number, _drawable(module, x, step)) for number, x in chosen]
-        return _drawable(module, torch.cat(drawn), step), frames
+                    for i, x in enumerate(module.trajectory(tracked, self.seed, weights=self.measured(module))):
+                        if i in kept:
+                            frames[i] = _drawable(module, x, step)
+                        progress.update(bool(i))
+        return _drawable(module, torch.cat(drawn), step), levels, frames
 
 
-def _counted(frames: Iterable[Tensor], progress: Callable[[], Any]) -> Iterator[Tensor]:
-    for x in frames:
-        yield x
-        progress()
+def _title(i: int, log_snr: list[float]) -> str:
+    """What a frame is called: by its log SNR, or, where that is constant, by how much of the trajectory is done."""
+    return f"log SNR {log_snr[i]:.1f}" if len({*log_snr}) > 1 else f"{i / max(len(log_snr) - 1, 1):.0%}"
 
 
 def _drawable(module: Any, x: Tensor, step: int) -> np.ndarray:

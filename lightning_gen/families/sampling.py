@@ -104,6 +104,14 @@ class Sampling:
         plan = (sampler or self.sampler).plan(self.model, (size, *self.model_shape))
         return len(range(rank, -(-n // size), world)) * len(plan)
 
+    def log_snr(self, n: int) -> list[float]:
+        """log(alpha^2 / sigma^2) of each of the `states` of n samples by the module's sampler; 0 without a process."""
+        plan = self.sampler.plan(self.model, (n, *self.model_shape))
+        if not has(self.model, Scored):
+            return [0.0] * (len(plan) + 1)
+        times = torch.tensor([plan[0].t, *(transition.s for transition in plan)], dtype=torch.float64)
+        return self.model.process.snr(times).log().tolist()
+
     def trajectory(self, *args: Any, **kwargs: Any) -> Iterator[Tensor]:
         """The `states`, each in model space, (n, *shape): the codes of an autoencoder are decoded."""
         return map(self.decoded, self.states(*args, **kwargs))

@@ -1,7 +1,7 @@
 """Pictures as arrays: pure functions from uint8 images to one uint8 (H, W, C) picture, and to files."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 GAP = 200  # light grey: neither the black nor the white ground of common data sets
 WIDTH = 600  # a picture narrower than this is enlarged
+VISIBLE = (-6.0, 8.0)  # log SNR: below it a picture is all noise to the eye, above it clean
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
@@ -69,21 +70,26 @@ def strip(frames: np.ndarray, scale: int | None = None, gap: int | None = None) 
     return grid(frames.reshape(rows * times, *frames.shape[2:]), times, scale, gap)
 
 
-def spaced(frames: Iterable[Any], count: int) -> list[Any]:
-    """About evenly spaced elements of a sequence of unknown length, the first and the last among them; holds few."""
-    subset: list[Any] = []
-    stride, last, index = 1, None, -1
-    for index, last in enumerate(frames):
-        if index % stride == 0:
-            subset.append(last)
-        if len(subset) > 4 * count:
-            subset, stride = subset[::2], 2 * stride
-    if index < 0:
-        raise ValueError("a trajectory has at least one frame, got none")
-    if index % stride:
-        subset.append(last)
-    chosen = np.linspace(0, len(subset) - 1, min(count, len(subset))).round().astype(int)
-    return [subset[i] for i in chosen]
+def even_frames(log_snr: Sequence[float], count: int) -> list[int]:
+    """Of the frames of a trajectory the first, the last, and those between that are even in log SNR, `count` in all.
+
+    Even over VISIBLE, or what the trajectory has of it. Frames of a Markov chain, whose noise is constant, are even in
+    number.
+    """
+    levels, last = np.asarray(log_snr, dtype=float), len(log_snr) - 1
+    if count > last:
+        return [*range(last + 1)]
+    within = np.clip(levels, *VISIBLE)
+    low, high = np.min(within), np.max(within)
+    if low == high:
+        return np.linspace(0, last, count).round().astype(int).tolist()
+    chosen = [0]
+    for i, level in enumerate(np.linspace(low, high, count)[1:-1], start=1):
+        # Each later than the one before, and early enough for those that are still to come.
+        first, end = chosen[-1] + 1, last - (count - 1 - i)
+        distance = np.abs(levels[first : end + 1] - level)
+        chosen.append(end - int(np.argmin(distance[::-1])))  # of several steps at one level the last
+    return [*chosen, last]
 
 
 def scatter(
@@ -120,11 +126,10 @@ def beside(samples: np.ndarray, data: np.ndarray | None) -> np.ndarray:
     return scatter([("samples", samples)] + ([] if data is None else [("data", data)]))
 
 
-def cloud_strip(frames: Sequence[tuple[int, np.ndarray]], data: np.ndarray | None) -> np.ndarray:
-    """Numbered point clouds (N, 2) of a trajectory, then the data where there are some -> uint8 (H, W, 3)."""
-    length, last = frames[-1]
-    panels = [(f"{number / max(length, 1):.0%}", x) for number, x in frames]
-    panels[0], panels[-1] = ("start", panels[0][1]), ("samples", last)
+def cloud_strip(frames: Sequence[tuple[str, np.ndarray]], data: np.ndarray | None) -> np.ndarray:
+    """Named point clouds (N, 2) of a trajectory, then the data where there are some -> uint8 (H, W, 3)."""
+    last = frames[-1][1]
+    panels = [("start", frames[0][1]), *frames[1:-1], ("samples", last)]
     panels += [] if data is None else [("data", data[: len(last)])]
     return scatter(panels, columns=min(6, len(panels)), reference=last)
 

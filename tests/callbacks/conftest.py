@@ -47,6 +47,9 @@ class Known(LightningModule):
         for start in range(0, n, 64):
             yield start, x[start : start + 64]
 
+    def log_snr(self, n: int) -> list[float]:
+        return [0.0] * (self.length + 1)
+
     def trajectory(self, n: int, seed: int, weights: str = "ema") -> Iterator[Tensor]:
         for k in range(self.length + 1):
             yield k / self.length * self.target(n, seed)

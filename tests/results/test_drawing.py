@@ -6,15 +6,17 @@ import torch
 from PIL import Image
 
 from lightning_gen.errors import NonFinite
+from lightning_gen.process import VE, VP, Clean, DiscreteVP, Interpolant, SubVP, cosine_betas, linear_betas
 from lightning_gen.results.drawing import (
     GAP,
+    VISIBLE,
     check_finite,
+    even_frames,
     grid,
     save_gif,
     save_png,
     save_samples,
     scatter,
-    spaced,
     strip,
     to_uint8,
 )
@@ -89,13 +91,42 @@ def test_a_png_read_back_is_the_picture(tmp_path, c):
     assert (back.reshape(picture.shape) == picture).all()
 
 
-@pytest.mark.parametrize("length", [1, 2, 5, 11, 50, 1001])
-def test_chosen_frames_are_in_order_evenly_spread_and_hold_both_ends(length):
-    chosen = spaced(iter(range(length)), 11)
-    assert chosen[0] == 0 and chosen[-1] == length - 1 and len(chosen) == min(11, length)
-    steps = np.diff(chosen)
-    if length >= 50:
-        assert steps.min() > 0 and np.abs(steps - (length - 1) / 10).max() <= 0.5 * (length - 1) / 10
+PROCESSES = {
+    "VP": VP(),
+    "sub-VP": SubVP(),
+    "VE": VE(0.01, 50.0),
+    "VE from zero": VE(0.002, 80.0, start="zero"),
+    "interpolant": Interpolant(),
+    "discrete, linear": DiscreteVP(linear_betas()),
+    "discrete, cosine": DiscreteVP(cosine_betas()),
+    "no noise": Clean(),
+}
+
+
+@pytest.mark.parametrize("steps", [1, 5, 11, 50, 1000])
+@pytest.mark.parametrize("count", [2, 11])
+@pytest.mark.parametrize("process", PROCESSES)
+def test_frames_are_even_in_log_snr(process, steps, count):
+    """None other is nearer to its place, but for those that are taken."""
+    levels = PROCESSES[process].snr(torch.linspace(1, 0, steps + 1, dtype=torch.float64)).log().numpy()
+    chosen = even_frames(levels.tolist(), count)
+    assert len(chosen) == min(count, steps + 1) and (chosen[0], chosen[-1]) == (0, steps)
+    assert sorted({*chosen}) == chosen
+    if process == "no noise":
+        assert np.abs(np.diff(chosen) - steps / (len(chosen) - 1)).max() <= 1
+        return
+    within = np.clip(levels, *VISIBLE)
+    places = np.linspace(within[0], within[-1], count)
+    free = np.setdiff1d(np.arange(1, steps), chosen)
+    for i, place in zip(chosen[1:-1], places[1:-1], strict=False):
+        assert len(chosen) <= count and (not len(free) or abs(levels[i] - place) <= abs(levels[free] - place).min())
+    if steps == 1000 and count == 11:
+        assert np.abs(np.diff(within[chosen]) - (places[1] - places[0])).max() < 0.25 * (places[1] - places[0])
+
+
+def test_of_a_chain_at_many_levels_each_frame_ends_a_level():
+    levels = np.repeat([-6.0, -4.0, -2.0, 0.0, 2.0, 4.0], 100)
+    assert even_frames(levels.tolist(), 6) == [0, 199, 299, 399, 499, 599]
 
 
 def test_saved_samples_are_the_samples(tmp_path):
