@@ -17,8 +17,8 @@ from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.models import Energy
 from lightning_gen.options import Natural
 from lightning_gen.randomness import generator
-from lightning_gen.results.drawing import check_finite, grid, scatter, to_uint8
-from lightning_gen.results.pictures.energies import histogram, side_by_side
+from lightning_gen.results.drawing import check_finite, grid, scatter, side_by_side, to_uint8
+from lightning_gen.results.pictures.energies import histogram
 from lightning_gen.results.result import Name, Result
 from lightning_gen.samplers import Sampler
 

@@ -47,7 +47,7 @@ class Modes(Measuring):
     def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result] | None:
         """Distances of n samples to the modes."""
         data, rank, world = trainer.datamodule, trainer.global_rank, trainer.world_size
-        with self.drawing(trainer, module, f"{self.n} samples for modes", self.n, self.block) as blocks:
+        with self.drawing(trainer, module, f"{self.n:,} samples for modes", self.n, self.block) as blocks:
             drawn = [block["x"] for _, block in blocks]
         empty = torch.empty(0, 2, device=module.device)
         x = gather_blocks(torch.cat([empty, *drawn]), self.n, self.block, rank, world)

@@ -26,7 +26,6 @@ from lightning_gen.results.drawing import (
 )
 from lightning_gen.results.result import Name
 
-
 FILM = 60  # frames of a film
 
 

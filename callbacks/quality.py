@@ -172,7 +172,7 @@ class Quality(Measuring):
                 raise NonFinite(f"{error}, block {start // self.block}") from error
             return {"features": features, "logits": logits, "images": None if start else images}
 
-        what = f"{self.n} samples for {', '.join(self.metrics)}"
+        what = f"{self.n:,} samples for quality"
         try:
             with self.drawing(trainer, module, what, self.n, self.block, sampler, progress, made) as drawn:
                 blocks += [block for _, block in drawn]

@@ -7,6 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 TERMINAL, FILE = 0.1, 30.0  # seconds between refreshes; a log file is not a screen
+LABEL = 30  # characters, so that the bar itself has room in 80 columns
 FORMAT = "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
 
@@ -18,11 +19,14 @@ def bar(
     shown: bool = True,
     leave: bool = True,
 ) -> tqdm:
-    """The project's bar: rate, time left, at most ten refreshes a second on a terminal and two a minute in a file."""
+    """The project's bar: rate, time left, at most ten refreshes a second on a terminal and two a minute in a file.
+
+    `what` is at most LABEL characters long; of a longer one the end is left out, which … shows.
+    """
     screen = sys.stderr.isatty()
     every = TERMINAL if screen else FILE
     return tqdm(
-        desc=what,
+        desc=what if len(what) <= LABEL else what[: LABEL - 1] + "…",
         total=total,
         initial=start,
         unit=unit,

@@ -298,5 +298,5 @@ def test_there_is_a_bar_with_rate_and_end(own, tmp_path, monkeypatch, capsys):
     words = ["stage=evaluate", f"samples={own[1]}", f"run={tmp_path / 'out'}", f"quality.cache={tmp_path}", *FAST]
     assert entry.main(words) == 0
     told = capsys.readouterr().err
-    assert "90 samples for fid" in told and "2/2 [" in told and "step/s]" in told
+    assert "90 samples for quality" in told and "2/2 [" in told and "step/s]" in told
     assert "features of the train split" in told and "/1300 [" in told and "image/s]" in told

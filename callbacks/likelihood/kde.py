@@ -91,7 +91,7 @@ class KernelDensityLikelihood(Measuring):
         """n samples in model space, (n, d), on every rank; NonFinite on all where one has one that is not finite."""
         rank, world = trainer.global_rank, trainer.world_size
         rows = [torch.empty(0, math.prod(module.shape), device=module.device)]
-        with self.drawing(trainer, module, f"{self.n} samples for a KDE", self.n, self.block) as blocks:
+        with self.drawing(trainer, module, f"{self.n:,} samples for a KDE", self.n, self.block) as blocks:
             rows += [block["x"].float().flatten(1) for _, block in blocks]
         own = torch.cat(rows)
         finite = bool(torch.isfinite(own).all())

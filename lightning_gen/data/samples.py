@@ -147,7 +147,7 @@ def _folder(path: Path, shape: tuple[int, ...], name: str) -> Samples:
     if len(shape) != 3:
         raise ValueError(f"{path} holds images, {name} has samples of shape {shape}: give an .npz with points")
     rows = np.empty((len(files), shape[1], shape[2], shape[0]), np.uint8)
-    with bar(f"reading {path.name}", len(files), leave=False) as progress:
+    with bar("reading samples", len(files), leave=False) as progress:
         for index, file in enumerate(files):
             rows[index] = _image(file, shape, name)
             progress.update()

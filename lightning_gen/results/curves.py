@@ -119,13 +119,19 @@ def draw_errors(axes: Any, curves: Series, name: str, colour: str, cap: float) -
         axes.errorbar(steps[known], values[known], error[np.isin(at, steps)], fmt="none", ecolor=colour, capsize=cap)
 
 
+def logarithmic(panel: str, values: np.ndarray) -> bool:
+    """Whether a panel has a logarithmic axis: a loss has one, other numbers over more than a decade; none below 0."""
+    values = values[np.isfinite(values)]
+    if not len(values) or values.min() <= 0:
+        return False
+    return panel.endswith("/loss") or bool(np.quantile(values, 0.99) > 10 * np.quantile(values, 0.01))
+
+
 def _frame(axes: Any, panel: str, values: np.ndarray) -> None:
     """Scales, ticks and grid for these values."""
     from matplotlib.ticker import MaxNLocator
 
-    values = values[np.isfinite(values)]
-    positive = len(values) > 0 and values.min() > 0
-    if positive and panel != "speed/share" and np.quantile(values, 0.99) > 10 * np.quantile(values, 0.01):
+    if panel != "speed/share" and logarithmic(panel, values):
         axes.set_yscale("log")
     if panel.startswith("speed/"):
         axes.set_ylim(0, 1 if panel == "speed/share" else None)

@@ -70,6 +70,13 @@ def strip(frames: np.ndarray, scale: int | None = None, gap: int | None = None) 
     return grid(frames.reshape(rows * times, *frames.shape[2:]), times, scale, gap)
 
 
+def side_by_side(left: np.ndarray, right: np.ndarray, gap: int | None = None) -> np.ndarray:
+    """Two pictures of one height, uint8 (H, W, C), `gap` pixels between: by default more than between tiles."""
+    width = max(8, left.shape[1] // 20) if gap is None else gap
+    between = np.full((len(left), width, left.shape[2]), GAP, np.uint8)
+    return np.concatenate([left, between, right], axis=1)
+
+
 def even_frames(log_snr: Sequence[float], count: int) -> list[int]:
     """Of the frames of a trajectory the first, the last, and those between that are even in log SNR, `count` in all.
 

@@ -1,10 +1,11 @@
 """curves.png draws what the record holds."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from lightning_gen.callbacks import Curves, RecordLogger
-from lightning_gen.results.curves import COLOURS, draw_curves, series, smooth
+from lightning_gen.results.curves import COLOURS, draw_curves, logarithmic, series, smooth
 
 
 def painted(path, colour: str) -> int:
@@ -43,6 +44,14 @@ def test_every_curve_is_drawn(tmp_path):
     assert painted(draw_curves(tmp_path), COLOURS[0]) > one
     logger.log_metrics({"speed/step": float("nan"), "a": float("inf")}, 61)
     draw_curves(tmp_path)
+
+
+@pytest.mark.parametrize(("panel", "values", "expected"), [
+    ("train/loss", [0.9, 1.1], True), ("train/loss", [-0.1, 1.1], False), ("train/loss", [np.nan, 2.0], True),
+    ("train/loss", [np.nan], False), ("fid/digits", [2.0, 3.0], False), ("fid/digits", [2.0, 300.0], True),
+])  # fmt: skip
+def test_a_loss_has_a_logarithmic_axis_and_other_numbers_over_decades(panel, values, expected):
+    assert logarithmic(panel, np.array(values)) is expected
 
 
 def test_nothing_recorded_draws_nothing(tmp_path):

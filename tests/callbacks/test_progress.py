@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from lightning_gen.bar import bar
+from lightning_gen.bar import LABEL, bar
 from lightning_gen.callbacks import Progress
 
 
@@ -57,3 +57,10 @@ def test_other_ranks_show_nothing(capsys):
         for _ in range(3):
             shown.update()
     assert capsys.readouterr().err == ""
+
+
+def test_a_label_leaves_room_for_the_bar(capsys):
+    with bar("features of the held-out split of it", 3) as shown:
+        assert shown.desc == "features of the held-out spli…: " and len(shown.desc) == LABEL + len(": ")
+    with bar("1,500,000 samples for quality", 3) as shown:
+        assert shown.desc == "1,500,000 samples for quality: "

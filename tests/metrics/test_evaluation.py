@@ -21,6 +21,7 @@ from lightning_gen.metrics.evaluation import Evaluation, Options
 from lightning_gen.metrics.reference import Reference
 from lightning_gen.metrics.registry import metrics as registered
 from lightning_gen.randomness import generator
+from lightning_gen.results.drawing import GAP
 from lightning_gen.results.report import closing_table, write_report
 from lightning_gen.results.result import Result, protocol_hash
 from tests.callbacks.quality_parts import Noisy, Projection
@@ -145,11 +146,13 @@ def test_samples_stand_beside_their_nearest_training_images(measured):
     squares, index = nearest(features(images)[0], features(train)[0], 5)
     scale = -(-600 // (6 * 8))  # enlarged to 600 pixels, with half a pixel of an image between
     gap = scale // 2
-    assert picture.shape == (10 * (8 * scale + gap) + gap, 6 * (8 * scale + gap) + gap)
-    step = 8 * scale + gap
+    step, apart = 8 * scale + gap, gap + 4 * scale  # between sample and neighbours, more than between tiles
+    assert picture.shape == (10 * step + gap, 6 * step + gap + apart)
+    assert (picture[:, gap + 8 * scale : step + apart] == GAP).all()
     for row, i in enumerate(squares[:, 0].argsort(stable=True)[:10].tolist()):
         for column, expected in enumerate([images[i, 0], *train[index[i], 0]]):
-            tile = picture[gap + row * step :, gap + column * step :][: 8 * scale : scale, : 8 * scale : scale]
+            left = gap + column * step + apart * (column > 0)
+            tile = picture[gap + row * step :, left:][: 8 * scale : scale, : 8 * scale : scale]
             assert (tile == expected.numpy()).all(), (row, column)
     page = write_report(folder).read_text()
     assert "the training images nearest to it (neighbours-00000000.png)" in page

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lightning_gen.results.compared import Run, value_of, words_of
-from lightning_gen.results.curves import UNITS, Series, draw_errors, panel_of, series, smooth
+from lightning_gen.results.curves import UNITS, Series, draw_errors, logarithmic, panel_of, series, smooth
 from lightning_gen.results.drawing import grid, picture_png
 from lightning_gen.results.page import Picture
 from lightning_gen.results.pictures.figures import light_frame, png, small_multiples
@@ -83,10 +83,10 @@ def _compared(text: str) -> bool:
 def _frame(axes: Any, panel: str, values: np.ndarray) -> None:
     axes.set_title(panel, loc="left", fontsize=10, fontweight="bold")
     axes.set_xlabel("optimizer steps")
-    values = values[np.isfinite(values)]
-    if len(values) and values.min() > 0 and np.quantile(values, 0.99) > 10 * np.quantile(values, 0.01):
+    loss = panel.startswith("loss of")
+    if logarithmic("train/loss" if loss else panel, values):
         axes.set_yscale("log")
-    axes.set_ylabel("loss" if panel.startswith("loss") else UNITS.get(panel, panel.split("/")[0]))
+    axes.set_ylabel("loss" if loss else UNITS.get(panel, panel.split("/")[0]))
     axes.legend(fontsize=8, frameon=False)
 
 

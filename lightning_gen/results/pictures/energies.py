@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_gen.results.drawing import GAP, check_finite, grid, to_uint8
+from lightning_gen.results.drawing import check_finite, grid, to_uint8
 from lightning_gen.results.pictures.figures import new_figure, pixels
 
 
@@ -17,12 +17,6 @@ def filters(W: Tensor, shape: tuple[int, ...], n: int, step: int = 0) -> np.ndar
     columns = W.T[chosen].float()
     scaled = columns / columns.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     return grid(to_uint8(0.5 + 0.5 * scaled.view(-1, *shape)))
-
-
-def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Two pictures of one size, uint8 (H, W, C), with a wide gap between them."""
-    gap = np.full((len(left), max(8, left.shape[1] // 20), left.shape[2]), GAP, np.uint8)
-    return np.concatenate([left, gap, right], axis=1)
 
 
 def histogram(series: Mapping[str, Tensor], bins: int = 30) -> np.ndarray:
