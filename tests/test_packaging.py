@@ -217,7 +217,12 @@ def test_a_wheel_has_the_callbacks_and_the_experiments_under_our_name(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         assert {name.split("/")[0].split("-")[0] for name in names} == {"lightning_gen"}
-        for folder, pattern in (("lightning_gen", "*.py"), ("callbacks", "*.py"), ("experiments", "*.yaml")):
+        for folder, pattern in (
+            ("lightning_gen", "*.py"),
+            ("callbacks", "*.py"),
+            ("experiments", "*.yaml"),
+            ("lightning_gen", "templates/*"),
+        ):
             for file in (ROOT / folder).rglob(pattern):
                 name = file.relative_to(ROOT).as_posix()
                 name = name if folder == "lightning_gen" else f"lightning_gen/{name}"

@@ -80,7 +80,7 @@ def inception_bootstrap(logits: Tensor, generator: torch.Generator, resamples: i
     return ScoreErrors(*(float(x.exp().std()) for x in (sharp + diverse, sharp, diverse)))
 
 
-@metric("is", "IS", "higher", least=SPLITS, needs="logits", parts=PARTS)
+@metric("is", "Inception Score", "higher", least=SPLITS, needs="logits", parts=PARTS)
 def score_and_factors(evaluation: Evaluation) -> dict[str, Measured]:
     """The Inception Score and its two factors."""
     logits, resamples = evaluation.logits, evaluation.options.resamples

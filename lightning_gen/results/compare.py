@@ -8,7 +8,7 @@ from typing import Any
 from lightning_gen.config.root import IDENTITY
 from lightning_gen.results.compared import Run, names, read, value_of
 from lightning_gen.results.likelihood_table import likelihood_tables
-from lightning_gen.results.page import TITLE, Picture, markdown, page
+from lightning_gen.results.page import Picture, render
 from lightning_gen.results.pictures.comparison import pictures
 from lightning_gen.results.quality_table import other_tables, quality_tables
 from lightning_gen.results.ranking import ABSENT, differences
@@ -18,6 +18,12 @@ from lightning_gen.runs.faults import comparison_faults
 from lightning_gen.runs.folder import leaves
 
 COMPARISON = "comparison"
+LEGEND = (
+    "best: better than every other number of its class by more than two combined standard errors",
+    "tied: within two combined standard errors of the best value",
+    "leads: the best value, but an error is not known, so it may be chance",
+    "a, b, …: other protocols within one column, never ranked with each other",
+)
 
 
 def write_comparison(folder: str | Path, runs: Sequence[str | Path]) -> "Comparison":
@@ -36,12 +42,12 @@ class Comparison:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.runs = [read(i, name, path) for i, (name, path) in enumerate(zip(names(paths), paths, strict=True))]
         self.measured = [*quality_tables(self.runs), *likelihood_tables(self.runs), *other_tables(self.runs)]
-        self.tables = [about(self.runs), *self.measured, configs(self.runs)]
+        self.tables, self.configs = [about(self.runs), *self.measured], configs(self.runs)
+        self.summary = f"{len(self.runs)} runs: {', '.join(run.name for run in self.runs)}"
         self.pictures = pictures(self.runs)
 
     def write(self, folder: Path) -> list[Path]:
         """The files, each replaced as a whole; those that a person opens first."""
-        summary = f"{len(self.runs)} runs: {', '.join(run.name for run in self.runs)}"
         beside: dict[str, Picture] = {}
         for picture in self.pictures:
             count = sum(other.section == picture.section for other in beside.values())
@@ -50,9 +56,10 @@ class Comparison:
             old.unlink()  # of an earlier comparison, that would be taken for one of this
         for name, picture in beside.items():
             write_atomically(folder / name, picture.data)
-        html = page(TITLE, self.tables, self.pictures, summary)
+        values = {"title": "Comparison", "about": self.summary, "tables": self.tables, "legend": LEGEND}
+        html = render("comparison.html", **values, configs=self.configs, pictures=self.pictures)
         files = [write_atomically(folder / f"{COMPARISON}.html", html.encode())]
-        text = markdown(TITLE, self.tables, beside, summary)
+        text = render("comparison.md", **values | {"tables": [*self.tables, self.configs]}, pictures=beside)
         files.append(write_atomically(folder / f"{COMPARISON}.md", text.encode()))
         content = {"runs": [{"name": run.name, "path": str(run.path)} for run in self.runs], "numbers": self.rows()}
         stored = json.dumps(plain(content), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
@@ -93,12 +100,12 @@ class Comparison:
         columns = ["table", "block", "run", "name", "weights", "value", "error", "kind", "unit", "rank", "class"]
         columns += ["not_ranked"]
         data = [[row[column] for column in columns] for row in self.rows()]
-        summary = ", ".join(run.name for run in self.runs)
         for logger in loggers:
             if hasattr(logger, "log_table"):
                 logger.log_table(COMPARISON, columns, data)
             elif hasattr(logger.experiment, "add_text"):
-                logger.experiment.add_text(COMPARISON, markdown(TITLE, self.measured, {}, summary))
+                values = {"title": "Comparison", "about": self.summary, "tables": self.measured, "legend": LEGEND}
+                logger.experiment.add_text(COMPARISON, render("comparison.md", **values, pictures={}))
 
 
 def about(runs: Sequence[Run]) -> Table:

@@ -128,9 +128,9 @@ def cell(entry: Entry, verdict: Verdict, kind: bool) -> Cell:
 
 def heading(entry: Entry, kinds: Iterable[str]) -> str:
     """The metric, which way is better, and the kind where it is one."""
-    about, kinds = entry.name.about, list(kinds)
-    arrow = {"lower": " ↓", None: "", "higher": " ↑"}[about.better]
-    return about.title + arrow + (f", {kinds[0]}" if len(kinds) == 1 else "")
+    kinds = list(kinds)
+    title = f"{entry.name.about.title} {entry.name.arrow}".strip()
+    return title + (f", {kinds[0]}" if len(kinds) == 1 else "")
 
 
 def unlike(numbers: Sequence[Entry], runs: Sequence[Run]) -> list[str]:

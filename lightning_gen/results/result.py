@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from lightning_gen.metrics.registry import QUANTITIES, Quantity, quantity_of
+from lightning_gen.metrics.registry import METHODS, QUANTITIES, Quantity, quantity_of
 
 Kind = Literal["exact", "lower bound", "upper bound", "estimate", "KDE"]
 HELD_OUT = "held-out"
@@ -76,6 +76,18 @@ class Name:
     def about(self) -> Quantity:
         """Its quantity as it is registered: title, unit, which way is better."""
         return quantity_of(self.quantity)
+
+    @property
+    def words(self) -> str:
+        """What it is of, for tables: FID; log Z, AIS, forward; bits/dim, variational bound."""
+        about, method = self.about, self.quantity.rpartition("/")[0]
+        parts = [about.title, "" if self.quantity in QUANTITIES else METHODS.get(method, method), self.side]
+        return ", ".join(part for part in parts if part)
+
+    @property
+    def arrow(self) -> str:
+        """Which way is better, "" where neither is."""
+        return {-1: "↓", 0: "", 1: "↑"}[self.about.sign]
 
     @property
     def held_out(self) -> "Name":

@@ -1,17 +1,13 @@
 """The table of samplers, made from samplers.json alone."""
 
-import json
 import math
 from collections.abc import Mapping
-from html import escape
-from pathlib import Path
 from typing import Any
 
 from lightning_gen.metrics.registry import quantity_of
+from lightning_gen.results.page import render
 from lightning_gen.results.ranking import Verdict
-from lightning_gen.results.tables import Block, Cell, Row, Table, number, plain
-from lightning_gen.results.tables import html as html_of
-from lightning_gen.results.tables import markdown as markdown_of
+from lightning_gen.results.tables import Block, Cell, Row, Table, number
 
 SAMPLERS = "samplers"  # .json, .md and .png in the run folder
 COLUMNS = ("fid", "kid", "seconds")
@@ -75,20 +71,7 @@ def notes(content: Mapping[str, Any]) -> list[str]:
 
 def markdown(content: Mapping[str, Any]) -> str:
     """The tables as Markdown."""
-    lines = [line for table in tables(content) for line in markdown_of(table, 3)]
-    return "\n".join([*lines, *(f"- {plain(note)}" for note in notes(content)), ""])
-
-
-def html(folder: Path) -> str:
-    """The tables of a run folder as a page's part, empty where there are none."""
-    path = folder / f"{SAMPLERS}.json"
-    if not path.exists():
-        return ""
-    content = json.loads(path.read_text())
-    parts = [
-        f"<details><summary>{escape(t.title)}</summary>{html_of(t, stacked=True)}</details>" for t in tables(content)
-    ]
-    return "".join([*parts, *(f'<p class="about">{escape(note)}</p>' for note in notes(content))])
+    return render("samplers.md", tables=tables(content), level=3, notes=notes(content))
 
 
 def spent(row: Mapping[str, Any]) -> float:

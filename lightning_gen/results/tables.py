@@ -1,12 +1,12 @@
 """Tables as plain values, and their three writers: text, HTML, Markdown."""
 
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from html import escape
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lightning_gen.results.page import render
 from lightning_gen.results.ranking import Entry, Verdict
 
 MARKS = {"best": "best", "tie": "tied", "leads": "leads"}  # what a verdict is called beside a number
@@ -14,6 +14,9 @@ COLOURS = (
     *("#2563a8", "#d1632f", "#2f8f5b", "#8c4fa8", "#a88a1d", "#3a9fb0"),
     *("#b03a5b", "#6b6b6b", "#e58fb5", "#17324f", "#7a4a21", "#93c24a"),
 )
+WIDTH = 100  # columns of a terminal
+NARROW = 6  # to which a column of text is broken at most
+ACROSS = 12  # columns of a page beside one another
 
 
 @dataclass
@@ -30,9 +33,24 @@ class Cell:
     entry: Entry | None = None
 
     @property
+    def number(self) -> str:
+        """The value and its error."""
+        return number(self.value, self.error)
+
+    @property
     def text(self) -> str:
         """The number as it is read."""
-        return number(self.value, self.error) + self.words
+        return self.number + self.words
+
+    @property
+    def tag(self) -> str:
+        """Its verdict as a word, "" where there is none."""
+        return MARKS.get(self.verdict.mark, "")
+
+    @property
+    def strong(self) -> bool:
+        """Whether it is set in bold."""
+        return self.verdict.mark in ("best", "least")
 
 
 @dataclass
@@ -49,6 +67,20 @@ class Row:
     def texts(self) -> list[str]:
         """The cells as they are read."""
         return [cell.text if isinstance(cell, Cell) else cell or "" for cell in self.cells]
+
+    @property
+    def heading(self) -> str:
+        """What it is of, in one line."""
+        return f"{self.name} {self.label}".strip()
+
+    @property
+    def colour(self) -> str:
+        """That of its run in every picture, "" for a row of no run."""
+        return "" if self.run is None else COLOURS[self.run % len(COLOURS)]
+
+    def folded(self) -> dict[str, str]:
+        """The details, each value in one line."""
+        return {str(key): short(value) for key, value in self.details.items()}
 
 
 @dataclass
@@ -75,6 +107,28 @@ class Table:
         for block in self.blocks:
             yield from block.rows
 
+    def numeric(self) -> list[bool]:
+        """Of each column, whether it has numbers alone."""
+        columns = zip(*(row.cells for row in self.rows()), strict=True)
+        return [all(isinstance(cell, Cell | None) for cell in column) for column in columns]
+
+    def parts(self, most: int = ACROSS) -> list["Table"]:
+        """The same with at most so many columns each, about as many in every part, the notes in the last."""
+        count = max(1, -(-len(self.columns) // most))
+        ends = [round(i * len(self.columns) / count) for i in range(count + 1)]
+        return [
+            replace(
+                self,
+                columns=self.columns[first:end],
+                blocks=[
+                    replace(block, rows=[replace(row, cells=row.cells[first:end]) for row in block.rows])
+                    for block in self.blocks
+                ],
+                notes=self.notes if end == ends[-1] else [],
+            )
+            for first, end in zip(ends, ends[1:], strict=False)
+        ]
+
 
 def number(value: float, error: float | None = None) -> str:
     """3.172 +- 0.021 with two digits of the error, or four significant digits."""
@@ -85,95 +139,40 @@ def number(value: float, error: float | None = None) -> str:
 
 
 def text(table: Table) -> str:
-    """Columns side by side for a terminal; one that is empty is left out."""
-    rows = [[table.head, *table.columns], *([row.label, *row.texts()] for row in table.rows())]
-    rows = list(zip(*(column for column in zip(*rows, strict=True) if any(column[1:])), strict=True))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+    """Columns side by side for a terminal of WIDTH columns, the notes below; a column that is empty is left out."""
+    rows = [[table.head, *table.columns], *([row.heading, *row.texts()] for row in table.rows())]
+    columns = [column for i, column in enumerate(zip(*rows, strict=True)) if i == 0 or any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    while sum(widths) + 2 * (len(widths) - 1) > WIDTH and max(widths) > NARROW:
+        widths[widths.index(max(widths))] -= 1
+    head, *body = (_lines(row, widths) for row in zip(*columns, strict=True))
+    rule = "-" * max(len(line) for row in (head, *body) for line in row)
+    lines = [*head, rule]
+    for i, block in enumerate(table.blocks):
+        lines += [""] * bool(i) + textwrap.wrap(block.title, WIDTH)
+        lines += [line for _ in block.rows for line in body.pop(0)]
+    notes = [line for note in table.notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ")]
+    return "\n".join([*lines, rule, *notes] if notes else lines)
 
 
-def markdown(table: Table, level: int = 2) -> list[str]:
-    """Lines of Markdown, under a heading of that level; none for a table without rows."""
-    if not table.blocks:
-        return []
-    lines = [f"{'#' * level} {plain(table.title)}", "", *([plain(table.about), ""] if table.about else [])]
-    columns = zip(*(row.cells for row in table.rows()), strict=True)
-    numbers = [all(isinstance(cell, Cell | None) for cell in column) for column in columns]
-    for block in table.blocks:
-        lines += [f"**{plain(block.title)}**", ""] if block.title else []
-        lines.append(f"| {' | '.join([plain(table.head), *map(plain, table.columns)])} |")
-        lines.append("|---" + "".join("|---:" if right else "|---" for right in numbers) + "|")
-        for row in block.rows:
-            lines.append(f"| {' | '.join([plain(f'{row.name} {row.label}'.strip()), *map(_marked, row.cells)])} |")
-        lines.append("")
-    return [*lines, *(f"- {plain(note)}" for note in table.notes), *([""] if table.notes else [])]
+def _lines(row: tuple[str, ...], widths: list[int]) -> list[str]:
+    """The lines of a row, whose cells are broken to the widths of their columns."""
+    broken = [textwrap.wrap(cell, width) or [""] for cell, width in zip(row, widths, strict=True)]
+    return [
+        "  ".join((cell[i] if i < len(cell) else "").ljust(width) for cell, width in zip(broken, widths, strict=True))
+        .rstrip()
+        for i in range(max(map(len, broken)))
+    ]  # fmt: skip
 
 
-def plain(words: str) -> str:
-    """Text that Markdown takes as it is."""
-    return "".join(f"\\{c}" if c in "|*_`[]<>\\" else c for c in words.replace("\n", " "))
+def markdown(table: Table, level: int = 2) -> str:
+    """Markdown under a heading of that level; nothing for a table without rows."""
+    return render("table.md", table=table, level=level)
 
 
-def _marked(cell: Cell | str | None) -> str:
-    if not isinstance(cell, Cell):
-        return plain(cell or "")
-    words, mark = plain(cell.text), cell.verdict.mark
-    words = f"**{words}**" if mark in ("best", "least") else words
-    letter = f"<sup>{cell.verdict.group}</sup>" if cell.verdict.group else ""
-    return words + letter + (f" ({MARKS[mark]})" if mark in MARKS else "")
-
-
-def html(table: Table, stacked: bool = False) -> str:
-    """A table in a box that scrolls by itself; stacked: on a narrow screen a row is a card, each cell with its head."""
-    head = "".join(f"<th>{escape(title)}</th>" for title in table.columns)
-    head += "<th>protocol</th>" if any(row.details for row in table.rows()) else ""
-    body = "".join(_html_block(block, table, stacked) for block in table.blocks)
-    about = f'<p class="about">{escape(table.about)}</p>' if table.about else ""
-    return (
-        f'{about}<div class="wide"><table><thead><tr><th class="name">{escape(table.head)}</th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>{html_notes(table.notes)}"
-    )
-
-
-def html_notes(notes: Sequence[str]) -> str:
-    """Sentences as a list."""
-    items = "".join(f"<li{' class=unlike' if 'ot ranked' in note else ''}>{escape(note)}</li>" for note in notes)
-    return f'<ul class="notes">{items}</ul>' if items else ""
-
-
-def _html_block(block: Block, table: Table, stacked: bool) -> str:
-    columns = len(table.columns) + 1
-    head = f'<tr class="block"><th colspan="{columns}">{escape(block.title)}</th></tr>' if block.title else ""
-    return head + "".join(_html_row(row, table, stacked) for row in block.rows)
-
-
-def _html_row(row: Row, table: Table, stacked: bool) -> str:
-    heads = [f' data-head="{escape(title)}"' if stacked else "" for title in table.columns]
-    cells = "".join(_html_cell(cell, head) for cell, head in zip(row.cells, heads, strict=True))
-    cells += _html_details(row.details) if row.details else ""
-    if row.run is None:
-        kind = ' class="real"' if row.real else ""
-        return f'<tr{kind}><td class="name">{escape(row.label)}</td>{cells}</tr>'
-    chip = f'<span class="chip" style="background:{COLOURS[row.run % len(COLOURS)]}"></span>'
-    label = f'<span class="label">{escape(row.label)}</span>' if row.label else ""
-    name = re.sub("([_/-])", r"\1<wbr>", escape(row.name))
-    return f'<tr><td class="name"><span class="who">{chip}<span>{name}{label}</span></span></td>{cells}</tr>'
-
-
-def _html_cell(cell: Cell | str | None, head: str) -> str:
-    if not isinstance(cell, Cell):
-        return f"<td{head}>{escape(cell)}</td>" if cell else "<td></td>"
-    mark, group, why = cell.verdict.mark, cell.verdict.group, cell.verdict.why
-    tag = f'<span class="tag">{MARKS[mark]}</span>' if mark in MARKS else ""
-    reason = f' title="not ranked: {escape(why)}"' if why else ""
-    letter = f"<sup>{group}</sup>" if group else ""
-    return f'<td class="{f"number {mark}".strip()}"{head}{reason}>{escape(cell.text)}{letter}{tag}</td>'
-
-
-def _html_details(details: Mapping[str, Any]) -> str:
-    items = "".join(f"<dt>{escape(str(key))}</dt><dd>{escape(short(value))}</dd>" for key, value in details.items())
-    return f"<td><details><summary>how</summary><dl>{items}</dl></details></td>"
+def html(table: Table) -> str:
+    """A part of a page; on a narrow screen each row is a card."""
+    return render("table.html", table=table)
 
 
 def short(value: Any) -> str:

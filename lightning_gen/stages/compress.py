@@ -44,7 +44,7 @@ def compress(session: "Session") -> None:
     bits = code.length(model, x, session.config["seed"])
     lengths = CodeLengths(f"{data.name}, {name}", len(rows), images[0].size, model.levels, sizes, label, bits)
     print(text(lengths.table()))
-    for file, content in (("md", "\n".join(markdown(lengths.table())).encode()), ("png", lengths.picture())):
+    for file, content in (("md", markdown(lengths.table()).encode()), ("png", lengths.picture())):
         files.append(write_atomically(folder / f"{name}.{file}", content))
     list_files(files)
 

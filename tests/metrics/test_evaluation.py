@@ -158,12 +158,12 @@ def test_samples_stand_beside_their_nearest_training_images(measured):
     assert "the training images nearest to it (neighbours-00000000.png)" in page
 
 
-def test_flags_stand_beside_the_number():
+def test_flags_stand_below_with_the_names_of_their_numbers():
     entry = Result(3.0, "estimate", 0.1, "", {"n": 9, "flags": ["fewer images (9) than dimensions (64)"]}).as_dict()
-    assert "fewer images (9) than dimensions (64)" in closing_table({"fid/digits/ema": entry}).splitlines()[2]
+    assert "FID: fewer images (9) than dimensions (64)" in closing_table({"fid/digits/ema": entry}).splitlines()
     sound = Result(4.0, "estimate", 0.1, "", {"n": 9}).as_dict()
-    row = closing_table({"fid/digits/ema": sound, "fid/digits/held-out": entry}).splitlines()[2]
-    assert row.endswith("held-out data: fewer images (9) than dimensions (64)")
+    lines = closing_table({"fid/digits/ema": sound, "fid/digits/held-out": entry}).splitlines()
+    assert "FID of held-out data: fewer images (9) than dimensions (64)" in lines
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightning_gen.metrics.registry import metrics
 from lightning_gen.results.compare import write_comparison
 from lightning_gen.results.compared import names
+from lightning_gen.results.page import pieces
+from lightning_gen.results.ranking import Verdict
+from lightning_gen.results.report import write_report
 from lightning_gen.results.result import Result
+from lightning_gen.results.tables import Block, Cell, Row, Table, html, markdown
 from tests.results.compare_parts import bits, fid, folder
 from tests.results.test_report import Reader
 from tests.results.test_report import table as samplers
@@ -50,6 +55,7 @@ def test_nothing_outside_is_asked_for_and_no_script_runs(written):
     assert {tag for tag, _ in found.tags} <= {
         *("html", "head", "meta", "title", "style", "body", "section", "h1", "h2", "p", "div", "span", "sup", "ul"),
         *("li", "table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "img", "details", "summary"),
+        "wbr",
     }
     for tag, attributes in found.tags:
         assert not {"href", "onload", "onerror", "srcset"} & set(attributes), tag
@@ -67,26 +73,35 @@ def test_markdown_shows_what_a_user_wrote_as_text(written):
     assert widths == {5}  # three runs, or nats, bits/dim and kind, after what a row is
 
 
-def test_tables_scroll_by_themselves(written):
-    """A page that is wider than a phone is no page for a phone: what is wide stands in a box of its own."""
-    page = (written / "comparison.html").read_text()
-    depth, wide = 0, []
-    for tag in re.findall(r"<(/?div[^>]*|table)>", page):
-        if tag == "table":
-            assert wide, "a table outside of any box that scrolls"
-        elif tag == "/div":
-            depth -= 1
-            wide = [place for place in wide if place <= depth]
-        else:
-            depth += 1
-            wide += [depth] * ('class="wide"' in tag)
-    assert re.search(r"\.wide \{ overflow-x: auto; \}", page)
+def test_a_page_has_at_most_so_many_columns_side_by_side():
+    """Another table follows with the others, and its rows have their names again."""
+    columns = [f"column {i}" for i in range(30)]
+    rows = [Row(i, "ema", [Cell(float(i * 100 + j), 0.5) for j in range(30)], f"run{i}") for i in range(2)]
+    whole = Table("All", "", columns, [Block("N = 9", rows)], ["a note"])
+    page = html(whole)
+    assert page.count("<table") == 3 and page.count("run1") == 3 and page.count("a note") == 1
+    for j, column in enumerate(columns):
+        assert page.count(column + "<") == 1 and page.count(f"<span>{100 + j}.00</span>") == 1
+
+
+@pytest.mark.parametrize("words", ["", "a_b/c-d", "FID ↓, estimate", "x" * 99, "a/" * 50, "  spaced  out_"])
+def test_pieces_are_short_and_lose_nothing(words):
+    assert "".join(pieces(words)) == words and max(map(len, pieces(words)), default=0) <= 32
+
+
+def test_markdown_is_escaped_but_for_what_the_template_writes():
+    cell = Cell(1.0, None, " (_w_)", Verdict("best", "a"))
+    table = Table("T|", "<b>", ["c|"], [Block("[x]", [Row(None, "*r*", [cell])])])
+    lines = markdown(table, 3).splitlines()
+    assert lines[:5] == ["### T\\|", "", "\\<b\\>", "", "**\\[x\\]**"]
+    assert "| \\*r\\* | **1 (\\_w\\_)**<sup>a</sup> (best) |" in lines and "|---|---:|" in lines
 
 
 def test_the_best_is_bold_and_the_verdicts_are_in_all_three_files(written):
     page, text = (written / "comparison.html").read_text(), (written / "comparison.md").read_text()
     content = json.loads((written / "comparison.json").read_text())
-    assert '<td class="number best">49.40 ± 0.40<span class="tag">best</span></td>' in page
+    best = '<td class="number best" data-head="FID ↓, estimate"><span>49.40</span> <span>± 0.40</span>'
+    assert f'{best} <span class="tag">best</span></td>' in page.replace("<sup>a</sup>", "").replace("<wbr>", "")
     assert "**49.40 ± 0.40** (best)" in text and "**52.30" not in text and "**9.00" not in text
     ranks = {(row["run"], row["name"]): row for row in content["numbers"] if row["weights"] != "held-out"}
     assert ranks["b", "fid/digits"]["rank"] == "best" and ranks["a", "fid/digits"]["rank"] == ""
@@ -163,20 +178,45 @@ def test_names_are_as_long_as_they_must_be():
 
 HARNESS = """<!doctype html><body><iframe id="f" style="width:%dpx;height:900px;border:0" srcdoc="%s"></iframe>
 <script>f.onload = () => { const d = f.contentDocument, e = d.documentElement;
-  document.title = [e.scrollWidth, e.clientWidth, [...d.images].every(i => i.naturalWidth > 0)].join(" "); }</script>"""
+  d.querySelectorAll("details").forEach(x => x.open = true);
+  const cut = [...d.querySelectorAll(".wide:has(table)")].filter(x => x.scrollWidth > x.clientWidth);
+  const shown = [...d.images].every(i => i.naturalWidth > 0);
+  document.title = [e.scrollWidth, e.clientWidth, cut.length, shown].join(" "); }</script>"""
+
+
+def looked_at(page, width, folder):
+    """Of a page in a browser of that width: how wide it is, how much of that is seen, tables that are cut, and whether
+    all pictures are shown."""
+    program = next(
+        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+    )
+    assert program, "this test looks at the page in a browser: install chromium (apt-get install chromium)"
+    quoted = page.replace("&", "&amp;").replace('"', "&quot;")
+    (folder / "harness.html").write_text(HARNESS % (width, quoted))
+    words = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    words += ["--virtual-time-budget=5000", "--dump-dom", (folder / "harness.html").as_uri()]
+    dom = subprocess.run([program, *words], capture_output=True, text=True, check=True, timeout=300).stdout
+    wide, seen, cut, shown = re.search(r"<title>(\d+) (\d+) (\d+) (\w+)</title>", dom).groups()
+    return int(wide), int(seen), int(cut), shown == "true"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_browser_shows_it_without_scrolling_sideways(written, tmp_path, width):
-    program = next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-    )
-    assert program, "this test looks at the page in a browser: install chromium (apt-get install chromium)"
-    page = (written / "comparison.html").read_text().replace("&", "&amp;").replace('"', "&quot;")
-    (tmp_path / "harness.html").write_text(HARNESS % (width, page))
-    words = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    words += ["--virtual-time-budget=5000", "--dump-dom", (tmp_path / "harness.html").as_uri()]
-    dom = subprocess.run([program, *words], capture_output=True, text=True, check=True, timeout=120).stdout
-    wide, shown, pictures = re.search(r"<title>(\d+) (\d+) (\w+)</title>", dom).groups()
-    assert int(wide) <= int(shown) <= width and pictures == "true"
+    wide, seen, cut, shown = looked_at((written / "comparison.html").read_text(), width, tmp_path)
+    assert wide <= seen <= width and not cut and shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_browser_shows_twelve_metrics_of_long_names_uncut(tmp_path, width):
+    """In a comparison a column a metric, in a report a row."""
+    names = [*metrics(), *(f"{'long_' * 9}{i}" for i in range(3))]
+    numbers = {f"{name}/digits/{w}": fid(0.00123, 0.00045, n=n) for name in names
+               for w, n in (("ema", 400), ("ema-n36", 36), ("held-out", 36))}  # fmt: skip
+    long = f"a_run_with_a_{'long_' * 9}name"
+    paths = [folder(tmp_path / name, numbers, level=9, losses=9) for name in (long, "b")]
+    write_comparison(tmp_path / "out", paths)
+    for file in (tmp_path / "out" / "comparison.html", write_report(paths[0])):
+        wide, seen, cut, shown = looked_at(file.read_text(), width, tmp_path)
+        assert wide <= seen <= width and not cut and shown, file

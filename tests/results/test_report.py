@@ -11,6 +11,7 @@ import pytest
 from lightning_gen.callbacks import RecordLogger
 from lightning_gen.results.curves import draw_curves
 from lightning_gen.results.drawing import save_png, save_samples
+from lightning_gen.results.metrics_table import first_rows, metrics_table
 from lightning_gen.results.report import closing_table, number, write_report
 from lightning_gen.results.result import Result
 from lightning_gen.runs.folder import read_metrics
@@ -28,7 +29,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -113,24 +114,68 @@ def test_the_table_of_samplers_is_shown(run):
 
 def test_a_number_comes_with_error_kind_unit_n_and_held_out(run):
     metrics = read_metrics(run / "metrics.json")
-    rows = {line.split()[0]: line for line in closing_table(metrics).splitlines()}
-    for word in ("12.346 ± 0.079", "4.50 ± 0.25", "estimate", "1,797"):
-        assert word in rows["fid/digits/ema"] and word in Reader(write_report(run).read_text()).text
-    assert "upper bound" in rows["vlb/bits_per_dim/ema"] and "bits/dim" in rows["vlb/bits_per_dim/ema"]
-    assert "fid/digits/held-out" not in rows
+    (row,) = [row for row in metrics_table(metrics).rows() if row.label == "FID ↓"]
+    assert row.texts() == ["12.346 ± 0.079", "", "4.50 ± 0.25"]
+    assert row.details["kind"] == "estimate" and row.details["in metrics.json"] == "fid/digits/ema"
+    page, printed = Reader(write_report(run).read_text()).text, closing_table(metrics)
+    for word in ("12.346 ± 0.079", "4.50 ± 0.25", "N = 1,797", "bits/dim, variational bound ↓", "(upper bound)"):
+        assert word in printed and word in page
+    assert "fid/digits" not in printed and page.count("fid/digits/ema") == 1
 
 
-def test_held_out_stands_beside_as_many_samples_and_no_others():
-    entries = {
-        name: Result(value, "estimate", None, "", {"n": n}).as_dict()
-        for name, value, n in (("fid/x/ema", 1.5, 900), ("fid/x/ema-n36", 2.5, 36), ("fid/x/held-out", 3.5, 36))
+def entries(**values):
+    """Entries of metrics.json by name, of n samples where `n` says so."""
+    return {
+        name: Result(value, "estimate", None, "", {"n": n, "features": "x"}).as_dict()
+        for name, (value, n) in values.items()
     }
-    rows = {line.split()[0]: line for line in closing_table(entries).splitlines()}
-    assert "3.5" in rows["fid/x/ema-n36"] and "3.5" not in rows["fid/x/ema"] and "fid/x/held-out" not in rows
 
 
-def test_held_out_without_a_partner_has_a_row_of_its_own():
-    assert "kid/x/held-out" in closing_table({"kid/x/held-out": Result(1.0, "estimate").as_dict()})
+def test_a_metric_is_one_row_and_held_out_stands_beside_as_many_samples():
+    both = entries(**{"fid/x/ema": (1.5, 900), "fid/x/ema-n36": (2.5, 36), "fid/x/held-out": (3.5, 36)})
+    (row,) = metrics_table(both).rows()
+    assert row.texts() == ["1.5", "2.5", "3.5"]
+    alike = entries(**{"fid/x/ema": (1.5, 36), "fid/x/held-out": (3.5, 36)})
+    assert [row.texts() for row in metrics_table(alike).rows()] == [["1.5", "", "3.5"]]
+    unlike = entries(**{"fid/x/ema": (1.5, 900), "fid/x/held-out": (3.5, 36)})
+    assert [row.texts() for row in metrics_table(unlike).rows()] == [["1.5", "", ""], ["", "", "3.5"]]
+    raw = both | entries(**{"fid/x/raw": (4.5, 36)})
+    assert [(row.label, row.texts()) for row in metrics_table(raw).rows()] == [
+        ("FID, ema ↓", ["1.5", "2.5", "3.5"]), ("FID, raw ↓", ["4.5", "", "3.5"]),
+    ]  # fmt: skip
+
+
+def test_quality_stands_first_and_five_numbers_at_the_top(run):
+    metrics = {
+        "a/b": Result(1.0, "estimate").as_dict(),
+        "elbo/log_likelihood/ema": Result(2.0, "lower bound", None, "nats").as_dict(),
+    }
+    metrics |= entries(**{f"{name}/x/ema": (3.0, 9) for name in ("kid", "fid", "recall", "precision")})
+    metrics |= {f"health/{name}": Result(1.0, "estimate").as_dict() for name in ("r_hat", "ess")}
+    table = metrics_table(metrics)
+    assert [row.label for row in table.rows()] == [
+        "KID ↓", "FID ↓", "recall ↑", "precision ↑", "log likelihood, ELBO, nats ↑", "b, a", "R-hat",
+        "effective sample size",
+    ]  # fmt: skip
+    first = ["KID ↓", "FID ↓", "recall ↑", "log likelihood, ELBO, nats ↑", "precision ↑"]
+    assert [row.label for row in first_rows(table)] == first
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    page = write_report(run).read_text()
+    assert page.index("<img") < page.index('<dl class="first">') < page.index("<h2>Metrics</h2>")
+    assert page.split('<dl class="first">')[1].split("</dl>")[0].count("<dt>") == 5
+
+
+@pytest.mark.parametrize("extra", ["", "a_very_long_quantity_" * 9, "words of somebody " * 9])
+def test_the_closing_table_has_at_most_100_columns(run, extra):
+    metrics = read_metrics(run / "metrics.json") | entries(
+        **{f"{extra}/x/{w}": (0.00123456789, n) for w, n in (("ema", 900), ("ema-n36", 36), ("held-out", 36))}
+    )
+    for entry in metrics.values():
+        entry.update(error=0.000123, kind="upper bound", unit="bits/dim")
+        entry["protocol"]["flags"] = ["fewer images than dimensions, so that it is singular"] * 9
+    lines = closing_table(metrics).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert any("↓" in line for line in lines) and "alert(1)" in "".join("".join(lines).split())
 
 
 @pytest.mark.parametrize(("value", "error", "text"), [
