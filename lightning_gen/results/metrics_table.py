@@ -38,9 +38,8 @@ def metrics_table(metrics: Mapping[str, Entry]) -> Table:
     for line in lines:
         blocks.setdefault(_block(line), []).append(line)
     several = {line.name.subject for line in lines if sum(o.name.subject == line.name.subject for o in lines) > 1}
-    columns = list(COLUMNS)
-    if {line.name.weights for line in lines} <= {"samples", HELD_OUT, None} and lines:
-        columns[0] = "samples"
+    given = "samples" in {line.name.weights for line in lines}  # somebody else's, of whose model nothing is known
+    columns = ["samples", *COLUMNS[1:]] if given else COLUMNS
     notes = [f"{', '.join(dict.fromkeys(of))}: {flag}" for flag, of in _flags(lines).items()]
     if any(entry.get("kind", "estimate") == "estimate" for line in lines for entry in line.entries()):
         notes.append("± one standard error; ↓ less is better, ↑ more is; an estimate where no other kind is said.")
