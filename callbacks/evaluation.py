@@ -83,6 +83,8 @@ class Evaluation(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the numbers in one step."""
         numbers, self.numbers = self.numbers, None
+        if trainer.fast_dev_run and trainer.is_global_zero:
+            print("training, validation and test run; a fast_dev_run keeps neither weights nor numbers")
         if not numbers or not trainer.is_global_zero or trainer.fast_dev_run:
             return
         path = Path(trainer.default_root_dir) / METRICS

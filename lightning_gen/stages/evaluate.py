@@ -11,9 +11,7 @@ if TYPE_CHECKING:
 def evaluate(session: "Session") -> None:
     """Let the callbacks measure and draw, then show what came out and where it lies."""
     session.start(session.trainer.test, session.module, datamodule=session.data, verbose=False, weights_only=True)
-    if session.trainer.is_global_zero and session.trainer.fast_dev_run:
-        print("training, validation and test run; a fast_dev_run keeps neither weights nor numbers")
-    elif session.trainer.is_global_zero:
+    if session.trainer.is_global_zero and not session.trainer.fast_dev_run:
         from lightning_gen.results.report import closing_table, write_report
 
         if session.folder.metrics.is_file():
