@@ -100,6 +100,10 @@ class Quality(Measuring):
         self.reference, self.block = reference, block
         self.batch, self.held_out, self.folder = batch, held_out, cache_folder(cache)
 
+    def check_files(self) -> None:
+        """Raise what a look at the files of weights tells, before any data are read."""
+        self.features.check_files()
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what cannot be measured, and make the features ready, before any work."""
         data = trainer.datamodule

@@ -4,6 +4,10 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "ask", "load", "push_to_hub", "save"]
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})  # for TAB, before they are loaded
+
+
 def __getattr__(name: str):
     # Lazily: a config error must not wait for torch.
     if name == "load":

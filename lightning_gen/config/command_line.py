@@ -1,6 +1,6 @@
 """What the words of a command line mean: flags, extensions, folders of configs, and overrides for Hydra."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -10,14 +10,26 @@ import yaml
 
 from lightning_gen.config import stored
 from lightning_gen.config.allow import extension_faults
+from lightning_gen.config.faults import misplaced
+from lightning_gen.config.hydra_keys import (
+    FLAGS,
+    choices,
+    choices_of,
+    folder_faults,
+    search_folders,
+    settings,
+    settings_faults,
+)
 from lightning_gen.config.replacing import replaced
-from lightning_gen.config.root import ARRAYS, DEFAULTS, KEYS, MEASURED, RUN, SAMPLES, STAGES, read_by
-from lightning_gen.config.texts import as_text, quoted, undashed
+from lightning_gen.config.root import ARRAYS, DEFAULTS, KEYS, MEASURED, STAGES
+from lightning_gen.config.texts import as_text, quoted, several, undashed
 from lightning_gen.errors import ConfigError
 from lightning_gen.options import choose
 
 SWEEP = ("-m", "--multirun")
-ALLOW, FOLDER = "--allow", ("--config-dir", "-cd")
+ALLOW, FOLDER, NAME = "--allow", ("--config-dir", "-cd"), ("--config-name", "-cn")
+HELP = ("--help", "-h")
+SHOWS = ("--cfg", "-c", "--info", "-i")  # the config, in the place of a run
 DEFAULT_EXPERIMENT = "ddpm_digits"
 
 
@@ -27,6 +39,9 @@ class Words:
 
     Args:
         folders: of configs, ours and the person's.
+        searched: those of hydra.searchpath.
+        name: the primary config's.
+        helps: whether --help asks what the config's values mean.
         flags: Hydra's own.
         overrides: KEY=VALUE and ~KEY.
         allow: packages whose classes configs may build.
@@ -34,6 +49,9 @@ class Words:
     """
 
     folders: list[Path]
+    searched: list[Path] = field(default_factory=list)
+    name: str = "config"
+    helps: bool = False
     flags: list[str] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
     allow: list[str] = field(default_factory=list)
@@ -41,29 +59,50 @@ class Words:
 
     @property
     def running(self) -> bool:
-        """Whether there is a run: completion, --help and --cfg show what Hydra has."""
+        """Whether there is a run: completion shows what Hydra has, --cfg what a run would have."""
         return not {flag for flag in self.flags if flag.startswith("-")} - set(SWEEP)
+
+    @property
+    def composes(self) -> bool:
+        """Whether the config of a run is asked for, to run it or to see it."""
+        return self.running or bool({flag.partition("=")[0] for flag in self.flags} & {*SHOWS})
+
+    @property
+    def places(self) -> list[Path]:
+        """Every folder of configs."""
+        return [*self.folders, *self.searched]
 
     @property
     def sweeps(self) -> bool:
         """Whether there are several jobs."""
-        return bool(set(SWEEP) & set(self.flags))
+        return bool(set(SWEEP) & set(self.flags)) and not self.helps
 
     def give(self, name: str, value: str) -> None:
         """Take one of our own flags and its value."""
         if not value or value.startswith("-"):
-            noun = "PACKAGE" if name == ALLOW else "FOLDER"
+            noun = {ALLOW: "PACKAGE", **dict.fromkeys(NAME, "NAME")}.get(name, "FOLDER")
             self.faults.append(f"{name} names nothing: write {name} {noun}")
         elif name == ALLOW:
             self.allow += [part.strip() for part in value.split(",") if part.strip()]
+        elif name in NAME:
+            self.name = value.removesuffix(".yaml")
         else:
             self.folders.append(Path(value))
 
     def look(self) -> None:
         """Note what is wrong, and leave out what cannot be used."""
-        self.faults += [*extension_faults(self.allow), *_folder_faults(self.folders)]
+        if len(self.folders) > 2:
+            count = len(self.folders) - 1
+            self.faults.append(f"--config-dir names {count} folders, Hydra takes one: write hydra.searchpath=[A,B]")
+        self.faults += [*extension_faults(self.allow), *folder_faults(self.folders)]
         self.allow = [package for package in self.allow if not extension_faults([package])]
         self.folders = [folder for folder in self.folders if folder.is_dir()]
+        if not any((folder / f"{self.name}.yaml").is_file() for folder in self.folders):
+            there = sorted({file.stem for folder in self.folders for file in folder.glob("*.yaml")})
+            self.faults.append(f"--config-name={self.name} does not exist: {choose(self.name, there)}")
+            self.name = "config"
+        self.searched = search_folders(settings(self.overrides, [self.page("", self.name)]), self.faults)
+        self.faults += folder_faults([self.folders[0], *self.searched])
         if self.running:
             strays = [word for word in self.flags if not word.startswith("-")]
             self.faults += [f"{word} is no KEY=VALUE: write one, or one of Hydra's flags (--help)" for word in strays]
@@ -72,21 +111,29 @@ class Words:
     def options(self) -> dict[str, list[str]]:
         """Group -> its choices, in all folders."""
         found: dict[str, list[str]] = {}
-        for folder in self.folders:
+        for folder in self.places:
             for group, names in choices(folder).items():
                 found[group] = sorted({*found.get(group, []), *names})
         return found
 
     def page(self, group: str, name: str) -> dict[str, Any]:
-        """What a choice's YAML says; nothing where there is none, or one that `page_faults` names."""
-        for folder in self.folders:
+        """What a choice's YAML says, of no group a primary config's; {} for none, or one that `page_faults` names."""
+        for folder in self.places:
             if (file := folder / group / f"{name}.yaml").is_file():
                 return {} if stored.page_fault(file) else yaml.safe_load(file.read_text()) or {}
         return {}
 
+    def experiment(self, groups: Mapping[str, str]) -> tuple[str, str]:
+        """(the experiment, what the run is named for), by the command line or by the primary config."""
+        of_primary = choices_of(self.page("", self.name)).get("experiment") or DEFAULT_EXPERIMENT
+        experiment = groups.get("experiment", of_primary)
+        named = "experiment" in groups or self.name == "config"
+        return str(experiment), str(experiment) if named else self.name
+
     def page_faults(self, groups: Mapping[str, str]) -> list[str]:
         """A fault for each chosen YAML of the person's own folders that Hydra could not read."""
-        files = [folder / group / f"{name}.yaml" for folder in self.folders[1:] for group, name in groups.items()]
+        groups = {**groups, "": self.name}
+        files = [folder / group / f"{name}.yaml" for folder in self.places[1:] for group, name in groups.items()]
         return [fault for file in files if file.is_file() and (fault := stored.page_fault(file))]
 
 
@@ -100,6 +147,9 @@ class Request:
         run: the run folder, empty where the chosen experiment names it.
         faults: of the command line so far.
         swept: keys with several values.
+        hydra: its own keys and their values, those of the person's YAMLs among them.
+        optimize: the number that a sweep optimises.
+        stored: the file of the config that a run has stored, where that is the base.
     """
 
     primary: str
@@ -107,6 +157,9 @@ class Request:
     run: str
     faults: list[str]
     swept: Sequence[str] = ()
+    hydra: Mapping[str, Any] = field(default_factory=dict)
+    optimize: str | None = None
+    stored: Path | None = None
 
 
 def split(argv: Sequence[str], ours: Path) -> Words:
@@ -116,7 +169,14 @@ def split(argv: Sequence[str], ours: Path) -> Words:
     while rest:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
-        if name in (ALLOW, *FOLDER):
+        if name in FLAGS:
+            words.faults.append(f"{name} {FLAGS[name]}")
+            rest = rest if equals else rest[1:]
+        elif name in ("--run", "-r"):
+            continue  # what is done anyway
+        elif name in HELP:
+            words.helps = True
+        elif name in (ALLOW, *FOLDER, *NAME):
             words.give(name, value if equals else rest.pop(0) if rest else "")
         elif word.startswith("~") or (equals and not word.startswith("-")):
             words.overrides.append(word)
@@ -124,25 +184,6 @@ def split(argv: Sequence[str], ours: Path) -> Words:
             words.flags.append(word)
     words.look()
     return words
-
-
-def choices(folder: Path) -> dict[str, list[str]]:
-    """Group -> its choices, of a folder of configs."""
-    groups = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    return {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in groups}
-
-
-def _folder_faults(folders: Sequence[Path]) -> Iterator[str]:
-    ours, *theirs = folders
-    if len(theirs) > 1:
-        yield f"--config-dir names {len(theirs)} folders, Hydra takes one: put your configs into one"
-    for folder in theirs:
-        if not folder.is_dir():
-            yield f"--config-dir {folder} is no folder: name one that holds experiment/NAME.yaml"
-        known = choices(ours)
-        for group, names in choices(folder).items():
-            for name in sorted({*names} & {*known.get(group, [])}):
-                yield f"{folder}/{group}/{name}.yaml has the name of one of ours, which Hydra would take: rename it"
 
 
 def request(words: Words) -> Request:
@@ -159,9 +200,13 @@ def request(words: Words) -> Request:
         for word in MEASURED.get(groups.get("data"), ()):
             found.add(word)
     found.faults += misplaced(stage, values, [*values, *groups])
-    experiment = groups.get("experiment", DEFAULT_EXPERIMENT)
-    if pages := words.page_faults(groups):
-        raise ConfigError([*found.faults, *pages])
+    experiment, name = words.experiment(groups)
+    pages = [words.page("", words.name), *(words.page("experiment", each) for each in experiment.split(","))]
+    given = settings(words.overrides, pages)
+    optimize = values.get("optimize", next((page["optimize"] for page in pages[::-1] if "optimize" in page), None))
+    doors = settings_faults(given, words.overrides, words.sweeps, optimize)
+    if uncomposable := [*words.page_faults(groups), *doors]:
+        raise ConfigError([*found.faults, *uncomposable])
     named = [group for group in ("net", "sampler", "quality") if group in groups]
     alone = [replaced(words.page, experiment, group, groups[group]) for group in named]
     overrides = [*found.chosen, *chain(*alone), *found.words]
@@ -172,16 +217,18 @@ def request(words: Words) -> Request:
         name = path.stem if path.suffix in ARRAYS else path.name
         return Request("config", overrides, f"outputs/{name}", found.faults)
     if stage in ("fit", "estimate") or stage not in STAGES or values.get("run") == "":
-        return Request("config", overrides, "", found.faults, found.swept)
-    run = str(values.get("run") or f"outputs/{experiment}")
+        run = "" if words.name == "config" else f"outputs/{name}"
+        return Request(words.name, overrides, run, found.faults, found.swept, given, optimize)
+    run = str(values.get("run") or f"outputs/{name}")
     try:
-        kept = stored.base(stored.read(stored.config_file(Path(run).expanduser())))
+        file = stored.config_file(Path(run).expanduser())
+        kept = stored.base(stored.read(file))
     except (FileNotFoundError, ValueError) as error:
         return Request("config", [], run, [*found.faults, str(error)])
     groups.pop("experiment", None)
     _register(kept, groups)
     chosen = [word for word in found.chosen if not word.startswith("experiment=")]
-    return Request("stored", [*chosen, *found.words], run, found.faults, found.swept)
+    return Request("stored", [*chosen, *found.words], run, found.faults, found.swept, given, optimize, file)
 
 
 def _register(kept: dict[str, Any], groups: dict[str, str]) -> None:
@@ -228,7 +275,8 @@ class _Overrides:
         if sweep and not self.sweeps and key != "runs" and not key.startswith("hydra"):
             self.faults.append(several(key, word.partition("=")[2], key in DEFAULTS or key in self.options))
             return
-        values = [str(v) for v in override.sweep_string_iterator()] if sweep else [override.value()]
+        listed = sweep and not override.is_interval_sweep()
+        values = [str(v) for v in override.sweep_string_iterator()] if listed else [None if sweep else override.value()]
         if sweep:
             self.swept.append(key)
         if key.startswith("hydra"):
@@ -261,36 +309,3 @@ class _Overrides:
                 words = [f"{group}=none", *(f"+{group}@{group}.{name}={name}" for name in dict.fromkeys(names[0]))]
             self.groups[group] = words[0].split("=", 1)[1]
             self.chosen = [other for other in self.chosen if not other.startswith((f"{group}=", f"+{group}@"))] + words
-
-
-def several(key: str, value: str, single: bool) -> str:
-    """The fault of a value with commas outside of a sweep; `single`: the key is neither a list nor any text."""
-    others = "write one" if single else f"""write {key}=[{value}] for a list, "{key}='{value}'" for a text"""
-    return f"{key} has several values ({value}), expected one: {others}, or add -m for a run with each"
-
-
-def misplaced(stage: str, values: dict[str, Any], given: Sequence[str]) -> list[str]:
-    """A fault for each key that the stage would not read, and for what it needs and has not."""
-    named = list(dict.fromkeys(key.split(".")[0] for key in given))
-    if stage == "compare":
-        keys = read_by(stage)
-        return [f"stage=compare reads {', '.join(keys)}, not {key}: remove it" for key in named if key not in keys]
-    owners = {"runs": "compare", "edit": "edit", "split": "compress", "format": "export"}
-    faults = [
-        f"{key} is read by stage={owner} alone: add stage={owner}"
-        for key, owner in owners.items()
-        if key in named and stage != owner
-    ]
-    if values.get("samples") is None or stage != "evaluate":
-        if values.get("fresh") is True and stage in RUN[1:]:
-            faults.append(f"fresh is True with stage={stage}, and starts a new run by stage=fit alone: remove it")
-        return faults
-    told = f"samples={values['samples']} is measured without a model"
-    known = {*read_by(SAMPLES), "experiment", "runs"}
-    return faults + [f"{told}, {key} would do nothing: remove it" for key in named if key not in known]
-
-
-def swept(overrides: Sequence[str]) -> list[str]:
-    """The job's overrides as parts of a folder's name, without the experiment, which names it already."""
-    parts = [word.lstrip("+") for word in overrides]
-    return [part.replace("/", "_") for part in parts if not part.startswith(("experiment=", "stage=", "run="))]

@@ -1,13 +1,13 @@
 """Everything that is wrong with a composed config, found without a heavy import."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from lightning_gen.config import signatures
 from lightning_gen.config.allow import allow_list, declared, needed_faults
-from lightning_gen.config.root import MISSING, NODES, PLACES, ROOT, TEXTS, TRAINER
+from lightning_gen.config.root import MISSING, NODES, OPTIMISED, PLACES, ROOT, RUN, SAMPLES, TEXTS, TRAINER, read_by
 from lightning_gen.config.source import Parameter, annotation, source
 from lightning_gen.options import value_and_type
 
@@ -187,3 +187,28 @@ def resolvers(value: Any, path: str = "") -> Iterator[str]:
                 yield f"{path} is {value!r}, {told}: write the value"
         except OmegaConfBaseException as error:
             yield f"{path} is {value!r}, which cannot be read: {' '.join(str(error).split())}"
+
+
+def misplaced(stage: str, values: dict[str, Any], given: Sequence[str]) -> list[str]:
+    """A fault for each key that the stage would not read, and for what it needs and has not."""
+    named = list(dict.fromkeys(key.split(".")[0] for key in given))
+    if stage == "compare":
+        keys = read_by(stage)
+        return [f"stage=compare reads {', '.join(keys)}, not {key}: remove it" for key in named if key not in keys]
+    owners = {"runs": "compare", "edit": "edit", "split": "compress", "format": "export"}
+    faults = [
+        f"{key} is read by stage={owner} alone: add stage={owner}"
+        for key, owner in owners.items()
+        if key in named and stage != owner
+    ]
+    if "optimize" in named and stage not in OPTIMISED:
+        faults.append(
+            f"optimize is a number that stage=fit and stage=evaluate measure, and stage is {stage}: remove it"
+        )
+    if values.get("samples") is None or stage != "evaluate":
+        if values.get("fresh") is True and stage in RUN[1:]:
+            faults.append(f"fresh is True with stage={stage}, and starts a new run by stage=fit alone: remove it")
+        return faults
+    told = f"samples={values['samples']} is measured without a model"
+    known = {*read_by(SAMPLES), "experiment", "runs"}
+    return faults + [f"{told}, {key} would do nothing: remove it" for key in named if key not in known]

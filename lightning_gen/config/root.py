@@ -7,6 +7,7 @@ STAGES = (*RUN, "compare")
 SAMPLES = "samples"  # stage=evaluate of somebody else's samples, which has no model
 ARRAYS = (".npz", ".npy", ".pt", ".pth")  # files of samples
 FORMATS = ("lightning_gen", "diffusers")  # what stage=export writes
+OPTIMISED = ("fit", "evaluate")  # the stages that measure the number that a sweep optimises
 EDITS = ("inpaint", "interpolate", "mode")  # what stage=edit draws
 MISSING = "???"  # Hydra's word for a value that has to be given
 
@@ -52,6 +53,7 @@ ROOT = (
     Key("init", "str | None", personal=True),
     Key("runs", "list[str] | None", None, ("compare",), personal=True, identity=False),
     Key("samples", "str | None", None, (SAMPLES, "compress"), identity=False),
+    Key("optimize", "str | None", None, OPTIMISED, True, True, False),
     Key("split", 'Literal["train", "val", "test"]', "test", ("compress",), True, True, False),
     Key("file", "str | None", None, ("decompress",), True, True, False),
     Key("format", f"Literal{list(FORMATS)}", FORMATS[0], ("export",), True, True, False),

@@ -20,6 +20,7 @@ class Parameter(NamedTuple):
     annotation: ast.expr | None
     nullable: bool  # its default is None, whatever the annotation says
     source: "Source"
+    default: str = ""  # as the source writes it
 
 
 class Source:
@@ -203,7 +204,15 @@ def _parameters(place: Source, args: ast.arguments, bound: bool) -> tuple[Parame
     if args.kwarg:
         rows.append(((args.kwarg, VAR_KEYWORD), ast.Constant(...)))
     return tuple(
-        Parameter(arg.arg, kind, default is None, arg.annotation, ast.unparse(default or arg) == "None", place)
+        Parameter(
+            arg.arg,
+            kind,
+            default is None,
+            arg.annotation,
+            ast.unparse(default or arg) == "None",
+            place,
+            "" if default is None else ast.unparse(default),
+        )
         for (arg, kind), default in rows
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning_gen.config.command_line import Request, Words
-from lightning_gen.config.compose import checked, compose
+from lightning_gen.config.compose import checked, compose, differing, key_of
 from lightning_gen.config.instantiate import refusing
 from lightning_gen.config.texts import in_quotes
 from lightning_gen.errors import ConfigError
@@ -33,8 +33,8 @@ def tasks(words: Words, asked: Request, look: Callable[[dict[str, Any], Path], A
     jobs: list[str] = []
 
     def job(composed: Any) -> None:
-        own = {key_of(word): word for word in HydraConfig.get().overrides.task}
-        jobs.append(" ".join(own[key].lstrip("+") for key in asked.swept))
+        own = differing(HydraConfig.get().overrides.task, asked)
+        jobs.append(" ".join(word.lstrip("+") for word in own))
         try:
             config, folder = refusing(checked, composed, asked, words)
             refusing(look, config, folder)
@@ -44,8 +44,9 @@ def tasks(words: Words, asked: Request, look: Callable[[dict[str, Any], Path], A
             return
         flags = [f"--allow={package}" for package in words.allow]
         flags += [f"--config-dir={configs.resolve()}" for configs in words.folders[1:]]
-        kept = [word for word in words.overrides if key_of(word) not in ("run", *asked.swept)]
-        kept += [own[key] for key in asked.swept if key != "run"]
+        flags += [f"--config-name={words.name}"] * (words.name != "config")
+        kept = [word for word in words.overrides if key_of(word) not in ("run", *map(key_of, own))]
+        kept += [word for word in own if key_of(word) != "run"]
         found.append(Task([*flags, *kept, f"run={folder}"], folder))
 
     compose(job, words, asked)
@@ -64,11 +65,6 @@ def tasks(words: Words, asked: Request, look: Callable[[dict[str, Any], Path], A
 def named(jobs: Sequence[str]) -> str:
     """The first of a sweep's jobs that have a fault, and how many others do."""
     return f"in the job {jobs[0]}" + (f" and {len(jobs) - 1} more" if len(jobs) > 1 else "")
-
-
-def key_of(word: str) -> str:
-    """What an override sets."""
-    return word.partition("=")[0].lstrip("+~")
 
 
 def launch_by(

@@ -103,3 +103,9 @@ def quoted(word: str) -> str:
         return word
     parts = [json.dumps(part.strip(), ensure_ascii=False) for part in value[1:-1].split(",") if part.strip()]
     return f"{key}=[{','.join(parts)}]"
+
+
+def several(key: str, value: str, single: bool) -> str:
+    """The fault of a value with commas outside of a sweep; `single`: the key is neither a list nor any text."""
+    others = "write one" if single else f"""write {key}=[{value}] for a list, "{key}='{value}'" for a text"""
+    return f"{key} has several values ({value}), expected one: {others}, or add -m for a run with each"

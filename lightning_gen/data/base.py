@@ -93,6 +93,10 @@ class GenerativeData(Checked, LightningDataModule, ABC):
         """The data in words, for the first line of a run, and what was chosen from them."""
         return self.name
 
+    def check_source(self) -> None:
+        """Raise what `check_files` does, and FileNotFoundError where data are to be downloaded and nobody answers."""
+        self.check_files()
+
     @abstractmethod
     def load(self) -> Mapping[str, Split]:
         """Read the splits train, val and test; val and test may be empty."""

@@ -2,9 +2,11 @@
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +59,22 @@ class VisionData(GenerativeData):
                 "and data.root to a folder for it"
             )
 
+    def check_source(self) -> None:
+        """What `check_files` raises; FileNotFoundError, too, where the set is to be downloaded and nobody answers."""
+        self.check_files()
+        if not self._present() and (reason := unreachable(self.addresses())):
+            raise FileNotFoundError(
+                f"{self.source} is not in {self.root} and {reason}: connect to the network, or copy "
+                f"{self.root / self.folder} from a machine that has it"
+            )
+
+    def addresses(self) -> list[str]:
+        """Where torchvision downloads the set from, the one or the other."""
+        from torchvision import datasets
+
+        kind = getattr(datasets, self.source)
+        return getattr(kind, "mirrors", None) or [kind.url]
+
     def _fetch(self, target: Path) -> None:
         """Download beside the target, then rename: an interrupted or concurrent run leaves no incomplete set."""
         from torchvision import datasets
@@ -103,6 +121,21 @@ class VisionData(GenerativeData):
         """The official test split; the official training split less the held-out images."""
         training = partition(Split(*self._read(train=True)), self.name, val_size=self.val_size)
         return training | {"test": Split(*self._read(train=False))}
+
+
+def unreachable(addresses: Sequence[str]) -> str | None:
+    """Why none of the addresses answers within seconds, None where one does."""
+    reason = None
+    for address in addresses:
+        try:
+            urlopen(Request(address, method="HEAD"), timeout=5).close()
+        except HTTPError:  # that file or method it has not, but it answers
+            return None
+        except OSError as error:
+            reason = f"{address} does not answer ({getattr(error, 'reason', error)})"
+        else:
+            return None
+    return reason
 
 
 class MNIST(VisionData):

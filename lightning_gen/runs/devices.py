@@ -167,6 +167,21 @@ def processes(trainer: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in trainer.items() if key != "timeout"} | started
 
 
+def check_accelerator(trainer: Mapping[str, Any]) -> None:
+    """ValueError where the trainer asks for a device that this machine does not have."""
+    import torch
+
+    asked, several = trainer.get("accelerator", "auto"), trainer.get("strategy", "auto")
+    present = {"gpu": torch.accelerator.is_available, "cuda": torch.cuda.is_available}
+    present["mps"] = torch.backends.mps.is_available
+    if asked in present and not present[asked]():
+        instead = "cpu" if several == "auto" else "fsdp_cpu" if several == "fsdp" else "ddp_cpu"
+        raise ValueError(
+            f"trainer.accelerator is {asked}, and PyTorch finds none on this machine: write trainer={instead}, or give "
+            "the command where there is one"
+        )
+
+
 def fitting(strategy: Any) -> bool:
     """Whether a strategy is one of those that work with every part, and none starts processes, as ddp_spawn does."""
     known = ("auto", "ddp", "fsdp")

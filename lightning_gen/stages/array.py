@@ -16,12 +16,12 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lightning_gen.config.allow import allowing
 from lightning_gen.config.command_line import Words, request, split
+from lightning_gen.config.hydra_keys import installed, sweeper
 from lightning_gen.config.instantiate import refusing
 from lightning_gen.config.sweep import Task, launch_by, tasks
 from lightning_gen.errors import ConfigError, Stopped
@@ -41,7 +41,7 @@ def of_launcher(word: str) -> bool:
 
 
 def submit(argv: Sequence[str], configs: Path, look: Callable[[dict[str, Any], Path], Any]) -> int:
-    """Submit the sweep as an array job and wait for its end: 0, or the exit code of the first task that failed.
+    """Submit the sweep as an array job and wait for its end: 0, or 1 where a task has failed.
 
     Every job's config is checked before, by `look` too. Raises ConfigError, and Stopped at a signal, at which the
     tasks go on.
@@ -55,6 +55,9 @@ def submit(argv: Sequence[str], configs: Path, look: Callable[[dict[str, Any], P
     options = launcher_options([word for word in argv if of_launcher(word)], words)
     with allowing(words.allow), signals.interrupting():
         asked = refusing(request, words)
+        if (chosen := sweeper(asked.hydra)) != "basic":
+            told = f"hydra/sweeper is {chosen}, which waits for each job's number"
+            raise ConfigError([f"{told}, and launcher=slurm submits all jobs at once: leave one of them out"])
         found = tasks(words, asked, look)
         folder = sweep_folder(options.logs)
         print(
@@ -86,7 +89,7 @@ def launcher_options(ours: Sequence[str], words: Words) -> Namespace:
         faults.append(f"launcher.parallel is {options.parallel}, expected at least 1: write how many may run at once")
     if (world := refusing(place).world) > 1:
         faults.append(f"launcher=slurm was started as {world} processes, which would all submit: start one")
-    if not installed():
+    if not installed("hydra_plugins.hydra_submitit_launcher"):
         faults.append(
             "launcher=slurm needs hydra-submitit-launcher, which is not installed: pip install 'lightning-gen[slurm]'"
         )
@@ -95,14 +98,6 @@ def launcher_options(ours: Sequence[str], words: Words) -> Namespace:
     if faults:
         raise ConfigError(faults)
     return options
-
-
-def installed() -> bool:
-    """Whether there is hydra-submitit-launcher."""
-    try:
-        return find_spec("hydra_plugins.hydra_submitit_launcher") is not None
-    except ModuleNotFoundError:  # no plugin of Hydra at all
-        return False
 
 
 def sweep_folder(logs: str) -> Path:
@@ -179,7 +174,7 @@ def code_file(folder: Path, number: int) -> Path:
 
 
 def summary(found: Sequence[Task], folder: Path, lost: str) -> int:
-    """Say how each task has ended; the first exit code that is not 0."""
+    """Say how each task has ended; 1 where one has failed, else 0."""
     codes = []
     for number, task in enumerate(found):
         file = code_file(folder, number)
@@ -188,4 +183,4 @@ def summary(found: Sequence[Task], folder: Path, lost: str) -> int:
         print(f"task {number}: {told}: {task.folder}")
     if lost:
         print(f"error: a task was lost, see {folder}: {lost.splitlines()[0]}", file=sys.stderr)
-    return next((code for code in codes if code), 0)
+    return int(any(codes))

@@ -6,11 +6,14 @@ Exit codes: 0 done, 2 wrong input or config, 75 stopped so that the same command
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_gen.config.command_line import Request, Words
 from lightning_gen.config.compose import launch
+from lightning_gen.config.hydra_keys import sweeper
 from lightning_gen.config.instantiate import Maker, build, import_extensions, refusing
 from lightning_gen.config.sweep import tasks
 from lightning_gen.errors import TRACEBACK, ConfigError, NonFinite, RunDeleted, Stopped, from_outside, sentence
@@ -24,6 +27,7 @@ from lightning_gen.stages.compare import compare
 from lightning_gen.stages.estimate import estimate
 from lightning_gen.stages.export import export
 from lightning_gen.stages.loggers import close, send_checkpoints
+from lightning_gen.stages.objective import better, objective
 from lightning_gen.stages.output import lasting_output
 from lightning_gen.stages.quiet import quieten
 from lightning_gen.stages.session import Session
@@ -51,7 +55,17 @@ def serve(words: Sequence[str]) -> int:
         return 0
     if any(map(of_launcher, words)):
         return submit(words, CONFIGS, surveyor())
-    return launch(start, CONFIGS, words, report, lambda words, asked: tasks(words, asked, surveyor()))
+    return launch(start, CONFIGS, words, reported, survey, better)
+
+
+def survey(words: Words, asked: Request) -> None:
+    """Look at a sweep: at its jobs, where their values are known; ConfigError with what is wrong."""
+    if (chosen := sweeper(asked.hydra)) == "basic":
+        tasks(words, asked, surveyor())
+    elif (world := refusing(place).world) > 1:
+        raise ConfigError(
+            [f"hydra/sweeper={chosen} was started as {world} processes, which would all choose: start one"]
+        )
 
 
 def report(error: BaseException) -> int | None:
@@ -73,9 +87,17 @@ def report(error: BaseException) -> int | None:
     return None
 
 
-def start(config: dict[str, Any], path: Path) -> None:
-    """Look at the folders that a config names, then do its job."""
-    job(config, refusing(examined, config, path))
+def reported(error: BaseException) -> int:
+    """Say what ended a job of a sweep, with a traceback where it is an error of the program itself; its exit code."""
+    if (code := report(error)) is not None:
+        return code
+    traceback.print_exception(error)
+    return 1
+
+
+def start(config: dict[str, Any], path: Path) -> float | None:
+    """Look at the folders that a config names, then do its job; the number that it asks for by `optimize`."""
+    return job(config, refusing(examined, config, path))
 
 
 def examined(config: dict[str, Any], path: Path) -> RunFolder:
@@ -113,8 +135,11 @@ def data_faults(config: dict[str, Any]) -> list[str]:
     return make.faults
 
 
-def job(config: dict[str, Any], folder: RunFolder) -> None:
-    """One job of a sweep, or the only one, alone in its folder; where it is stopped, the folder says so."""
+def job(config: dict[str, Any], folder: RunFolder) -> float | None:
+    """One job of a sweep, or the only one, alone in its folder; where it is stopped, the folder says so.
+
+    Returns the number that `optimize` names.
+    """
     if config["stage"] in ("compare", "estimate"):
         with signals.interrupting():
             return compare(config, folder) if config["stage"] == "compare" else estimate(config)
@@ -123,11 +148,11 @@ def job(config: dict[str, Any], folder: RunFolder) -> None:
     with Lock(folder.path, refusing(process_rank)) as lock, folder.stop_note(lock.rank), signals.interrupting():
         if lock.rank == 0:
             folder.remove_torn()
-        work(config, folder)
+        return work(config, folder)
 
 
-def work(config: dict[str, Any], folder: RunFolder) -> None:
-    """Fit (then evaluate), evaluate, sample, edit, export, compress or decompress."""
+def work(config: dict[str, Any], folder: RunFolder) -> float | None:
+    """Fit (then evaluate), evaluate, sample, edit, export, compress or decompress; the number that `optimize` names."""
     if config["stage"] == "export":
         return export(config, folder)
     quieten()
@@ -142,3 +167,5 @@ def work(config: dict[str, Any], folder: RunFolder) -> None:
         signals.check()
     session.evaluate()
     close(session.loggers)
+    # Rank 0 has written it.
+    return objective(config["optimize"], folder) if config["optimize"] and process_rank() == 0 else None

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning_gen.config.instantiate import Maker, build, build_module, complete, fault, import_extensions
 from lightning_gen.errors import TRACEBACK, NonFinite, Unreadable, chain
-from lightning_gen.runs.devices import processes
+from lightning_gen.runs.devices import check_accelerator, processes
 from lightning_gen.runs.folder import RunFolder, config_hash
 from lightning_gen.runs.load import give_weights, start_from
 from lightning_gen.stages.compress import compress, decompress
@@ -16,6 +16,7 @@ from lightning_gen.stages.edit import edit
 from lightning_gen.stages.evaluate import evaluate
 from lightning_gen.stages.fit import fit
 from lightning_gen.stages.loggers import build_loggers, describe
+from lightning_gen.stages.objective import check_objective
 from lightning_gen.stages.quiet import without_handlers
 from lightning_gen.stages.sample import sample
 from lightning_gen.stages.watched import environment, watched
@@ -51,6 +52,7 @@ class Session:
         if self.module is not None and not self.theirs:
             make(self.module.check_label, config.get("label"))
             make(check_shardable, config, self.module)
+        check_machine(self, make, callbacks)
         make.finish()
         self.trainer = self.build_trainer(started, callbacks, self.loggers)
         check_precision(self.trainer, config["trainer"])
@@ -129,6 +131,20 @@ def read_weights(session: Session) -> None:
         session.module.trained_steps, session.module.trained_epoch = session.folder.trained()
 
 
+def check_machine(session: Session, make: Maker, callbacks: list[Any]) -> None:
+    """What this machine does not have: a device, weights of features and, where anything is wrong at all, the data.
+
+    With all else in order the data are looked at as they are read.
+    """
+    make(check_accelerator, session.config["trainer"])
+    if session.config["stage"] not in ("fit", "evaluate"):
+        return
+    for callback in callbacks:
+        make(getattr(callback, "check_files", lambda: None))
+    if make.faults and session.data is not None:
+        make(session.data.check_source)
+
+
 def strategy(started: Config) -> Any:
     """The strategy of the trainer's config: Lightning's name of it, or ours for weights in shards."""
     from lightning_gen.stages.fully_sharded import FullyShardedStrategy
@@ -150,6 +166,7 @@ def introduce(session: Session) -> None:
     """Compare the training data with the run's, write what stands in its folder from the first step, say what runs."""
     from lightning_gen.metrics.cache import cache_folder
 
+    check_objective(session.config.get("optimize"), session.trainer, session.module)
     folder, trainer, data = session.folder, session.trainer, session.data
     training = session.fitting and not trainer.testing
     if training:

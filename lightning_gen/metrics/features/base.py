@@ -88,6 +88,9 @@ class FeatureExtractor(Checked, nn.Module, ABC):
     classes: int | None = None
     resize: str = "none"
 
+    def check_files(self) -> None:
+        """Raise what a look at the files of weights tells; nothing for features without."""
+
     def check(self, data: Any) -> None:
         """Raise one sentence, early and cheaply, if this data module cannot be measured with these features."""
 

@@ -48,12 +48,16 @@ class InceptionFeatures(FeatureExtractor):
         self.net = None
         self._checked = False
 
-    def check(self, data: Any) -> None:
-        """The file is there and is the right one; the data are images of 1 or 3 channels."""
-        self.needs_images(data)
+    def check_files(self) -> None:
+        """The file is there and is the right one."""
         if not self._checked:
             check_file(self.path, self.sha256, "Inception", "python -m lightning_gen.metrics.fetch")
         self._checked = True
+
+    def check(self, data: Any) -> None:
+        """The file is the right one; the data are images of 1 or 3 channels."""
+        self.needs_images(data)
+        self.check_files()
 
     def prepare(self, data: Any, rank: int = 0, broadcast: Callable[[Any], Any] = alone) -> None:
         """Load the checked file; every process reads its own copy."""
