@@ -130,7 +130,7 @@ def explained(composed: Any, asked: Request, words: Words) -> str:
     """What --help says of a composed config."""
     from hydra.core.hydra_config import HydraConfig
 
-    config = resolved(composed, asked.faults)
+    config = without_replaced(resolved(composed, asked.faults), asked.overrides)
     return page(config, words.options(), words.folders[0] / "config.yaml", HydraConfig.get().help.header)
 
 
