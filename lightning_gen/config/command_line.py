@@ -8,18 +8,9 @@ from typing import Any
 
 import yaml
 
-from lightning_gen.config import stored
+from lightning_gen.config import hydra_keys, stored
 from lightning_gen.config.allow import extension_faults
 from lightning_gen.config.faults import misplaced
-from lightning_gen.config.hydra_keys import (
-    FLAGS,
-    choices,
-    choices_of,
-    folder_faults,
-    search_folders,
-    settings,
-    settings_faults,
-)
 from lightning_gen.config.replacing import replaced
 from lightning_gen.config.root import ARRAYS, DEFAULTS, KEYS, MEASURED, STAGES
 from lightning_gen.config.texts import as_text, quoted, several, undashed
@@ -94,15 +85,17 @@ class Words:
         if len(self.folders) > 2:
             count = len(self.folders) - 1
             self.faults.append(f"--config-dir names {count} folders, Hydra takes one: write hydra.searchpath=[A,B]")
-        self.faults += [*extension_faults(self.allow), *folder_faults(self.folders)]
+        self.faults += [*extension_faults(self.allow), *hydra_keys.folder_faults(self.folders)]
         self.allow = [package for package in self.allow if not extension_faults([package])]
         self.folders = [folder for folder in self.folders if folder.is_dir()]
         if not any((folder / f"{self.name}.yaml").is_file() for folder in self.folders):
             there = sorted({file.stem for folder in self.folders for file in folder.glob("*.yaml")})
             self.faults.append(f"--config-name={self.name} does not exist: {choose(self.name, there)}")
             self.name = "config"
-        self.searched = search_folders(settings(self.overrides, [self.page("", self.name)]), self.faults)
-        self.faults += folder_faults([self.folders[0], *self.searched])
+        self.searched = hydra_keys.search_folders(
+            hydra_keys.settings(self.overrides, [self.page("", self.name)]), self.faults
+        )
+        self.faults += hydra_keys.folder_faults([self.folders[0], *self.searched])
         if self.running:
             strays = [word for word in self.flags if not word.startswith("-")]
             self.faults += [f"{word} is no KEY=VALUE: write one, or one of Hydra's flags (--help)" for word in strays]
@@ -112,7 +105,7 @@ class Words:
         """Group -> its choices, in all folders."""
         found: dict[str, list[str]] = {}
         for folder in self.places:
-            for group, names in choices(folder).items():
+            for group, names in hydra_keys.choices(folder).items():
                 found[group] = sorted({*found.get(group, []), *names})
         return found
 
@@ -125,7 +118,7 @@ class Words:
 
     def experiment(self, groups: Mapping[str, str]) -> tuple[str, str]:
         """(the experiment, what the run is named for), by the command line or by the primary config."""
-        of_primary = choices_of(self.page("", self.name)).get("experiment") or DEFAULT_EXPERIMENT
+        of_primary = hydra_keys.choices_of(self.page("", self.name)).get("experiment") or DEFAULT_EXPERIMENT
         experiment = groups.get("experiment", of_primary)
         named = "experiment" in groups or self.name == "config"
         return str(experiment), str(experiment) if named else self.name
@@ -169,8 +162,8 @@ def split(argv: Sequence[str], ours: Path) -> Words:
     while rest:
         word = rest.pop(0)
         name, equals, value = word.partition("=")
-        if name in FLAGS:
-            words.faults.append(f"{name} {FLAGS[name]}")
+        if name in hydra_keys.FLAGS:
+            words.faults.append(f"{name} {hydra_keys.FLAGS[name]}")
             rest = rest if equals else rest[1:]
         elif name in ("--run", "-r"):
             continue  # what is done anyway
@@ -202,9 +195,9 @@ def request(words: Words) -> Request:
     found.faults += misplaced(stage, values, [*values, *groups])
     experiment, name = words.experiment(groups)
     pages = [words.page("", words.name), *(words.page("experiment", each) for each in experiment.split(","))]
-    given = settings(words.overrides, pages)
+    given = hydra_keys.settings(words.overrides, pages)
     optimize = values.get("optimize", next((page["optimize"] for page in pages[::-1] if "optimize" in page), None))
-    doors = settings_faults(given, words.overrides, words.sweeps, optimize)
+    doors = hydra_keys.settings_faults(given, words.overrides, words.sweeps, optimize)
     if uncomposable := [*words.page_faults(groups), *doors]:
         raise ConfigError([*found.faults, *uncomposable])
     named = [group for group in ("net", "sampler", "quality") if group in groups]
