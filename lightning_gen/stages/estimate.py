@@ -9,7 +9,6 @@ from typing import Any
 from lightning_gen.config.instantiate import build, refusing
 from lightning_gen.errors import ConfigError
 from lightning_gen.runs.devices import place
-from lightning_gen.runs.disk import checkpoint_bytes, weights_bytes
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.stages.quiet import quieten
 
@@ -64,6 +63,8 @@ def trial(config: dict[str, Any], folder: Path, compile: bool = True, counts: bo
 
 def rows(config: dict[str, Any], counted: Any, timed: Any) -> list[str]:
     """The lines of the estimate."""
+    from lightning_gen.runs.disk import checkpoint_bytes, weights_bytes
+
     session = timed.session
     module, quality = session.module, [call for call in session.trainer.callbacks if hasattr(call, "features")]
     size = sum(p.numel() for p in module.model.parameters())

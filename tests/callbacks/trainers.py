@@ -28,6 +28,7 @@ class Alone:
     def __init__(self, data: Any, module: Any = None, rank: int = 0, world: int = 1) -> None:
         self.datamodule, self.lightning_module, self.global_rank, self.world_size = data, module, rank, world
         self.is_global_zero, self.global_step, self.current_epoch = rank == 0, 7, 0
+        self.fast_dev_run = False
         self.sanity_checking, self.strategy, self.progress_bar_callback = False, self, None
         self.state = SimpleNamespace(fn="fit")
         self.precision_plugin = SimpleNamespace(forward_context=lambda: torch.autocast("cpu", torch.bfloat16))

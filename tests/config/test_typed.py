@@ -153,7 +153,8 @@ def test_a_value_that_another_key_gives_has_no_fault_of_its_own(seen, capsys):
 
 
 def test_every_checked_number_has_a_row():
-    assert NUMBERS.keys() == TRAINER.keys()
+    choices = {key for key, annotation in TRAINER.items() if annotation.startswith('Literal["')}
+    assert NUMBERS.keys() == TRAINER.keys() - choices
 
 
 def test_an_object_takes_the_place_of_another_with_its_arguments(seen):

@@ -369,8 +369,8 @@ def test_validation_is_the_mean_over_all_samples_of_the_average(tmp_path):
 
 def test_a_validation_loss_that_is_not_finite_is_an_error():
     module = digits_module()
+    module._trainer = SimpleNamespace(global_step=7, global_rank=0, strategy=None, state=SimpleNamespace(fn="validate"))
     module.on_validation_epoch_start()
-    module._trainer = SimpleNamespace(global_step=7, global_rank=0, strategy=None)
     module.loss = Written(lambda model, x, generator: torch.tensor([1.0, float("nan")]))
     with pytest.raises(NonFinite, match="validation loss.*not finite.*step 7.*rank 0"):
         module.validation_step({"x": torch.zeros(2), "index": torch.tensor([0, 1])}, 0)

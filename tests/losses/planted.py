@@ -216,8 +216,8 @@ PLANTS = [
     Plant(
         "data of recovery likelihood with the noise of the level before",
         "lightning_gen/losses/recovery.py",
-        "(k + 1).double()",
-        "k.double()",
+        "double(k + 1)",
+        "double(k)",
         "tests/models/test_recovery.py::test_at_the_truth_the_mean_gradient_is_zero_and_elsewhere_it_points_back",
     ),
     Plant(

@@ -222,7 +222,14 @@ def test_measuring_moves_nothing(grey, make_trainer):
     torch.manual_seed(5)
     state = torch.get_rng_state()
     trainer = SimpleNamespace(
-        datamodule=grey, global_rank=0, world_size=1, is_global_zero=True, global_step=3, current_epoch=0, loggers=[]
+        fast_dev_run=False,
+        datamodule=grey,
+        global_rank=0,
+        world_size=1,
+        is_global_zero=True,
+        global_step=3,
+        current_epoch=0,
+        loggers=[],
     )
     trainer.callbacks = []
     trainer.callback_metrics, trainer.lightning_module, trainer.progress_bar_callback = {}, made, None
