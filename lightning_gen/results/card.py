@@ -122,4 +122,4 @@ def numbers(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     table = Table("Numbers", told, COLUMNS, [Block("", rows)], head="number")
     listed = json.dumps(protocols, indent=1, sort_keys=True, default=str, ensure_ascii=False)
     folded = ["<details><summary>Protocols</summary>", "", "```json", listed, "```", "", "</details>", ""]
-    return [*markdown(table), *folded]
+    return [*markdown(table).splitlines(), *folded]
