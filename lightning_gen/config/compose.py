@@ -56,7 +56,7 @@ def launch(
 
     A sweep is looked at before, as a whole, by `look`; one whose values a sweeper chooses ends at a first job that is
     refused. A job that fails does not stop the others.
-    Returns 0, or 1 where jobs of a sweep have failed, which `report` has said.
+    Returns 0, or where jobs of a sweep have failed, which `report` has said, 1, or 2 where all were refused.
     Raises ConfigError with all faults of the command line, or of the config.
 
     Args:
@@ -146,7 +146,8 @@ def closing(ended: Sequence[Ended], objective: str | None, better: str | None) -
         print(f"error: {len(failed)} of {len(ended)} jobs have failed:", file=sys.stderr)
     for job in failed:
         print(f"  {job.folder or 'a job without a folder'}: exit code {job.code}: {job.said}", file=sys.stderr)
-    return 1 if failed else 0
+    refused = failed and all(job.code == 2 for job in ended)  # none has begun
+    return 2 if refused else 1 if failed else 0
 
 
 def named(faults: Sequence[str], asked: Request) -> list[str]:
