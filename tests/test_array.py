@@ -7,9 +7,10 @@ import sys
 import pytest
 
 import run as entry
-from lightning_gen.config.command_line import request, split
+from lightning_gen.config.command_line.request import request
+from lightning_gen.config.command_line.sweep import tasks as tasks_of
+from lightning_gen.config.command_line.words import split
 from lightning_gen.config.compose import launch
-from lightning_gen.config.sweep import tasks as tasks_of
 from lightning_gen.errors import ConfigError
 from lightning_gen.stages import array, command
 from tests.faults.inputs import pictures

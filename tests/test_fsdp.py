@@ -70,10 +70,12 @@ def runs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_training_is_that_of_ddp(runs):
     assert_same(last(runs / "fsdp"), last(runs / "ddp"))
 
 
+@pytest.mark.slow
 def test_the_record_is_that_of_ddp(runs):
     """Validation too, of which one rank has a batch more than the other."""
     found, expected = (
@@ -85,6 +87,7 @@ def test_the_record_is_that_of_ddp(runs):
         assert found[key] == pytest.approx(expected[key], rel=1e-6), key
 
 
+@pytest.mark.slow
 def test_each_rank_keeps_half_of_all_tensors(runs):
     first, second = (json.loads((runs / f"kept-{rank}.json").read_text()) for rank in range(2))
     for name, (mine, size) in first.items():
@@ -93,17 +96,20 @@ def test_each_rank_keeps_half_of_all_tensors(runs):
     assert first["moments"][1] == 2 * first["model"][1]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_uninterrupted_one_to_the_bit(runs):
     found, expected = last(runs / "parts"), last(runs / "fsdp")
     assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
 
 
+@pytest.mark.slow
 def test_rank_0_draws_alone_in_training_what_it_draws_under_ddp(runs):
     for step in (3, 6):
         name = f"samples/grid-{step:08d}.png"
         assert (runs / "fsdp" / name).read_bytes() == (runs / "ddp" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_one_process_draws_the_same_from_the_folder(runs, tmp_path):
     shutil.copytree(runs / "fsdp", tmp_path / "run")
     drawn = next((tmp_path / "run/samples").glob("samples-*.npz"))

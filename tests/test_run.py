@@ -206,7 +206,7 @@ def test_an_export_samples_like_its_run_and_starts_another(trained, tmp_path):
     assert torch.equal(lightning_gen.load(export).sample(3), lightning_gen.load(trained).sample(3))
     for source in (export, trained, trained / "checkpoints" / "last.ckpt"):
         folder = tmp_path / source.stem
-        assert command(*TINY, "trainer.max_steps=1", "module.optimizer.lr=0.0", f"init={source}", f"run={folder}") == 0
+        assert command(*BARE, "trainer.max_steps=1", "module.optimizer.lr=0.0", f"init={source}", f"run={folder}") == 0
         assert torch.equal(lightning_gen.load(folder).sample(3), lightning_gen.load(trained).sample(3))
 
 

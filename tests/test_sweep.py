@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 import run as entry
-from lightning_gen.config import hydra_keys
+from lightning_gen.config.command_line import hydra_keys
 from lightning_gen.config.compose import LONGEST, launch
 from lightning_gen.errors import ConfigError, NonFinite
 from lightning_gen.stages import command

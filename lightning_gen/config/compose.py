@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 from lightning_gen.config.aliases import renamed
 from lightning_gen.config.allow import allowing, declared, used
-from lightning_gen.config.command_line import SWEEP, Request, Words, request, split
+from lightning_gen.config.command_line.help import page
+from lightning_gen.config.command_line.hydra_keys import sweeper, sweeper_defaults
+from lightning_gen.config.command_line.request import Request, request
+from lightning_gen.config.command_line.words import SWEEP, Words, split
 from lightning_gen.config.faults import check, own, resolvers
-from lightning_gen.config.help import page
-from lightning_gen.config.hydra_keys import sweeper, sweeper_defaults
 from lightning_gen.config.instantiate import refusing
 from lightning_gen.config.replacing import without_replaced
 from lightning_gen.errors import TRACEBACK, ConfigError, NonFinite, RunDeleted, sentence

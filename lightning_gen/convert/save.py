@@ -10,6 +10,7 @@ from typing import Any
 from lightning_gen.config.allow import ALLOWED, allowing
 from lightning_gen.config.source import signature
 from lightning_gen.convert.export import whole_config, write_folder
+from lightning_gen.families.base import GenerativeModule
 from lightning_gen.options import ARGUMENTS, PLAIN, value_and_type
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.weights_file import shared
@@ -30,7 +31,7 @@ def save(model: Any, folder: str | os.PathLike, data: Any = None) -> Path:
 
     Raises ValueError or TypeError for what no config can name, ConfigError where the config is wrong, NonFinite.
     """
-    if not hasattr(model, "load_weights") or ARGUMENTS not in vars(model):
+    if not isinstance(model, GenerativeModule):
         raise TypeError(f"model is {value_and_type(model)}, expected a family, as DDPM: pass one")
     module = node_of(model, "module")
     parts = {name: module.pop(name, None) for name in ("net", "sampler")}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_gen.errors import first_line
 from lightning_gen.families.average import Average
-from lightning_gen.families.by_hand import ByHand
+from lightning_gen.families.by_hand import ByHand, plain_arguments
 from lightning_gen.families.latent import Latent
 from lightning_gen.families.optimisation import Optimisation, restore_step_count
 from lightning_gen.families.players import Batch, Player
@@ -79,7 +79,7 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
         autoencoder: Encoded | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(self.plain_arguments, logger=False)
+        self.save_hyperparameters(plain_arguments(self), logger=False)
         net_classes = next((declared(net, "classes") for net in model.networks()), None)
         if net_classes != (None if classes is None else classes + 1):
             raise ValueError(

@@ -1,6 +1,5 @@
 """What a family is in the hands of a person with a trainer, a loader and a checkpoint of their own."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -10,28 +9,13 @@ from torch import Tensor
 from lightning_gen.errors import first_line
 from lightning_gen.models import Scored, has
 from lightning_gen.models.base import Support
+from lightning_gen.options import ARGUMENTS
 
 PLAIN = (str, bool, int, float, type(None))
 
 
 class ByHand:
     """Mixin of GenerativeModule: batches of any loader, module(x, t), and Lightning's load_from_checkpoint."""
-
-    plain_arguments: dict[str, Any]
-
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        """Note the arguments that a checkpoint can hold: numbers and texts, without which weights mean something else.
-
-        A subclass alone knows them all, and its constructor has run before its base sees any.
-        """
-        module = super().__new__(cls)
-        try:
-            bound = inspect.signature(cls.__init__).bind_partial(module, *args, **options).arguments
-        except TypeError:  # which the constructor says better
-            bound = {}
-        given = {name: value for key, value in bound.items() for name, value in flat(key, value, cls).items()}
-        module.__dict__["plain_arguments"] = {name: value for name, value in given.items() if is_plain(value)}
-        return module
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """E[noise | x_t = x] by the averaged weights, like x; TypeError for a model without a process of noise.
@@ -77,10 +61,9 @@ class ByHand:
             ) from error
 
 
-def flat(key: str, value: Any, cls: type) -> dict[str, Any]:
-    """An argument by its name, or those of **options by theirs."""
-    kind = inspect.signature(cls.__init__).parameters[key].kind
-    return value if kind is inspect.Parameter.VAR_KEYWORD else {key: value}
+def plain_arguments(module: Any) -> dict[str, Any]:
+    """The arguments that a checkpoint can hold: numbers and texts, without which weights mean something else."""
+    return {name: value for name, value in vars(module)[ARGUMENTS].items() if is_plain(value)}
 
 
 def is_plain(value: Any) -> bool:

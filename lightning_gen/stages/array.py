@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from lightning_gen.config.allow import allowing
-from lightning_gen.config.command_line import Words, request, split
-from lightning_gen.config.hydra_keys import installed, sweeper
+from lightning_gen.config.command_line.hydra_keys import installed, sweeper
+from lightning_gen.config.command_line.request import request
+from lightning_gen.config.command_line.sweep import Task, launch_by, tasks
+from lightning_gen.config.command_line.words import Words, split
 from lightning_gen.config.instantiate import refusing
-from lightning_gen.config.sweep import Task, launch_by, tasks
 from lightning_gen.errors import ConfigError, Stopped
 from lightning_gen.runs import signals
 from lightning_gen.runs.devices import place

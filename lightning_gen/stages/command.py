@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_gen.config.command_line import Request, Words
+from lightning_gen.config.command_line.hydra_keys import sweeper
+from lightning_gen.config.command_line.request import Request
+from lightning_gen.config.command_line.sweep import tasks
+from lightning_gen.config.command_line.words import Words
 from lightning_gen.config.compose import launch
-from lightning_gen.config.hydra_keys import sweeper
 from lightning_gen.config.instantiate import Maker, build, import_extensions, refusing
-from lightning_gen.config.sweep import tasks
 from lightning_gen.errors import TRACEBACK, ConfigError, NonFinite, RunDeleted, Stopped, from_outside, sentence
 from lightning_gen.runs import signals
 from lightning_gen.runs.devices import place, process_rank

@@ -110,6 +110,7 @@ def test_every_number_carries_its_protocol(alone, digits):
     assert entry["kind"] == "estimate"
 
 
+@pytest.mark.slow  # tests/callbacks/test_quality_ranks.py has the sums of any number of ranks
 def test_two_ranks_find_what_one_finds_and_stop_together(alone, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 import run as entry
-from lightning_gen.config.command_line import split
-from lightning_gen.config.hydra_keys import settings
+from lightning_gen.config.command_line.hydra_keys import settings
+from lightning_gen.config.command_line.words import split
 from lightning_gen.stages import command
 
 

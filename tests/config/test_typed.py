@@ -2,9 +2,9 @@
 
 import pytest
 
+from lightning_gen.config.command_line.texts import as_text
 from lightning_gen.config.faults import durations
 from lightning_gen.config.root import TRAINER
-from lightning_gen.config.texts import as_text
 from lightning_gen.stages import command, main
 
 

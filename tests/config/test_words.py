@@ -3,8 +3,8 @@
 import pytest
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
+from lightning_gen.config.command_line.texts import undashed
 from lightning_gen.config.compose import launch
-from lightning_gen.config.texts import undashed
 from lightning_gen.errors import ConfigError
 from lightning_gen.stages.command import CONFIGS
 

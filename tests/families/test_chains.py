@@ -60,6 +60,7 @@ def ranks(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_ranks_have_chains_of_their_own_and_get_them_back(ranks):
     parts = cut(ranks / "whole", 4)
     halfway = state(parts)["chains"]
@@ -69,6 +70,7 @@ def test_ranks_have_chains_of_their_own_and_get_them_back(ranks):
     assert equal(state(ranks / "whole"), state(parts))
 
 
+@pytest.mark.slow
 def test_two_ranks_record_their_chains_statistics_once(ranks):
     lines = [json.loads(line) for line in (ranks / "whole" / "record.jsonl").read_text().splitlines()]
     assert [x["step"] for x in lines if x.get("name") == "energy/gap"] == [4, 8, 12]
@@ -77,6 +79,7 @@ def test_two_ranks_record_their_chains_statistics_once(ranks):
     ]
 
 
+@pytest.mark.slow
 def test_another_number_of_ranks_is_refused(ranks, capsys):
     assert entry.main([*WORDS, f"run={ranks / 'whole'}", "trainer.max_steps=20"]) == 2
     assert "2 ranks" in capsys.readouterr().err

@@ -145,7 +145,7 @@ def test_one_players_nan_stops_both_before_any_weight_moves(tmp_path, player, op
     assert all(torch.isfinite(value).all() for key, value in now.items() if "running" not in key)
 
 
-@pytest.fixture(scope="module", params=[pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow)])
 def whole(request, tmp_path_factory):
     """The number of ranks, and an uninterrupted run on them."""
     folder = tmp_path_factory.mktemp(f"ranks-{request.param}")

@@ -1,0 +1,73 @@
+"""KEY=VALUE as Hydra reads it, sorted: values of root keys, and choices of groups."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightning_gen.config.command_line.texts import as_text, quoted, several
+from lightning_gen.config.root import DEFAULTS, KEYS
+from lightning_gen.options import choose
+
+
+@dataclass
+class Overrides:
+    """Overrides, sorted: root keys with their values, groups with their choices, and the words for Hydra."""
+
+    options: dict[str, list[str]]
+    faults: list[str]
+    sweeps: bool = False  # whether a comma separates the values of several jobs
+    swept: list[str] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    chosen: list[str] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+
+    def add(self, word: str) -> None:
+        """Sort one override in."""
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+        from hydra.errors import OverrideParseException
+
+        word = as_text(word, self.sweeps)
+        try:
+            override = OverridesParser.create().parse_overrides([word])[0]
+        except OverrideParseException as error:
+            self.faults.append(f"{word} cannot be read: {' '.join(str(error).split())}")
+            return
+        key, root = override.key_or_group, override.key_or_group.split(".")[0]
+        sweep = override.is_sweep_override()
+        if sweep and not self.sweeps and key != "runs" and not key.startswith("hydra"):
+            self.faults.append(several(key, word.partition("=")[2], key in DEFAULTS or key in self.options))
+            return
+        listed = sweep and not override.is_interval_sweep()
+        values = [str(v) for v in override.sweep_string_iterator()] if listed else [None if sweep else override.value()]
+        if sweep:
+            self.swept.append(key)
+        if key.startswith("hydra"):
+            self.words.append(word)
+        elif root not in KEYS and key not in self.options:
+            self.faults.append(f"{key} is no key of the config: {choose(root, [*KEYS, 'experiment'])}")
+        elif key == "runs" and sweep:
+            listed = quoted(f"runs=[{word.partition('=')[2]}]")
+            self.faults.append(f"{word} is a sweep: write {listed}")
+            self.words.append(f"++{listed}")
+        elif key in self.options and not isinstance(values[0], dict):
+            self._choose(key, values, word.lstrip("+~"))
+        else:
+            self.values[key] = values[0]
+            if isinstance(values[0], dict) and "_target_" in values[0]:
+                self.words.append(f"++{key}=null")  # the arguments of the class that it replaces are none of its own
+            self.words.append(word if word.startswith("~") else f"++{word.lstrip('+~')}")
+
+    def _choose(self, group: str, names: list[Any], word: str) -> None:
+        known = self.options[group]
+        if group == "callbacks" and isinstance(names[0], list):  # all of [a,b], which are merged
+            names = names[0]
+        several = group == "logger" and len(names) == 1 and isinstance(names[0], list)
+        wrong = [str(name) for name in (names[0] if several else names) if name is not None and str(name) not in known]
+        for name in wrong:
+            self.faults.append(f"{word if several else f'{group}={name}'} does not exist: {choose(name, known)}")
+        if not wrong:
+            words = [word]
+            if several:  # each under its own name
+                words = [f"{group}=none", *(f"+{group}@{group}.{name}={name}" for name in dict.fromkeys(names[0]))]
+            self.groups[group] = words[0].split("=", 1)[1]
+            self.chosen = [other for other in self.chosen if not other.startswith((f"{group}=", f"+{group}@"))] + words
