@@ -3,7 +3,7 @@
 # make test-faults    signals, kills and other faults at many moments, with their counts
 # make test-cluster   those that need SLURM, which it starts and stops (as root, with Debian's slurm-wlm and munge)
 # make docs       the documentation as a site, in site/: open site/index.html; every link is checked
-# make lint       ruff                       make clean      remove the environment and what tools left behind
+# make lint       ruff and mypy              make clean      remove the environment and what tools left behind
 #
 # make audit      known vulnerabilities of what is installed, by pip-audit, which asks the package index for them
 #
@@ -49,6 +49,7 @@ docs: $(VENV)/.test
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 audit: $(VENV)/.test
 	$(VENV)/bin/python -m uv tool run pip-audit --strict --disable-pip --no-deps --requirement \

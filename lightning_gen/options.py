@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from numbers import Integral, Real
-from typing import Annotated, Any, Literal, NamedTuple, Union
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union
 
 from annotated_types import Ge, GroupedMetadata, Gt, Interval, Le, Lt, MaxLen, MinLen, MultipleOf
 
@@ -61,6 +61,7 @@ class Kind(NamedTuple):
 
 
 ANY = Kind("any")
+Target = TypeVar("Target", bound=Callable)
 
 
 def narrowed(kinds: Sequence[Kind], metadata: Iterable[Any]) -> list[Kind]:
@@ -268,7 +269,7 @@ class Checked:
             cls.__init__ = _checking(cls.__init__, bound=True)
 
 
-def checked(target: Any) -> Any:
+def checked(target: Target) -> Target:
     """Decorator: the function or class, whose arguments are now compared with their annotations."""
     if not isinstance(target, type):
         return _checking(target, bound=False)
@@ -276,7 +277,7 @@ def checked(target: Any) -> Any:
     return target
 
 
-def _checking(function: Callable, bound: bool) -> Callable:
+def _checking(function: Callable, bound: bool) -> Any:
     @functools.cache
     def rules() -> tuple[list[str], dict[str, list[Kind]]]:
         """Positional names and the alternatives of each argument; at the first call, when the module is complete."""

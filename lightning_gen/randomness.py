@@ -58,12 +58,16 @@ class PartialBatch:
 Source = torch.Generator | PartialBatch | None
 
 
-def normal(shape: Sequence[int], source: Source, device: torch.device | None = None, dtype: torch.dtype | None = None):
+def normal(
+    shape: Sequence[int], source: Source, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
     """z ~ N(0, I), `shape` = (B, ...), on `device`, by default that of the source."""
     return _drawn(torch.randn, shape, source, device, dtype)
 
 
-def uniform(shape: Sequence[int], source: Source, device: torch.device | None = None, dtype: torch.dtype | None = None):
+def uniform(
+    shape: Sequence[int], source: Source, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
     """u uniform on [0, 1), `shape` = (B, ...), on `device`, by default that of the source."""
     return _drawn(torch.rand, shape, source, device, dtype)
 

@@ -26,7 +26,7 @@ class Parameter(NamedTuple):
 class Source:
     """A module's source file: what its top-level names are bound to."""
 
-    def __init__(self, module: str, path: Path):
+    def __init__(self, module: str, path: Path) -> None:
         self.module, self.path = module, path
         self.names: dict[str, ast.AST | tuple[str, str]] = {}  # a definition, a value, or (module, name) to import
         self.stars: list[str] = []

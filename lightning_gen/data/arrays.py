@@ -26,7 +26,7 @@ class Npz(GenerativeData):
         val_size: images of x_train that are held out, the same for every seed.
     """
 
-    def __init__(self, path: str, *, val_size: Natural = 0, **options: Any):
+    def __init__(self, path: str, *, val_size: Natural = 0, **options: Any) -> None:
         super().__init__(**options)
         self.path = Path(path)
         self.name = self.path.stem

@@ -66,7 +66,7 @@ class GenerativeData(Checked, LightningDataModule, ABC):
         flip: bool = False,
         value_range: ValueRange | None = (-1.0, 1.0),
         binarise: Binarisation | None = None,
-    ):
+    ) -> None:
         super().__init__()
         if value_range is not None and not value_range[0] < value_range[1]:
             raise ValueError(

@@ -28,7 +28,7 @@ class Digits(GenerativeData):
     _shape = (1, 8, 8)
     _levels = 17
 
-    def __init__(self, *, val_size: Annotated[int, Interval(ge=0, lt=TRAIN)] = 137, **options: Any):
+    def __init__(self, *, val_size: Annotated[int, Interval(ge=0, lt=TRAIN)] = 137, **options: Any) -> None:
         super().__init__(**options)
         self.val_size = val_size
 

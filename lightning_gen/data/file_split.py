@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy
 import torch
@@ -15,6 +15,9 @@ from lightning_gen.data.image_files import open_image
 from lightning_gen.data.split import Indices, Split
 from lightning_gen.errors import Unreadable
 from lightning_gen.randomness import generator
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Fit = Literal["crop", "pad"]
 SHOWN = 10  # files that are named in one message
@@ -45,7 +48,7 @@ class Reader:
         pixels = numpy.array(self._fit(image.convert(self.mode)))
         return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()
 
-    def _fit(self, image):
+    def _fit(self, image: "Image.Image") -> "Image.Image":
         """The image resized, then cropped or padded."""
         from PIL import Image
 
@@ -95,7 +98,7 @@ def listed(faults: Sequence[str]) -> str:
 class _Files(Dataset):
     """The data set of a worker; a ValueError is a returned value: the main process raises it without a traceback."""
 
-    def __init__(self, reader: Reader, paths: Sequence[Path], shape: tuple[int, ...]):
+    def __init__(self, reader: Reader, paths: Sequence[Path], shape: tuple[int, ...]) -> None:
         self.reader, self.paths, self.shape = reader, paths, shape
 
     def __getitems__(self, indices: list[int]) -> Tensor | ValueError:
@@ -105,7 +108,7 @@ class _Files(Dataset):
             return error
 
 
-def _identity(batch):
+def _identity(batch: Any) -> Any:
     return batch
 
 
@@ -122,7 +125,7 @@ class FileSplit(Split):
 
     def __init__(
         self, reader: Reader, paths: Sequence[Path], shape: tuple[int, ...], labels: Tensor | None, workers: int
-    ):
+    ) -> None:
         super().__init__(torch.empty(len(paths), 0, dtype=torch.uint8), labels)
         self._reader, self._paths, self._shape, self._workers = reader, paths, shape, workers
 

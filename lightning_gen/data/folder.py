@@ -90,7 +90,7 @@ class Folder(GenerativeData):
         workers: Natural = 2,
         memory_limit: Natural = 2 * 2**30,
         **options: Any,
-    ):
+    ) -> None:
         super().__init__(binarise=None, batch_size=1 if batch_size == AUTO else batch_size, **options)
         self.path = Path(path)
         self.name = self.path.name

@@ -82,7 +82,7 @@ class TrainerEpoch:
         trainer: Lightning's, with current_epoch.
     """
 
-    def __init__(self, loader: "TrainLoader", trainer: Any):
+    def __init__(self, loader: "TrainLoader", trainer: Any) -> None:
         self.loader, self.trainer = loader, trainer
 
     def set_epoch(self, processed: int) -> None:

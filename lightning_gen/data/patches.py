@@ -63,7 +63,7 @@ class Patches(GenerativeData):
         test_size: Natural = 10_000,
         size: Annotated[int, Interval(ge=1, le=CELL)] = 32,
         **options: Any,
-    ):
+    ) -> None:
         super().__init__(binarise=None, **options)
         self.size, self.counts = size, {"train": n, "val": val_size, "test": test_size}
         self._shape = (3, size, size)

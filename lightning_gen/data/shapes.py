@@ -40,7 +40,7 @@ class Factored(GenerativeData):
         test_size: Natural = 1024,
         binarise: Literal["threshold"] | None = None,
         **options: Any,
-    ):
+    ) -> None:
         super().__init__(flip=False, binarise=binarise, **options)
         self.val_size, self.test_size = val_size, test_size
         self._images: Tensor | None = None
@@ -93,7 +93,7 @@ class Shapes(Factored):
     classes = 3
     factor_sizes = (3, 4, 8, 8, 8)
 
-    def __init__(self, *, size: Annotated[int, Interval(ge=16, le=128)] = 32, **options: Any):
+    def __init__(self, *, size: Annotated[int, Interval(ge=16, le=128)] = 32, **options: Any) -> None:
         super().__init__(**options)
         self.size, self._shape = size, (1, size, size)
 
@@ -165,7 +165,7 @@ class DSprites(Factored):
         value_range: ValueRange | None = (0.0, 1.0),
         binarise: Literal["threshold"] | None = "threshold",
         **options: Any,
-    ):
+    ) -> None:
         super().__init__(val_size=val_size, test_size=test_size, value_range=value_range, binarise=binarise, **options)
         if any(k >= n for k, n in zip(every, self.whole_sizes, strict=True)):
             raise ValueError(

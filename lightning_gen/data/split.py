@@ -18,7 +18,7 @@ class Split:
         labels: whole numbers (n,), or null.
     """
 
-    def __init__(self, rows: Tensor, labels: Tensor | None = None):
+    def __init__(self, rows: Tensor, labels: Tensor | None = None) -> None:
         if rows.dtype != torch.uint8 and not rows.is_floating_point():
             raise TypeError(f"rows of a split are {rows.dtype}, expected uint8 images or float points: convert them")
         if labels is not None and len(labels) != len(rows):

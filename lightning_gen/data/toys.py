@@ -44,7 +44,7 @@ class Toy(GenerativeData):
         val_size: Natural = 2_000,
         test_size: Natural = 2_000,
         noise: NonNegative = 0.05,
-    ):
+    ) -> None:
         super().__init__(batch_size, seed, flip=False, value_range=None)
         self.counts = {"train": n, "val": val_size, "test": test_size}
         self.noise = float(noise)
@@ -177,7 +177,7 @@ class Gaussians(Toy):
     name = "gaussians"
     classes = 8
 
-    def __init__(self, *, noise: NonNegative = 0.1, **options: Any):
+    def __init__(self, *, noise: NonNegative = 0.1, **options: Any) -> None:
         super().__init__(noise=noise, **options)
 
     def means(self, label: Tensor, generator: Generator) -> Tensor:
@@ -201,7 +201,7 @@ class Checkerboard(Toy):
     name = "checkerboard"
     classes = 8
 
-    def __init__(self, *, noise: NonNegative = 0.0, **options: Any):
+    def __init__(self, *, noise: NonNegative = 0.0, **options: Any) -> None:
         super().__init__(noise=noise, **options)
 
     def means(self, label: Tensor, generator: Generator) -> Tensor:

@@ -32,7 +32,7 @@ class VisionData(GenerativeData):
     total: int
     pad = 0
 
-    def __init__(self, root: str = "data", *, val_size: Natural = 0, download: bool = True, **options: Any):
+    def __init__(self, root: str = "data", *, val_size: Natural = 0, download: bool = True, **options: Any) -> None:
         super().__init__(**options)
         if val_size >= self.total:
             raise ValueError(
@@ -152,7 +152,7 @@ class MNIST(VisionData):
     folder = "MNIST"
     total = 60_000
 
-    def __init__(self, root: str = "data", *, val_size: Natural = 5_000, pad: Natural = 0, **options: Any):
+    def __init__(self, root: str = "data", *, val_size: Natural = 5_000, pad: Natural = 0, **options: Any) -> None:
         super().__init__(root, val_size=val_size, **options)
         self.pad, self._shape = pad, (1, 28 + 2 * pad, 28 + 2 * pad)
 
@@ -180,5 +180,5 @@ class CIFAR10(VisionData):
     total = 50_000
     _shape = (3, 32, 32)
 
-    def __init__(self, root: str = "data", **options: Any):
+    def __init__(self, root: str = "data", **options: Any) -> None:
         super().__init__(root, binarise=None, **options)

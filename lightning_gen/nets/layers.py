@@ -63,7 +63,7 @@ class Embedding(Checked, nn.Module):
         scale: standard deviation of the random frequencies, in periods per unit of t; null for the geometric ones.
     """
 
-    def __init__(self, waves: Waves, width: Count, classes: Count | None = None, scale: Positive | None = None):
+    def __init__(self, waves: Waves, width: Count, classes: Count | None = None, scale: Positive | None = None) -> None:
         super().__init__()
         self.waves, self.classes = waves, classes
         self.register_buffer("frequencies", None if scale is None else scale * torch.randn(waves // 2))
@@ -101,7 +101,7 @@ class Dropout(Checked, nn.Module):
         p: probability of a zero, in [0, 1).
     """
 
-    def __init__(self, p: Rate):
+    def __init__(self, p: Rate) -> None:
         super().__init__()
         self.p = p
 
@@ -125,7 +125,7 @@ class Attention(nn.Module):
         scale: of the variance of the first weights of q, k and v.
     """
 
-    def __init__(self, channels: int, norm: Norm, rescale: bool = False, scale: float = 1.0):
+    def __init__(self, channels: int, norm: Norm, rescale: bool = False, scale: float = 1.0) -> None:
         super().__init__()
         self.rescale = rescale
         self.norm = norm(channels)
@@ -173,7 +173,7 @@ class Residual(nn.Module):
         rescale: bool = False,
         resample: nn.Module | None = None,
         scale: float = 1.0,
-    ):
+    ) -> None:
         super().__init__()
         self.rescale = rescale
         self.norm1 = norm(inputs)

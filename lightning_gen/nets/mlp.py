@@ -30,7 +30,7 @@ class MLP(Checked, nn.Module):
         depth: Count = 3,
         classes: Count | None = None,
         scale: Positive = 1.0,
-    ):
+    ) -> None:
         super().__init__()
         self.shape, self.classes, self.scale = tuple(shape), classes, scale
         size = prod(shape)

@@ -61,7 +61,7 @@ class NCSNpp(Checked, nn.Module):
         progressive: Literal["none", "output_skip"] = "none",
         progressive_input: Literal["none", "residual"] = "residual",
         recentre: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         multipliers, attention = fitting_levels(image_shape(self, shape), multipliers, attention)
         heights = level_heights(shape, multipliers)

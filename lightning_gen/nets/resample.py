@@ -20,7 +20,7 @@ class Fir(nn.Module):
         taps: w, two or more; those of even and of odd index have the same sum, not 0.
     """
 
-    def __init__(self, taps: Sequence[float]):
+    def __init__(self, taps: Sequence[float]) -> None:
         super().__init__()
         even, odd = sum(taps[::2]), sum(taps[1::2])
         if len(taps) < 2 or even == 0 or even != odd:
@@ -62,7 +62,7 @@ class Shrink(nn.Module):
         fir: the filter's taps; null for the mean.
     """
 
-    def __init__(self, fir: Sequence[float] | None = None):
+    def __init__(self, fir: Sequence[float] | None = None) -> None:
         super().__init__()
         self.fir = low_pass(fir)
 
@@ -78,7 +78,7 @@ class Grow(nn.Module):
         fir: the filter's taps; null for the nearest neighbour.
     """
 
-    def __init__(self, fir: Sequence[float] | None = None):
+    def __init__(self, fir: Sequence[float] | None = None) -> None:
         super().__init__()
         self.fir = low_pass(fir)
 
@@ -96,7 +96,7 @@ class Downsample(nn.Module):
         fir: the filter's taps; null for no filter.
     """
 
-    def __init__(self, inputs: int, outputs: int | None = None, fir: Sequence[float] | None = None):
+    def __init__(self, inputs: int, outputs: int | None = None, fir: Sequence[float] | None = None) -> None:
         super().__init__()
         self.fir = low_pass(fir)
         self.conv = init(nn.Conv2d(inputs, outputs or inputs, 3, stride=2))
@@ -115,7 +115,7 @@ class Upsample(nn.Module):
         fir: the filter's taps; null for the nearest neighbour.
     """
 
-    def __init__(self, channels: int, fir: Sequence[float] | None = None):
+    def __init__(self, channels: int, fir: Sequence[float] | None = None) -> None:
         super().__init__()
         self.fir = low_pass(fir)
         self.conv = init(nn.Conv2d(channels, channels, 3, padding=1 if fir is None else 0))

@@ -49,7 +49,7 @@ class UNet(Checked, nn.Module):
         dropout: Rate = 0.1,
         groups: Count = 32,
         classes: Count | None = None,
-    ):
+    ) -> None:
         super().__init__()
         multipliers, attention = fitting_levels(image_shape(self, shape), multipliers, attention)
         heights = level_heights(shape, multipliers)

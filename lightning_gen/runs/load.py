@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning_gen.config.allow import allowing
 from lightning_gen.config.faults import check
@@ -13,8 +13,11 @@ from lightning_gen.options import value_and_type
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.weights_file import averaged
 
+if TYPE_CHECKING:
+    from lightning_gen.families import GenerativeModule
 
-def load(path: str | os.PathLike, allow: Sequence[str] = ()) -> Any:
+
+def load(path: str | os.PathLike, allow: Sequence[str] = ()) -> "GenerativeModule":
     """A trained family from a run folder, an exported folder or a checkpoint, wherever it was copied, in eval mode.
 
     `allow` names the packages, besides those installed as extensions, whose classes the folder's config may build.
