@@ -74,7 +74,7 @@ def test_the_requirements_are_what_is_imported(setup):
 
 def test_the_test_extra_is_what_the_tests_import_besides(setup):
     needed = imported("tests/**/*.py") - set(requirements(setup["options"]["install_requires"]))
-    extras, tools = setup["options.extras_require"], {"ruff", "pytest-xdist", "setuptools"}
+    extras, tools = setup["options.extras_require"], {"mypy", "ruff", "pytest-xdist", "setuptools"}
     assert set(requirements(extras["test"])) == needed | tools | optional(extras)
 
 
