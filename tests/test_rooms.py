@@ -19,7 +19,7 @@ FLOORS = (
     {"losses", "likelihood", "compression"},
     {"families", "results", "representations"},
     {"questions"},
-    {"callbacks", "convert"},
+    {"callbacks", "convert", "check"},
     {"stages"},
     {"__main__"},
 )

@@ -24,6 +24,7 @@ from lightning_gen.runs.faults import comparison_faults, folder_faults, samples_
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.lock import Lock
 from lightning_gen.stages.array import of_launcher, submit
+from lightning_gen.stages.check import check
 from lightning_gen.stages.compare import compare
 from lightning_gen.stages.estimate import estimate
 from lightning_gen.stages.export import export
@@ -50,10 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def serve(words: Sequence[str]) -> int:
-    """Write an sbatch file, submit a sweep, or launch what the words ask for; the exit code."""
+    """Write an sbatch file, check a class, submit a sweep, or launch what the words ask for; the exit code."""
     if words[:1] == ["slurm"]:
         slurm(words[1:])
         return 0
+    if words[:1] == ["check"]:
+        return check(words[1:])
     if any(map(of_launcher, words)):
         return submit(words, CONFIGS, surveyor())
     return launch(start, CONFIGS, words, reported, survey, better)

@@ -1,0 +1,252 @@
+"""Laws of losses, on models whose true parameters are known."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_gen.check.cases import Affine, seeded, with_units
+from lightning_gen.check.law import Broken, Law, Skipped, no_more, some
+from lightning_gen.losses import Loss
+from lightning_gen.models import RBM, VAE, Model, Normalised, Scored, SmoothEnergy
+from lightning_gen.process import VP, Clean, Interpolant, Process, expand
+
+GROUPS, BATCH = 60, 400  # batches whose gradients are compared, and their samples
+LIMIT = 4.5  # of |z| at the truth
+TRUE_MEAN, TRUE_STD = (0.4, -0.7), (0.8, 0.5)
+
+
+class Normal(Scored):
+    """Data N(mean, diag std^2) noised by a process, with mean and log std as parameters, and its score.
+
+    Args:
+        process: the noising process.
+    """
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(process)
+        self.mean = nn.Parameter(torch.tensor(TRUE_MEAN, dtype=torch.float64))
+        self.log_std = nn.Parameter(torch.tensor(TRUE_STD, dtype=torch.float64).log())
+
+    def denoise(self, x: Tensor, t: Tensor) -> Tensor:
+        """E[x_0 | x_t = x], (B, 2)."""
+        t = t.double()
+        alpha, variance = expand(self.process.alpha(t), x), expand(self.process.variance(t), x)
+        total = alpha.square() * (2 * self.log_std).exp() + variance
+        return self.mean + alpha * (2 * self.log_std).exp() / total * (x - alpha * self.mean)
+
+
+class NormalDensity(Normalised, SmoothEnergy):
+    """log N(x; mean, diag std^2), with mean, log std and a constant that is 0 as parameters."""
+
+    def __init__(self) -> None:
+        super().__init__(Clean())
+        self.mean = nn.Parameter(torch.tensor(TRUE_MEAN, dtype=torch.float64))
+        self.log_std = nn.Parameter(torch.tensor(TRUE_STD, dtype=torch.float64).log())
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x), nats, (B,)."""
+        z = (x - self.mean) * (-self.log_std).exp()
+        return (-0.5 * z.square() - self.log_std - 0.5 * math.log(2 * math.pi)).sum(1)
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+        """x ~ p, (B, 2)."""
+        z = torch.randn(shape[0], 2, generator=generator, dtype=torch.float64)
+        return (self.mean + self.log_std.exp() * z).detach()
+
+
+def normal(n: int, generator: torch.Generator) -> Tensor:
+    """Data of the true mean and standard deviation, (n, 2)."""
+    z = torch.randn(n, 2, generator=generator, dtype=torch.float64)
+    return torch.tensor(TRUE_MEAN, dtype=torch.float64) + torch.tensor(TRUE_STD, dtype=torch.float64) * z
+
+
+@dataclass
+class Truth:
+    """A model at its true parameters.
+
+    Args:
+        title: in words.
+        make: the model.
+        data: (n, generator) -> data of its law.
+        moves: parameter -> what is added to it, away from the truth.
+    """
+
+    title: str
+    make: Callable[[], Model]
+    data: Callable[[int, torch.Generator], Tensor]
+    moves: dict[str, float]
+
+
+def truths() -> Iterator[Truth]:
+    """The models, of which a loss is tried on the first that it accepts."""
+    moves = {"mean": 0.5, "log_std": 0.4}
+    yield Truth("a Gaussian without noise", NormalDensity, normal, moves)
+    yield Truth("a Gaussian noised by VP", lambda: Normal(VP()), normal, moves)
+    yield Truth("a Gaussian on straight paths to noise", lambda: Normal(Interpolant()), normal, moves)
+    model, draw = with_units(RBM((4,), 3, 1.0))
+    yield Truth("a binary RBM", lambda: model, draw, {"b": 0.7, "c": 0.7})
+    yield Truth("a linear decoder with its exact encoder", linear_vae, linear_data, {"net.decoder.bias": 0.5})
+
+
+def linear_vae() -> VAE:
+    """A decoder W z + b with the posterior of a Gaussian as its encoder: the ELBO is log p(x)."""
+    vae = seeded(lambda: VAE(Affine(), "gaussian", 0.5)).double()
+    with torch.no_grad():
+        q, _ = torch.linalg.qr(vae.net.decoder.weight)
+        w, s2 = q * torch.tensor([0.9, 0.6]), 0.25  # orthogonal columns: the posterior has no correlations
+        vae.net.decoder.weight.copy_(w)
+        precision = 1 + w.square().sum(0) / s2
+        encode = (w / s2 / precision).T
+        vae.net.encoder.weight.copy_(torch.cat([encode, torch.zeros(2, 2)]))
+        vae.net.encoder.bias.copy_(torch.cat([-encode @ vae.net.decoder.bias, -precision.log()]))
+    return vae
+
+
+def linear_data(n: int, generator: torch.Generator) -> Tensor:
+    """Data of its law."""
+    return linear_vae().simulate(n, generator)[0].detach()
+
+
+class Subject:
+    """A loss, and the first of the known models that it accepts.
+
+    Args:
+        make: builds the loss.
+    """
+
+    def __init__(self, make: Callable[[], Loss]) -> None:
+        self.make = make
+        self.loss, self.truth, self.refusals = make(), None, []
+        for truth in truths():
+            try:
+                self.loss.check(truth.make())
+                self.truth = truth
+                break
+            except (TypeError, ValueError) as refusal:
+                self.refusals.append(str(refusal))
+
+    def said(self) -> str:
+        """What is looked at, in words."""
+        return f"the loss {type(self.loss).__name__}"
+
+    def known(self) -> Truth:
+        """The model; Skipped without one."""
+        if self.truth is None:
+            raise Skipped(f"it accepts no model whose truth is known ({self.refusals[0]})")
+        return self.truth
+
+    def values(self, model: Model, n: int = 12, seed: int = 0) -> Tensor:
+        """The loss of n samples, (n,)."""
+        source = torch.Generator().manual_seed(seed)
+        return self.make().to(next(model.parameters()).dtype)(model, self.known().data(n, source), source)
+
+
+def look_fits(subject: Subject) -> str:
+    """needs and supports as they are declared."""
+    needs, supports = type(subject.loss).needs, type(subject.loss).supports
+    if not (isinstance(needs, tuple) and all(isinstance(need, type) for need in needs)):
+        raise Broken(f"needs is {needs!r}, expected a tuple of classes")
+    if not (isinstance(supports, tuple) and set(supports) <= {"real", "binary", "levels"}):
+        raise Broken(f"supports is {supports!r}, expected a tuple of real, binary, levels")
+    tried = "no model whose truth is known" if subject.truth is None else f"tried on {subject.truth.title}"
+    words = ", ".join(need.__name__ for need in needs) or "no capability"
+    return f"it needs {words} over {' or '.join(supports)}; {tried}"
+
+
+def look_shape(subject: Subject) -> str:
+    """One finite value for each sample."""
+    truth = subject.known()
+    values = subject.values(truth.make())
+    if values.shape != (12,):
+        raise Broken(f"the loss of 12 samples is {tuple(values.shape)}, expected (12,)")
+    if not values.isfinite().all():
+        raise Broken("the loss is not finite")
+    return "(12,) of 12 samples, finite"
+
+
+def gradients(subject: Subject, away: bool) -> dict[str, Tensor]:
+    """Of each parameter that moves its gradients on batches of data, (GROUPS, size)."""
+    truth = subject.known()
+    model, loss = truth.make(), subject.make()
+    loss.to(next(model.parameters()).dtype)
+    parameters = {name: model.get_parameter(name) for name in truth.moves}
+    with torch.no_grad():
+        for name, p in parameters.items():
+            p.add_(truth.moves[name] * away)
+    found: dict[str, list[Tensor]] = {name: [] for name in parameters}
+    for k in range(GROUPS):
+        source = torch.Generator().manual_seed(k)
+        model.zero_grad()
+        value = loss(model, truth.data(BATCH, source), source).mean()
+        value.backward()
+        for name, p in parameters.items():
+            if p.grad is None:
+                raise Broken(f"the loss has no gradient in the parameter {name} of the model")
+            found[name].append(p.grad.flatten().clone())
+    with torch.no_grad():  # the RBM is one model
+        for name, p in parameters.items():
+            p.sub_(truth.moves[name] * away)
+    return {name: torch.stack(each) for name, each in found.items()}
+
+
+def z_scores(gradients: Tensor) -> Tensor:
+    """Mean over standard error of each component of (GROUPS, size)."""
+    return gradients.mean(0) / (gradients.std(0) / len(gradients) ** 0.5).clamp(min=1e-12)
+
+
+def look_minimum(subject: Subject) -> str:
+    """The gradient vanishes at the truth, and leads back to it from beside."""
+    truth, worst, told = subject.known(), 0.0, []
+    for name, each in gradients(subject, away=False).items():
+        z = float(z_scores(each).abs().max())
+        worst = max(worst, z)
+        told.append(f"{name} {z:.2g}")
+    text = f"at the truth of {truth.title} the gradient is 0 within |z| of {', '.join(told)}"
+    no_more(worst, LIMIT, f"{text}, at most {LIMIT} expected")
+    for name, each in gradients(subject, away=True).items():
+        z = each.mean(1).mean() / (each.mean(1).std() / GROUPS**0.5)
+        if not float(z) > LIMIT:
+            raise Broken(f"from {name} + {truth.moves[name]:g} descent does not lead back to the truth (z = {float(z):.2g})")
+    return f"{text}; from beside it leads back"
+
+
+def look_gradient(subject: Subject) -> str:
+    """A gradient for every parameter of the loss itself."""
+    truth = subject.known()
+    model, loss = truth.make(), subject.make()
+    own = dict(loss.named_parameters())
+    if not own:
+        raise Skipped("it has no parameters of its own")
+    loss.to(next(model.parameters()).dtype)
+    source = torch.Generator().manual_seed(0)
+    loss(model, truth.data(12, source), source).mean().backward()
+    if unused := [name for name, p in loss.named_parameters() if p.requires_grad and p.grad is None]:
+        raise Broken(f"no gradient of its own {some(unused)}")
+    return f"a gradient for each of its {len(own)} parameters"
+
+
+def look_generator(subject: Subject) -> str:
+    """The same values with one generator, whatever the global ones are."""
+    truth, values = subject.known(), []
+    for globally in (10, 20):
+        torch.manual_seed(globally)
+        before = torch.get_rng_state()
+        values.append(subject.values(truth.make()).detach())
+        if not torch.equal(before, torch.get_rng_state()):
+            raise Broken("it draws from torch's global generator")
+    if not torch.equal(*values):
+        raise Broken("with one generator the values differ")
+    return "the same values with one generator, whatever the global seed"
+
+
+LAWS = (
+    Law("fits", "needs and supports name what it asks of a model", "no model could be refused in a sentence", look_fits),
+    Law("shape", "one value a sample", "batches of other sizes would weigh otherwise", look_shape),
+    Law("minimum", "its minimum is the truth of a Gaussian", "training would lead to another density", look_minimum),
+    Law("gradient", "a gradient in its own parameters", "a critic of its own would never be trained", look_gradient),
+    Law("generator", "one generator decides all", "a resumed run would differ from one that went on", look_generator),
+)

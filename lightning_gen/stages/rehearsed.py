@@ -1,0 +1,220 @@
+"""Laws of a whole config, of a family and of a run: a few steps on the CPU, in a folder that is thrown away."""
+
+import contextlib
+import io
+import shutil
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lightning_gen.check.law import Broken, Law, Skipped, no_more
+from lightning_gen.config.instantiate import refusing
+from lightning_gen.errors import ConfigError
+from lightning_gen.runs.folder import RunFolder
+from lightning_gen.stages.quiet import quieten
+
+STEPS, AT = 4, 2  # optimizer steps, and where a second training takes over
+BATCH = 16  # samples of a step, at most
+DRAWN, SAMPLER_STEPS = 4, 8
+CHECKPOINTS = {"_target_": "lightning_gen.callbacks.Checkpoints", "keep_every_n_steps": 1}
+
+
+class Subject:
+    """A config that is tried, from its beginning or from a run's newest checkpoint.
+
+    Args:
+        config: a checked one.
+        scratch: a folder that is thrown away.
+        run: the run, whose checkpoint is copied; None for a config.
+    """
+
+    def __init__(self, config: Mapping[str, Any], scratch: Path, run: RunFolder | None = None) -> None:
+        self.scratch, self.run = scratch, run
+        self.begin, start = 0, None
+        if run is not None and not run.exported.is_file():
+            start = run.named or run.newest() or run.last
+            self.begin = run.trained()[0]
+        self.config = rehearsal(config, self.begin, start is None)
+        self.start = start
+
+    def said(self) -> str:
+        """What is looked at, in words."""
+        family = str(self.config["module"]["_target_"]).rpartition(".")[2]
+        if self.run is not None:
+            return f"the run {self.run.named or self.run.path}: {family}" + f" at step {self.begin:,}" * (self.begin > 0)
+        data = str(self.config["data"]["_target_"]).rpartition(".")[2]
+        return f"a config of {family} on {data}, {STEPS} steps of {self.config['data'].get('batch_size')} samples"
+
+    def folder(self, name: str, checkpoint: Path | None) -> RunFolder:
+        """A folder of a training that goes on from a checkpoint."""
+        folder = RunFolder(self.scratch / name)
+        if checkpoint is not None:
+            folder.last.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(checkpoint, folder.last)
+        return folder
+
+    def session(self, folder: RunFolder) -> Any:
+        """The objects of a training in a folder."""
+        from lightning_gen.stages.session import Session
+
+        quieten()
+        with contextlib.redirect_stdout(io.StringIO()):
+            return refusing(Session, {key: copied(value) for key, value in self.config.items()}, folder)
+
+    @cached_property
+    def whole(self) -> Any:
+        """A session that has not begun."""
+        return self.session(self.folder("whole", self.start))
+
+    def fit(self, session: Any) -> None:
+        """Train to the end."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            session.fit()
+
+    @cached_property
+    def trained(self) -> RunFolder:
+        """The folder of the training that was not interrupted."""
+        self.fit(self.whole)
+        return self.whole.folder
+
+    def loaded(self, folder: RunFolder) -> Any:
+        """The module of a folder, as lightning_gen.load gives it."""
+        from lightning_gen.runs.load import load
+
+        return load(folder.named or folder.path, allow=self.config.get("extensions") or ())
+
+    def samples(self, folder: RunFolder) -> Any:
+        """A few samples of a loaded module, by a few steps of its sampler."""
+        module = self.loaded(folder)
+        sampler = module.sampler
+        if isinstance(getattr(sampler, "steps", None), int):
+            sampler = sampler.with_steps(min(sampler.steps, SAMPLER_STEPS))
+        return module.sample(DRAWN, sampler=sampler, size=DRAWN)
+
+
+def copied(value: Any) -> Any:
+    """The same containers anew: a session writes into its config."""
+    if isinstance(value, Mapping):
+        return {key: copied(child) for key, child in value.items()}
+    return [copied(child) for child in value] if isinstance(value, list) else value
+
+
+def rehearsal(config: Mapping[str, Any], begin: int, small: bool) -> dict[str, Any]:
+    """The config of a few steps on the CPU, in small batches unless a checkpoint counts larger ones; nothing is sent."""
+    data, module = dict(config["data"]), dict(config["module"])
+    if small and isinstance(data.get("batch_size"), int):
+        data["batch_size"] = min(data["batch_size"], BATCH)
+    module.pop("compile", None)
+    trainer = {
+        "_target_": "pytorch_lightning.Trainer",
+        "accelerator": "cpu",
+        "devices": 1,
+        "max_steps": begin + STEPS,
+        "max_epochs": -1,
+        "log_every_n_steps": 1,
+        "limit_val_batches": 0,
+        "num_sanity_val_steps": 0,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "gradient_clip_val": config["trainer"].get("gradient_clip_val"),
+    }
+    changed = {"stage": "fit", "logger": None, "callbacks": {"checkpoints": CHECKPOINTS}, "quality": None}
+    changed |= {"fresh": False, "optimize": None, "run": None, "data": data, "module": module, "trainer": trainer}
+    return {**config, **changed}
+
+
+def look_composes(subject: Subject) -> str:
+    """Data, network, family, sampler and loss fit together."""
+    if subject.run is not None and subject.start is None:
+        module = subject.loaded(subject.run)
+    else:
+        try:
+            module = subject.whole.module
+        except ConfigError as error:
+            raise Broken("; ".join(error.faults)) from error
+    size = sum(p.numel() for p in module.model.parameters())
+    sampler = "no sampler" if module.sampler is None else type(module.sampler).__name__
+    return f"{type(module).__name__} of {type(module.model).__name__}, {size:,} parameters, {sampler}"
+
+
+def look_step(subject: Subject) -> str:
+    """Training steps with finite losses, which move the weights."""
+    import torch
+
+    from lightning_gen.results.store import read_record
+
+    needs_training(subject)
+    before = {name: p.detach().clone() for name, p in subject.whole.module.model.named_parameters()}
+    folder = subject.trained
+    losses = [row["value"] for row in read_record(folder.path / "record.jsonl") if row["name"] == "train/loss"]
+    told = f"{len(losses)} steps, train/loss {', '.join(f'{loss:.4g}' for loss in losses)}"
+    if subject.begin == 0 and all(torch.equal(before[n], p) for n, p in subject.whole.module.model.named_parameters()):
+        raise Broken(f"{told}, and no weight of the model has changed")
+    return told
+
+
+def needs_training(subject: Subject) -> None:
+    """Skipped for an export, which cannot be trained on."""
+    if subject.run is not None and subject.start is None:
+        raise Skipped("an export holds weights alone: a training starts from it by init=")
+
+
+def look_resume(subject: Subject) -> str:
+    """A training that takes over in the middle ends with the same weights and the same optimizer, bit for bit."""
+    needs_training(subject)
+    folder, at = subject.trained, subject.begin + AT
+    again = subject.session(subject.folder("again", folder.last.with_name(f"step-{at:08d}.ckpt")))
+    subject.fit(again)
+    one, other = folder.checkpoint(folder.last), again.folder.checkpoint(again.folder.last)
+    for key in ("state_dict", "optimizer_states"):
+        if (where := unequal(one[key], other[key], key)) is not None:
+            raise Broken(f"resumed after step {at}, {where} is another after step {at - AT + STEPS}")
+    return f"resumed after step {at}, weights and optimizer are the same after step {at - AT + STEPS}, bit for bit"
+
+
+def unequal(a: Any, b: Any, path: str) -> str | None:
+    """Where two containers of tensors and numbers differ; None where they do not."""
+    import torch
+
+    if isinstance(a, torch.Tensor):
+        return None if isinstance(b, torch.Tensor) and torch.equal(a, b) else path
+    if isinstance(a, dict) and isinstance(b, dict) and {*a} == {*b}:
+        return next((found for key in a if (found := unequal(a[key], b[key], f"{path}.{key}"))), None)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        pairs = enumerate(zip(a, b, strict=True))
+        return next((found for i, (x, y) in pairs if (found := unequal(x, y, f"{path}[{i}]"))), None)
+    return None if a == b else path
+
+
+def look_samples(subject: Subject) -> str:
+    """Finite samples of the shape of the data."""
+    folder = subject.run if subject.run is not None and subject.start is None else subject.trained
+    x = subject.samples(folder)
+    shape = tuple(subject.config["module"].get("shape") or subject.whole.config["module"]["shape"])
+    if tuple(x.shape) != (DRAWN, *shape):
+        raise Broken(f"{DRAWN} samples are {tuple(x.shape)}, expected {(DRAWN, *shape)}")
+    if not x.isfinite().all():
+        raise Broken("samples are not finite")
+    return f"{DRAWN} samples {tuple(x.shape)} from {float(x.min()):.3g} to {float(x.max()):.3g}"
+
+
+def look_export(subject: Subject) -> str:
+    """The export is loaded, and draws the same samples as the run."""
+    needs_training(subject)
+    folder = subject.trained
+    with contextlib.redirect_stdout(io.StringIO()):
+        exported = folder.export()
+    change = float((subject.samples(exported) - subject.samples(folder)).abs().max())
+    no_more(change, 0.0, f"samples of the export differ by {change:.2g} from those of the run")
+    size = exported.exported.stat().st_size
+    return f"{size:,} bytes of weights, loaded again: the same samples"
+
+
+LAWS = (
+    Law("composes", "data, network, family and sampler fit together", "no training can begin", look_composes),
+    Law("step", "finite training steps, which move the weights", "nothing would be learned", look_step),
+    Law("resume", "a resumed training is the uninterrupted one", "a stopped run could not go on", look_resume),
+    Law("samples", "finite samples of the data's shape", "nothing could be measured", look_samples),
+    Law("export", "an export draws the same samples", "what is shared would be another model", look_export),
+)
