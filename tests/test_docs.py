@@ -29,7 +29,7 @@ GROUPS = {folder.name for folder in (ROOT / "experiments").iterdir() if folder.i
 
 
 def commands(page):
-    """The words after run.py of each such line in the page's blocks, but those that print and end, or need a sweeper."""
+    """The words after run.py of each such line in blocks, but those that print and end, or need a sweeper."""
     text = "\n".join(FENCED.findall(page.read_text())).replace("\\\n", " ")
     lines = re.findall(r"^(?:python|torchrun)\b.* ?run\.py.*", text, re.MULTILINE)
     lines = [shlex.split(line, comments=True) for line in lines]
@@ -74,7 +74,7 @@ def test_every_key_that_the_text_names_is_a_key():
     assert len(texts) > 300
     for text in texts:
         for key in re.findall(r"(?:^|\s)([a-z_]+)(?:\.[a-z_.]+)?=", text):
-            assert key in {*KEYS, *GROUPS, array.KEY, "key", "group"}, text
+            assert key in {*KEYS, *GROUPS, array.KEY, "key", "group", "hydra"}, text
 
 
 @pytest.mark.parametrize(("group", "page"), [("data", "data"), ("quality", "numbers"), ("sampler", "samplers")])
@@ -154,7 +154,7 @@ def test_every_abbreviation_of_the_readme_is_in_the_glossary():
     """Or a class of ours, or a word of every computer."""
     glossary = (ROOT / "docs/glossary.md").read_text()
     rows = [row.split("|")[1] for row in glossary.splitlines() if row.startswith("|")][2:]
-    known = COMMON | {word for row in rows for word in re.findall(r"[\w&/-]+", row)} | {*families.__all__}
+    known = COMMON | {word for row in rows for word in re.findall(r"\w+", row)} | {*families.__all__}
     text = re.sub(r"`[^`\n]*`|\]\([^)]*\)", " ", FENCED.sub("", (ROOT / "README.md").read_text()))
     assert not set(ABBREVIATION.findall(text)) - known
     assert rows == sorted(rows, key=str.casefold)
