@@ -7,6 +7,7 @@
 #
 # make audit      known vulnerabilities of what is installed, by pip-audit, which asks the package index for them
 #
+# TORCH=cpu installs PyTorch's builds without CUDA, from PyTorch's own index, which uv knows: an environment a third as large.
 # PYTHON=/path/to/python3.12 chooses the interpreter, VENV=folder the environment, ARGS="..." goes to run.py or to pytest.
 # CONSTRAINTS=hashes.txt installs the very files that were tested, each compared with its SHA-256, as CI does; `make hashes`
 # writes that file anew from constraints.txt.
@@ -19,6 +20,7 @@ VENV := .venv
 COMMA := ,
 ARGS :=
 CONSTRAINTS := constraints.txt
+TORCH :=
 IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 # Each is tried by running it: pyenv puts names on the PATH that start nothing.
 PYTHON := $(shell for name in python3 python python3.12 python3.11 python3.13; do \
@@ -96,5 +98,5 @@ if [ -z "$${UV_INDEX:-}" ] && [ -n "$$(setting extra-index-url)" ]; then \
 give UV_FIND_LINKS "$$(setting find-links | tr ' ' ,)"; \
 give UV_INSECURE_HOST "$$(setting trusted-host)"; \
 give SSL_CERT_FILE "$$(setting cert)"; \
-$(VENV)/bin/python -m uv pip install --python $(VENV)/bin/python -c $(CONSTRAINTS) -e '$(1)'
+$(VENV)/bin/python -m uv pip install --python $(VENV)/bin/python -c $(CONSTRAINTS) $(if $(TORCH),--torch-backend $(TORCH)) -e '$(1)'
 endef

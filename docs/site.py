@@ -1,9 +1,10 @@
-"""What mkdocs adds to the pages of docs/: README.md as the first page, the changelog, experiments, and the reference.
+"""What mkdocs adds to the pages of docs/: README.md as the first page, changelog, notebooks, experiments, reference.
 
 An experiment's page has the head of its file, its command, and the rows of the tables in docs/ that measure it. A link
 to a file of the code goes to the page of its docstrings.
 """
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,15 @@ def experiment_page(name: str, path: Path) -> str:
     )
 
 
+def notebook_page(path: Path) -> str:
+    """The cells of a notebook, code as code, under a link to the file."""
+    texts = []
+    for cell in json.loads(path.read_text())["cells"]:
+        text = "".join(cell["source"])
+        texts.append(f"```python\n{text}\n```" if cell["cell_type"] == "code" else text)
+    return "\n\n".join([texts[0], f"The notebook: [{path.name}]({path.name})", *texts[1:]]) + "\n"
+
+
 def reference_page(room: str, title: str) -> str:
     """The docstrings of a room's public classes and functions."""
     submodules = room in ("callbacks", "results")  # whose __init__ imports its names late, or none
@@ -80,7 +90,7 @@ def target_of(link: str, page: Path) -> str | None:
         return None
     inside = path.relative_to(ROOT)
     if inside.parts[:1] == ("docs",):
-        return "/".join(inside.parts[1:])
+        return "/".join(inside.parts[1:]).replace(".ipynb", ".md")
     if inside.parts[:2] == ("experiments", "experiment") and inside.suffix == ".yaml":
         return f"experiments/{inside.stem}.md"
     room = Path(inside.parts[1]).stem if inside.parts[:1] == ("lightning_gen",) and len(inside.parts) > 1 else ""
@@ -106,6 +116,7 @@ def on_files(files: Files, config: Any) -> Files:
     pages = {
         "index.md": relinked((ROOT / "README.md").read_text(), ROOT / "README.md"),
         "changelog.md": relinked((ROOT / "CHANGELOG.md").read_text(), ROOT / "CHANGELOG.md"),
+        **{f"notebooks/{path.stem}.md": notebook_page(path) for path in sorted(DOCS.glob("notebooks/*.ipynb"))},
         **{f"experiments/{name}.md": experiment_page(name, path) for name, path in experiments().items()},
         **{f"reference/{room}.md": reference_page(room, title) for room, title in ROOMS.items()},
     }
@@ -126,4 +137,4 @@ def on_config(config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Mend the links of a page of docs/ that leave it."""
     source = DOCS / page.file.src_uri
-    return relinked(markdown, source) if source.is_file() else markdown
+    return relinked(markdown, source, page.file.src_uri.count("/")) if source.is_file() else markdown

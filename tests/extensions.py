@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightning_gen.config import allow, source
 
-EXTENSION = Path(__file__).resolve().parent / "extension"
+EXTENSION = Path(__file__).resolve().parents[1] / "docs/tutorial"
 CONFIGS = EXTENSION / "configs"
 
 

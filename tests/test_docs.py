@@ -11,36 +11,45 @@ import pytest
 
 import lightning_gen
 import run as entry
+from lightning_gen import families
 from lightning_gen.config.root import CHANGES, KEYS
 from lightning_gen.results.result import Result
 from lightning_gen.stages import array, command
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCKS = re.findall(r"^```\w*\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-INLINE = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE))
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# What a person types in the first hour, in the order in which a later command uses the folders of those before it.
+TYPED = [ROOT / name for name in ("README.md", "docs/tutorial/demo.md", "docs/data.md", "docs/command-line.md")]
+FENCED = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+RUN_FOLDER = ROOT / "docs/run-folder.md"
 PAGES = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]  # which names what is gone, too
 CONFIGS = sorted((ROOT / "experiments").rglob("*.yaml"))
 ENTRY_POINTS = {"lightning_gen.extensions"}  # a group of packaging metadata, no module
 GROUPS = {folder.name for folder in (ROOT / "experiments").iterdir() if folder.is_dir()}
 
 
-def commands():
-    """The words after run.py, of every such line of the README's blocks."""
-    lines = [shlex.split(line, comments=True) for block in BLOCKS for line in block.splitlines() if "run.py" in line]
-    assert all(line[0] in ("python", "torchrun") for line in lines), lines
-    return [line[line.index("run.py") + 1 :] for line in lines]
+def commands(page):
+    """The words after run.py of each such line in blocks, but those that print and end, or need a sweeper."""
+    text = "\n".join(FENCED.findall(page.read_text())).replace("\\\n", " ")
+    lines = re.findall(r"^(?:python|torchrun)\b.* ?run\.py.*", text, re.MULTILINE)
+    lines = [shlex.split(line, comments=True) for line in lines]
+    words = [line[line.index("run.py") + 1 :] for line in lines]
+    return [each for each in words if "--help" not in each and "hydra/sweeper=optuna" not in each]
 
 
-def table(head):
-    """The names in the first column of the table whose head begins with `head`."""
-    rows = README.split(f"\n| {head} |")[1].split("\n\n")[0].splitlines()[2:]
+def inline(page):
+    """The pieces of code in the page's text."""
+    return re.findall(r"(?<!`)`([^`\n]+)`(?!`)", FENCED.sub("", page.read_text()))
+
+
+def table(page, head):
+    """The names in the first column of the page's table whose head begins with `head`."""
+    rows = page.read_text().split(f"\n| {head} |")[1].split("\n\n")[0].splitlines()[2:]
     return [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
 
 
 def test_every_command_composes_without_faults(tmp_path, monkeypatch, capsys):
-    """In the README's order: a later stage, and init=, find the folders that the lines before have left."""
+    """In the pages' order: a later stage, and init=, find the folders that the lines before have left."""
     monkeypatch.chdir(tmp_path)
     seen = []
 
@@ -53,26 +62,29 @@ def test_every_command_composes_without_faults(tmp_path, monkeypatch, capsys):
             (folder.path / "export").mkdir()
 
     monkeypatch.setattr(command, "job", job)
-    assert len(commands()) >= 10
-    for words in commands():
+    assert all(commands(page) for page in TYPED) and len(commands(TYPED[-1])) > 25
+    for words in (words for page in TYPED for words in commands(page)):
         assert entry.main(words) == 0, (words, capsys.readouterr().err)
     assert set(seen) == {"sample", "edit", "evaluate", "export", "compress", "compare"}
 
 
 def test_every_key_that_the_text_names_is_a_key():
-    assert len(INLINE) > 50
-    for text in INLINE:
+    pages = {*TYPED, *(ROOT / f"docs/{name}.md" for name in ("families", "numbers", "run-folder", "samplers", "code"))}
+    texts = [text for page in pages for text in inline(page)]
+    assert len(texts) > 300
+    for text in texts:
         for key in re.findall(r"(?:^|\s)([a-z_]+)(?:\.[a-z_.]+)?=", text):
-            assert key in {*KEYS, *GROUPS, array.KEY, "key", "group"}, text
+            assert key in {*KEYS, *GROUPS, array.KEY, "key", "group", "hydra"}, text
 
 
-@pytest.mark.parametrize("group", ["data", "quality"])
-def test_the_tables_name_every_choice(group):
-    assert sorted(table(f"`{group}=`")) == sorted(file.stem for file in (ROOT / "experiments" / group).glob("*.yaml"))
+@pytest.mark.parametrize(("group", "page"), [("data", "data"), ("quality", "numbers"), ("sampler", "samplers")])
+def test_the_tables_name_every_choice(group, page):
+    choices = sorted(file.stem for file in (ROOT / "experiments" / group).glob("*.yaml"))
+    assert sorted(table(ROOT / f"docs/{page}.md", f"`{group}=`")) == choices
 
 
 def test_what_may_change_between_two_starts_is_what_the_code_lets_change():
-    sentence = re.search(r"refused with the list of differences; only ([^.]*) may change", README)[1]
+    sentence = re.search(r"refused with the list of differences; only ([^.]*) may change", RUN_FOLDER.read_text())[1]
     assert set(re.findall(r"`(\w+)`", sentence)) == set(CHANGES) - {"run"}
 
 
@@ -131,3 +143,24 @@ def test_every_proof_of_the_errata_exists():
 
 def test_the_changelog_knows_the_version():
     assert lightning_gen.__version__ in (ROOT / "CHANGELOG.md").read_text()
+
+
+ABBREVIATION = re.compile(r"\b[A-Z][A-Za-z]*[A-Z][A-Za-z0-9]*\b")
+COMMON = {"CHANGELOG", "CONTRIBUTING", "CPU", "CUDA", "GB", "GPU", "HTML", "JPEG", "LICENSE", "MIT", "PNG", "PyTorch"}
+COMMON |= {"README", "TAB", "WebP", "ID"}
+
+
+def test_every_abbreviation_of_the_readme_is_in_the_glossary():
+    """Or a class of ours, or a word of every computer."""
+    glossary = (ROOT / "docs/glossary.md").read_text()
+    rows = [row.split("|")[1] for row in glossary.splitlines() if row.startswith("|")][2:]
+    known = COMMON | {word for row in rows for word in re.findall(r"\w+", row)} | {*families.__all__}
+    text = re.sub(r"`[^`\n]*`|\]\([^)]*\)", " ", FENCED.sub("", (ROOT / "README.md").read_text()))
+    assert not set(ABBREVIATION.findall(text)) - known
+    assert rows == sorted(rows, key=str.casefold)
+
+
+def test_the_readme_is_short_and_begins_without_formulas():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 200
+    assert not re.search(r"[∇σβαεθ∝]|\|\|", text[: text.index("make demo")])

@@ -1,7 +1,6 @@
 """A package of somebody else's, with parts of every kind, is trained, measured, resumed where it is allowed."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -188,24 +187,6 @@ def test_a_folder_of_configs_is_named_as_it_is(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine" / "net" / "mlp.yaml").write_text("{}")
     sentences = refused(["--config-dir=mine"], capsys)
     assert len(sentences) == 1 and "mine/net/mlp.yaml" in sentences[0]
-
-
-def test_the_documents_example_works(tmp_path, monkeypatch):
-    """docs/extending.md: its files are written, its commands run, with fewer steps."""
-    monkeypatch.chdir(tmp_path)
-    text = (CONFIGS.parents[2] / "docs" / "extending.md").read_text()
-    files = re.findall(r"^`([\w/.]+)`:\n\n```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    assert len(files) == 4
-    for name, content in files:
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_text(content)
-    commands = re.findall(r"^lightning-gen (.*)$", text, re.MULTILINE)
-    assert len(commands) == 2
-    with on_path(tmp_path, "mine"):
-        for words in commands:
-            quick = [] if "stage=" in words else ["trainer.max_steps=2", "quality.n=20", "logger=none"]
-            assert entry.main([*words.split(), *quick]) == 0
-    assert list(Path("outputs/my_moons/samples").glob("*-restart-seed0-n500.npz"))
 
 
 def test_nothing_of_it_is_left_after_its_tests():

@@ -171,6 +171,8 @@ def test_make_installs_once(tmp_path):
     assert make("-n", "demo", f"VENV={tmp_path}")[1].strip() == f"{tmp_path}/bin/python run.py"
     assert "-c constraints.txt" in make("-n", "-W", "setup.cfg", "demo", f"VENV={tmp_path}")[1]
     assert "-e '.[test,slurm]'" in make("-n", "-W", "setup.cfg", "test-cluster", f"VENV={tmp_path}")[1]
+    assert "--torch-backend" not in make("-n", "-W", "setup.cfg", "demo", f"VENV={tmp_path}")[1]
+    assert "--torch-backend cpu" in make("-n", "-W", "setup.cfg", "demo", "TORCH=cpu", f"VENV={tmp_path}")[1]
     hashes = ("-W", "setup.cfg", "CONSTRAINTS=hashes.txt")
     assert "-c hashes.txt" in make("-n", *hashes, "demo", f"VENV={tmp_path}")[1]
 

@@ -19,5 +19,7 @@ def pages(nav):
 
 
 def test_the_navigation_names_every_page_once():
+    docs = ROOT / "docs"
     named = list(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
-    assert sorted(named) == sorted({path.name for path in (ROOT / "docs").glob("*.md")} | WRITTEN)
+    written = WRITTEN | {f"notebooks/{path.stem}.md" for path in docs.glob("notebooks/*.ipynb")}
+    assert sorted(named) == sorted({path.relative_to(docs).as_posix() for path in docs.rglob("*.md")} | written)
