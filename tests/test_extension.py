@@ -205,7 +205,7 @@ def test_the_documents_example_works(tmp_path, monkeypatch):
         for words in commands:
             quick = [] if "stage=" in words else ["trainer.max_steps=2", "quality.n=20", "logger=none"]
             assert entry.main([*words.split(), *quick]) == 0
-    assert list(Path("outputs/my_moons/samples").glob("*-restart-seed0-n500.npz"))
+    assert list(Path("outputs/my_moons/samples").glob("*-straight-seed0-n500.npz"))
 
 
 def test_nothing_of_it_is_left_after_its_tests():
