@@ -7,8 +7,10 @@ from torch import nn
 
 from lightning_gen.check import data, loss, metric, network, sampler
 from lightning_gen.check.law import Law, Seen, looked
+from lightning_gen.config.faults import GIVEN
 from lightning_gen.config.instantiate import build
 from lightning_gen.config.named import accepted, imported
+from lightning_gen.config.signatures import check
 from lightning_gen.data import GenerativeData
 from lightning_gen.errors import ConfigError
 from lightning_gen.families import GenerativeModule
@@ -93,7 +95,9 @@ def thing_of(name: str) -> Any:
     if name in known:
         return known[name].function
     if "." not in name:
-        raise ConfigError([f"{name} is no dotted name, no file or folder, and no metric: write PACKAGE.NAME, or a path"])
+        raise ConfigError(
+            [f"{name} is no dotted name, no file or folder, and no metric: write PACKAGE.NAME, or a path"]
+        )
     return imported(name)
 
 
@@ -110,6 +114,8 @@ def laws_of(node: Mapping[str, Any], leave_out: Container[str] = ()) -> tuple[st
     kind = kind_of(thing)
     if kind is None:
         raise ConfigError([unknown(node["_target_"], thing)])
+    if isinstance(thing, type) and (faults := check(node, {"": GIVEN["net"]})):
+        raise ConfigError(faults)
     subject = kind.subject(Target(thing, node))
     return subject.said(), looked(kind.laws, subject, leave_out)
 

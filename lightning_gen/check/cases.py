@@ -1,4 +1,4 @@
-"""Models that samplers are tried on: what each is, data that are exactly of its law, and which call of it is counted."""
+"""Models that samplers are tried on: what each is, exact samples of it, and which of its calls are counted."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from lightning_gen.nets import MADE
 from lightning_gen.process import VE, VP, DiscreteVP
 from lightning_gen.randomness import generator
 
+VISIBLE = (("", "visible"),)
 Draw = Callable[[int, torch.Generator], Tensor]
 
 
@@ -32,7 +33,7 @@ class Case:
         title: in words.
         model: the model.
         exact: (n, generator) -> n samples of the data, (n, ...); None where they are not known.
-        call: the method that is called once for each evaluation, and of which part of the model.
+        calls: the methods that are called once for each evaluation, and of which part of the model.
         invariant: whether a Markov chain on it may start from exact samples.
         mixture: the same for a mixture, where there is one.
     """
@@ -40,22 +41,25 @@ class Case:
     title: str
     model: Model
     exact: Draw | None
-    call: tuple[str, str] = ("", "score")
+    calls: tuple[tuple[str, str], ...] = (("", "score"),)
     invariant: bool = True
     mixture: "Case | None" = None
 
     def counted(self) -> list[int]:
         """Count calls from now on: a list with an entry for each."""
-        calls: list[int] = []
-        part = self.model.get_submodule(self.call[0]) if self.call[0] else self.model
-        before = getattr(part, self.call[1])
+        found: list[int] = []
 
-        def count(*args: Any, **options: Any) -> Any:
-            calls.append(1)
-            return before(*args, **options)
+        def counting(method: Callable) -> Callable:
+            def call(*args: Any, **options: Any) -> Any:
+                found.append(1)
+                return method(*args, **options)
 
-        object.__setattr__(part, self.call[1], count)
-        return calls
+            return call
+
+        for name, method in self.calls:
+            part = self.model.get_submodule(name)
+            object.__setattr__(part, method, counting(getattr(part, method)))
+        return found
 
 
 def cases() -> Iterator[Case]:
@@ -64,24 +68,25 @@ def cases() -> Iterator[Case]:
 
     def noised(title: str, process: Any) -> Case:
         truth, mixture = Gaussian(process, mean, cov), Mixture(process)
-        return Case(title, truth, truth.clean, mixture=Case(title, mixture, mixture.clean))
+        beside = Case(f"of a mixture, {title}", mixture, mixture.clean)
+        return Case(f"of a Gaussian, {title}", truth, truth.clean, mixture=beside)
 
     yield noised("noised by VP", VP())
     truth, mixture = Gaussian(VP(), mean, cov), Mixture(VP())
-    call = ("", "energy")
-    yield Case(
-        "without noise", Density(truth), truth.clean, call, True, Case("", Density(mixture), mixture.clean, call)
-    )
+    calls = (("", "energy"), ("", "draw"))
+    beside = Case("of a mixture, without noise", Density(mixture), mixture.clean, calls)
+    yield Case("of a Gaussian, without noise", Density(truth), truth.clean, calls, True, beside)
     yield noised("noised by a VE of 10 levels", VE(0.1, 50.0, levels=10))
-    yield Case("of a binary RBM", *with_units(RBM((4,), 3, 1.0)), ("", "visible"))
-    yield Case("of a Gaussian RBM", *with_units(GaussianBernoulliRBM((2,), 3, 1.0)), ("", "visible"))
+    yield Case("of a binary RBM", *with_units(RBM((4,), 3, 1.0)), VISIBLE)
+    yield Case("of a Gaussian RBM", *with_units(GaussianBernoulliRBM((2,), 3, 1.0)), VISIBLE)
     model = seeded(lambda: VAE(Affine(), "gaussian", 0.5))
-    yield Case("of a linear decoder", model, lambda n, g: model.simulate(n, g)[0].detach(), ("", "visible"), False)
-    yield Case("of a linear generator", seeded(lambda: GeneratedEnergy(AffinePair())), None, ("", "energy"), False)
+    yield Case("of a linear decoder", model, lambda n, g: model.simulate(n, g)[0].detach(), VISIBLE, False)
+    pair = seeded(lambda: GeneratedEnergy(AffinePair()))
+    yield Case("of a linear generator", pair, _affine(pair.net.generator), (("", "energy"),), False)
     network = seeded(lambda: Autoregressive(MADE((4,), 3, width=16)))
-    yield Case("of an autoregressive model", network, _enumerated(network), ("net", "step"), False)
+    yield Case("of an autoregressive model", network, _enumerated(network), (("net", "step"),), False)
     levels = DiscreteVP([0.01, 0.3, 0.5, 0.7])
-    yield Case("of energies at noise levels", RecoveryEnergy(Halves(), levels), None, ("net", "forward"), False)
+    yield Case("of energies at noise levels", RecoveryEnergy(Halves(), levels), None, (("net", "forward"),), False)
 
 
 def seeded(make: Callable[[], Any]) -> Any:
@@ -98,6 +103,12 @@ def with_units(model: RBM | GaussianBernoulliRBM) -> tuple[Model, Draw]:
         for parameter in (model.W, model.c):
             parameter.copy_(0.8 * torch.randn(parameter.shape, generator=source))
     return model, lambda n, g: model.draw((n, *model.shape), g)
+
+
+def _affine(layer: nn.Linear) -> Draw:
+    """Draws of the Gaussian W z + b."""
+    weight, bias = layer.weight.detach().double(), layer.bias.detach().double()
+    return lambda n, g: bias + torch.randn(n, weight.shape[1], generator=g, dtype=torch.float64) @ weight.T
 
 
 def _enumerated(model: Autoregressive) -> Draw:

@@ -87,13 +87,17 @@ def look_range(subject: Subject) -> str:
             continue
         x = data.encode(subject.rows(name))
         if x.dtype != torch.float32 or not x.isfinite().all():
-            raise Broken(f"encode gives {x.dtype}{'' if x.isfinite().all() else ', not finite'}, expected finite float32")
+            raise Broken(
+                f"encode gives {x.dtype}{'' if x.isfinite().all() else ', not finite'}, expected finite float32"
+            )
         seen = [min(seen[0], float(x.min())), max(seen[1], float(x.max()))]
         label = subject.splits[name].labels(slice(None))
         if (label is None) != (data.classes is None):
             raise Broken(f"{name} has {'no ' * (label is None)}labels, and classes is {data.classes}")
-        if label is not None and len(label) and not (0 <= int(label.min()) and int(label.max()) < data.classes):
-            raise Broken(f"labels of {name} go from {int(label.min())} to {int(label.max())}, classes is {data.classes}")
+        if label is not None and len(label) and not (int(label.min()) >= 0 and int(label.max()) < data.classes):
+            raise Broken(
+                f"labels of {name} go from {int(label.min())} to {int(label.max())}, classes is {data.classes}"
+            )
     told = f"x from {seen[0]:.4g} to {seen[1]:.4g}"
     if data.value_range is None:
         return f"{told}, no range is promised"
@@ -222,12 +226,14 @@ def look_resume(subject: Subject) -> str:
 
 
 LAWS = (
-    Law("splits", "train, val and test of one shape", "networks are built for that shape", look_splits),
+    Law("splits", "train, val and test of one shape", "networks are built for that shape", look_splits, first=True),
     Law("range", "x in value_range, labels below classes", "samples are clipped and decoded by it", look_range),
     Law("disjoint", "no row in two splits", "held-out numbers would praise a model that copies", look_disjoint),
     Law("fingerprint", "the same whenever the data are read", "no run could be resumed", look_fingerprint),
     Law("decode", "decode is the inverse of encode", "pictures and features would be of other images", look_decode),
-    Law("batches", "full batches of x, index and label, each row once", "the training reads them by name", look_batches),
+    Law(
+        "batches", "full batches of x, index and label, each row once", "the training reads them by name", look_batches
+    ),
     Law("workers", "the same items with 0 and 2 workers", "numbers would depend on the machine", look_workers),
     Law("resume", "the order after a resume", "a resumed run would see some rows twice, others never", look_resume),
 )

@@ -1,4 +1,4 @@
-"""Densities that are known exactly, to hold samplers and losses against: a Gaussian and a mixture, with noise or none."""
+"""Densities that are known exactly, to hold samplers against: a Gaussian and a mixture, with noise or none."""
 
 import math
 

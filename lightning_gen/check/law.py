@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
-from lightning_gen.errors import TRACEBACK, sentence
+from lightning_gen.errors import TRACEBACK, ConfigError, first_line
 
 Verdict = Literal["PASS", "FAIL", "skipped"]
 
@@ -25,12 +25,14 @@ class Law(NamedTuple):
         says: what has to hold, for the documentation.
         why: what goes wrong where it does not, the end of its line.
         look: subject -> what was seen; raises Broken, Skipped, or what the class itself raises.
+        first: whether nothing can be seen of the laws after it where it does not hold.
     """
 
     name: str
     says: str
     why: str
     look: Callable[[Any], str]
+    first: bool = False
 
 
 class Seen(NamedTuple):
@@ -52,23 +54,22 @@ class Seen(NamedTuple):
 
 
 def looked(laws: Sequence[Law], subject: Any, leave_out: Container[str] = ()) -> Iterator[Seen]:
-    """What is seen of each law, in order; where the first one does not hold, nothing can be seen of the others.
+    """What is seen of each law, in order.
 
     Args:
-        laws: the laws, the first a condition of the others.
+        laws: the laws.
         subject: what they are about.
         leave_out: names of laws that are not looked at.
     """
-    stands = True
+    failed = None
     for law in laws:
         if law.name in leave_out:
             continue
-        if not stands:
-            yield Seen(law.name, "skipped", f"after {laws[0].name} fails")
+        if failed is not None:
+            yield Seen(law.name, "skipped", f"since {failed.name} fails")
             continue
-        seen = look(law, subject)
-        stands = seen.verdict != "FAIL" or law is not laws[0]
-        yield seen
+        yield (seen := look(law, subject))
+        failed = law if law.first and seen.verdict == "FAIL" else None
 
 
 def look(law: Law, subject: Any) -> Seen:
@@ -82,7 +83,12 @@ def look(law: Law, subject: Any) -> Seen:
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
-        return Seen(law.name, "FAIL", f"it raises {type(error).__name__}, {sentence(error)}: {law.why}")
+        told = (
+            "; ".join(error.faults)
+            if isinstance(error, ConfigError)
+            else f"{type(error).__name__}: {first_line(error)}"
+        )
+        return Seen(law.name, "FAIL", f"it raises {told}: {law.why}")
 
 
 def some(values: Sequence[Any], most: int = 3) -> str:

@@ -1,9 +1,9 @@
 """Laws of losses, on models whose true parameters are known."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -142,7 +142,8 @@ class Subject:
     def values(self, model: Model, n: int = 12, seed: int = 0) -> Tensor:
         """The loss of n samples, (n,)."""
         source = torch.Generator().manual_seed(seed)
-        return self.make().to(next(model.parameters()).dtype)(model, self.known().data(n, source), source)
+        loss = copy.deepcopy(self.loss).to(next(model.parameters()).dtype)
+        return loss(model, self.known().data(n, source), source)
 
 
 def look_fits(subject: Subject) -> str:
@@ -210,7 +211,9 @@ def look_minimum(subject: Subject) -> str:
     for name, each in gradients(subject, away=True).items():
         z = each.mean(1).mean() / (each.mean(1).std() / GROUPS**0.5)
         if not float(z) > LIMIT:
-            raise Broken(f"from {name} + {truth.moves[name]:g} descent does not lead back to the truth (z = {float(z):.2g})")
+            raise Broken(
+                f"from {name} + {truth.moves[name]:g} descent does not lead back to the truth (z = {float(z):.2g})"
+            )
     return f"{text}; from beside it leads back"
 
 
@@ -244,7 +247,13 @@ def look_generator(subject: Subject) -> str:
 
 
 LAWS = (
-    Law("fits", "needs and supports name what it asks of a model", "no model could be refused in a sentence", look_fits),
+    Law(
+        "fits",
+        "needs and supports name what it asks of a model",
+        "no model could be refused in a sentence",
+        look_fits,
+        first=True,
+    ),
     Law("shape", "one value a sample", "batches of other sizes would weigh otherwise", look_shape),
     Law("minimum", "its minimum is the truth of a Gaussian", "training would lead to another density", look_minimum),
     Law("gradient", "a gradient in its own parameters", "a critic of its own would never be trained", look_gradient),

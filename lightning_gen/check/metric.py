@@ -148,7 +148,10 @@ def look_measured(subject: Subject) -> str:
             raise Broken(f"{name} is {measured.value}, expected a finite number")
         if measured.error is not None and not 0 <= measured.error < torch.inf:
             raise Broken(f"the error of {name} is {measured.error}, expected a finite one >= 0, or None")
-    values = [f"{name} {each.value:.4g} ± {each.error:.1g}" if each.error else f"{name} {each.value:.4g}" for name, each in found.items()]
+    values = [
+        f"{name} {each.value:.4g} ± {each.error:.1g}" if each.error else f"{name} {each.value:.4g}"
+        for name, each in found.items()
+    ]
     return f"{', '.join(values)} of {N} samples of the reference's law"
 
 
@@ -221,9 +224,11 @@ def look_repeated(subject: Subject) -> str:
 
 
 LAWS = (
-    Law("measured", "a Measured for each name", "tables and protocols are made of it", look_measured),
+    Law("measured", "a Measured for each name", "tables and protocols are made of it", look_measured, first=True),
     Law("known", "known answers", "it measures something else than it is named for", look_known),
     Law("direction", "better for better samples", "rankings and best.ckpt would choose the worst", look_direction),
-    Law("few", "a number of as few samples as it says", "an evaluation would end after its samples are drawn", look_few),
+    Law(
+        "few", "a number of as few samples as it says", "an evaluation would end after its samples are drawn", look_few
+    ),
     Law("repeated", "the same number again", "two evaluations of one run would differ", look_repeated),
 )

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from lightning_gen.check.law import no_more
 from lightning_gen.models import Flow
+from lightning_gen.models.energy import twice_differentiable
 from lightning_gen.nets import Causal, EncoderDecoder, GeneratorCritic
 from lightning_gen.nets.flows import FlowNetwork
 
 Shapes = dict[str, Sequence[tuple[int, ...]]]
+Outputs = dict[str, Tensor]
 
 
 class Batch(NamedTuple):
@@ -184,3 +186,25 @@ ROLES: tuple[tuple[type, Role], ...] = (
 def role_of(net: nn.Module) -> Role:
     """What the network is for, by its class or its methods."""
     return next((role for kind, role in ROLES if isinstance(net, kind)), PLAIN)
+
+
+def difference(a: Outputs, b: Outputs) -> float:
+    """The largest difference, relative to the largest value above 1e-6."""
+    return max(
+        float((a[key] - b[key]).abs().max() / b[key].abs().max().clamp(min=1e-6)) if len(b[key]) else 0.0 for key in b
+    )
+
+
+def rows(outputs: Outputs, index: Any) -> Outputs:
+    """Some of the samples."""
+    return {key: value[index] for key, value in outputs.items()}
+
+
+def along(role: Role, net: nn.Module, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """The first and the second derivative of the energy at x (n, ...) in the direction v, (n,) each."""
+    x = x.requires_grad_()
+    with twice_differentiable():
+        (g,) = torch.autograd.grad(role.energy(net, x).sum(), x, create_graph=True)
+        slope = (g * v).flatten(1).sum(1) + 0 * x.flatten(1).sum(1)
+        (h,) = torch.autograd.grad(slope.sum(), x)
+    return slope.detach(), (h * v).flatten(1).sum(1)

@@ -95,7 +95,8 @@ def statistics(x: Tensor) -> Tensor:
     x = x.double().flatten(1)
     d = x.shape[1]
     i, j = torch.triu_indices(d, d)
-    w = torch.randn(d, 8, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    w = torch.randn(d, 12, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    w[:, 6:] *= 4  # periods of the order of a mode's width
     return torch.cat([x, x[:, i] * x[:, j], (x @ w).cos(), (x @ w).sin()], dim=1)
 
 
@@ -145,7 +146,7 @@ def refined(sampler: Sampler, factor: int) -> Sampler | None:
 
 @torch.no_grad()
 def distance(subject: Subject, sampler: Sampler, case: Case) -> float:
-    """|z| of samples from the sampler's start, of a Markov chain from exact samples, which it must leave as they are."""
+    """|z| of samples from the sampler's start, of a Markov chain from exact ones, which it must leave as they are."""
     shape, level, source = subject.shape(), subject.one_level(case), torch.Generator().manual_seed(1)
     exact = case.exact(EXACT, torch.Generator().manual_seed(2))
     if level is None:
@@ -268,7 +269,13 @@ def look_first(subject: Subject) -> str:
 
 
 LAWS = (
-    Law("fits", "needs and supports name what it asks of a model", "no model could be refused in a sentence", look_fits),
+    Law(
+        "fits",
+        "needs and supports name what it asks of a model",
+        "no model could be refused in a sentence",
+        look_fits,
+        first=True,
+    ),
     Law(
         "gaussian",
         "exact samples of a Gaussian, or of the model that it accepts; chains leave them as they are",

@@ -84,7 +84,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def of_file(path: Path, words: Sequence[str]) -> int:
-    """Look at the class of a YAML with its arguments, or at the config of one that is an experiment or a primary one."""
+    """Look at the class of a YAML with its arguments, or at the config of an experiment or a primary one."""
     import yaml
 
     if not path.is_file():
@@ -222,7 +222,9 @@ def complete_with_sampler(config: dict[str, Any], choose: bool) -> None:
         except (TypeError, ValueError, AttributeError):
             tried.append(name)
     if tried:
-        raise ValueError(f"{type(module).__name__} is accepted by none of {', '.join(tried)}: write sampler._target_=...")
+        raise ValueError(
+            f"{type(module).__name__} is accepted by none of {', '.join(tried)}: write sampler._target_=..."
+        )
 
 
 SAMPLERS: dict[str, dict[str, Any]] = {
