@@ -25,6 +25,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from lightning_gen.caching import cache_folder  # noqa: E402
 from lightning_gen.config.instantiate import build  # noqa: E402
 from lightning_gen.data import Digits  # noqa: E402
 from lightning_gen.families import DDPM  # noqa: E402
@@ -36,7 +37,7 @@ from lightning_gen.metrics import (  # noqa: E402
     moments,
     reference,
 )
-from lightning_gen.metrics.cache import cache_folder, file_digest  # noqa: E402
+from lightning_gen.metrics.cache import file_digest  # noqa: E402
 from lightning_gen.metrics.evaluation import Evaluation, Options  # noqa: E402
 from lightning_gen.samplers import DDIM  # noqa: E402
 from lightning_gen.stages.quiet import quieten  # noqa: E402

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from lightning_gen import __version__
 from lightning_gen.bar import Counted
+from lightning_gen.caching import cache_folder
 from lightning_gen.callbacks.measuring import Measuring, stop_together
 from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.errors import NonFinite
-from lightning_gen.metrics.cache import cache_folder
 from lightning_gen.metrics.evaluation import Evaluation, Options
 from lightning_gen.metrics.features.base import FeatureExtractor
 from lightning_gen.metrics.gather import gather_blocks

@@ -63,7 +63,7 @@ def setup():
 
 def optional(extras):
     """The packages of the extras that parts of the package import."""
-    return {name for extra in ("flows", "compress", "features", "hub") for name in requirements(extras[extra])}
+    return {name for extra in ("flows", "compress", "features", "hf", "hub") for name in requirements(extras[extra])}
 
 
 def test_the_requirements_are_what_is_imported(setup):

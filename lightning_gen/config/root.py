@@ -90,8 +90,10 @@ PLACES = tuple(key for key in FREE if key not in ("data.download", "data.workers
 # How data are measured where neither quality nor experiment is named; a user's test split may be too small a baseline.
 MEASURED = {
     "folder": ("quality=pixels", "quality.held_out=false"),
+    "hf": ("quality=pixels", "quality.held_out=false"),
     "npz": ("quality=pixels", "quality.held_out=false"),
     "patches": ("quality=efficientnet",),
+    "webdataset": ("quality=pixels", "quality.held_out=false"),
 }
 
 # What a run can mean of the numbers that Lightning's Trainer takes, as annotations of these keys of the node trainer.

@@ -14,6 +14,12 @@ _SCALAR = np._core.multiarray.scalar
 # A learning rate by NumPy, as in the optimizers' states of score_sde_pytorch; NumPy 1 had another name for it.
 NUMPY = (_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"), np.dtype, np.dtypes.Float64DType)
 
+EDM = b"torch_utils.persistence"  # what reads the classes that EDM's pickles bring with them, as code
+TAKE_OUT = (
+    "import pickle, torch; net = pickle.load(open('{}', 'rb'))['ema']; "
+    "torch.save({{'ema': net.state_dict(), 'precond': type(net).__name__}}, 'edm.pt')"
+)
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """The mapping in a .json file; ValueError for other content."""
@@ -32,6 +38,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
     """The mapping of plain values in a .safetensors, .bin or .pth file, on the CPU; ValueError for other content."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a local file: download it first, and name it by its path")
+    check_pickle(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -45,3 +52,13 @@ def read_tensors(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected names with tensors: take the state dict")
     return content
+
+
+def check_pickle(path: Path) -> None:
+    """ValueError for a pickle of EDM's, with the lines that take the tensors out of it."""
+    with path.open("rb") as stream:
+        if EDM in stream.read(1 << 16):
+            raise ValueError(
+                f"{path} is a pickle of EDM's, which runs code when it is read: where you trust it, run in a checkout of "
+                f'NVlabs/edm: python -c "{TAKE_OUT.format(path)}", and import edm.pt'
+            )

@@ -88,7 +88,6 @@ def read_score_sde(
         beta_max: beta(1) of vp and subvp, per unit of time.
     """
     content = read_tensors(file)
-    check_kind(content, file)
     nested = isinstance(content.get("model"), Mapping)
     tensors = named_tensors(content["model"] if nested else content, file)
     sigmas = tensors.pop("sigmas", None)
@@ -111,24 +110,11 @@ def read_score_sde(
     return Imported(node, module, SAMPLERS[sde], state, f"score_sde {file.name}, {weights}{step}")
 
 
-def check_kind(content: Mapping[str, Any], file: Path) -> None:
-    """ValueError for a file of other code that is known, and whose networks are not built here."""
-    others = {
-        "net_model": "pytorch-ddpm, whose U-Net has other frequencies of time, paddings and epsilons",
-        "model.map_layer0.weight": "EDM, whose networks have other blocks",
-    }
-    for name, other in others.items():
-        if name in content:
-            raise ValueError(
-                f"{file} holds {name}, as checkpoints of {other}, which are not built here: import another file"
-            )
-
-
 def named_tensors(model: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
     """The tensors of a state dict by their names without the prefix module.; ValueError for other content."""
     tensors = {name.removeprefix("module."): value for name, value in model.items()}
     if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise ValueError(f"{file} holds no state dict of tensors: name a checkpoint of score_sde_pytorch")
+        raise ValueError(f"{file} holds no state dict of tensors: name a checkpoint of weights")
     return tensors
 
 

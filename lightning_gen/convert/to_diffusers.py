@@ -88,6 +88,7 @@ def check(config: Mapping[str, Any]) -> None:
     demands = {
         "module._target_": (_is(module, "families", "DDPM"), "lightning_gen.families.DDPM"),
         "net._target_": (_is(net, "nets", "UNet"), "lightning_gen.nets.UNet"),
+        "net.convention": (net.get("convention", "tensorflow") == "tensorflow", "tensorflow, as DDPM's pipelines"),
         "module.classes": (module.get("classes") is None, "null: pipelines give no labels"),
         "module.autoencoder": (module.get("autoencoder") is None, "null: pipelines draw pixels"),
         "module.value_range": (list(value_range or ()) == [-1, 1], "[-1, 1], from which pipelines make pixels"),

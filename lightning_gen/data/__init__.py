@@ -4,9 +4,11 @@ from lightning_gen.data.arrays import Npz
 from lightning_gen.data.base import GenerativeData, Split
 from lightning_gen.data.digits import Digits
 from lightning_gen.data.folder import Folder
+from lightning_gen.data.huggingface import HuggingFace
 from lightning_gen.data.loader import OrderedLoader, TrainLoader
 from lightning_gen.data.patches import Patches
 from lightning_gen.data.shapes import DSprites, Factored, Shapes
+from lightning_gen.data.tar_shards import WebDataset
 from lightning_gen.data.toys import Checkerboard, Gaussians, Moons, Rings
 from lightning_gen.data.vision import CIFAR10, MNIST, FashionMNIST
 
@@ -21,6 +23,7 @@ __all__ = [
     "Folder",
     "Gaussians",
     "GenerativeData",
+    "HuggingFace",
     "Moons",
     "Npz",
     "OrderedLoader",
@@ -29,4 +32,5 @@ __all__ = [
     "Shapes",
     "Split",
     "TrainLoader",
+    "WebDataset",
 ]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_gen.data.files import content_digest
-from lightning_gen.data.image_files import open_image
+from lightning_gen.data.image_files import Encoded, open_image
 from lightning_gen.data.split import Indices, Split
 from lightning_gen.errors import Unreadable
 from lightning_gen.randomness import generator
@@ -25,7 +25,7 @@ SHOWN = 10  # files that are named in one message
 
 @dataclass(frozen=True)
 class Reader:
-    """One image file as uint8 (C, H, W): upright, transparent pixels over white.
+    """One encoded image as uint8 (C, H, W): upright, transparent pixels over white.
 
     Args:
         size: after bicubic resizing, pixels, of the shorter side, or where it is padded of the longer; null keeps it.
@@ -37,11 +37,11 @@ class Reader:
     fit: Fit | None
     mode: Literal["RGB", "L"]
 
-    def __call__(self, path: Path) -> Tensor:
+    def __call__(self, item: Encoded) -> Tensor:
         """uint8, (3 or 1, H, W)."""
         from PIL import Image
 
-        image = open_image(path)
+        image = open_image(item)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -67,23 +67,23 @@ class Reader:
         square.paste(image, (-left, -top))
         return square
 
-    def read_all(self, paths: Sequence[Path], shape: tuple[int, ...]) -> Tensor:
+    def read_all(self, items: Sequence[Encoded], shape: tuple[int, ...]) -> Tensor:
         """uint8, (n, *shape)."""
-        return torch.stack([self.read(path, shape) for path in paths])
+        return torch.stack([self.read(item, shape) for item in items])
 
-    def attempt(self, path: Path, shape: tuple[int, ...] | None = None) -> Tensor | Unreadable:
-        """`read`, or what is wrong with the file."""
+    def attempt(self, item: Encoded, shape: tuple[int, ...] | None = None) -> Tensor | Unreadable:
+        """`read`, or what is wrong with the image."""
         try:
-            return self(path) if shape is None else self.read(path, shape)
+            return self(item) if shape is None else self.read(item, shape)
         except Unreadable as error:
             return error
 
-    def read(self, path: Path, shape: tuple[int, ...]) -> Tensor:
+    def read(self, item: Encoded, shape: tuple[int, ...]) -> Tensor:
         """uint8, of `shape`; Unreadable for another."""
-        image = self(path)
+        image = self(item)
         if tuple(image.shape) != shape:
             raise Unreadable(
-                f"{path} is {image.shape[2]}x{image.shape[1]} pixels, expected {shape[2]}x{shape[1]} as the others: "
+                f"{item} is {image.shape[2]}x{image.shape[1]} pixels, expected {shape[2]}x{shape[1]} as the others: "
                 "set size, with fit=crop or pad, to make them equal"
             )
         return image
@@ -98,12 +98,12 @@ def listed(faults: Sequence[str]) -> str:
 class _Files(Dataset):
     """The data set of a worker; a ValueError is a returned value: the main process raises it without a traceback."""
 
-    def __init__(self, reader: Reader, paths: Sequence[Path], shape: tuple[int, ...]) -> None:
-        self.reader, self.paths, self.shape = reader, paths, shape
+    def __init__(self, reader: Reader, items: Sequence[Encoded], shape: tuple[int, ...]) -> None:
+        self.reader, self.items, self.shape = reader, items, shape
 
     def __getitems__(self, indices: list[int]) -> Tensor | ValueError:
         try:
-            return self.reader.read_all([self.paths[index] for index in indices], self.shape)
+            return self.reader.read_all([self.items[index] for index in indices], self.shape)
         except ValueError as error:
             return error
 
@@ -117,17 +117,17 @@ class FileSplit(Split):
 
     Args:
         reader: of one file.
-        paths: of the files, in order.
+        items: the encoded images, in order.
         shape: (C, H, W) of every image.
         labels: int64 (n,), or null.
         workers: processes that read ahead.
     """
 
     def __init__(
-        self, reader: Reader, paths: Sequence[Path], shape: tuple[int, ...], labels: Tensor | None, workers: int
+        self, reader: Reader, items: Sequence[Encoded], shape: tuple[int, ...], labels: Tensor | None, workers: int
     ) -> None:
-        super().__init__(torch.empty(len(paths), 0, dtype=torch.uint8), labels)
-        self._reader, self._paths, self._shape, self._workers = reader, paths, shape, workers
+        super().__init__(torch.empty(len(items), 0, dtype=torch.uint8), labels)
+        self._reader, self._items, self._shape, self._workers = reader, items, shape, workers
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -139,14 +139,14 @@ class FileSplit(Split):
         return self
 
     def subset(self, indices: Tensor) -> "FileSplit":
-        """The split of the files `indices`, (n,)."""
-        paths = [self._paths[row] for row in indices.tolist()]
-        return FileSplit(self._reader, paths, self._shape, self.labels(indices), self._workers)
+        """The split of the images `indices`, (n,)."""
+        items = [self._items[row] for row in indices.tolist()]
+        return FileSplit(self._reader, items, self._shape, self.labels(indices), self._workers)
 
     def identity(self, cache: Path | None = None) -> str:
         """files: and the digest of the files' bytes and labels; where `cache` knows it, a stat a file."""
         labels = self.labels(slice(None))
-        return f"files:{content_digest(self._paths, None if labels is None else labels.tolist(), cache)}"
+        return f"files:{content_digest(self._items, None if labels is None else labels.tolist(), cache)}"
 
     def take(self, indices: Indices) -> Tensor:
         """uint8, (n, C, H, W)."""
@@ -155,12 +155,12 @@ class FileSplit(Split):
         rows = indices.tolist() if isinstance(indices, Tensor) else list(indices)
         if not rows:
             return torch.empty(0, *self.shape, dtype=torch.uint8)
-        return self._reader.read_all([self._paths[row] for row in rows], self.shape)
+        return self._reader.read_all([self._items[row] for row in rows], self.shape)
 
     def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """The images of each batch of indices, in order; ValueError for a file that cannot be read."""
         loader = DataLoader(
-            _Files(self._reader, self._paths, self.shape),
+            _Files(self._reader, self._items, self.shape),
             batch_sampler=[indices.tolist() for indices in batches],
             num_workers=self._workers,
             collate_fn=_identity,

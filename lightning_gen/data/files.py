@@ -20,11 +20,11 @@ RECENT = 2_000_000_000  # ns, the coarsest time stamps: a file as new as this ma
 
 
 @contextmanager
-def reading(path: Path, remedy: str, how: str = ", it is damaged") -> Iterator[None]:
+def reading(path: os.PathLike, remedy: str, how: str = ", it is damaged") -> Iterator[None]:
     """Unreadable, with the file's name and the remedy, for whatever reading it raises, of any type.
 
     Args:
-        path: of the file.
+        path: of the file, or of what is read as one.
         remedy: of a content that cannot be read.
         how: words after "cannot be read".
     """
@@ -59,8 +59,9 @@ def read_arrays(path: Path, names: tuple[str, ...] | None, remedy: str) -> tuple
             return {name: archive[name] for name in wanted}, archive.files
 
 
-def content_digest(paths: Sequence[Path], labels: Sequence[int] | None, cache: Path | None = None) -> str:
-    """The first 16 hex characters of the SHA-256 of the files' bytes, in their order, and of their labels.
+def content_digest(paths: Sequence[Any], labels: Sequence[int] | None, cache: Path | None = None) -> str:
+    """The first 16 hex characters of the SHA-256 of the files' bytes, in their order, and of their labels; of
+    images that lie together in files (image_files.Encoded), of the images' bytes.
 
     What `cache` keeps of files whose device, inode, size and times are the same is taken: a stat a file. The time of
     the last change (ctime) is among them, which no program can set back.
@@ -79,10 +80,10 @@ def content_digest(paths: Sequence[Path], labels: Sequence[int] | None, cache: P
     return digest
 
 
-def _digests(paths: Sequence[Path]) -> Iterator[bytes]:
+def _digests(paths: Sequence[Any]) -> Iterator[bytes]:
     """The SHA-256 of each file's bytes, in order; Unreadable for a file that cannot be read."""
 
-    def block_digests(block: Sequence[Path]) -> list[bytes]:
+    def block_digests(block: Sequence[Any]) -> list[bytes]:
         return [_digest(path) for path in block]
 
     with ThreadPoolExecutor(READERS - 1) as pool, bar("hashing images", len(paths), leave=False) as shown:
@@ -96,8 +97,8 @@ def _digests(paths: Sequence[Path]) -> Iterator[bytes]:
             shown.update(len(many))
 
 
-def _digest(path: Path) -> bytes:
-    with reading(path, "replace or delete it"), open(path, "rb") as file:
+def _digest(path: Any) -> bytes:
+    with reading(path, "replace or delete it"), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from lightning_gen.data.files import reading
 from lightning_gen.errors import Unreadable
@@ -17,6 +17,16 @@ READ = (".png", ".apng", *LOSSY)
 OTHER = (".avif", ".bmp", ".cr2", ".dds", ".dng", ".eps", ".exr", ".gif", ".hdr", ".heic", ".heif", ".ico", ".j2k")
 OTHER += (".jp2", ".jxl", ".nef", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psd", ".svg", ".tga", ".tif", ".tiff")
 OTHER += (".xcf",)
+
+
+class Encoded(Protocol):
+    """An encoded image, which is a Path or is read as one; str says its name in messages."""
+
+    def open(self, mode: str) -> BinaryIO:
+        """Its bytes, for mode rb."""
+
+    def __fspath__(self) -> str:
+        """The file that holds it, whose size and times tell whether it may have changed."""
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -48,18 +58,18 @@ def _visible(folder: Path, above: set[Path]) -> Iterator[Path]:
             yield from _visible(path, above | {real})
 
 
-def open_image(path: Path) -> "Image":
+def open_image(item: Encoded) -> "Image":
     """The image, decoded and upright; Unreadable for a damaged or closed file, another format or 16 bits a channel."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    with reading(path, "replace or delete it"), open(path, "rb") as stream:
+    with reading(item, "replace or delete it"), item.open("rb") as stream:
         try:
             with Image.open(stream, formats=FORMATS) as file:
                 # Pillow reads a PNG's 16 bits a channel as 8, without a word, where it has several channels.
                 stream.seek(0)
                 deep = stream.read(25)[24:] == b"\x10" and file.format == "PNG"
                 if deep or file.mode.startswith(("I", "F")):
-                    raise Unreadable(f"{path} has more than 8 bits a channel ({file.mode}): convert it to 8 bits")
+                    raise Unreadable(f"{item} has more than 8 bits a channel ({file.mode}): convert it to 8 bits")
                 image = ImageOps.exif_transpose(file)
                 image.load()
                 return image
@@ -68,4 +78,4 @@ def open_image(path: Path) -> "Image":
             formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
             raise ValueError(f"or no {formats}, first bytes {stream.read(8)!r}") from None
         except Image.DecompressionBombError as error:
-            raise Unreadable(f"{path} is too large to be read ({error}): make it smaller, or take it out") from error
+            raise Unreadable(f"{item} is too large to be read ({error}): make it smaller, or take it out") from error

@@ -1,4 +1,4 @@
-"""The user's cache folder: tensors made once, written atomically, found again by what they were made from."""
+"""In the user's cache folder: tensors made once, written atomically, found again by what they were made from."""
 
 import hashlib
 import os
@@ -9,14 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-
-def cache_folder(folder: str | Path | None = None) -> Path:
-    """`folder`, else $XDG_CACHE_HOME/lightning_gen, else ~/.cache/lightning_gen."""
-    if folder is not None:
-        return Path(folder).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "lightning_gen"
 
 
 def digest(tensors: dict[str, Tensor]) -> str:

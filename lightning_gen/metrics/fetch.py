@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from lightning_gen.metrics.cache import cache_folder, file_digest
+from lightning_gen.caching import cache_folder
+from lightning_gen.metrics.cache import file_digest
 from lightning_gen.metrics.features.inception import SHA256, downloaded
 
 

@@ -49,8 +49,8 @@ def residual_sum(x: Tensor, h: Tensor, rescale: bool) -> Tensor:
 class Embedding(Checked, nn.Module):
     r"""Time, and a label if there are classes, as one vector: MLP(sin(w t), cos(w t)) + table[label].
 
-    The frequencies w are geometric from 1 to 1e-4, both included: t counts steps (DDPM: 0 to 999). With a `scale` they
-    are 2 pi scale z instead, z ~ N(0, 1) drawn once and never trained: t is log sigma.
+    The frequencies w are geometric from 1 to 1e-4: t counts steps (DDPM: 0 to 999). With a `scale` they are
+    2 pi scale z instead, z ~ N(0, 1) drawn once and never trained: t is log sigma.
 
     Denoising Diffusion Probabilistic Models (Ho et al., 2020), https://arxiv.org/abs/2006.11239; Fourier features
     (Tancik et al., 2020), https://arxiv.org/abs/2006.10739, as in Score SDE (Song et al., 2021), appendix G; the
@@ -61,11 +61,19 @@ class Embedding(Checked, nn.Module):
         width: of the embedding.
         classes: number of labels; null for a network without labels.
         scale: standard deviation of the random frequencies, in periods per unit of t; null for the geometric ones.
+        endpoint: whether 1e-4 is the last of the geometric frequencies, or would be the next.
     """
 
-    def __init__(self, waves: Waves, width: Count, classes: Count | None = None, scale: Positive | None = None) -> None:
+    def __init__(
+        self,
+        waves: Waves,
+        width: Count,
+        classes: Count | None = None,
+        scale: Positive | None = None,
+        endpoint: bool = True,
+    ) -> None:
         super().__init__()
-        self.waves, self.classes = waves, classes
+        self.waves, self.classes, self.endpoint = waves, classes, endpoint
         self.register_buffer("frequencies", None if scale is None else scale * torch.randn(waves // 2))
         self.first = init(nn.Linear(waves, width))
         self.second = init(nn.Linear(width, width))
@@ -83,7 +91,8 @@ class Embedding(Checked, nn.Module):
         t = t.to(torch.promote_types(t.dtype, torch.float32))
         half = self.waves // 2
         if self.frequencies is None:
-            w = torch.exp(torch.arange(half, dtype=t.dtype, device=t.device) * (-math.log(1e4) / (half - 1)))
+            ratio = -math.log(1e4) / (half - self.endpoint)
+            w = torch.exp(torch.arange(half, dtype=t.dtype, device=t.device) * ratio)
         else:
             w = 2 * math.pi * self.frequencies.to(t.dtype)
         angle = t[:, None] * w

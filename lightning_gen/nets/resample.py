@@ -94,17 +94,22 @@ class Downsample(nn.Module):
         inputs: channels of x.
         outputs: channels of the result; null for as many.
         fir: the filter's taps; null for no filter.
+        before: zeros before the first row and column, where there is no filter; one follows the last.
     """
 
-    def __init__(self, inputs: int, outputs: int | None = None, fir: Sequence[float] | None = None) -> None:
+    def __init__(
+        self, inputs: int, outputs: int | None = None, fir: Sequence[float] | None = None, before: int = 0
+    ) -> None:
         super().__init__()
-        self.fir = low_pass(fir)
+        self.fir, self.before = low_pass(fir), before
         self.conv = init(nn.Conv2d(inputs, outputs or inputs, 3, stride=2))
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         """(B, outputs, H/2, W/2)."""
         # TensorFlow's SAME padding of an even size at stride 2: nothing before, one after.
-        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.fir is None else self.fir.down(x, stride=1, margin=1))
+        return self.conv(
+            F.pad(x, (self.before, 1, self.before, 1)) if self.fir is None else self.fir.down(x, stride=1, margin=1)
+        )
 
 
 class Upsample(nn.Module):

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,8 @@ class UNet(Checked, nn.Module):
         dropout: probability of a zero in each block, in [0, 1).
         groups: of every group normalisation.
         classes: number of labels; null for a network without labels.
+        convention: tensorflow, as Ho et al.: epsilon 1e-6 in normalisations, strided convolutions padded after the last
+            pixel, frequencies of time from 1 to 1e-4; pytorch: 1e-5, padded on both sides, and 1e-4 is not reached.
     """
 
     growth = "bounded"  # for any x: the last convolution follows a normalisation
@@ -49,6 +51,7 @@ class UNet(Checked, nn.Module):
         dropout: Rate = 0.1,
         groups: Count = 32,
         classes: Count | None = None,
+        convention: Literal["tensorflow", "pytorch"] = "tensorflow",
     ) -> None:
         super().__init__()
         multipliers, attention = fitting_levels(image_shape(self, shape), multipliers, attention)
@@ -57,8 +60,9 @@ class UNet(Checked, nn.Module):
         self.shape, self.classes = tuple(shape), classes
         widths = [channels * m for m in multipliers]
         size = 4 * channels
-        norm = partial(nn.GroupNorm, groups, eps=EPS)
-        self.embedding = Embedding(channels, size, classes)
+        tensorflow = convention == "tensorflow"
+        norm = partial(nn.GroupNorm, groups, eps=EPS if tensorflow else 1e-5)
+        self.embedding = Embedding(channels, size, classes, endpoint=tensorflow)
 
         def block(inputs: int, outputs: int, attend: bool) -> Residual:
             return Residual(inputs, outputs, size, dropout, norm, attend)
@@ -72,7 +76,7 @@ class UNet(Checked, nn.Module):
                 width = outputs
                 skips.append(width)
             if level < len(widths) - 1:
-                self.down.append(Downsample(width))
+                self.down.append(Downsample(width, before=int(not tensorflow)))
                 skips.append(width)
         self.middle = nn.ModuleList([block(width, width, len(attention) > 0), block(width, width, False)])
         for level, (outputs, height) in reversed(list(enumerate(zip(widths, heights, strict=True)))):

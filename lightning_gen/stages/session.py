@@ -164,7 +164,7 @@ def check_shardable(config: Config, module: Any) -> None:
 
 def introduce(session: Session) -> None:
     """Compare the training data with the run's, write what stands in its folder from the first step, say what runs."""
-    from lightning_gen.metrics.cache import cache_folder
+    from lightning_gen.caching import cache_folder
 
     check_objective(session.config.get("optimize"), session.trainer, session.module)
     folder, trainer, data = session.folder, session.trainer, session.data

@@ -258,7 +258,7 @@ HANDED = ("model", "loss", "optimizer")  # what families give GenerativeModule b
 FIXED = {
     "RBMContrastiveDivergence": ["l2"],
     "CIFAR10": ["binarise"],
-    "Folder": ["binarise"],
+    "Images": ["binarise"],
     "Patches": ["binarise"],
     "Factored": ["flip"],
 } | {

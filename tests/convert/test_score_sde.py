@@ -143,13 +143,6 @@ def test_a_learning_rate_of_numpy_in_the_optimizers_state_is_read(tmp_path, nump
     assert torch.equal(read.state["first.weight"], found["model"]["module.all_modules.3.weight"])
 
 
-@pytest.mark.parametrize(("name", "code"), [("net_model", "pytorch-ddpm"), ("model.map_layer0.weight", "EDM")])
-def test_a_checkpoint_of_other_code_is_named(name, code, tmp_path):
-    torch.save({name: torch.zeros(2)}, tmp_path / "c.pt")
-    with pytest.raises(ValueError, match=f"{name}.*{code}.*not built"):
-        read_score_sde(tmp_path / "c.pt")
-
-
 @pytest.mark.parametrize("combine", [8, 16], ids=["sum", "cat"])
 def test_an_input_skip_is_said_not_to_be_built(combine):
     """Their Combine: a 1x1 convolution of the shrunk input, added to a level's output or concatenated with it."""

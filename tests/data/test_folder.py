@@ -1,5 +1,6 @@
 """A folder of images, in memory and streamed."""
 
+import io
 import os
 import shutil
 import struct
@@ -22,6 +23,13 @@ def picture(number: int, width: int = 24, height: int = 16) -> Image.Image:
     """A gradient that no other number has."""
     y, x = numpy.mgrid[:height, :width]
     return Image.fromarray(numpy.stack([x * 9, y * 13, 0 * x + number], axis=-1).astype(numpy.uint8))
+
+
+def png(number: int) -> bytes:
+    """The same as a file's content."""
+    stream = io.BytesIO()
+    picture(number).save(stream, "PNG")
+    return stream.getvalue()
 
 
 @pytest.fixture

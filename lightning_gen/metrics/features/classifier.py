@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lightning_gen.metrics.cache import cache_folder, digest, load, store
+from lightning_gen.caching import cache_folder
+from lightning_gen.metrics.cache import digest, load, store
 from lightning_gen.metrics.features.base import FeatureExtractor, alone
 from lightning_gen.options import Natural
 from lightning_gen.randomness import derived_seed, generator
