@@ -7,9 +7,9 @@ from torch import nn
 
 from lightning_gen.check import data, loss, metric, network, sampler
 from lightning_gen.check.law import Law, Seen, looked
+from lightning_gen.config.command_line.named import accepted, imported
 from lightning_gen.config.faults import GIVEN
 from lightning_gen.config.instantiate import build
-from lightning_gen.config.named import accepted, imported
 from lightning_gen.config.signatures import check
 from lightning_gen.data import GenerativeData
 from lightning_gen.errors import ConfigError

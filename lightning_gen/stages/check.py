@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning_gen.config.allow import allowing, used
+from lightning_gen.config.command_line.named import node, trusting
 from lightning_gen.config.compose import launch
 from lightning_gen.config.faults import check as config_faults
 from lightning_gen.config.instantiate import Maker, import_extensions
-from lightning_gen.config.named import node, trusting
 from lightning_gen.config.stored import page_fault
 from lightning_gen.errors import ConfigError
 from lightning_gen.runs.folder import RunFolder

@@ -7,7 +7,7 @@ import pytest
 
 import run as entry
 from lightning_gen.check import laws_of
-from lightning_gen.config.named import node, trusting
+from lightning_gen.config.command_line.named import node, trusting
 from tests.extensions import on_path
 
 NETS = ("Shape", "Dtype", "Finite", "Batch", "Time", "Label", "Eval", "SecondDerivative", "Save", "Gradient", "Compile")

@@ -8,7 +8,7 @@ import yaml
 
 import run as entry
 from lightning_gen.check import KINDS, laws_of
-from lightning_gen.config.named import node, trusting
+from lightning_gen.config.command_line.named import node, trusting
 from lightning_gen.metrics.registry import metrics
 from lightning_gen.stages.rehearsed import LAWS
 from tests.extensions import EXTENSION, on_path

@@ -7,8 +7,8 @@ from pkgutil import resolve_name
 from typing import Any
 
 from lightning_gen.config.allow import OURS, allowing, extension_faults, granted, target_fault
+from lightning_gen.config.command_line.texts import several, undashed
 from lightning_gen.config.source import signature, source
-from lightning_gen.config.texts import several, undashed
 from lightning_gen.errors import ConfigError, sentence
 
 
