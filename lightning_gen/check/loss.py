@@ -88,7 +88,7 @@ def truths() -> Iterator[Truth]:
     yield Truth("a Gaussian noised by VP", lambda: Normal(VP()), normal, moves)
     yield Truth("a Gaussian on straight paths to noise", lambda: Normal(Interpolant()), normal, moves)
     model, draw = with_units(RBM((4,), 3, 1.0))
-    yield Truth("a binary RBM", lambda: model, draw, {"b": 0.7, "c": 0.7})
+    yield Truth("a binary RBM", lambda: copy.deepcopy(model), draw, {"b": 0.7, "c": 0.7})
     yield Truth("a linear decoder with its exact encoder", linear_vae, linear_data, {"net.decoder.bias": 0.5})
 
 
@@ -188,9 +188,6 @@ def gradients(subject: Subject, away: bool) -> dict[str, Tensor]:
             if p.grad is None:
                 raise Broken(f"the loss has no gradient in the parameter {name} of the model")
             found[name].append(p.grad.flatten().clone())
-    with torch.no_grad():  # the RBM is one model
-        for name, p in parameters.items():
-            p.sub_(truth.moves[name] * away)
     return {name: torch.stack(each) for name, each in found.items()}
 
 

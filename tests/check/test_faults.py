@@ -23,6 +23,7 @@ FAULTS = {
     "samplers": {name: {name.lower()} for name in ("Fits", "Mixture", "Generator", "Evaluations", "Shape", "First")}
     | {"Gaussian": {"gaussian", "mixture"}},
     "losses": {name: {name.lower()} for name in ("Fits", "Shape", "Minimum", "Gradient", "Generator")},
+    "adversarial": {name: {name.lower()} for name in ("Shape", "Minimum", "Direction")},
 }
 LANGEVIN = ("steps=200", "step_size=0.005")
 WORDS = {"DefinitionOfAFlow": ("shape=[2]", "width=8", "couplings=2"), "DefinitionOfACausalNetwork": ("width=16",)}
@@ -55,10 +56,13 @@ def failed(target, *words):
 
 @pytest.mark.parametrize(("room", "name"), [(room, name) for room, names in FAULTS.items() for name in names])
 def test_a_planted_fault_is_found_by_its_law(room, name):
-    assert failed(f"faulty.{room}.{name}", *(() if room == "losses" else WORDS.get(name, ()))) == FAULTS[room][name]
+    assert (
+        failed(f"faulty.{room}.{name}", *(WORDS.get(name, ()) if room in ("nets", "samplers") else ()))
+        == FAULTS[room][name]
+    )
 
 
-@pytest.mark.parametrize("room", ["nets", "data", "losses"])
+@pytest.mark.parametrize("room", ["nets", "data", "losses", "adversarial"])
 def test_the_class_without_it_passes(room):
     assert failed(f"faulty.{room}.Good") == set()
 
