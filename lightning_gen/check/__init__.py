@@ -9,7 +9,7 @@ from lightning_gen.check import adversarial, data, loss, metric, network, sample
 from lightning_gen.check.law import Law, Seen, looked
 from lightning_gen.config.faults import GIVEN
 from lightning_gen.config.instantiate import build
-from lightning_gen.config.named import accepted, imported
+from lightning_gen.config.named import accepted, imported, trusting
 from lightning_gen.config.signatures import check
 from lightning_gen.data import GenerativeData
 from lightning_gen.errors import ConfigError
@@ -111,14 +111,20 @@ def laws_of(node: Mapping[str, Any], leave_out: Container[str] = ()) -> tuple[st
 
     Raises ConfigError for what cannot be imported, is of no kind that has laws, or whose arguments do not fit.
     """
-    thing = thing_of(node["_target_"])
-    kind = kind_of(thing)
-    if kind is None:
-        raise ConfigError([unknown(node["_target_"], thing)])
-    if isinstance(thing, type) and (faults := check(node, {"": GIVEN["net"]})):
-        raise ConfigError(faults)
-    subject = kind.subject(Target(thing, node))
-    return subject.said(), looked(kind.laws, subject, leave_out)
+    with trusting(node["_target_"]):
+        thing = thing_of(node["_target_"])
+        kind = kind_of(thing)
+        if kind is None:
+            raise ConfigError([unknown(node["_target_"], thing)])
+        if isinstance(thing, type) and (faults := check(node, {"": GIVEN["net"]})):
+            raise ConfigError(faults)
+        subject = kind.subject(Target(thing, node))
+
+    def lines() -> Iterator[Seen]:
+        with trusting(node["_target_"]):
+            yield from looked(kind.laws, subject, leave_out)
+
+    return subject.said(), lines()
 
 
 def unknown(name: str, thing: Any) -> str:

@@ -89,6 +89,11 @@ def cases() -> Iterator[Case]:
     yield Case("of energies at noise levels", RecoveryEnergy(Halves(), levels), None, (("net", "forward"),), False)
 
 
+def like(model: nn.Module) -> torch.dtype:
+    """The dtype in which a model works: that of its weights, without any double precision."""
+    return next((p.dtype for p in model.parameters()), torch.float64)
+
+
 def seeded(make: Callable[[], Any]) -> Any:
     """What is made, with weights that are the same each time, and the global generator as it was."""
     with torch.random.fork_rng(devices=[]):
