@@ -114,7 +114,7 @@ def test_every_name_in_code_is_a_name_of_the_source():
                 assert re.search(rf"\b{name}\b", source), f"{page.name}: {name}"
 
 
-@pytest.mark.parametrize("name", ["capabilities", "compression", "energies", "flows", "quality", "training"])
+@pytest.mark.parametrize("name", ["capabilities", "check", "compression", "energies", "flows", "quality", "training"])
 def test_python_of_the_pages_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / f"{name}.md").read_text(), re.DOTALL | re.MULTILINE)

@@ -5,16 +5,16 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from lightning_gen.check import data, loss, metric, network, sampler
+from lightning_gen.check import adversarial, data, loss, metric, network, sampler
 from lightning_gen.check.law import Law, Seen, looked
-from lightning_gen.config.command_line.named import accepted, imported
+from lightning_gen.config.command_line.named import accepted, imported, trusting
 from lightning_gen.config.faults import GIVEN
 from lightning_gen.config.instantiate import build
 from lightning_gen.config.signatures import check
 from lightning_gen.data import GenerativeData
 from lightning_gen.errors import ConfigError
 from lightning_gen.families import GenerativeModule
-from lightning_gen.losses import Loss
+from lightning_gen.losses import AdversarialLoss, Loss
 from lightning_gen.metrics.features.base import FeatureExtractor
 from lightning_gen.metrics.registry import metrics
 from lightning_gen.models import Model
@@ -74,6 +74,7 @@ KINDS = (
     Kind("data set", _below(GenerativeData), lambda of: data.Subject(of.make, of.takes(), of.given()), data.LAWS),
     Kind("sampler", _below(Sampler), lambda of: sampler.Subject(of.make), sampler.LAWS),
     Kind("loss", _below(Loss), lambda of: loss.Subject(of.make), loss.LAWS),
+    Kind("adversarial loss", _below(AdversarialLoss), lambda of: adversarial.Subject(of.make), adversarial.LAWS),
     Kind("metric", metric.registered, lambda of: metric.Subject(of.thing), metric.LAWS),
     Kind(
         "network",
@@ -110,14 +111,20 @@ def laws_of(node: Mapping[str, Any], leave_out: Container[str] = ()) -> tuple[st
 
     Raises ConfigError for what cannot be imported, is of no kind that has laws, or whose arguments do not fit.
     """
-    thing = thing_of(node["_target_"])
-    kind = kind_of(thing)
-    if kind is None:
-        raise ConfigError([unknown(node["_target_"], thing)])
-    if isinstance(thing, type) and (faults := check(node, {"": GIVEN["net"]})):
-        raise ConfigError(faults)
-    subject = kind.subject(Target(thing, node))
-    return subject.said(), looked(kind.laws, subject, leave_out)
+    with trusting(node["_target_"]):
+        thing = thing_of(node["_target_"])
+        kind = kind_of(thing)
+        if kind is None:
+            raise ConfigError([unknown(node["_target_"], thing)])
+        if isinstance(thing, type) and (faults := check(node, {"": GIVEN["net"]})):
+            raise ConfigError(faults)
+        subject = kind.subject(Target(thing, node))
+
+    def lines() -> Iterator[Seen]:
+        with trusting(node["_target_"]):
+            yield from looked(kind.laws, subject, leave_out)
+
+    return subject.said(), lines()
 
 
 def unknown(name: str, thing: Any) -> str:

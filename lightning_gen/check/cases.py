@@ -76,7 +76,7 @@ def cases() -> Iterator[Case]:
     calls = (("", "energy"), ("", "draw"))
     beside = Case("of a mixture, without noise", Density(mixture), mixture.clean, calls)
     yield Case("of a Gaussian, without noise", Density(truth), truth.clean, calls, True, beside)
-    yield noised("noised by a VE of 10 levels", VE(0.1, 50.0, levels=10))
+    yield noised("noised by a VE of 12 levels", VE(0.03, 30.0, levels=12))
     yield Case("of a binary RBM", *with_units(RBM((4,), 3, 1.0)), VISIBLE)
     yield Case("of a Gaussian RBM", *with_units(GaussianBernoulliRBM((2,), 3, 1.0)), VISIBLE)
     model = seeded(lambda: VAE(Affine(), "gaussian", 0.5))
@@ -87,6 +87,11 @@ def cases() -> Iterator[Case]:
     yield Case("of an autoregressive model", network, _enumerated(network), (("net", "step"),), False)
     levels = DiscreteVP([0.01, 0.3, 0.5, 0.7])
     yield Case("of energies at noise levels", RecoveryEnergy(Halves(), levels), None, (("net", "forward"),), False)
+
+
+def like(model: nn.Module) -> torch.dtype:
+    """The dtype in which a model works: that of its weights, without any double precision."""
+    return next((p.dtype for p in model.parameters()), torch.float64)
 
 
 def seeded(make: Callable[[], Any]) -> Any:

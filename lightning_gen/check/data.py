@@ -26,7 +26,7 @@ class Subject:
     """
 
     def __init__(self, make: Callable[..., GenerativeData], takes: Sequence[str], given: Mapping[str, Any]) -> None:
-        self.make, self.takes, self.given = make, takes, given
+        self.make, self.takes, self.given, self.reads = make, takes, given, 0
         self.data = self.ready()
 
     def said(self) -> str:
@@ -35,7 +35,8 @@ class Subject:
 
     def ready(self, **options: Any) -> GenerativeData:
         """A data set of these arguments, read; the global generators stand elsewhere each time."""
-        torch.seed()
+        self.reads += 1
+        torch.manual_seed(self.reads)
         data = self.make(**options)
         data.prepare_data()
         data.setup()

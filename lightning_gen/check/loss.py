@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lightning_gen.check.cases import Affine, seeded, with_units
+from lightning_gen.check.cases import Affine, like, seeded, with_units
 from lightning_gen.check.law import Broken, Law, Skipped, no_more, some
 from lightning_gen.losses import Loss
 from lightning_gen.models import RBM, VAE, Model, Normalised, Scored, SmoothEnergy
@@ -88,7 +88,7 @@ def truths() -> Iterator[Truth]:
     yield Truth("a Gaussian noised by VP", lambda: Normal(VP()), normal, moves)
     yield Truth("a Gaussian on straight paths to noise", lambda: Normal(Interpolant()), normal, moves)
     model, draw = with_units(RBM((4,), 3, 1.0))
-    yield Truth("a binary RBM", lambda: model, draw, {"b": 0.7, "c": 0.7})
+    yield Truth("a binary RBM", lambda: copy.deepcopy(model), draw, {"b": 0.7, "c": 0.7})
     yield Truth("a linear decoder with its exact encoder", linear_vae, linear_data, {"net.decoder.bias": 0.5})
 
 
@@ -120,14 +120,24 @@ class Subject:
 
     def __init__(self, make: Callable[[], Loss]) -> None:
         self.make = make
-        self.loss, self.truth, self.refusals = make(), None, []
+        self.loss, self.refusals, accepted = make(), [], []
         for truth in truths():
             try:
                 self.loss.check(truth.make())
-                self.truth = truth
-                break
+                accepted.append(truth)
             except (TypeError, ValueError) as refusal:
                 self.refusals.append(str(refusal))
+        self.truth = next(filter(self.depends, accepted), next(iter(accepted), None))
+
+    def depends(self, truth: Truth) -> bool:
+        """Whether the loss has a gradient on a model: of data without noise, one of the noise has none."""
+        model, source = truth.make(), torch.Generator().manual_seed(0)
+        try:
+            copy.deepcopy(self.loss).to(like(model))(model, truth.data(12, source), source).mean().backward()
+        except Exception:  # whatever a loss does with a model that is not the one it is made for
+            return False
+        slopes = [p.grad for name in truth.moves if (p := model.get_parameter(name)).grad is not None]
+        return bool(slopes) and all(bool(slope.isfinite().all() and slope.any()) for slope in slopes)
 
     def said(self) -> str:
         """What is looked at, in words."""
@@ -142,7 +152,7 @@ class Subject:
     def values(self, model: Model, n: int = 12, seed: int = 0) -> Tensor:
         """The loss of n samples, (n,)."""
         source = torch.Generator().manual_seed(seed)
-        loss = copy.deepcopy(self.loss).to(next(model.parameters()).dtype)
+        loss = copy.deepcopy(self.loss).to(like(model))
         return loss(model, self.known().data(n, source), source)
 
 
@@ -173,7 +183,7 @@ def gradients(subject: Subject, away: bool) -> dict[str, Tensor]:
     """Of each parameter that moves its gradients on batches of data, (GROUPS, size)."""
     truth = subject.known()
     model, loss = truth.make(), subject.make()
-    loss.to(next(model.parameters()).dtype)
+    loss.to(like(model))
     parameters = {name: model.get_parameter(name) for name in truth.moves}
     with torch.no_grad():
         for name, p in parameters.items():
@@ -188,9 +198,6 @@ def gradients(subject: Subject, away: bool) -> dict[str, Tensor]:
             if p.grad is None:
                 raise Broken(f"the loss has no gradient in the parameter {name} of the model")
             found[name].append(p.grad.flatten().clone())
-    with torch.no_grad():  # the RBM is one model
-        for name, p in parameters.items():
-            p.sub_(truth.moves[name] * away)
     return {name: torch.stack(each) for name, each in found.items()}
 
 
@@ -224,7 +231,7 @@ def look_gradient(subject: Subject) -> str:
     own = dict(loss.named_parameters())
     if not own:
         raise Skipped("it has no parameters of its own")
-    loss.to(next(model.parameters()).dtype)
+    loss.to(like(model))
     source = torch.Generator().manual_seed(0)
     loss(model, truth.data(12, source), source).mean().backward()
     if unused := [name for name, p in loss.named_parameters() if p.requires_grad and p.grad is None]:

@@ -52,8 +52,8 @@ def evaluation(features: Tensor, logits: Tensor | None = None, seed: int = 0) ->
 
 
 def shifted(strength: float) -> Evaluation:
-    """Samples of another mean."""
-    return evaluation(cloud(N, 4) + 3 * strength)
+    """Samples of another mean, most in the first dimension, so that they fall into its class."""
+    return evaluation(cloud(N, 4) + 4 * strength / 2 ** torch.arange(D, dtype=torch.float64))
 
 
 def narrow(strength: float) -> Evaluation:

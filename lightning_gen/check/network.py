@@ -19,6 +19,7 @@ from lightning_gen.runs import weights_file
 SHAPES = ((1, 8, 8), (2,), (3, 32, 32))  # of x, the first that the network takes
 TIMES = (0.0, 999.0, 250.5, -1.4, 0.7)  # steps of DDPM, and log sigma / 4 of EDM
 CLASSES, LEVELS = 3, 4
+LARGE = 5_000_000  # parameters, above which no second derivative is taken
 TOLERANCE = 1e-4  # of float32, relative to the largest value
 CURVATURE = 0.03  # how far the second derivative's integral may be off, relative to the rise of the slope
 
@@ -203,6 +204,8 @@ def look_derivative(subject: Subject) -> str:
         raise Skipped(f"{subject.role.title} is no energy over real numbers")
     if kinks := getattr(subject.net, "kinks", None):
         raise Skipped(f"it declares kinks: {kinks}")
+    if (size := sum(p.numel() for p in subject.net.parameters())) > LARGE:
+        raise Skipped(f"it takes minutes with {size:,} parameters: give arguments of a smaller one")
     net = copy.deepcopy(subject.net).double()
     nodes, weights = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(64))
     nodes, weights = (nodes + 1) / 2, weights / 2

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_gen.check.cases import Case, cases
+from lightning_gen.check.cases import Case, cases, like
 from lightning_gen.check.law import Broken, Law, Skipped, no_more
 from lightning_gen.models import Denoiser
 from lightning_gen.process import VE, VP, double
@@ -83,11 +83,6 @@ def drawn(sampler: Sampler, case: Case, n: int, shape: tuple[int, ...], seed: in
     source = torch.Generator().manual_seed(seed)
     x = sampler.start(case.model, (n, *shape), source)
     return sampler(case.model, x.to(like(case.model)), source)
-
-
-def like(model: nn.Module) -> torch.dtype:
-    """The dtype in which a model works: that of its weights, without any double precision."""
-    return next((p.dtype for p in model.parameters()), torch.float64)
 
 
 def statistics(x: Tensor) -> Tensor:

@@ -224,7 +224,7 @@ class RunFolder:
         if not self.exported.is_file():
             return self.checkpoint()["state_dict"]
         state = weights_file.read(self.exported)
-        if self.config()["module"].get("ema_decay", "by default") is None:
+        if not weights_file.keeps_average(self.config()["module"]):
             return state
         return state | {f"ema.{key[6:]}": value for key, value in state.items() if key.startswith("model.")}
 

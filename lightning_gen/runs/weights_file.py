@@ -1,9 +1,11 @@
 """Weights of an export as safetensors, with the SHA-256 of the file in its metadata."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lightning_gen.config.source import signature
 from lightning_gen.errors import NonFinite
 from lightning_gen.runs.atomic import replacing
 from lightning_gen.runs.checkpoint_file import Damaged
@@ -23,6 +25,14 @@ def write(weights: "dict[str, Tensor]", path: Path, **metadata: str) -> None:
     digest = hashlib.sha256(data).hexdigest().encode()
     with replacing(path) as partial:
         partial.write_bytes(data.replace(ENTRY % ZEROS, ENTRY % digest, 1))
+
+
+def keeps_average(module: Mapping[str, Any]) -> bool:
+    """Whether the family of a config's node keeps averaged weights, by the node or by its constructor's default."""
+    if "ema_decay" in module:
+        return module["ema_decay"] is not None
+    defaults = {parameter.name: parameter.default for parameter in signature(module["_target_"]) or ()}
+    return defaults.get("ema_decay", "None") != "None"
 
 
 def averaged(weights: "dict[str, Tensor]") -> "dict[str, Tensor]":

@@ -8,7 +8,7 @@ import yaml
 
 import run as entry
 from lightning_gen.check import KINDS, laws_of
-from lightning_gen.config.command_line.named import node, trusting
+from lightning_gen.config.command_line.named import node
 from lightning_gen.metrics.registry import metrics
 from lightning_gen.stages.rehearsed import LAWS
 from tests.extensions import EXTENSION, on_path
@@ -26,7 +26,7 @@ SMALL = {  # cheap settings
     "nets.ResNetGAN": "channels=4 critic_channels=4 doublings=1 halvings=1 blocks=1 latent=3",
     "nets.MADE": "shape=[1,4,4] width=16 orderings=2",
     "nets.PixelCNN": "shape=[1,4,4] channels=4 depth=2 hidden=8",
-    "nets.CausalTransformer": "shape=[1,4,4] width=8 depth=1",
+    "nets.CausalTransformer": "shape=[1,4,4] channels=8 depth=1 heads=2",
     "nets.RealNVP": "width=8 couplings=2",
     "nets.NICE": "width=8 couplings=2",
     "nets.Glow": "channels=8 steps=1 scales=2",
@@ -50,13 +50,13 @@ SMALL = {  # cheap settings
     "samplers.GibbsLangevin": "steps=20 inner=100 step_size=0.02",
     "samplers.HMC": "steps=20",
     "samplers.Langevin": "steps=200 step_size=0.005",
-    "samplers.AnnealedLangevin": "steps_each=50 step_rule=v1_code epsilon=8e-4",
+    "samplers.AnnealedLangevin": "steps_each=100 step_rule=v1_code epsilon=7.2e-5",
     "samplers.Latent": "",
     "samplers.MALA": "steps=100 step_size=0.05",
     "samplers.PredictorCorrector": "predictor._target_=lightning_gen.samplers.Ancestral predictor.steps=100 snr=0.05",
     "samplers.Prior": "",
     "samplers.ProbabilityFlow": "steps=20",
-    "samplers.RK45": "rtol=1e-4 atol=1e-4 points=5",
+    "samplers.RK45": "rtol=1e-3 atol=1e-3 points=5",
     "samplers.Sequential": "",
     "samplers.TiltedLangevin": "",
     "losses.ContrastiveDivergence": "sampler._target_=lightning_gen.samplers.Langevin sampler.steps=5 "
@@ -70,28 +70,36 @@ SMALL = {  # cheap settings
     "losses.NegativeLogLikelihood": "",
     "losses.ELBO": "",
     "losses.IWAE": "samples=3",
+    "losses.Minimax": "",
+    "losses.NonSaturating": "",
+    "losses.Wasserstein": "",
+    "losses.Hinge": "",
+    "losses.LeastSquares": "",
+    "losses.Relativistic": "",
+    "losses.FDivergence": "divergence=kl",
     "losses.RecoveryLikelihood": "sampler._target_=lightning_gen.samplers.TiltedLangevin",
 }
+LONG = ("nets.NCSNpp", "samplers.AnnealedLangevin", "samplers.EulerMaruyama", "samplers.PredictorCorrector")
+LONG += ("samplers.RK45", "samplers.Ancestral", "nets.UNet")
 SLOW = ("experiment=vae_digits", "experiment=gan_digits", "experiment=rbm_digits", "experiment=glow_digits")
 SLOW += ("experiment=made_digits", "experiment=ebm_digits", "experiment=ncsn_digits", "experiment=flow_matching_digits")
 
 
 def seen(target, words="", leave_out=()):
-    with trusting(target):
-        return list(laws_of(node(target, words.split()), leave_out)[1])
+    return list(laws_of(node(target, words.split()), leave_out)[1])
 
 
 def faults(rows):
     return [each.line() for each in rows if each.verdict == "FAIL"]
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in SMALL])
 def test_our_classes_keep_the_laws(name):
     rows = seen(f"lightning_gen.{name}", SMALL[name], ("compile",))
-    assert faults(rows) == [] and sum(each.verdict == "PASS" for each in rows) >= 2
+    assert faults(rows) == [] and any(each.verdict == "PASS" for each in rows)
 
 
-@pytest.mark.parametrize("name", sorted({metric.quantity.name for metric in metrics().values()}))
+@pytest.mark.parametrize("name", sorted({metric.function: name for name, metric in metrics().items()}.values()))
 def test_our_metrics_keep_the_laws(name):
     assert faults(seen(name)) == []
 
@@ -185,12 +193,12 @@ def test_what_cannot_be_looked_at_is_one_sentence(words, word, capsys):
 def test_the_page_lists_the_laws():
     page = (ROOT / "docs" / "check.md").read_text()
     rows = {}
-    for title, table in re.findall(r"^## (.+?)\n.*?^((?:\|.*\n)+)", page, re.MULTILINE | re.DOTALL):
+    for title, table in re.findall(r"^## (.+?)\n.*?^((?:\|[^\n]*\n)+)", page, re.MULTILINE | re.DOTALL):
         cells = [[cell.strip() for cell in row.strip("|\n").split("|")] for row in table.splitlines()[2:]]
         rows[title.lower()] = [(name.strip("`"), says) for name, says, *_ in cells]
     known = {kind.name: kind.laws for kind in KINDS} | {"config": LAWS}
     for name, laws in known.items():
-        found = next(table for title, table in rows.items() if name in title)
+        found = rows[next(title for title in rows if title.split(", ")[0] == f"a {name}".replace("a a", "an a"))]
         assert found == [(law.name, law.says) for law in laws], name
 
 

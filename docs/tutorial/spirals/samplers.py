@@ -15,7 +15,8 @@ from lightning_gen.samplers.base import noise_like
 class Restart(Stepwise):
     """x_s = alpha_s E[x_0 | x_t] + sigma_s z: denoised, and noised again, at times that fall evenly from 1 to 0.
 
-    The multistep sampler of consistency models (Song et al., 2023), https://arxiv.org/abs/2303.01469
+    The multistep sampler of consistency models (Song et al., 2023), https://arxiv.org/abs/2303.01469; with a denoiser
+    in the place of a consistency model the samples are too narrow, which `lightning-gen check` says.
 
     Args:
         steps: denoising steps.

@@ -43,7 +43,7 @@ def node(target: str, words: Sequence[str]) -> dict[str, Any]:
 
 @contextmanager
 def trusting(target: str, packages: Sequence[str] = ()) -> Iterator[None]:
-    """Within it, configs may build what the target's package defines, which a person allows by naming it."""
+    """Within it, configs may build what the target's package defines too, which a person allows by naming it."""
     top = target.split(".")[0]
     if "." in target and source(top) is None:
         raise ConfigError(
@@ -54,7 +54,7 @@ def trusting(target: str, packages: Sequence[str] = ()) -> Iterator[None]:
         )
     known = "." not in target or top == OURS or top in granted() or extension_faults([top])
     named = [] if known else [top]
-    with allowing([*packages, *named]):
+    with allowing([*dict.fromkeys([*granted(), *packages, *named])]):
         yield
 
 
