@@ -59,6 +59,6 @@ def check_pickle(path: Path) -> None:
     with path.open("rb") as stream:
         if EDM in stream.read(1 << 16):
             raise ValueError(
-                f"{path} is a pickle of EDM's, which runs code when it is read: where you trust it, in a checkout of "
-                f'NVlabs/edm run python -c "{TAKE_OUT.format(path)}", and import edm.pt'
+                f"{path} is a pickle of EDM's, which runs code when it is read: where you trust it, run in a checkout "
+                f'of NVlabs/edm: python -c "{TAKE_OUT.format(path)}", and import edm.pt'
             )

@@ -87,8 +87,9 @@ class HuggingFace(Images):
         """The rows of each split; ValueError for splits or columns that are not found."""
         found = self._read_dataset()
         known = {SPLITS[name]: rows for name, rows in found.items() if name in SPLITS}
-        if "train" not in known:
-            raise ValueError(f"data.path={self.path} has the splits {', '.join(found)}, expected train: choose another")
+        if not len(known.get("train", ())):
+            held = f"data.path={self.path} has the splits {', '.join(found)}"
+            raise ValueError(f"{held}, expected images in train: choose another")
         image, label = self._image_column(known["train"].features), self._label_column(known["train"].features)
         labels = self._labels(known, label) if label is not None else {}
         return {name: Part(self._items(rows, image, name), labels.get(name)) for name, rows in known.items()}
@@ -180,7 +181,8 @@ class HuggingFace(Images):
         """The images of a split: rows that hold them, and files that rows name."""
         pictures, source = rows.select_columns([column]).with_format("arrow"), f"{self.path}, split {split}"
         # A file of the cache that changes becomes the newest.
-        newest = max((file["filename"] for file in rows.cache_files), key=lambda file: Path(file).stat().st_mtime_ns)
+        written = [file["filename"] for file in rows.cache_files]
+        newest = max(written, key=lambda file: Path(file).stat().st_mtime_ns, default="")
         items: list[Encoded] = []
         for chunk in rows.data.column(column).chunks:
             files = [None] * len(chunk)

@@ -181,7 +181,7 @@ def test_a_damaged_row_is_named(tmp_path):
 
 def test_what_datasets_cannot_read_is_said_in_one_sentence(tmp_path):
     folder = write(tmp_path / "set", "test")
-    with pytest.raises(ValueError, match="has the splits test, expected train"):
+    with pytest.raises(ValueError, match="has the splits test, expected images in train"):
         ready(HuggingFace(str(folder)))
     write(folder)
     (folder / "train-00001-of-00002.parquet").write_bytes(b"PAR1 and no more")
