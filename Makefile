@@ -7,7 +7,7 @@
 #
 # make audit      known vulnerabilities of what is installed, by pip-audit, which asks the package index for them
 #
-# TORCH=cpu installs PyTorch's builds without CUDA, from PyTorch's own index, which uv knows: an environment a third as large.
+# TORCH=cpu installs PyTorch's builds without CUDA, from PyTorch's own index, which uv knows: 1.2 GB in place of 5.6.
 # PYTHON=/path/to/python3.12 chooses the interpreter, VENV=folder the environment, ARGS="..." goes to run.py or to pytest.
 # CONSTRAINTS=hashes.txt installs the very files that were tested, each compared with its SHA-256, as CI does; `make hashes`
 # writes that file anew from constraints.txt.

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # What replaces the values of the cell that is tagged "parameters", as papermill does it.
 TINY = {
     "quickstart": {"STEPS": 2, "SAMPLES": 16, "SAMPLER_STEPS": 4, "QUALITY": "pixels"},
-    "samplers_and_likelihood": {"STEPS": 20, "SAMPLES": 16, "POINTS": 4},
+    "samplers_and_likelihood": {"STEPS": 20, "SAMPLES": 16, "POINTS": 4, "ODE_STEPS": 4},
     "energies": {"STEPS": 20, "HIDDEN": 4, "TEMPERATURES": (2, 5)},
     "comparing": {"STEPS": 2, "SAMPLES": 16},
 }

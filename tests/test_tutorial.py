@@ -15,7 +15,7 @@ NAV = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
 PAGES = [name for name in pages(NAV) if name.startswith("tutorial/")]
 FILE = re.compile(r'^```\w+\n--8<-- "docs/tutorial/([\w./]+)"\n```', re.MULTILINE)
 QUICK = {
-    "fit": ["trainer.max_steps=2", "data.n=64", "data.batch_size=16", "quality.n=16", "logger=none"],
+    "fit": ["trainer.max_steps=5", "data.n=64", "data.batch_size=16", "quality.n=16", "logger=none"],
     "evaluate": ["quality.n=16"],
     "sample": [],
     "compare": ["logger=none"],
