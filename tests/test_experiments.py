@@ -108,9 +108,12 @@ OPTIONS = [
 ]
 
 
+OF_FILES = ("npz", "folder", "dsprites", "hf", "webdataset")
+
+
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_of_every_group_has_no_fault(group, option):
-    words = [f"{group}={option}"] + (["data.path=somewhere"] if option in ("npz", "folder", "dsprites") else [])
+    words = [f"{group}={option}"] + (["data.path=somewhere"] if option in OF_FILES else [])
     words += ["data.run=somewhere"] if (group, option) == ("data", "latent") else []
     if option in (
         "kde",

@@ -131,6 +131,7 @@ def test_every_class_of_ours_is_looked_at():
     bases = {"Autoencoder", "Causal", "EncoderDecoder", "GeneratorCritic"}
     own |= {f"nets.{name}" for name in nets.__all__ if name not in bases}
     of_files = {"CIFAR10", "MNIST", "FashionMNIST", "Npz", "Folder", "DSprites", "Factored", "Shapes"}
+    of_files |= {"HuggingFace", "WebDataset"}
     of_files |= {name for name in data.__all__ if not issubclass(getattr(data, name), data.GenerativeData)}
     own |= {f"data.{name}" for name in data.__all__ if name not in {*of_files, "GenerativeData"}}
     assert own <= {*SMALL}, own - {*SMALL}
