@@ -73,7 +73,6 @@ LIBRARIES = {
         "filelock",
         "multiprocess",
         "mypy",
-        "pandas",
         "pyarrow",
     ),
     *(
