@@ -57,6 +57,12 @@ def test_an_estimate_leaves_nothing_and_names_the_size_of_the_run_s_files(tmp_pa
     assert " 4 steps of " in said["training"]
 
 
+def test_an_estimate_ends_before_the_least_number_of_steps_and_takes_a_default_batch(capsys):
+    endless = ("trainer.max_steps=1000000", "trainer.min_steps=1000000", "~data.batch_size")
+    assert command(*BARE, "stage=estimate", *endless) == 0
+    assert "for a batch of 128" in capsys.readouterr().out
+
+
 def test_pictures_of_any_size_are_learned_by_one_command_that_says_what_it_chose(tmp_path, capsys):
     for number in range(20):
         pixels = numpy.random.default_rng(number).integers(0, 256, (9 + number % 3, 12, 3), dtype=numpy.uint8)

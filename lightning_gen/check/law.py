@@ -101,3 +101,14 @@ def no_more(value: float, limit: float, told: str) -> None:
     """Broken, with what is told, for a value that is not at most the limit."""
     if not value <= limit:
         raise Broken(told)
+
+
+def requirements(component: Any, tried: str) -> str:
+    """What a sampler or a loss needs and supports, in words, and what it is tried on; Broken for other declarations."""
+    needs, supports = type(component).needs, type(component).supports
+    if not (isinstance(needs, tuple) and all(isinstance(need, type) for need in needs)):
+        raise Broken(f"needs is {needs!r}, expected a tuple of classes")
+    if not (isinstance(supports, tuple) and set(supports) <= {"real", "binary", "levels"}):
+        raise Broken(f"supports is {supports!r}, expected a tuple of real, binary, levels")
+    words = ", ".join(need.__name__ for need in needs) or "no capability"
+    return f"it needs {words} over {' or '.join(supports)}; {tried}"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gen.check.cases import Affine, like, seeded, with_units
-from lightning_gen.check.law import Broken, Law, Skipped, no_more, some
+from lightning_gen.check.law import Broken, Law, Skipped, no_more, requirements, some
 from lightning_gen.losses import Loss
 from lightning_gen.models import RBM, VAE, Model, Normalised, Scored, SmoothEnergy
 from lightning_gen.process import VP, Clean, Interpolant, Process, expand
@@ -158,14 +158,8 @@ class Subject:
 
 def look_fits(subject: Subject) -> str:
     """needs and supports as they are declared."""
-    needs, supports = type(subject.loss).needs, type(subject.loss).supports
-    if not (isinstance(needs, tuple) and all(isinstance(need, type) for need in needs)):
-        raise Broken(f"needs is {needs!r}, expected a tuple of classes")
-    if not (isinstance(supports, tuple) and set(supports) <= {"real", "binary", "levels"}):
-        raise Broken(f"supports is {supports!r}, expected a tuple of real, binary, levels")
     tried = "no model whose truth is known" if subject.truth is None else f"tried on {subject.truth.title}"
-    words = ", ".join(need.__name__ for need in needs) or "no capability"
-    return f"it needs {words} over {' or '.join(supports)}; {tried}"
+    return requirements(subject.loss, tried)
 
 
 def look_shape(subject: Subject) -> str:

@@ -111,7 +111,7 @@ def look_dtype(subject: Subject) -> str:
     """float32 for float32, float64 for a network in double precision."""
     found = {"float32": subject.outputs()}
     net = copy.deepcopy(subject.net).double()
-    found["float64"] = subject.role.double(subject, net)
+    found["float64"] = subject.outputs(net, subject.batch().double())
     for name, outputs in found.items():
         for key, value in outputs.items():
             if value.dtype != getattr(torch, name):

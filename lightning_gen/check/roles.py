@@ -57,10 +57,6 @@ class Role(NamedTuple):
         """Whether the network has one number for each sample."""
         return all(value.ndim == 1 for value in outputs.values())
 
-    def double(self, subject: Any, net: nn.Module) -> dict[str, Tensor]:
-        """Outputs of a network in double precision."""
-        return subject.outputs(net, subject.batch().double())
-
 
 def plain(net: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """net(x, t), or net(x, t, label)."""

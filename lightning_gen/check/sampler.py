@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gen.check.cases import Case, cases, like
-from lightning_gen.check.law import Broken, Law, Skipped, no_more
+from lightning_gen.check.law import Broken, Law, Skipped, no_more, requirements
 from lightning_gen.models import Denoiser
 from lightning_gen.process import VE, VP, double
 from lightning_gen.randomness import PartialBatch
@@ -161,14 +161,8 @@ def distance(subject: Subject, sampler: Sampler, case: Case) -> float:
 
 def look_fits(subject: Subject) -> str:
     """Which model it accepts; needs and supports as they are declared."""
-    needs, supports = type(subject.sampler).needs, type(subject.sampler).supports
-    if not (isinstance(needs, tuple) and all(isinstance(need, type) for need in needs)):
-        raise Broken(f"needs is {needs!r}, expected a tuple of classes")
-    if not (isinstance(supports, tuple) and set(supports) <= {"real", "binary", "levels"}):
-        raise Broken(f"supports is {supports!r}, expected a tuple of real, binary, levels")
-    words = ", ".join(need.__name__ for need in needs) or "no capability"
     tried = "none that is known exactly" if subject.case is None else f"tried on samples {subject.case.title}"
-    return f"it needs {words} over {' or '.join(supports)}; {tried}"
+    return requirements(subject.sampler, tried)
 
 
 def look_gaussian(subject: Subject) -> str:

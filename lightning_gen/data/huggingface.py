@@ -86,7 +86,12 @@ class HuggingFace(Images):
     def parts(self) -> dict[str, Part]:
         """The rows of each split; ValueError for splits or columns that are not found."""
         found = self._read_dataset()
-        known = {SPLITS[name]: rows for name, rows in found.items() if name in SPLITS}
+        names = [name for name in found if name in SPLITS]
+        known = {SPLITS[name]: found[name] for name in names}
+        if len(known) < len(names):
+            raise ValueError(
+                f"data.path={self.path} has the splits {', '.join(names)}, expected one of each: rename one"
+            )
         if not len(known.get("train", ())):
             held = f"data.path={self.path} has the splits {', '.join(found)}"
             raise ValueError(f"{held}, expected images in train: choose another")

@@ -10,6 +10,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from lightning_gen.bar import bar
 from lightning_gen.data.base import GenerativeData, partition
 from lightning_gen.data.file_split import SHOWN, FileSplit, Fit, Reader, listed
 from lightning_gen.data.image_files import FORMATS, Encoded
@@ -113,8 +114,7 @@ class Images(GenerativeData):
     def check_files(self) -> None:
         """What `prepare_data` and `parts` raise, Unreadable where no image can be read."""
         self.prepare_data()
-        parts = self.parts()
-        self._first_shape(self._reader([item for part in parts.values() for item in part.items]), parts["train"].items)
+        self._first_shape(Reader(None, None, "RGB"), self.parts()["train"].items)
 
     def load(self) -> Mapping[str, Split]:
         """The splits, in memory where all images fit."""
@@ -156,7 +156,7 @@ class Images(GenerativeData):
     def _reader(self, items: Sequence[Encoded]) -> Reader:
         """The reader of an image, with what is chosen from all."""
         size, mode = self.asked["size"], self.asked["mode"]
-        if AUTO in (size, mode):
+        if AUTO in self.asked.values():  # the run says what was chosen from
             self.survey = Survey.of(items)
             size = self.survey.size() if size == AUTO else size
             mode = ("L" if self.survey.grey else "RGB") if mode == AUTO else mode
@@ -175,13 +175,12 @@ class Images(GenerativeData):
 
     def _read(self, reader: Reader, items: Sequence[Encoded], shape: tuple[int, ...]) -> Tensor:
         """All images, (n, C, H, W); threads suffice: Pillow decodes without the interpreter's lock."""
-        from tqdm import tqdm
-
         images = torch.empty(len(items), *shape, dtype=torch.uint8)
-        with ThreadPoolExecutor(max(1, self.workers)) as pool:
+        with ThreadPoolExecutor(max(1, self.workers)) as pool, bar("reading images", len(items), leave=False) as shown:
             decoded = pool.map(lambda item: reader.attempt(item, shape), items)
             faults = []
-            for index, image in enumerate(tqdm(decoded, "reading images", len(items), disable=len(items) < 2000)):
+            for index, image in enumerate(decoded):
+                shown.update()
                 if isinstance(image, Unreadable):
                     faults.append(str(image))
                 else:

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
+from lightning_gen.data.file_split import Reader
 from lightning_gen.data.files import reading
 from lightning_gen.data.image_files import OTHER, READ
 from lightning_gen.data.images import AUTO, SPLITS, Images, Part
@@ -82,7 +83,7 @@ class WebDataset(Images):
         self.prepare_data()
         first = next(iter(self._shards().values()))[:1]
         part = self._part(first)
-        self._first_shape(self._reader(part.items), part.items)
+        self._first_shape(Reader(None, None, "RGB"), part.items)
 
     def parts(self) -> dict[str, Part]:
         """The images of each split; ValueError for a sample that is not whole, Unreadable for a damaged shard."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from lightning_gen.config.source import signature
 from lightning_gen.results.result import name_of, protocol_hash
 from lightning_gen.results.store import write_atomically
 from lightning_gen.results.tables import Block, Cell, Row, Table, markdown
+from lightning_gen.runs.weights_file import keeps_average
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,15 +92,8 @@ def about(config: Mapping[str, Any], count: int, origin: str) -> list[str]:
         + (f"{module['classes']} classes" if module.get("classes") else "unconditional"),
         f"- network: {_class(net) if net else 'none'}, {count:,} values in all",
         f"- data: {_class(data)}{named}" + (f", samples of shape {tuple(shape)}" if shape else ""),
-        f"- weights: {'averaged' if averages(module) else 'raw'}, {origin}",
+        f"- weights: {'averaged' if keeps_average(module) else 'raw'}, {origin}",
     ]
-
-
-def averages(module: Mapping[str, Any]) -> bool:
-    """Whether a family keeps averaged weights: as its node says, else by its default."""
-    if "ema_decay" in module:
-        return module["ema_decay"] is not None
-    return any(p.name == "ema_decay" and not p.nullable for p in signature(module["_target_"]) or ())
 
 
 def _class(node: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,8 @@ def allowed(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Both, the second first; of mappings key by key."""
-    both = {key: merged(below[key], above[key]) for key in below if key in above and isinstance(below[key], Mapping)}
-    return {**below, **above, **both}
+    mappings = [key for key in below if isinstance(below[key], Mapping) and isinstance(above.get(key), Mapping)]
+    return {**below, **above, **{key: merged(below[key], above[key]) for key in mappings}}
 
 
 def of_file(path: Path, words: Sequence[str]) -> int:
@@ -172,7 +173,7 @@ def family_config(node: Mapping[str, Any]) -> dict[str, Any]:
     parts = {name: module.pop(name, None) for name in ("net", "data", "sampler")}
     refused: list[str] = []
     for data, net in combinations(parts["data"], parts["net"]):
-        config = whole_config(net, copy_of(module), parts["sampler"] or {}, data)
+        config = whole_config(net, deepcopy(module), parts["sampler"] or {}, data)
         config["extensions"] = sorted(used(config)) or None
         if faults := config_faults(config):
             refused += faults
@@ -183,11 +184,6 @@ def family_config(node: Mapping[str, Any]) -> dict[str, Any]:
             return config
         refused += make.faults
     raise ConfigError(list(dict.fromkeys(refused))[:3])
-
-
-def copy_of(value: Any) -> Any:
-    """The same mappings anew."""
-    return {key: copy_of(child) for key, child in value.items()} if isinstance(value, Mapping) else value
 
 
 def combinations(data: Any, net: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
@@ -207,7 +203,7 @@ def complete_with_sampler(config: dict[str, Any], choose: bool) -> None:
     """Raise what does not fit; where the person names no sampler, write the first that does into the config."""
     from lightning_gen.config.instantiate import build, build_module, complete
 
-    trial = copy_of(config)
+    trial = deepcopy(config)
     data = build(trial["data"], "data")
     complete(trial, data)
     module = build_module(trial)

@@ -51,7 +51,7 @@ def trial(config: dict[str, Any], folder: Path, compile: bool = True, counts: bo
     module = {key: value for key, value in config["module"].items() if key != "compile" or compile}
     changed = {"stage": "fit", "logger": None, "callbacks": {}, "fresh": False, "module": module}
     trainer = {**config["trainer"], "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer |= {"limit_val_batches": 0, "fast_dev_run": False}
+    trainer |= {"limit_val_batches": 0, "fast_dev_run": False, "min_steps": None, "min_epochs": None}
     session = refusing(Rehearsal, {**config, **changed, "trainer": trainer}, RunFolder(folder))
     steps = (WARM, STEPS, SECONDS) if compile else (1, 0, 0.0)
     watch = Trial(counts, *steps)
@@ -68,7 +68,7 @@ def rows(config: dict[str, Any], counted: Any, timed: Any) -> list[str]:
     session = timed.session
     module, quality = session.module, [call for call in session.trainer.callbacks if hasattr(call, "features")]
     size = sum(p.numel() for p in module.model.parameters())
-    batch, each = config["data"]["batch_size"], median(timed.seconds)
+    batch, each = session.data.batch_size, median(timed.seconds)
     n, block = (quality[0].n, quality[0].block) if quality else (config["n"], 64)
     work, call = module.work(n, size=block), step_of_sampling(module, n, block)
     checkpoint, files = checkpoint_bytes(Path("."), module), kept(config, session)

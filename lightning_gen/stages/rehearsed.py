@@ -5,6 +5,7 @@ import io
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ class Subject:
 
         quieten()
         with silence():
-            return refusing(Session, {key: copied(value) for key, value in self.config.items()}, folder)
+            return refusing(Session, deepcopy(self.config), folder)  # which writes into it
 
     @cached_property
     def whole(self) -> Any:
@@ -101,13 +102,6 @@ def silence() -> Iterator[None]:
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def copied(value: Any) -> Any:
-    """The same containers anew: a session writes into its config."""
-    if isinstance(value, Mapping):
-        return {key: copied(child) for key, child in value.items()}
-    return [copied(child) for child in value] if isinstance(value, list) else value
 
 
 def rehearsal(config: Mapping[str, Any], begin: int, small: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import run as entry
 from lightning_gen.check import KINDS, laws_of
 from lightning_gen.config.command_line.named import node
 from lightning_gen.metrics.registry import metrics
+from lightning_gen.stages.check import merged
 from lightning_gen.stages.rehearsed import LAWS
 from tests.extensions import EXTENSION, on_path
 
@@ -33,7 +34,7 @@ SMALL = {  # cheap settings
     "nets.MAF": "shape=[2] width=8",
     "nets.NSF": "shape=[2] width=8",
     "nets.MixtureFlow": "shape=[2] width=8",
-    "data.Digits": "",
+    "data.Digits": "binarise=stochastic",
     "data.Moons": "n=600 val_size=60 test_size=60",
     "data.Rings": "n=600 val_size=60 test_size=60",
     "data.Gaussians": "n=600 val_size=60 test_size=60",
@@ -177,6 +178,7 @@ def test_files_of_somebody_else_are_looked_at(capsys):
         (["lightning_gen.nets.MPL"], "MLP?"),
         (["lightning_gen.nets.MLP", "widht=3"], "width?"),
         (["lightning_gen.nets.MLP", "width=many"], "'many'"),
+        (["lightning_gen.nets.MLP", "width=1", "width.x=2"], "width.x=2"),
         (["torch.load"], "torch.load"),
         (["fidd"], "fidd"),
         (["nowhere.yaml"], "nowhere.yaml"),
@@ -189,6 +191,11 @@ def test_what_cannot_be_looked_at_is_one_sentence(words, word, capsys):
     assert entry.main(["check", *words]) == 2
     error = capsys.readouterr().err
     assert word in error and error.count("error: ") == 1 and "Traceback" not in error
+
+
+def test_arguments_of_the_words_come_before_those_of_the_file():
+    file = {"width": 8, "net": {"a": 1, "b": 2}, "sampler": {"a": 1}}
+    assert merged(file, {"net": {"b": 3}, "sampler": None}) == {"width": 8, "net": {"a": 1, "b": 3}, "sampler": None}
 
 
 def test_the_page_lists_the_laws():

@@ -16,8 +16,8 @@ from lightning_gen.data import Digits
 from lightning_gen.errors import ConfigError
 from lightning_gen.families import DDPM, ScoreSDE
 from lightning_gen.nets import MLP, UNet
-from lightning_gen.results.card import averages
 from lightning_gen.results.result import Name, Result, protocol_hash
+from lightning_gen.runs.weights_file import keeps_average
 from lightning_gen.samplers import DDIM, EulerMaruyama, PredictorCorrector
 from tests.processes import ROOT
 from tests.test_run import BARE
@@ -170,8 +170,8 @@ def test_a_card_says_raw_where_no_average_is_kept():
     def node(name, **options):
         return {"_target_": f"lightning_gen.families.{name}", **options}
 
-    assert averages(node("DDPM")) and averages(node("VAE", ema_decay=0.9))
-    assert not averages(node("VAE")) and not averages(node("DDPM", ema_decay=None))
+    assert keeps_average(node("DDPM")) and keeps_average(node("VAE", ema_decay=0.9))
+    assert not keeps_average(node("VAE")) and not keeps_average(node("DDPM", ema_decay=None))
 
 
 def test_an_export_has_a_card(run_folder):

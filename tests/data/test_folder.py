@@ -156,6 +156,8 @@ def test_what_is_auto_is_chosen_from_the_pictures(tmp_path):
     picture(91, 100, 200).save(tmp_path / "91.png")
     assert Folder(str(tmp_path), **auto | {"size": 8}).chosen() == {"mode": "RGB", "batch_size": 8}
     assert Folder(str(tmp_path), size=8).chosen() == {}
+    told = Folder(str(tmp_path), size=8, batch_size="auto").introduced()
+    assert "91 colour pictures" in told and "data.batch_size=8" in told
 
 
 def test_a_class_may_be_called_train(tmp_path):

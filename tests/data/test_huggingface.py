@@ -156,6 +156,12 @@ def test_what_may_be_read_in_two_ways_is_asked(tmp_path):
     assert ready(HuggingFace(path, image="two", label="coarse", **options)).classes == 2
 
 
+def test_two_splits_that_mean_one_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(HuggingFace, "_read_dataset", lambda self: dict.fromkeys(("train", "val", "validation"), [0]))
+    with pytest.raises(ValueError, match="splits train, val, validation, expected one of each"):
+        HuggingFace(str(tmp_path)).parts()
+
+
 @pytest.mark.parametrize(
     ("kind", "says"),
     [

@@ -32,10 +32,14 @@ def node(target: str, words: Sequence[str]) -> dict[str, Any]:
         if override.is_sweep_override():
             faults.append(several(key, value, False))
             continue
+        *path, last = key.split(".")
         place = found
-        for part in key.split(".")[:-1]:
-            place = place.setdefault(part, {})
-        place[key.split(".")[-1]] = override.value()
+        for part in path:
+            place = place.setdefault(part, {}) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place[last] = override.value()
+        else:
+            faults.append(f"{word} is given, and {'.'.join(path)} is a value by another word: write one of them")
     if faults:
         raise ConfigError(faults)
     return found

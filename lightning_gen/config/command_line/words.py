@@ -109,7 +109,7 @@ class Words:
         """What a choice's YAML says, of no group a primary config's; {} for none, or one that `page_faults` names."""
         for folder in self.places:
             if (file := folder / group / f"{name}.yaml").is_file():
-                return {} if stored.page_fault(file) else yaml.safe_load(file.read_text()) or {}
+                return {} if stored.page_fault(file) else yaml.safe_load(file.read_text(encoding="utf-8")) or {}
         return {}
 
     def experiment(self, groups: Mapping[str, str]) -> tuple[str, str]:
