@@ -29,7 +29,7 @@ GROUPS = {folder.name for folder in (ROOT / "experiments").iterdir() if folder.i
 
 
 def commands(page):
-    """The words after run.py of each such line in blocks, but those that print and end, check a class, or need a sweeper."""
+    """The words after run.py of each such line in blocks, but those of --help, check and Optuna."""
     text = "\n".join(FENCED.findall(page.read_text())).replace("\\\n", " ")
     lines = re.findall(r"^(?:python|torchrun)\b.* ?run\.py.*", text, re.MULTILINE)
     lines = [shlex.split(line, comments=True) for line in lines]
