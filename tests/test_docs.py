@@ -29,13 +29,13 @@ GROUPS = {folder.name for folder in (ROOT / "experiments").iterdir() if folder.i
 
 
 def commands(page):
-    """The words after run.py of each such line in blocks, but those of --help, check and Optuna."""
+    """The words after run.py of each such line in blocks, but those that print and end, as check, or need a sweeper."""
     text = "\n".join(FENCED.findall(page.read_text())).replace("\\\n", " ")
     lines = re.findall(r"^(?:python|torchrun)\b.* ?run\.py.*", text, re.MULTILINE)
     lines = [shlex.split(line, comments=True) for line in lines]
     words = [line[line.index("run.py") + 1 :] for line in lines]
-    left_out = {"--help", "check", "hydra/sweeper=optuna"}
-    return [each for each in words if not left_out & {*each}]
+    ending = {"--help", "hydra/sweeper=optuna", "check"}
+    return [each for each in words if not ending & {*each}]
 
 
 def inline(page):
