@@ -3,7 +3,9 @@
 python -m lightning_gen.convert SOURCE TARGET writes a folder that lightning_gen.load(TARGET) reads.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lightning_gen.convert.diffusers import read_diffusers
 from lightning_gen.convert.edm import is_edm, read_edm
@@ -13,12 +15,24 @@ from lightning_gen.convert.pytorch_ddpm import read_pytorch_ddpm
 from lightning_gen.convert.score_sde import read_score_sde
 
 
-def read_checkpoint(file: Path, sde: str | None = None, weights: str = "ema", size: int = 32) -> Imported:
-    """The network of a file of EDM, pytorch-ddpm or score_sde_pytorch, told apart by names; arguments as theirs."""
+def read_checkpoint(file: Path, **options: Any) -> Imported:
+    """The network of a file of EDM, pytorch-ddpm or score_sde_pytorch, told apart by names.
+
+    Args:
+        file: the checkpoint.
+        options: sde, weights, size, as the readers take them; ValueError for one that this file's reader does not take.
+    """
     content = read_tensors(file)
+    read: Callable[..., Imported]
     if "net_model" in content:
-        return read_pytorch_ddpm(file, weights, size)
-    return read_edm(file, sde) if is_edm(content) else read_score_sde(file, sde, weights, size)
+        code, read, known = "pytorch-ddpm", read_pytorch_ddpm, {"weights", "size"}
+    elif is_edm(content):
+        code, read, known = "EDM", read_edm, {"sde"}
+    else:
+        code, read, known = "score_sde", read_score_sde, {"sde", "weights", "size"}
+    if strange := sorted({*options} - known):
+        raise ValueError(f"--{strange[0]} is given, and {file} is of {code}, which does not take it: leave it out")
+    return read(file, **options)
 
 
 __all__ = ["Imported", "read_checkpoint", "read_diffusers", "read_edm", "read_pytorch_ddpm", "read_score_sde", "write"]

@@ -102,6 +102,7 @@ def check(config: Mapping[str, Any]) -> None:
             number and not (ddim and steps and total % steps),
             f"a divisor of module.steps, {total}, or null" if ddim else "a number or null",
         ),
+        "sampler.clip": (sampler.get("clip") in (None, [-1, 1], (-1, 1)), "[-1, 1], as pipelines clip, or null"),
         "sampler.t_end": (sampler["t_end"] is None, "null: schedulers end at 0"),
         "sampler.spacing": (sampler["spacing"] in ("leading", "trailing"), "leading or trailing"),
     }

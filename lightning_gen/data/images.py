@@ -78,8 +78,9 @@ class Images(GenerativeData):
 
     Args:
         batch_size: samples of a step, all ranks together; auto: the largest of 4, 8, ..., 64 with 8 batches an epoch.
-        val_size: images held out for validation, a number or a fraction of all, the same for every seed.
-        test_size: images held out for the test, a number or a fraction of all, the same for every seed.
+        val_size: images held out of train for validation, a number or a fraction, the same for every seed; where the
+            data have a split for it, none are.
+        test_size: the same for the test.
         size: after bicubic resizing, pixels, of the shorter side, or where it is padded of the longer; null keeps it;
             auto: the largest of 8, 16 and 32 that the shorter side of half of the pictures has.
         fit: crop cuts the centre out, pad fills up with white, both to size x size pixels; null keeps the proportion.

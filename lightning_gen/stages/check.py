@@ -65,13 +65,15 @@ def of_class(target: str, words: Sequence[str], given: Mapping[str, Any] | None 
 
 
 def allowed(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The packages of --allow, and the other words."""
+    """The packages of --allow, and the other words; ConfigError for --allow without one."""
     packages, rest, left = [], [], list(words)
     while left:
         word = left.pop(0)
         name, equals, value = word.partition("=")
         if name == "--allow":
             value = value if equals else left.pop(0) if left else ""
+            if not value or value.startswith("-"):
+                raise ConfigError(["--allow names nothing: write --allow PACKAGE"])
             packages += [part.strip() for part in value.split(",") if part.strip()]
         else:
             rest.append(word)

@@ -164,7 +164,8 @@ def work(config: dict[str, Any], folder: RunFolder) -> float | None:
     if config["stage"] in ("sample", "edit", "compress", "decompress"):
         return getattr(session, config["stage"])()
     if config["stage"] == "fit":
-        if session.data.chosen() and session.resume_from is None and place().world == 1:
+        first = session.resume_from is None and not session.trainer.fast_dev_run
+        if first and session.data.chosen() and place().world == 1:
             estimate(config)
         session.fit()
         send_checkpoints(session)

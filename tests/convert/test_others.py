@@ -136,7 +136,9 @@ def test_another_network_of_edm_is_refused_by_name(tmp_path, name, says):
 def test_what_edm_wraps_is_told_by_the_file_or_asked(tmp_path):
     torch.save(edm_state(DDPMPP), tmp_path / "flat.pt")  # without ema, as net.state_dict() is
     assert read_checkpoint(tmp_path / "flat.pt").source == "edm flat.pt, EDMPrecond"
-    assert read_checkpoint(tmp_path / "flat.pt", "ve").module["value_range"] == [0.0, 1.0]
+    assert read_checkpoint(tmp_path / "flat.pt", sde="ve").module["value_range"] == [0.0, 1.0]
+    with pytest.raises(ValueError, match="--weights is given, and .*flat.pt is of EDM, which does not take it"):
+        read_checkpoint(tmp_path / "flat.pt", weights="raw")
     torch.save({"ema": edm_state(DDPMPP), "precond": "iDDPMPrecond"}, tmp_path / "edm.pt")
     with pytest.raises(ValueError, match="precond is iDDPMPrecond, expected EDMPrecond, VPPrecond, VEPrecond"):
         read_checkpoint(tmp_path / "edm.pt")

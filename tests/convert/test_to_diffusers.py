@@ -121,6 +121,7 @@ def test_what_the_pipelines_do_not_have_is_refused(words, says, tmp_path, capsys
     ("key", "node", "change"),
     [
         ("sampler.t_end", "sampler", {"t_end": 0.01}),
+        ("sampler.clip", "sampler", {"clip": [-0.5, 0.5]}),
         ("sampler.steps", "sampler", {"steps": 6}),
         ("sampler.steps", "sampler", {"steps": [1, 5]}),
         ("module.classes", "module", {"classes": 10}),
