@@ -12,7 +12,7 @@ TINY = {
     "quickstart": {"STEPS": 2, "SAMPLES": 16, "SAMPLER_STEPS": 4, "QUALITY": "pixels"},
     "samplers_and_likelihood": {"STEPS": 20, "SAMPLES": 16, "POINTS": 4, "ODE_STEPS": 4},
     "energies": {"STEPS": 20, "HIDDEN": 4, "TEMPERATURES": (2, 5)},
-    "comparing": {"STEPS": 2, "SAMPLES": 16, "HELD_OUT": 16},
+    "comparing": {"STEPS": 2, "SAMPLES": 16},
 }
 
 
