@@ -56,6 +56,7 @@ def as_before(config):
     return {key: as_before(value) for key, value in config.items() if key != "extensions"}
 
 
+@pytest.mark.slow
 def test_a_run_of_before_is_read_resumed_measured_exported_and_loaded(tmp_path):
     run, old = tmp_path / "run", tmp_path / "old"
     words = [word for word in TINY if not word.startswith(("callbacks.", "quality.", "logger"))] + [*QUICK]
