@@ -66,7 +66,7 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.demo: $(PACKAGE) | $(VENV)/.uv
-	@$(call install,.)
+	@$(call install,.[features])
 	touch $@
 
 # Many tests start processes of their own, each of which would compile torch's modules again where Python may not write.

@@ -13,6 +13,7 @@ def quieten() -> None:
     for asked in ("callbacks.model_summary", "profilers.profiler"):  # which say nothing unless the trainer has them
         logging.getLogger(f"pytorch_lightning.{asked}").setLevel(logging.INFO)
     for untrue in (
+        ".*overridden `on_before_batch_transfer`.*",  # it takes the batches of any loader, ours as they are
         ".*in eval mode at the start of training.*",  # the averaged model is, on purpose
         ".*smaller than the logging interval.*",  # steps are counted over epochs
         ".*requested to overfit but enabled.*",  # the loader repeats the order of its first epoch
