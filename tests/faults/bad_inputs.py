@@ -67,7 +67,7 @@ CONFIG = rows(
         "data=[1]": r"data=\[1\]",
         "net=[1]": r"net=\[1\]",
         "trainer=[1]": r"trainer=\[1\]",
-        "callbacks=[1]": r"callbacks=\[1\]",
+        "callbacks=[1]": "callbacks=1 does not exist",
         "logger=[1]": r"logger=\[1\]",
         "module=5": "module is 5",
         "sampler={a: 1}": "sampler",
@@ -139,7 +139,7 @@ TRAINER = rows(
         },
         "trainer.accelerator=quantum": "accelerator",
         "trainer.strategy=foo": "trainer.strategy",
-        "trainer.overfit_batches=0.01": "overfit_batches is 0.01",
+        "trainer.overfit_batches=0.01": r"0\.01 of the `train_dataloader`",
         "trainer.profiler=simpel": "trainer.profiler is 'simpel'.*simple",
         "trainer.gradient_clip_algorithm=nrom": "trainer.gradient_clip_algorithm is 'nrom'.*norm",
         "trainer.max_step=3": "trainer.max_step is no argument.*max_steps",
@@ -197,7 +197,6 @@ PICTURES = [
         ("a link to nothing", "broken", r"100\.png is a link to nothing", "damaged"),
         ("a class that is a link to nothing", "gone", "gone/b is a link to nothing", "damaged"),
         ("a class without pictures", "hollow", "hollow/b holds no PNG", "damaged"),
-        ("splits for classes", "splits", "splits holds splits, not classes", "damaged"),
         ("another size", "sizes data.size=null", r"sizes/100\.png is .*expected 16x16", "damaged"),
     )
 ] + rows({"data=folder": "data.path is missing", "data=folder data.path=": "data.path is empty"})
