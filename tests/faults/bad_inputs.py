@@ -226,7 +226,7 @@ ARCHIVES = [
         "nowhere": "samples names .*nowhere",
         "text.npz": "text.npz cannot be read",
         "flipped.npz": "flipped.npz",
-        "samples.npz": r"samples.npz: images has shape \(90, 7, 8\)",
+        "samples.npz": r"samples.npz holds images uint8 \(90, 7, 8\)",
         "none": "none holds no PNG",
         "gif": "000.gif",
     }.items()

@@ -66,8 +66,6 @@ def make_pictures(folder):
     (folder / "gone" / "b").symlink_to(folder / "nowhere")
     pictures(folder / "hollow" / "a")
     (folder / "hollow" / "b").mkdir()
-    pictures(folder / "splits" / "train")
-    pictures(folder / "splits" / "test")
     pictures(folder / "sizes")
     pictures(folder / "sizes" / "x", 1, size=(16, 24))
     (folder / "sizes" / "x" / "000.png").rename(folder / "sizes" / "100.png")
