@@ -5,15 +5,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lightning_gen.config import allow, source
+from lightning_gen.metrics import registry
 
 EXTENSION = Path(__file__).resolve().parents[1] / "docs/tutorial"
 CONFIGS = EXTENSION / "configs"
 
 
 def forget(*packages):
-    """What has been read or imported of the packages."""
+    """What has been read or imported of the packages, and the metrics that they registered."""
     for name in [name for name in sys.modules if name.split(".")[0] in packages]:
         del sys.modules[name]
+    for name, metric in list(registry.METRICS.items()):
+        if metric.function.__module__.split(".")[0] in packages:
+            del registry.METRICS[name]
+            for part in metric.gives:
+                registry.QUANTITIES.pop(part, None)
     for cached in (source.source, source.signature, allow._installed):
         cached.cache_clear()
 
