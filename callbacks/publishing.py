@@ -13,7 +13,7 @@ from lightning_gen.data.image_files import FORMATS
 from lightning_gen.results.drawing import save_png, to_pil
 from lightning_gen.results.result import Result, error_of
 from lightning_gen.results.store import METRICS
-from lightning_gen.runs.folder import read_metrics
+from lightning_gen.runs.metrics_file import read_metrics
 
 
 def step_of(trainer: Trainer) -> int:

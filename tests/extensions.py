@@ -12,7 +12,14 @@ CONFIGS = EXTENSION / "configs"
 
 
 def forget(*packages):
-    """What has been read or imported of the packages, and the metrics that they registered."""
+    """What has been imported or read of the packages."""
+    unimport(*packages)
+    for cached in (source.source, source.signature, allow._installed):
+        cached.cache_clear()
+
+
+def unimport(*packages):
+    """Their modules, and the metrics that they registered."""
     for name in [name for name in sys.modules if name.split(".")[0] in packages]:
         del sys.modules[name]
     for name, metric in list(registry.METRICS.items()):
@@ -20,8 +27,6 @@ def forget(*packages):
             del registry.METRICS[name]
             for part in metric.gives:
                 registry.QUANTITIES.pop(part, None)
-    for cached in (source.source, source.signature, allow._installed):
-        cached.cache_clear()
 
 
 @contextmanager

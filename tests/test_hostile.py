@@ -18,7 +18,7 @@ import run as entry
 from lightning_gen.config.signatures import check
 from lightning_gen.errors import ConfigError
 from lightning_gen.stages import command
-from tests.extensions import forget
+from tests.extensions import forget, unimport
 from tests.test_run import TINY
 
 SECRET = "a-secret-of-the-surroundings"
@@ -44,6 +44,14 @@ class Payload:
         return Path.touch, (Path(self.marker),)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unread():
+    """Each test writes the same package; reading all sources anew each time takes longer than the tests."""
+    forget("evil")
+    yield
+    forget("evil")
+
+
 @pytest.fixture
 def theirs(export, tmp_path, monkeypatch):
     """A copy of the export, the place of the marker beside it, and what the attacks want: a pickle and a secret."""
@@ -51,14 +59,13 @@ def theirs(export, tmp_path, monkeypatch):
     monkeypatch.setenv("SOME_SECRET", SECRET)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(tmp_path)
-    forget("evil")
     (tmp_path / "evil.py").write_text("open('MARK', 'w').close()\nclass Net:\n    pass\n")
     shutil.copytree(export, tmp_path / "theirs")
     (tmp_path / "theirs" / "extra.pt").write_bytes(pickle.dumps(Payload("MARK")))
     (tmp_path / "theirs" / "evil" / "data").mkdir(parents=True)
     (tmp_path / "theirs" / "evil" / "data" / "evil.yaml").write_text(f"# @package _global_\n{yaml.dump(hydra(COPY))}")
     yield tmp_path / "theirs"
-    forget("evil")
+    unimport("evil")
 
 
 def changed(folder, **keys):

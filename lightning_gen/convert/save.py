@@ -15,7 +15,7 @@ from lightning_gen.options import ARGUMENTS, PLAIN, value_and_type
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.weights_file import shared
 
-LIBRARIES = {entry.split(".")[0] for entry in ALLOWED}
+KNOWN = {entry.split(".")[0] for entry in ALLOWED}  # packages that a config may name without `extensions`
 
 
 def save(model: Any, folder: str | os.PathLike, data: Any = None) -> Path:
@@ -38,7 +38,7 @@ def save(model: Any, folder: str | os.PathLike, data: Any = None) -> Path:
     data_node = None if data is None else node_of(data, "data")
     config = whole_config(parts["net"], module, parts["sampler"] or {}, data_node)
     config["seed"] = module.pop("seed", config["seed"])
-    extensions = sorted({target.split(".")[0] for target in targets(config)} - LIBRARIES)
+    extensions = sorted({target.split(".")[0] for target in targets(config)} - KNOWN)
     config["extensions"] = extensions or None
     with allowing(extensions):
         weights = shared(model.state_dict(), f"of {type(model).__name__}")

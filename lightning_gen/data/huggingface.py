@@ -130,7 +130,7 @@ class HuggingFace(Images):
             return name
         found = next((names for names in kinds if names), [])
         if name != AUTO or len(found) != 1:
-            asked = f"image is {name}" if name != AUTO else f"{len(found)} columns hold encoded images"
+            asked = f"data.image is {name}" if name != AUTO else f"{len(found)} columns hold encoded images"
             raise ValueError(
                 f"{asked}, data.path={self.path} has the columns {', '.join(features)}"
                 + (f": set data.image to one of {', '.join(possible)}" if possible else ", none of encoded images")
@@ -145,7 +145,7 @@ class HuggingFace(Images):
         classes = [name for name, kind in features.items() if isinstance(kind, imported().ClassLabel)]
         found = classes or [name for name in LABELS if name in features]
         if name != AUTO or len(found) > 1:
-            asked = f"label is {name}" if name != AUTO else f"{len(found)} columns are of labels"
+            asked = f"data.label is {name}" if name != AUTO else f"{len(found)} columns are of labels"
             raise ValueError(
                 f"{asked}, data.path={self.path} has the columns {', '.join(features)}: set data.label to one, or null"
             )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_gen.config.fixed import leaves
 from lightning_gen.config.root import IDENTITY
 from lightning_gen.results.compared import Run, names, read, value_of
 from lightning_gen.results.likelihood_table import likelihood_tables
@@ -15,7 +16,6 @@ from lightning_gen.results.ranking import ABSENT, differences
 from lightning_gen.results.store import plain, write_atomically
 from lightning_gen.results.tables import Block, Cell, Row, Table
 from lightning_gen.runs.faults import comparison_faults
-from lightning_gen.runs.folder import leaves
 
 COMPARISON = "comparison"
 LEGEND = (

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning_gen.results.ranking import Entry, entries
-from lightning_gen.runs.folder import RunFolder, read_metrics
+from lightning_gen.runs.folder import RunFolder
+from lightning_gen.runs.metrics_file import read_metrics
 
 
 @dataclass

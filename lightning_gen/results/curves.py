@@ -10,7 +10,7 @@ from lightning_gen.results.pictures.figures import light_frame, png, small_multi
 from lightning_gen.results.result import HELD_OUT, Name, error_of, is_error
 from lightning_gen.results.store import METRICS, RECORD, read_record, write_atomically
 from lightning_gen.results.tables import COLOURS
-from lightning_gen.runs.folder import read_metrics
+from lightning_gen.runs.metrics_file import read_metrics
 
 CURVES = "curves.png"
 UNITS = {

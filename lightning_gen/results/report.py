@@ -12,7 +12,7 @@ from lightning_gen.results.result import is_error
 from lightning_gen.results.sampler_table import SAMPLERS, notes, tables
 from lightning_gen.results.store import METRICS, RECORD, newest_picture, read_record, write_atomically
 from lightning_gen.results.tables import number, text
-from lightning_gen.runs.folder import read_metrics
+from lightning_gen.runs.metrics_file import read_metrics
 
 REPORT = "report.html"
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lightning_gen.config.root import ARRAYS
-from lightning_gen.runs.folder import PIECES, RunFolder, read_metrics
+from lightning_gen.runs.folder import PIECES, RunFolder
+from lightning_gen.runs.metrics_file import read_metrics
 
 # the folders of a run folder
 WITHIN = {"checkpoints", "samples", "edits", "compressed", "export", "diffusers", "wandb", "tensorboard"}

@@ -1,6 +1,5 @@
 """The run folder: one name, one config, its checkpoints. A name, never a clock: any rank after any kill finds it."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from lightning_gen.config.root import CHANGES, FREE
+from lightning_gen.config.fixed import fixed
 from lightning_gen.config.stored import config_file, read
 from lightning_gen.errors import Stopped
 from lightning_gen.runs import checkpoint_file, signals, weights_file
@@ -267,38 +266,3 @@ def first_intact(paths: Iterable[Path], faults: list[str]) -> Path | None:
         else:
             return path
     return None
-
-
-def fixed(config: dict[str, Any]) -> dict[str, Any]:
-    """Dotted key -> value of all that a resumed run may not change."""
-    # A root key that is null is one that an older version did not know.
-    known = {key: value for key, value in leaves(config) if "." in key or value is not None}
-    return {key: value for key, value in known.items() if key.split(".")[0] not in CHANGES and key not in FREE}
-
-
-def config_hash(config: dict[str, Any]) -> str:
-    """SHA-256 of all that a resumed run may not change."""
-    return hashlib.sha256(json.dumps(fixed(config), sort_keys=True, default=str).encode()).hexdigest()
-
-
-def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf; a list is a leaf."""
-    if not isinstance(config, dict):
-        yield prefix, config
-        return
-    for key, value in config.items():
-        yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
-
-
-def read_metrics(path: str | Path) -> dict[str, dict[str, Any]]:
-    """metrics.json: name -> value, error, kind, unit, protocol, step; inf and nan are floats again."""
-    try:
-        metrics = json.loads(Path(path).read_text())
-        for entry in metrics.values():
-            entry["value"] = float(entry["value"])
-            entry["error"] = None if entry["error"] is None else float(entry["error"])
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); delete it and evaluate again") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not hold numbers as an evaluation writes them; evaluate again") from error
-    return metrics

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from lightning_gen.runs.folder import list_files, read_metrics
+from lightning_gen.runs.folder import list_files
+from lightning_gen.runs.metrics_file import read_metrics
 
 if TYPE_CHECKING:
     from lightning_gen.stages.session import Session

@@ -5,7 +5,8 @@ from typing import Any
 
 from lightning_gen.config.instantiate import refusing
 from lightning_gen.runs import weights_file
-from lightning_gen.runs.folder import RunFolder, list_files, read_metrics
+from lightning_gen.runs.folder import RunFolder, list_files
+from lightning_gen.runs.metrics_file import read_metrics
 from lightning_gen.stages.loggers import build_loggers, close, send_files
 
 

@@ -3,7 +3,8 @@
 from typing import Any
 
 from lightning_gen.options import choose
-from lightning_gen.runs.folder import RunFolder, read_metrics
+from lightning_gen.runs.folder import RunFolder
+from lightning_gen.runs.metrics_file import read_metrics
 
 
 def better(name: str) -> str | None:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lightning_gen.config.fixed import config_hash
 from lightning_gen.config.instantiate import Maker, build, build_module, complete, fault, import_extensions
 from lightning_gen.errors import TRACEBACK, NonFinite, Unreadable, chain
 from lightning_gen.runs.devices import check_accelerator, processes
-from lightning_gen.runs.folder import RunFolder, config_hash
+from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.load import give_weights, start_from
 from lightning_gen.stages.compress import compress, decompress
 from lightning_gen.stages.edit import edit

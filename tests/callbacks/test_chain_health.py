@@ -21,7 +21,7 @@ from lightning_gen.losses import ContrastiveDivergence
 from lightning_gen.nets import MLP
 from lightning_gen.results.pictures.energies import histogram
 from lightning_gen.results.store import read_record
-from lightning_gen.runs.folder import read_metrics
+from lightning_gen.runs.metrics_file import read_metrics
 from lightning_gen.samplers import MALA, Gibbs, Langevin, Stepwise, Transition
 from tests.energies import Quadratic
 

@@ -11,7 +11,7 @@ from lightning_gen.callbacks.measuring import Measuring, measured_weights
 from lightning_gen.errors import NonFinite
 from lightning_gen.results.report import closing_table
 from lightning_gen.results.result import Name, Result, name_of
-from lightning_gen.runs.folder import read_metrics
+from lightning_gen.runs.metrics_file import read_metrics
 
 OURS = [
     kind

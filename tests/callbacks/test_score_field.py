@@ -15,7 +15,7 @@ from lightning_gen.models import Scored
 from lightning_gen.process import VE, VP, Clean
 from lightning_gen.results.pictures.fields import Field, plane, score_fields
 from lightning_gen.results.store import read_record
-from lightning_gen.runs.folder import read_metrics
+from lightning_gen.runs.metrics_file import read_metrics
 
 
 class Truth(Scored):

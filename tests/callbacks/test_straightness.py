@@ -11,7 +11,7 @@ from lightning_gen.data import Rings
 from lightning_gen.errors import NonFinite
 from lightning_gen.models import Denoiser
 from lightning_gen.process import VP
-from lightning_gen.runs.folder import read_metrics
+from lightning_gen.runs.metrics_file import read_metrics
 from lightning_gen.samplers import FlowODE
 from tests.flows import GaussianVelocity, Straight
 from tests.networks import Identity

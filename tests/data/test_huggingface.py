@@ -149,9 +149,9 @@ def test_what_may_be_read_in_two_ways_is_asked(tmp_path):
         ready(HuggingFace(path))
     with pytest.raises(ValueError, match="2 columns are of labels.*set data.label to one, or null"):
         ready(HuggingFace(path, image="one"))
-    with pytest.raises(ValueError, match="label is colour.*columns one, two, fine, coarse.*set data.label"):
+    with pytest.raises(ValueError, match="data.label is colour.*columns one, two, fine, coarse.*set data.label"):
         ready(HuggingFace(path, image="one", label="colour"))
-    with pytest.raises(ValueError, match="image is fine.*columns one, two, fine, coarse.*set data.image"):
+    with pytest.raises(ValueError, match="data.image is fine.*columns one, two, fine, coarse.*set data.image"):
         ready(HuggingFace(path, image="fine"))
     assert ready(HuggingFace(path, image="two", label="coarse", **options)).classes == 2
 

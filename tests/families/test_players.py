@@ -145,7 +145,7 @@ def test_one_players_nan_stops_both_before_any_weight_moves(tmp_path, player, op
     assert all(torch.isfinite(value).all() for key, value in now.items() if "running" not in key)
 
 
-@pytest.fixture(scope="module", params=[1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[1, 2])
 def whole(request, tmp_path_factory):
     """The number of ranks, and an uninterrupted run on them."""
     folder = tmp_path_factory.mktemp(f"ranks-{request.param}")
@@ -162,7 +162,8 @@ def start(ranks, folder, *words):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False, cwd=ROOT)
 
 
-@pytest.mark.parametrize("die", [5, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.slow  # a test below says the same of one process that an exception ends
+@pytest.mark.parametrize("die", [5, 7])
 def test_kill_nine_then_the_same_command_equals_a_run_that_nobody_killed(whole, tmp_path, die):
     """Killed after step 5, in the first epoch behind a save at 4, or after 7, behind one at 6 of the second."""
     ranks, folder = whole
@@ -176,6 +177,7 @@ def test_kill_nine_then_the_same_command_equals_a_run_that_nobody_killed(whole, 
         assert record(tmp_path, name) == record(folder, name)
 
 
+@pytest.mark.slow
 def test_two_ranks_play_with_equal_weights_on_different_data(whole):
     ranks, folder = whole
     if ranks == 1:
@@ -202,6 +204,7 @@ def test_two_ranks_take_the_step_of_the_mean_gradient(tmp_path):
         torch.testing.assert_close(value, ends[1][key], rtol=1e-4, atol=1e-6, msg=key)
 
 
+@pytest.mark.slow
 def test_a_rank_that_fails_stops_both_ranks_and_players(tmp_path):
     done = start(2, tmp_path, "spoil=1")
     assert done.returncode != 0
@@ -256,6 +259,15 @@ class Killed(Callback):
     def on_train_batch_end(self, trainer, *_):
         if trainer.global_step == 6:
             raise RuntimeError("killed")
+
+
+def test_a_run_of_two_players_that_was_killed_equals_one_that_was_not(tmp_path):
+    train(tmp_path / "whole", TwoPlayers(ema_decay=0.9), max_steps=9)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tmp_path / "parts", TwoPlayers(ema_decay=0.9), Killed(), max_steps=9)
+    assert last(tmp_path / "parts")["global_step"] == 4
+    train(tmp_path / "parts", TwoPlayers(ema_decay=0.9), max_steps=9)
+    assert resumed_equals_whole(tmp_path / "whole", tmp_path / "parts")
 
 
 class Scaled(Loss):

@@ -14,7 +14,7 @@ from lightning_gen.results.drawing import save_png, save_samples
 from lightning_gen.results.metrics_table import first_rows, metrics_table
 from lightning_gen.results.report import closing_table, number, write_report
 from lightning_gen.results.result import Result
-from lightning_gen.runs.folder import read_metrics
+from lightning_gen.runs.metrics_file import read_metrics
 
 EVIL = '"><script>alert(1)</script><img src=http://example.org/x.png>'
 

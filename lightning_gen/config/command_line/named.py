@@ -7,16 +7,13 @@ from pkgutil import resolve_name
 from typing import Any
 
 from lightning_gen.config.allow import OURS, allowing, extension_faults, granted, target_fault
-from lightning_gen.config.command_line.texts import several, undashed
+from lightning_gen.config.command_line.texts import parsed, several, undashed
 from lightning_gen.config.source import signature, source
 from lightning_gen.errors import ConfigError, sentence
 
 
 def node(target: str, words: Sequence[str]) -> dict[str, Any]:
     """The node of a target with its arguments; ConfigError with what cannot be read."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
     found: dict[str, Any] = {"_target_": target}
     words, faults = undashed(words)
     for word in words:
@@ -25,9 +22,9 @@ def node(target: str, words: Sequence[str]) -> dict[str, Any]:
             faults.append(f"{word} is no KEY=VALUE: write the arguments of {target} as channels=32")
             continue
         try:
-            override = OverridesParser.create().parse_overrides([word])[0]
-        except OverrideParseException as error:
-            faults.append(f"{word} cannot be read: {' '.join(str(error).split())}")
+            override = parsed(word)
+        except ValueError as error:
+            faults.append(str(error))
             continue
         if override.is_sweep_override():
             faults.append(several(key, value, False))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from lightning_gen.config.command_line.texts import as_text, quoted, several
+from lightning_gen.config.command_line.texts import as_text, parsed, quoted, several
 from lightning_gen.config.root import DEFAULTS, KEYS
 from lightning_gen.options import choose
 
@@ -23,14 +23,11 @@ class Overrides:
 
     def add(self, word: str) -> None:
         """Sort one override in."""
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-        from hydra.errors import OverrideParseException
-
         word = as_text(word, self.sweeps)
         try:
-            override = OverridesParser.create().parse_overrides([word])[0]
-        except OverrideParseException as error:
-            self.faults.append(f"{word} cannot be read: {' '.join(str(error).split())}")
+            override = parsed(word)
+        except ValueError as error:
+            self.faults.append(str(error))
             return
         key, root = override.key_or_group, override.key_or_group.split(".")[0]
         sweep = override.is_sweep_override()

@@ -48,9 +48,11 @@ def as_text(word: str, sweeps: bool) -> str:
     other = name in DEFAULTS and name not in TEXTS
     if not equals or other or key.startswith("~") or value[:1] in ("'", '"') or "${" in value:
         return word
-    override = parsed(word)
-    if override is not None and meant(override, name, sweeps):
-        return word
+    try:
+        if meant(parsed(word), name, sweeps):
+            return word
+    except ValueError:
+        pass  # a text that Hydra reads once it is in quotes
     parts = separated(value) if sweeps else [value]
     return f"{key}=" + ",".join(part if part[:1] in ("'", '"') else in_quotes(part) for part in parts)
 
@@ -63,14 +65,14 @@ def meant(override: Any, name: str, sweeps: bool) -> bool:
 
 
 def parsed(word: str) -> Any:
-    """Hydra's reading of an override, None where its grammar has none."""
+    """Hydra's reading of an override; ValueError where its grammar has none."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import OverrideParseException
 
     try:
         return OverridesParser.create().parse_overrides([word])[0]
-    except OverrideParseException:
-        return None
+    except OverrideParseException as error:
+        raise ValueError(f"{word} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def names_text(override: Any) -> bool:

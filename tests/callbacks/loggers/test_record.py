@@ -19,7 +19,7 @@ from lightning_gen.callbacks.publishing import log_image, publish
 from lightning_gen.errors import RunDeleted
 from lightning_gen.results.result import Name, Result
 from lightning_gen.results.store import read_record, write_atomically
-from lightning_gen.runs.folder import read_metrics
+from lightning_gen.runs.metrics_file import read_metrics
 from tests.test_run import BARE
 
 
