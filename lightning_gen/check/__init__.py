@@ -1,11 +1,11 @@
 """Laws that the tests of this package hold, looked at on any class: lightning-gen check mypkg.MyNet."""
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import nn
 
-from lightning_gen.check import adversarial, data, loss, metric, network, sampler
+from lightning_gen.check import adversarial, called, data, loss, metric, network, sampler
 from lightning_gen.check.law import Law, Seen, looked
 from lightning_gen.config.command_line.named import accepted, imported, trusting
 from lightning_gen.config.faults import GIVEN
@@ -37,7 +37,7 @@ class Kind(NamedTuple):
     name: str
     fits: Callable[[Any], bool]
     subject: Callable[["Target"], Any]
-    laws: tuple[Law, ...]
+    laws: Sequence[Law]
 
 
 class Target(NamedTuple):
@@ -79,7 +79,7 @@ KINDS = (
     Kind(
         "network",
         _below(nn.Module, but=(*OTHERS, GenerativeModule)),
-        lambda of: network.Subject(of.make, of.takes(), of.given()),
+        lambda of: called.Subject(of.make, of.takes(), of.given()),
         network.LAWS,
     ),
 )

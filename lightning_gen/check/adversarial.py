@@ -5,11 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lightning_gen.check.law import Broken, Law
+from lightning_gen.check.law import Broken, Laws
 from lightning_gen.losses import AdversarialLoss
 
 VALUES = torch.linspace(-4, 4, 161, dtype=torch.float64)  # of a critic
 FLAT = 1e-9  # of a minimum that is none in particular
+LAWS = Laws()
 
 
 class Subject:
@@ -37,6 +38,7 @@ class Subject:
         return float(lowest[len(lowest) // 2])
 
 
+@LAWS.law("shape", "one value a sample, of both players", "penalties are added to it", first=True)
 def look_shape(subject: Subject) -> str:
     """One finite value for each sample, of both players."""
     source = torch.Generator().manual_seed(0)
@@ -50,7 +52,7 @@ def look_shape(subject: Subject) -> str:
 
 
 def slopes(subject: Subject) -> tuple[float, float, float]:
-    """At the best constant critic: of the critic's loss in D(x) and in D(G(z)), of the generator's in D(G(z))."""
+    """Slopes at the best constant critic: its loss's in D(x) and in D(G(z)), and the generator's in D(G(z))."""
     v = torch.full((1,), subject.best(), dtype=torch.float64)
     real, fake = v.clone().requires_grad_(), v.clone().requires_grad_()
     in_real, in_fake = torch.autograd.grad(subject.loss.critic(real, fake).sum(), (real, fake))
@@ -58,6 +60,7 @@ def slopes(subject: Subject) -> tuple[float, float, float]:
     return float(in_real), float(in_fake), float(generator)
 
 
+@LAWS.law("minimum", "a constant critic is best where both laws are one", "the players would never rest")
 def look_minimum(subject: Subject) -> str:
     """Where data and samples have one law, the best critic is a constant: both slopes cancel."""
     best = subject.best()
@@ -70,6 +73,7 @@ def look_minimum(subject: Subject) -> str:
     return told
 
 
+@LAWS.law("direction", "each player moves D the other way", "they would help each other, and nothing is learned")
 def look_direction(subject: Subject) -> str:
     """The critic raises D(x) and lowers D(G(z)), and the generator raises it."""
     in_real, in_fake, generator = slopes(subject)
@@ -77,15 +81,3 @@ def look_direction(subject: Subject) -> str:
     if not (in_real < 0 < in_fake and generator < 0):
         raise Broken(f"{told}, expected below, above and below 0")
     return told
-
-
-LAWS = (
-    Law("shape", "one value a sample, of both players", "penalties are added to it", look_shape, first=True),
-    Law("minimum", "a constant critic is best where both laws are one", "the players would never rest", look_minimum),
-    Law(
-        "direction",
-        "each player moves D the other way",
-        "they would help each other, and nothing is learned",
-        look_direction,
-    ),
-)

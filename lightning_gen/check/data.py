@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_gen.check.law import Broken, Law, Skipped, no_more
+from lightning_gen.check.law import Broken, Laws, Skipped, no_more
 from lightning_gen.data import GenerativeData, Split
 
 NAMES = ("train", "val", "test")
 MOST = 4096  # rows of a split that are encoded
 SHARED = 0.01  # of a split that may stand in another: pictures without anything in them are alike
+LAWS = Laws()
 
 
 class Subject:
@@ -44,8 +45,15 @@ class Subject:
 
     @cached_property
     def splits(self) -> dict[str, Split]:
-        """Name -> split."""
-        return {name: self.data.split(name) for name in NAMES}
+        """Name -> split; Broken for one that `load` does not give."""
+        return {name: self.split(name) for name in NAMES}
+
+    def split(self, name: str) -> Split:
+        """One split; Broken where `load` does not give it."""
+        try:
+            return self.data.split(name)
+        except ValueError:
+            raise Broken(f"load() gives no {name}") from None
 
     def rows(self, name: str) -> Tensor:
         """Rows of a split as they are stored, the first ones of a large one."""
@@ -65,10 +73,9 @@ def epoch(loader: Any, most: int | None = None) -> Epoch:
     return found
 
 
+@LAWS.law("splits", "train, val and test of one shape", "networks are built for that shape", first=True)
 def look_splits(subject: Subject) -> str:
     """Splits of one shape, images of 8 bits or points."""
-    if missing := [name for name in NAMES if name not in subject.data._splits]:
-        raise Broken(f"load() gives no {' and no '.join(missing)}")
     for name, split in subject.splits.items():
         if len(split) and tuple(split.shape) != tuple(subject.data.shape):
             raise Broken(f"rows of {name} are {tuple(split.shape)}, and shape is {tuple(subject.data.shape)}")
@@ -80,6 +87,7 @@ def look_splits(subject: Subject) -> str:
     )
 
 
+@LAWS.law("range", "x in value_range, labels below classes", "samples are clipped and decoded by it")
 def look_range(subject: Subject) -> str:
     """x in model space is float32, finite, in value_range; labels are classes."""
     data, seen = subject.data, [torch.inf, -torch.inf]
@@ -110,6 +118,7 @@ def look_range(subject: Subject) -> str:
     return f"{told}, in value_range [{low:g}, {high:g}]" + (f", {data.classes} classes" if data.classes else "")
 
 
+@LAWS.law("disjoint", "no row in two splits", "held-out numbers would praise a model that copies")
 def look_disjoint(subject: Subject) -> str:
     """Hardly a row of one split stands in another."""
     found = {name: {hash(row.tobytes()) for row in numpy_rows(subject.splits[name])} for name in NAMES}
@@ -132,6 +141,7 @@ def numpy_rows(split: Split) -> Iterator[Any]:
         yield from split.take(indices).contiguous().numpy()
 
 
+@LAWS.law("fingerprint", "the same whenever the data are read", "no run could be resumed")
 def look_fingerprint(subject: Subject) -> str:
     """The same data have the same fingerprint, others another."""
     first, second = subject.data, subject.ready()
@@ -146,6 +156,7 @@ def look_fingerprint(subject: Subject) -> str:
     return f"read twice, train has the fingerprint {known[0]}"
 
 
+@LAWS.law("decode", "decode is the inverse of encode", "pictures and features would be of other images")
 def look_decode(subject: Subject) -> str:
     """decode gives back the images in [0, 1], or the points."""
     rows = subject.rows("train")
@@ -158,6 +169,7 @@ def look_decode(subject: Subject) -> str:
     return f"decode(encode(image)) is the image within {error:.1g}"
 
 
+@LAWS.law("batches", "full batches of x, index and label, each row once", "the training reads them by name")
 def look_batches(subject: Subject) -> str:
     """Batches are dicts of x, index and label, full, each row once in an epoch."""
     data, seen = subject.data, []
@@ -180,12 +192,15 @@ def look_batches(subject: Subject) -> str:
     return f"{full // data.batch_size} batches of {data.batch_size}, each row once, shuffled"
 
 
+@LAWS.law("workers", "the same items with 0 and 2 workers", "numbers would depend on the machine")
 def look_workers(subject: Subject) -> str:
     """The same batches with 0 and 2 workers."""
     if "workers" in subject.given:
         raise Skipped("workers is given: leave it out, and 0 and 2 are compared")
     if "workers" in subject.takes:
-        made = [epoch(subject.ready(workers=n).train_dataloader()) for n in (0, 2)]
+        # Workers read no images that are kept in memory.
+        streamed = {"memory_limit": 0} if "memory_limit" in subject.takes else {}
+        made = [epoch(subject.ready(workers=n, **streamed).train_dataloader()) for n in (0, 2)]
     elif isinstance(subject.data.train_dataloader(), DataLoader):
         made = [epoch(with_workers(subject.ready().train_dataloader(), n)) for n in (0, 2)]
     else:
@@ -207,6 +222,7 @@ def with_workers(loader: DataLoader, workers: int) -> DataLoader:
     )
 
 
+@LAWS.law("resume", "the order after a resume", "a resumed run would see some rows twice, others never")
 def look_resume(subject: Subject) -> str:
     """A loader that continues from a state gives what the uninterrupted one gives, in the next epoch too."""
     loader, other = subject.data.train_dataloader(), subject.ready()
@@ -225,17 +241,3 @@ def look_resume(subject: Subject) -> str:
     if length > 1 and [rows for rows, _ in first] == [rows for rows, _ in second]:
         raise Broken("the second epoch has the order of the first")
     return f"resumed after batch 1, {length // 2} and {length} of {length}, the batches are those of one that went on"
-
-
-LAWS = (
-    Law("splits", "train, val and test of one shape", "networks are built for that shape", look_splits, first=True),
-    Law("range", "x in value_range, labels below classes", "samples are clipped and decoded by it", look_range),
-    Law("disjoint", "no row in two splits", "held-out numbers would praise a model that copies", look_disjoint),
-    Law("fingerprint", "the same whenever the data are read", "no run could be resumed", look_fingerprint),
-    Law("decode", "decode is the inverse of encode", "pictures and features would be of other images", look_decode),
-    Law(
-        "batches", "full batches of x, index and label, each row once", "the training reads them by name", look_batches
-    ),
-    Law("workers", "the same items with 0 and 2 workers", "numbers would depend on the machine", look_workers),
-    Law("resume", "the order after a resume", "a resumed run would see some rows twice, others never", look_resume),
-)

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_gen.models import Normalised, Scored, SmoothEnergy
 from lightning_gen.process import Clean, Process
@@ -11,6 +11,8 @@ from lightning_gen.process import Clean, Process
 
 class Gaussian(Scored):
     """The exact model of data N(mean, cov): x_t ~ N(alpha mean, alpha^2 cov + sigma^2 I).
+
+    Mean and covariance are parameters, which are not trained unless requires_grad_() asks for it.
 
     Args:
         process: the noising process.
@@ -20,7 +22,8 @@ class Gaussian(Scored):
 
     def __init__(self, process: Process, mean: Tensor, cov: Tensor) -> None:
         super().__init__(process)
-        self.mean, self.cov = mean.double(), cov.double()
+        self.mean = nn.Parameter(mean.double(), requires_grad=False)
+        self.cov = nn.Parameter(cov.double(), requires_grad=False)
 
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """-(alpha^2 cov + sigma^2 I)^-1 (x - alpha mean), (B, d)."""
@@ -35,6 +38,7 @@ class Gaussian(Scored):
         squares = (away * torch.linalg.solve(self.cov, away.T).T).sum(1)
         return -0.5 * (squares + torch.linalg.slogdet(2 * math.pi * self.cov).logabsdet)
 
+    @torch.no_grad()
     def clean(self, n: int, generator: torch.Generator) -> Tensor:
         """Data, (n, d), exactly."""
         z = torch.randn(n, len(self.mean), generator=generator, dtype=torch.float64)

@@ -4,9 +4,14 @@ import os
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
+import torch
+from torch import Tensor
+
 from lightning_gen.errors import TRACEBACK, ConfigError, first_line
+from lightning_gen.models import Requires
 
 Verdict = Literal["PASS", "FAIL", "skipped"]
+Look = Callable[[Any], str]
 
 
 class Broken(Exception):
@@ -31,8 +36,21 @@ class Law(NamedTuple):
     name: str
     says: str
     why: str
-    look: Callable[[Any], str]
+    look: Look
     first: bool = False
+
+
+class Laws(list[Law]):
+    """The laws of a kind of class, in the order in which the functions that look at them are defined."""
+
+    def law(self, name: str, says: str, why: str, first: bool = False) -> Callable[[Look], Look]:
+        """A decorator that adds the law at which a function looks; the arguments are those of a `Law`."""
+
+        def add(look: Look) -> Look:
+            self.append(Law(name, says, why, look, first))
+            return look
+
+        return add
 
 
 class Seen(NamedTuple):
@@ -81,14 +99,15 @@ def look(law: Law, subject: Any) -> Seen:
     except Broken as broken:
         return Seen(law.name, "FAIL", f"{broken}: {law.why}")
     except Exception as error:
-        if os.environ.get(TRACEBACK):
-            raise
-        told = (
-            "; ".join(error.faults)
-            if isinstance(error, ConfigError)
-            else f"{type(error).__name__}: {first_line(error)}"
-        )
-        return Seen(law.name, "FAIL", f"it raises {told}: {law.why}")
+        return Seen(law.name, "FAIL", f"{raised(error)}: {law.why}")
+
+
+def raised(error: Exception) -> str:
+    """What a class raises, in words; where TRACEBACK asks for it, the exception itself is raised."""
+    if os.environ.get(TRACEBACK):
+        raise error
+    ours = isinstance(error, ConfigError)
+    return f"it raises {'; '.join(error.faults) if ours else f'{type(error).__name__}: {first_line(error)}'}"
 
 
 def some(values: Sequence[Any], most: int = 3) -> str:
@@ -103,12 +122,40 @@ def no_more(value: float, limit: float, told: str) -> None:
         raise Broken(told)
 
 
-def requirements(component: Any, tried: str) -> str:
-    """What a sampler or a loss needs and supports, in words, and what it is tried on; Broken for other declarations."""
-    needs, supports = type(component).needs, type(component).supports
+def decided(draw: Callable[[], Tensor], drawn: str) -> Tensor:
+    """What is drawn with a generator of its own, the same whatever the global one is, which stays as it is; or Broken.
+
+    Args:
+        draw: draws, each time with a generator in the same state.
+        drawn: what, in words.
+    """
+    found = []
+    for seed in (10, 20):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        found.append(draw())
+        if not torch.equal(before, torch.get_rng_state()):
+            raise Broken("it draws from torch's global generator")
+    if not torch.equal(*found):
+        raise Broken(f"with one generator and other global seeds the {drawn} differ")
+    return found[0]
+
+
+def look_fits(subject: Any) -> str:
+    """What the component of a subject needs and supports, and what it is tried on; Broken for other declarations."""
+    needs, supports, known = type(subject.component).needs, type(subject.component).supports, Requires.supports
     if not (isinstance(needs, tuple) and all(isinstance(need, type) for need in needs)):
         raise Broken(f"needs is {needs!r}, expected a tuple of classes")
-    if not (isinstance(supports, tuple) and set(supports) <= {"real", "binary", "levels"}):
-        raise Broken(f"supports is {supports!r}, expected a tuple of real, binary, levels")
+    if not (isinstance(supports, tuple) and set(supports) <= {*known}):
+        raise Broken(f"supports is {supports!r}, expected a tuple of {', '.join(known)}")
     words = ", ".join(need.__name__ for need in needs) or "no capability"
-    return f"it needs {words} over {' or '.join(supports)}; {tried}"
+    return f"it needs {words} over {' or '.join(supports)}; {subject.tried()}"
+
+
+FITS = Law(  # of samplers and losses
+    "fits",
+    "needs and supports name what it asks of a model",
+    "no model could be refused in a sentence",
+    look_fits,
+    first=True,
+)

@@ -1,67 +1,24 @@
 """Laws of losses, on models whose true parameters are known."""
 
 import copy
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lightning_gen.check.cases import Affine, like, seeded, with_units
-from lightning_gen.check.law import Broken, Law, Skipped, no_more, requirements, some
+from lightning_gen.check.cases import Affine, Draw, like, seeded, with_units
+from lightning_gen.check.known import Density, Gaussian
+from lightning_gen.check.law import FITS, Broken, Laws, Skipped, decided, no_more, raised, some
 from lightning_gen.losses import Loss
-from lightning_gen.models import RBM, VAE, Model, Normalised, Scored, SmoothEnergy
-from lightning_gen.process import VP, Clean, Interpolant, Process, expand
+from lightning_gen.models import RBM, VAE, Model
+from lightning_gen.process import VP, Clean, Interpolant, Process
 
 GROUPS, BATCH = 60, 400  # batches whose gradients are compared, and their samples
 LIMIT = 4.5  # of |z| at the truth
-TRUE_MEAN, TRUE_STD = (0.4, -0.7), (0.8, 0.5)
-
-
-class Normal(Scored):
-    """Data N(mean, diag std^2) noised by a process, with mean and log std as parameters, and its score.
-
-    Args:
-        process: the noising process.
-    """
-
-    def __init__(self, process: Process) -> None:
-        super().__init__(process)
-        self.mean = nn.Parameter(torch.tensor(TRUE_MEAN, dtype=torch.float64))
-        self.log_std = nn.Parameter(torch.tensor(TRUE_STD, dtype=torch.float64).log())
-
-    def denoise(self, x: Tensor, t: Tensor) -> Tensor:
-        """E[x_0 | x_t = x], (B, 2)."""
-        t = t.double()
-        alpha, variance = expand(self.process.alpha(t), x), expand(self.process.variance(t), x)
-        total = alpha.square() * (2 * self.log_std).exp() + variance
-        return self.mean + alpha * (2 * self.log_std).exp() / total * (x - alpha * self.mean)
-
-
-class NormalDensity(Normalised, SmoothEnergy):
-    """log N(x; mean, diag std^2), with mean, log std and a constant that is 0 as parameters."""
-
-    def __init__(self) -> None:
-        super().__init__(Clean())
-        self.mean = nn.Parameter(torch.tensor(TRUE_MEAN, dtype=torch.float64))
-        self.log_std = nn.Parameter(torch.tensor(TRUE_STD, dtype=torch.float64).log())
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x), nats, (B,)."""
-        z = (x - self.mean) * (-self.log_std).exp()
-        return (-0.5 * z.square() - self.log_std - 0.5 * math.log(2 * math.pi)).sum(1)
-
-    def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """x ~ p, (B, 2)."""
-        z = torch.randn(shape[0], 2, generator=generator, dtype=torch.float64)
-        return (self.mean + self.log_std.exp() * z).detach()
-
-
-def normal(n: int, generator: torch.Generator) -> Tensor:
-    """Data of the true mean and standard deviation, (n, 2)."""
-    z = torch.randn(n, 2, generator=generator, dtype=torch.float64)
-    return torch.tensor(TRUE_MEAN, dtype=torch.float64) + torch.tensor(TRUE_STD, dtype=torch.float64) * z
+MEAN, COV = torch.tensor([0.4, -0.7]), torch.diag(torch.tensor([0.64, 0.25]))
+LAWS = Laws([FITS])
 
 
 @dataclass
@@ -77,19 +34,26 @@ class Truth:
 
     title: str
     make: Callable[[], Model]
-    data: Callable[[int, torch.Generator], Tensor]
+    data: Draw
     moves: dict[str, float]
 
 
 def truths() -> Iterator[Truth]:
     """The models, of which a loss is tried on the first that it accepts."""
-    moves = {"mean": 0.5, "log_std": 0.4}
-    yield Truth("a Gaussian without noise", NormalDensity, normal, moves)
-    yield Truth("a Gaussian noised by VP", lambda: Normal(VP()), normal, moves)
-    yield Truth("a Gaussian on straight paths to noise", lambda: Normal(Interpolant()), normal, moves)
+    moves = {"mean": 0.5, "cov": 0.4}
+    data = gaussian(Clean()).clean
+    of_density = {f"truth.{name}": move for name, move in moves.items()}
+    yield Truth("a Gaussian without noise", lambda: Density(gaussian(Clean())), data, of_density)
+    yield Truth("a Gaussian noised by VP", lambda: gaussian(VP()), data, moves)
+    yield Truth("a Gaussian on straight paths to noise", lambda: gaussian(Interpolant()), data, moves)
     model, draw = with_units(RBM((4,), 3, 1.0))
     yield Truth("a binary RBM", lambda: copy.deepcopy(model), draw, {"b": 0.7, "c": 0.7})
     yield Truth("a linear decoder with its exact encoder", linear_vae, linear_data, {"net.decoder.bias": 0.5})
+
+
+def gaussian(process: Process) -> Gaussian:
+    """The Gaussian, with mean and covariance as parameters that are trained."""
+    return Gaussian(process, MEAN, COV).requires_grad_()
 
 
 def linear_vae() -> VAE:
@@ -107,7 +71,7 @@ def linear_vae() -> VAE:
 
 
 def linear_data(n: int, generator: torch.Generator) -> Tensor:
-    """Data of its law."""
+    """Data of the linear decoder's law, (n, 2)."""
     return linear_vae().simulate(n, generator)[0].detach()
 
 
@@ -119,29 +83,44 @@ class Subject:
     """
 
     def __init__(self, make: Callable[[], Loss]) -> None:
-        self.make = make
-        self.loss, self.refusals, accepted = make(), [], []
+        self.make, self.component = make, make()
+        self.refusals: list[str] = []
+
+    @cached_property
+    def truth(self) -> Truth | None:
+        """The model, one that the loss depends on where there is one; None where it accepts none of them."""
+        accepted = []
         for truth in truths():
             try:
-                self.loss.check(truth.make())
+                self.component.check(truth.make())
                 accepted.append(truth)
             except (TypeError, ValueError) as refusal:
                 self.refusals.append(str(refusal))
-        self.truth = next(filter(self.depends, accepted), next(iter(accepted), None))
+        return next(filter(self.depends, accepted), next(iter(accepted), None))
 
     def depends(self, truth: Truth) -> bool:
-        """Whether the loss has a gradient on a model: of data without noise, one of the noise has none."""
+        """Whether the loss has a gradient on a model that it accepts: of data without noise, one of the noise has none.
+
+        Broken where it raises anything.
+        """
         model, source = truth.make(), torch.Generator().manual_seed(0)
+        loss = copy.deepcopy(self.component).to(like(model))
         try:
-            copy.deepcopy(self.loss).to(like(model))(model, truth.data(12, source), source).mean().backward()
-        except Exception:  # whatever a loss does with a model that is not the one it is made for
-            return False
+            value = loss(model, truth.data(12, source), source).mean()
+            if value.requires_grad:
+                value.backward()
+        except Exception as error:
+            raise Broken(f"on {truth.title}, which it accepts, {raised(error)}") from error
         slopes = [p.grad for name in truth.moves if (p := model.get_parameter(name)).grad is not None]
         return bool(slopes) and all(bool(slope.isfinite().all() and slope.any()) for slope in slopes)
 
+    def tried(self) -> str:
+        """What it is tried on, in words."""
+        return "no model whose truth is known" if self.truth is None else f"tried on {self.truth.title}"
+
     def said(self) -> str:
         """What is looked at, in words."""
-        return f"the loss {type(self.loss).__name__}"
+        return f"the loss {type(self.component).__name__}"
 
     def known(self) -> Truth:
         """The model; Skipped without one."""
@@ -152,16 +131,11 @@ class Subject:
     def values(self, model: Model, n: int = 12, seed: int = 0) -> Tensor:
         """The loss of n samples, (n,)."""
         source = torch.Generator().manual_seed(seed)
-        loss = copy.deepcopy(self.loss).to(like(model))
+        loss = copy.deepcopy(self.component).to(like(model))
         return loss(model, self.known().data(n, source), source)
 
 
-def look_fits(subject: Subject) -> str:
-    """needs and supports as they are declared."""
-    tried = "no model whose truth is known" if subject.truth is None else f"tried on {subject.truth.title}"
-    return requirements(subject.loss, tried)
-
-
+@LAWS.law("shape", "one value a sample", "batches of other sizes would weigh otherwise")
 def look_shape(subject: Subject) -> str:
     """One finite value for each sample."""
     truth = subject.known()
@@ -174,7 +148,7 @@ def look_shape(subject: Subject) -> str:
 
 
 def gradients(subject: Subject, away: bool) -> dict[str, Tensor]:
-    """Of each parameter that moves its gradients on batches of data, (GROUPS, size)."""
+    """Gradients of each parameter that moves, on batches of data, (GROUPS, size)."""
     truth = subject.known()
     model, loss = truth.make(), subject.make()
     loss.to(like(model))
@@ -200,6 +174,7 @@ def z_scores(gradients: Tensor) -> Tensor:
     return gradients.mean(0) / (gradients.std(0) / len(gradients) ** 0.5).clamp(min=1e-12)
 
 
+@LAWS.law("minimum", "its minimum is the truth of a Gaussian", "training would lead to another density")
 def look_minimum(subject: Subject) -> str:
     """The gradient vanishes at the truth, and leads back to it from beside."""
     truth, worst, told = subject.known(), 0.0, []
@@ -218,6 +193,7 @@ def look_minimum(subject: Subject) -> str:
     return f"{text}; from beside it leads back"
 
 
+@LAWS.law("gradient", "a gradient in its own parameters", "a critic of its own would never be trained")
 def look_gradient(subject: Subject) -> str:
     """A gradient for every parameter of the loss itself."""
     truth = subject.known()
@@ -233,30 +209,8 @@ def look_gradient(subject: Subject) -> str:
     return f"a gradient for each of its {len(own)} parameters"
 
 
+@LAWS.law("generator", "one generator decides all", "a resumed run would differ from one that went on")
 def look_generator(subject: Subject) -> str:
     """The same values with one generator, whatever the global ones are."""
-    truth, values = subject.known(), []
-    for globally in (10, 20):
-        torch.manual_seed(globally)
-        before = torch.get_rng_state()
-        values.append(subject.values(truth.make()).detach())
-        if not torch.equal(before, torch.get_rng_state()):
-            raise Broken("it draws from torch's global generator")
-    if not torch.equal(*values):
-        raise Broken("with one generator the values differ")
+    decided(lambda: subject.values(subject.known().make()).detach(), "values")
     return "the same values with one generator, whatever the global seed"
-
-
-LAWS = (
-    Law(
-        "fits",
-        "needs and supports name what it asks of a model",
-        "no model could be refused in a sentence",
-        look_fits,
-        first=True,
-    ),
-    Law("shape", "one value a sample", "batches of other sizes would weigh otherwise", look_shape),
-    Law("minimum", "its minimum is the truth of a Gaussian", "training would lead to another density", look_minimum),
-    Law("gradient", "a gradient in its own parameters", "a critic of its own would never be trained", look_gradient),
-    Law("generator", "one generator decides all", "a resumed run would differ from one that went on", look_generator),
-)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_gen.check.law import Broken, Law, Skipped
+from lightning_gen.check.law import Broken, Laws, Skipped, decided
 from lightning_gen.metrics.evaluation import Evaluation, Options
 from lightning_gen.metrics.frechet import moments
 from lightning_gen.metrics.reference import Reference
@@ -16,6 +16,7 @@ from lightning_gen.metrics.registry import Measured, Metric, metrics
 D, CLASSES, N = 4, 3, 400  # dimensions of features, logits, and samples
 SHARPNESS = 6.0  # factor of the logits: most samples belong to one class
 STRENGTHS = (0.0, 0.5, 1.0)  # of a degradation
+LAWS = Laws()
 Answer = Callable[[Measured], float]
 
 
@@ -90,7 +91,7 @@ def _moved(by: float) -> Evaluation:
     return evaluation(x)
 
 
-# Of metrics of ours: samples, and the number that they have by its definition, within the last.
+# Samples for metrics of ours, the number that they have by its definition, and how far it may be off.
 ANSWERS: dict[str, tuple[Callable[[], Evaluation], float, float]] = {
     "fid": (lambda: _moved(2.0), 4.0, 1e-6),
     "is": (_balanced, float(CLASSES), 0.2),  # of splits of 30 samples, whose classes are not as often
@@ -137,6 +138,7 @@ def registered(function: Any) -> bool:
     return callable(function) and any(metric.function is function for metric in metrics().values())
 
 
+@LAWS.law("measured", "a Measured for each name", "tables and protocols are made of it", first=True)
 def look_measured(subject: Subject) -> str:
     """A Measured with finite numbers for each name that it gives."""
     found = subject.value(evaluation(cloud(N, 4)))
@@ -155,6 +157,7 @@ def look_measured(subject: Subject) -> str:
     return f"{', '.join(values)} of {N} samples of the reference's law"
 
 
+@LAWS.law("known", "known answers", "it measures something else than it is named for")
 def look_known(subject: Subject) -> str:
     """The numbers of samples for which the definition says them; of others, the reference itself is the best."""
     told = []
@@ -178,6 +181,7 @@ def look_known(subject: Subject) -> str:
     return f"as the definition says: {', '.join(told)}"
 
 
+@LAWS.law("direction", "better for better samples", "rankings and best.ckpt would choose the worst")
 def look_direction(subject: Subject) -> str:
     """Worse where samples get worse in the way that it measures."""
     told = []
@@ -197,6 +201,7 @@ def look_direction(subject: Subject) -> str:
     return "; ".join(told)
 
 
+@LAWS.law("few", "a number of as few samples as it says", "an evaluation would end after its samples are drawn")
 def look_few(subject: Subject) -> str:
     """A number of the fewest samples that it says it takes."""
     least = max(metric.least(Options()) for metric in subject.own)
@@ -206,29 +211,18 @@ def look_few(subject: Subject) -> str:
     return f"a number of {least} samples, the fewest that it takes"
 
 
+@LAWS.law(
+    "repeated",
+    "the same number again",
+    "two evaluations of one run would differ; evaluation.draw('name') is a generator of its own",
+)
 def look_repeated(subject: Subject) -> str:
     """The same number again, whatever the global generators are, and features as they were."""
-    given, found = evaluation(cloud(N, 4)), []
+    given = evaluation(cloud(N, 4))
     before = given.features.clone()
-    for globally in (10, 20):
-        torch.manual_seed(globally)
-        state = torch.get_rng_state()
-        found.append({name: each.value for name, each in subject.value(given).items()})
-        if not torch.equal(state, torch.get_rng_state()):
-            raise Broken("it draws from torch's global generator: evaluation.draw('name') is a generator of its own")
-    if found[0] != found[1]:
-        raise Broken("measured twice it has two values")
+    decided(
+        lambda: torch.tensor([each.value for each in subject.value(given).values()], dtype=torch.float64), "numbers"
+    )
     if not torch.equal(before, given.features):
         raise Broken("it changes the features, which other metrics are given next")
     return "the same number twice, whatever the global seed"
-
-
-LAWS = (
-    Law("measured", "a Measured for each name", "tables and protocols are made of it", look_measured, first=True),
-    Law("known", "known answers", "it measures something else than it is named for", look_known),
-    Law("direction", "better for better samples", "rankings and best.ckpt would choose the worst", look_direction),
-    Law(
-        "few", "a number of as few samples as it says", "an evaluation would end after its samples are drawn", look_few
-    ),
-    Law("repeated", "the same number again", "two evaluations of one run would differ", look_repeated),
-)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lightning_gen.check.law import no_more
 from lightning_gen.models import Flow
 from lightning_gen.models.energy import twice_differentiable
+from lightning_gen.models.requirements import declared
 from lightning_gen.nets import Causal, EncoderDecoder, GeneratorCritic
 from lightning_gen.nets.flows import FlowNetwork
 
@@ -26,7 +27,7 @@ class Batch(NamedTuple):
     label: Tensor | None
 
     def double(self) -> "Batch":
-        """In double precision."""
+        """The batch in double precision."""
         return Batch(self.x.double(), self.t.double(), self.label)
 
 
@@ -38,27 +39,26 @@ class Role(NamedTuple):
         outputs: (network, batch) -> tensors by name, the samples first.
         shapes: (network, shape of x, n) -> the shapes that each output may have.
         timed: whether it takes t.
-        labelled: whether it may take a label.
+        classes: the number of classes that a network declares, None without; None for one that takes no label.
         energy: (network, x) -> the energy that is made of it, (n,), in double precision; None for none.
-        empty: whether it takes a batch of no samples.
         definition: (network, batch) -> what was seen of what makes it one; None where there is nothing to see.
     """
 
     title: str
-    outputs: Callable[[nn.Module, Batch], dict[str, Tensor]]
+    outputs: Callable[[nn.Module, Batch], Outputs]
     shapes: Callable[[nn.Module, tuple[int, ...], int], Shapes]
     timed: bool = False
-    labelled: bool = False
+    classes: Callable[[nn.Module], int | None] | None = None
     energy: Callable[[nn.Module, Tensor], Tensor] | None = None
-    empty: bool = False
     definition: Callable[[nn.Module, Batch], str] | None = None
 
-    def scalar(self, outputs: dict[str, Tensor]) -> bool:
-        """Whether the network has one number for each sample."""
-        return all(value.ndim == 1 for value in outputs.values())
+
+def classes_of(net: nn.Module) -> int | None:
+    """The number of classes that a network declares; None where it does not."""
+    return declared(net, "classes")
 
 
-def plain(net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+def plain(net: nn.Module, batch: Batch) -> Outputs:
     """net(x, t), or net(x, t, label)."""
     return {"output": net(batch.x, batch.t) if batch.label is None else net(batch.x, batch.t, batch.label)}
 
@@ -69,7 +69,7 @@ def plain_energy(net: nn.Module, x: Tensor) -> Tensor:
     return f if f.ndim == 1 else 0.5 * (x - f).flatten(1).square().sum(1)
 
 
-def causal(net: Causal, batch: Batch) -> dict[str, Tensor]:
+def causal(net: Causal, batch: Batch) -> Outputs:
     """Outputs at all sites, of whole numbers."""
     return {"output": net(whole_numbers(net, batch.x))}
 
@@ -79,19 +79,19 @@ def whole_numbers(net: Causal, x: Tensor) -> Tensor:
     return x.flatten(1).mul(2).round().abs() % net.levels
 
 
-def flow(net: FlowNetwork, batch: Batch) -> dict[str, Tensor]:
+def flow(net: FlowNetwork, batch: Batch) -> Outputs:
     """z and log |det dz/dx|, and x again."""
     z, log_det = net(batch.x)
     return {"z": z, "log_det": log_det, "inverse": net.inverse(z)}
 
 
-def autoencoder(net: EncoderDecoder, batch: Batch) -> dict[str, Tensor]:
+def autoencoder(net: EncoderDecoder, batch: Batch) -> Outputs:
     """The code, and what is decoded of its means."""
     code = net.encode(batch.x)
     return {"encode(x)": code, "decode(z)": net.decode(code[:, : net.latent])}
 
 
-def pair(net: GeneratorCritic, batch: Batch) -> dict[str, Tensor]:
+def pair(net: GeneratorCritic, batch: Batch) -> Outputs:
     """G(z), and the critic's value of x."""
     z = batch.x.flatten(1)[:, :1] * torch.linspace(0.5, 1.5, net.generator.latent, dtype=batch.x.dtype)
     more = () if batch.label is None else (batch.label,)
@@ -136,7 +136,7 @@ PLAIN = Role(
     plain,
     lambda net, shape, n: {"output": [(n, *shape), (n,)]},
     timed=True,
-    labelled=True,
+    classes=classes_of,
     energy=plain_energy,
 )
 ROLES: tuple[tuple[type, Role], ...] = (
@@ -173,7 +173,7 @@ ROLES: tuple[tuple[type, Role], ...] = (
             "a generator and critic",
             pair,
             lambda net, shape, n: {"generator(z)": [(n, *shape)], "critic(x)": [(n,)]},
-            labelled=True,
+            classes=lambda net: classes_of(net.generator),
         ),
     ),
 )
@@ -186,9 +186,12 @@ def role_of(net: nn.Module) -> Role:
 
 def difference(a: Outputs, b: Outputs) -> float:
     """The largest difference, relative to the largest value above 1e-6."""
-    return max(
-        float((a[key] - b[key]).abs().max() / b[key].abs().max().clamp(min=1e-6)) if len(b[key]) else 0.0 for key in b
-    )
+    return max(float((a[key] - b[key]).abs().max() / b[key].abs().max().clamp(min=1e-6)) for key in b)
+
+
+def scalar(outputs: Outputs) -> bool:
+    """Whether a network has one number for each sample."""
+    return all(value.ndim == 1 for value in outputs.values())
 
 
 def rows(outputs: Outputs, index: Any) -> Outputs:
@@ -201,6 +204,7 @@ def along(role: Role, net: nn.Module, x: Tensor, v: Tensor) -> tuple[Tensor, Ten
     x = x.requires_grad_()
     with twice_differentiable():
         (g,) = torch.autograd.grad(role.energy(net, x).sum(), x, create_graph=True)
+        # Of an energy that is linear in x, g does not depend on x: with 0 x the second derivative is 0, no error.
         slope = (g * v).flatten(1).sum(1) + 0 * x.flatten(1).sum(1)
         (h,) = torch.autograd.grad(slope.sum(), x)
     return slope.detach(), (h * v).flatten(1).sum(1)

@@ -60,6 +60,7 @@ class Sampler(Checked, Requires, ABC):
     adaptive = False  # whether tolerances rtol and atol choose its steps
     clip: Sequence[float] | None = None  # [low, high] to which x_0 is clipped
     temperature: float = 1.0  # T of the invariant density p^(1/T)
+    steps: int | Sequence[int] | None = None  # a number of them, those of a discrete process, or null for all or none
     step_size: float | None = None  # of a proposal
     carries_logits = False  # whether its carry is the hidden units' logits at x
     independent = False  # whether each sample depends on its own noise alone, drawn by `randomness`
@@ -158,7 +159,6 @@ class ReverseDiffusion(Sampler):
     needs = (Scored,)
     supports = ("real",)
     independent = True
-    steps: int | Sequence[int] | None
     spacing: str = "trailing"
     t_end: float | None = None
     divides = True  # by alpha, so that the prior must hold something of the data

@@ -2,16 +2,17 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from lightning_gen.config.allow import allowing, used
 from lightning_gen.config.command_line.named import node, trusting
-from lightning_gen.config.compose import launch
+from lightning_gen.config.command_line.words import CONFIGS, HELP, SWEEP, split
+from lightning_gen.config.compose import key_of, launch
 from lightning_gen.config.faults import check as config_faults
-from lightning_gen.config.instantiate import Maker, import_extensions
+from lightning_gen.config.instantiate import Maker, build, build_module, complete, import_extensions, refusing
 from lightning_gen.config.stored import page_fault
 from lightning_gen.errors import ConfigError
 from lightning_gen.runs.folder import RunFolder
@@ -27,13 +28,11 @@ TARGET is one of
   experiment=NAME ...     a config, as the command of a training names it
   outputs/NAME            a run, an export or a checkpoint
 docs/check.md says what each law is."""
-CONFIGS = Path(__file__).resolve().parents[1] / "experiments"
-HELP = ("--help", "-h")
 
 
 def check(words: Sequence[str]) -> int:
     """Look at what the words name, and print a line for each law; 0, or 1 where one does not hold."""
-    if HELP[0] in words or HELP[1] in words:
+    if {*HELP} & {*words}:
         print(USAGE)
         return 0
     if not words:
@@ -51,7 +50,7 @@ def check(words: Sequence[str]) -> int:
 
 def of_class(target: str, words: Sequence[str], given: Mapping[str, Any] | None = None) -> int:
     """Look at a class, with the arguments of a file below those of the words, or at a metric."""
-    packages, words = allowed(words)
+    packages, words = own_words(words)
     with trusting(target, packages):
         from lightning_gen.check import laws_of, thing_of
         from lightning_gen.families import GenerativeModule
@@ -64,20 +63,13 @@ def of_class(target: str, words: Sequence[str], given: Mapping[str, Any] | None 
         return report(*laws_of(found))
 
 
-def allowed(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The packages of --allow, and the other words; ConfigError for --allow without one."""
-    packages, rest, left = [], [], list(words)
-    while left:
-        word = left.pop(0)
-        name, equals, value = word.partition("=")
-        if name == "--allow":
-            value = value if equals else left.pop(0) if left else ""
-            if not value or value.startswith("-"):
-                raise ConfigError(["--allow names nothing: write --allow PACKAGE"])
-            packages += [part.strip() for part in value.split(",") if part.strip()]
-        else:
-            rest.append(word)
-    return packages, rest
+def own_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The packages of --allow, and all other words, of a target for which no config is composed."""
+    found = refusing(split, words, CONFIGS)
+    if found.faults:
+        raise ConfigError(found.faults)
+    folders = [f"--config-dir={folder}" for folder in found.folders[1:]]
+    return found.allow, [*found.overrides, *found.flags, *folders]
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,8 +102,9 @@ def of_file(path: Path, words: Sequence[str]) -> int:
 
 def of_config(words: Sequence[str]) -> int:
     """Look at the config that the words compose."""
-    for word in words:
-        if word in ("-m", "--multirun") or word.startswith("stage="):
+    found = refusing(split, words, CONFIGS)
+    for word in (*found.overrides, *found.flags):
+        if key_of(word) == "stage" or word in SWEEP:
             raise ConfigError([f"{word} is none of check's, which trains one config for a few steps: remove it"])
     codes: list[int] = []
 
@@ -124,7 +117,7 @@ def of_config(words: Sequence[str]) -> int:
 
 def of_run(path: Path, words: Sequence[str]) -> int:
     """Look at a run, an export or a checkpoint."""
-    packages, rest = allowed(words)
+    packages, rest = own_words(words)
     if rest:
         raise ConfigError([f"{rest[0]} is given with a run, whose config stands: remove it"])
     run = RunFolder.of(path)
@@ -159,7 +152,7 @@ def report(said: str, seen: Iterable[Any]) -> int:
         print(each.line(), flush=True)
         verdicts.append(each)
     failed = [each.law for each in verdicts if each.verdict == "FAIL"]
-    counts = [f"{sum(each.verdict == word for each in verdicts)} {said}" for word, said in COUNTED]
+    counts = [f"{sum(each.verdict == verdict for each in verdicts)} {word}" for verdict, word in COUNTED]
     print(f"{', '.join(counts)} in {time.perf_counter() - begin:.1f} s" + f": {', '.join(failed)}" * bool(failed))
     return 1 if failed else 0
 
@@ -203,26 +196,24 @@ def combinations(data: Any, net: Any) -> Iterator[tuple[dict[str, Any], dict[str
 
 def complete_with_sampler(config: dict[str, Any], choose: bool) -> None:
     """Raise what does not fit; where the person names no sampler, write the first that does into the config."""
-    from lightning_gen.config.instantiate import build, build_module, complete
-
     trial = deepcopy(config)
     data = build(trial["data"], "data")
     complete(trial, data)
     module = build_module(trial)
     module.check_data(data)
-    tried: list[Callable] = []
-    for name, options in SAMPLERS.items() if choose else ():
+    if not choose:
+        return
+    for name, options in SAMPLERS.items():
         sampler = {"_target_": f"lightning_gen.samplers.{name}", **options}
         try:
             module.check(build(sampler, "sampler"))
             config["sampler"] = sampler
             return
         except (TypeError, ValueError, AttributeError):
-            tried.append(name)
-    if tried:
-        raise ValueError(
-            f"{type(module).__name__} is accepted by none of {', '.join(tried)}: write sampler._target_=..."
-        )
+            continue
+    raise ValueError(
+        f"{type(module).__name__} is accepted by none of {', '.join(SAMPLERS)}: write sampler._target_=..."
+    )
 
 
 SAMPLERS: dict[str, dict[str, Any]] = {

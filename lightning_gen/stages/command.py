@@ -14,7 +14,7 @@ from typing import Any
 from lightning_gen.config.command_line.hydra_keys import sweeper
 from lightning_gen.config.command_line.request import Request
 from lightning_gen.config.command_line.sweep import tasks
-from lightning_gen.config.command_line.words import Words
+from lightning_gen.config.command_line.words import CONFIGS, Words
 from lightning_gen.config.compose import launch
 from lightning_gen.config.instantiate import Maker, build, import_extensions, refusing
 from lightning_gen.errors import TRACEBACK, ConfigError, NonFinite, RunDeleted, Stopped, from_outside, sentence
@@ -34,8 +34,6 @@ from lightning_gen.stages.output import lasting_output
 from lightning_gen.stages.quiet import quieten
 from lightning_gen.stages.session import Session
 from lightning_gen.stages.slurm import slurm
-
-CONFIGS = Path(__file__).resolve().parents[1] / "experiments"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lightning_gen.check.law import Broken, Law, Skipped
+from lightning_gen.check.law import Broken, Laws, Skipped
 from lightning_gen.config.instantiate import refusing
 from lightning_gen.errors import ConfigError
 from lightning_gen.runs.folder import RunFolder
@@ -20,6 +20,7 @@ STEPS, AT = 4, 2  # optimizer steps, and where a second training takes over
 BATCH = 16  # samples of a step, at most
 DRAWN, SAMPLER_STEPS = 4, 8
 CHECKPOINTS = {"_target_": "lightning_gen.callbacks.Checkpoints", "keep_every_n_steps": 1}
+LAWS = Laws()
 
 
 class Subject:
@@ -48,7 +49,9 @@ class Subject:
                 self.begin > 0
             )
         data = str(self.config["data"]["_target_"]).rpartition(".")[2]
-        return f"a config of {family} on {data}, {STEPS} steps of {self.config['data'].get('batch_size')} samples"
+        size = self.config["data"].get("batch_size")
+        samples = f" of {size} samples" if isinstance(size, int) else ""  # else the data choose it
+        return f"a config of {family} on {data}, {STEPS} steps{samples}"
 
     def folder(self, name: str, checkpoint: Path | None) -> RunFolder:
         """A folder of a training that goes on from a checkpoint."""
@@ -91,7 +94,7 @@ class Subject:
     def samples(self, module: Any) -> Any:
         """A few samples of a module, by a few steps of its sampler."""
         sampler = module.sampler
-        if isinstance(getattr(sampler, "steps", None), int):
+        if sampler is not None and isinstance(sampler.steps, int):
             sampler = sampler.with_steps(min(sampler.steps, SAMPLER_STEPS))
         return module.sample(DRAWN, sampler=sampler, size=DRAWN)
 
@@ -128,6 +131,7 @@ def rehearsal(config: Mapping[str, Any], begin: int, small: bool) -> dict[str, A
     return {**config, **changed}
 
 
+@LAWS.law("composes", "data, network, family and sampler fit together", "no training can begin", first=True)
 def look_composes(subject: Subject) -> str:
     """Data, network, family, sampler and loss fit together."""
     if subject.run is not None and subject.start is None:
@@ -142,6 +146,7 @@ def look_composes(subject: Subject) -> str:
     return f"{type(module).__name__} of {type(module.model).__name__}, {size:,} parameters, {sampler}"
 
 
+@LAWS.law("step", "finite training steps, which move the weights", "nothing would be learned", first=True)
 def look_step(subject: Subject) -> str:
     """Training steps with finite losses, which move the weights."""
     import torch
@@ -164,6 +169,7 @@ def needs_training(subject: Subject) -> None:
         raise Skipped("an export holds weights alone: a training starts from it by init=")
 
 
+@LAWS.law("resume", "a resumed training is the uninterrupted one", "a stopped run could not go on")
 def look_resume(subject: Subject) -> str:
     """A training that takes over in the middle ends with the same weights and the same optimizer, bit for bit."""
     needs_training(subject)
@@ -191,6 +197,7 @@ def unequal(a: Any, b: Any, path: str) -> str | None:
     return None if a == b else path
 
 
+@LAWS.law("samples", "finite samples of the data's shape", "nothing could be measured")
 def look_samples(subject: Subject) -> str:
     """Finite samples of the shape of the data."""
     if subject.run is not None and subject.start is None:
@@ -205,6 +212,7 @@ def look_samples(subject: Subject) -> str:
     return f"{DRAWN} samples {tuple(x.shape)} from {float(x.min()):.3g} to {float(x.max()):.3g}"
 
 
+@LAWS.law("export", "an export draws the same samples", "what is shared would be another model")
 def look_export(subject: Subject) -> str:
     """The export is loaded, and draws the same samples as the run."""
     import torch
@@ -217,12 +225,3 @@ def look_export(subject: Subject) -> str:
         raise Broken(f"samples of the export differ by {float((ours - theirs).abs().max()):.2g} from those of the run")
     size = exported.exported.stat().st_size
     return f"{size:,} bytes of weights, loaded again: the same samples"
-
-
-LAWS = (
-    Law("composes", "data, network, family and sampler fit together", "no training can begin", look_composes, True),
-    Law("step", "finite training steps, which move the weights", "nothing would be learned", look_step, True),
-    Law("resume", "a resumed training is the uninterrupted one", "a stopped run could not go on", look_resume),
-    Law("samples", "finite samples of the data's shape", "nothing could be measured", look_samples),
-    Law("export", "an export draws the same samples", "what is shared would be another model", look_export),
-)

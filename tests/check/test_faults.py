@@ -19,10 +19,12 @@ FAULTS = {
     "data": {
         name: {name.lower()}
         for name in ("Splits", "Range", "Disjoint", "Fingerprint", "Decode", "Batches", "Workers", "Resume")
-    },
+    }
+    | {"Pictures": {"workers"}},
     "samplers": {name: {name.lower()} for name in ("Fits", "Mixture", "Generator", "Evaluations", "Shape", "First")}
     | {"Gaussian": {"gaussian", "mixture"}},
-    "losses": {name: {name.lower()} for name in ("Fits", "Shape", "Minimum", "Gradient", "Generator")},
+    "losses": {name: {name.lower()} for name in ("Fits", "Shape", "Minimum", "Gradient", "Generator")}
+    | {"Accepts": {"fits"}},
     "adversarial": {name: {name.lower()} for name in ("Shape", "Minimum", "Direction")},
 }
 LANGEVIN = ("steps=200", "step_size=0.005")

@@ -11,7 +11,7 @@ from lightning_gen.check import KINDS, laws_of
 from lightning_gen.config.command_line.named import node
 from lightning_gen.metrics.registry import metrics
 from lightning_gen.stages.check import merged
-from lightning_gen.stages.rehearsed import LAWS
+from lightning_gen.stages.rehearsed import LAWS, Subject
 from tests.extensions import EXTENSION, on_path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,12 +185,24 @@ def test_files_of_somebody_else_are_looked_at(capsys):
         (["nowhere/run"], "nowhere/run"),
         (["experiment=nothing"], "nothing"),
         (["stage=sample", "experiment=ddpm_digits"], "stage=sample"),
+        (["--stage=evaluate", "experiment=ddpm_digits"], "stage=evaluate"),
+        (["-m", "experiment=ddpm_digits", "seed=1,2"], "-m"),
+        (["lightning_gen.nets.MLP", "-m"], "-m"),
+        (["lightning_gen.nets.MLP", "--allow"], "--allow"),
+        (["lightning_gen.nets.MLP", "--config-dir", str(EXTENSION / "configs")], "--config-dir"),
+        (["lightning_gen.nets.MLP", "32"], "32"),
     ],
 )
 def test_what_cannot_be_looked_at_is_one_sentence(words, word, capsys):
     assert entry.main(["check", *words]) == 2
     error = capsys.readouterr().err
     assert word in error and error.count("error: ") == 1 and "Traceback" not in error
+
+
+@pytest.mark.parametrize(("size", "told"), [(8, "4 steps of 8 samples"), ("auto", "4 steps")])
+def test_a_config_says_how_much_is_trained(size, told, tmp_path):
+    config = {"module": {"_target_": "a.Family"}, "data": {"_target_": "a.Data", "batch_size": size}, "trainer": {}}
+    assert Subject(config, tmp_path).said() == f"a config of Family on Data, {told}"
 
 
 def test_arguments_of_the_words_come_before_those_of_the_file():

@@ -13,6 +13,7 @@ from lightning_gen.config.command_line import hydra_keys
 from lightning_gen.config.command_line.texts import undashed
 from lightning_gen.options import choose
 
+CONFIGS = Path(__file__).resolve().parents[2] / "experiments"  # of this package
 SWEEP = ("-m", "--multirun")
 ALLOW, FOLDER, NAME = "--allow", ("--config-dir", "-cd"), ("--config-name", "-cn")
 HELP = ("--help", "-h")

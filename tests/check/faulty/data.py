@@ -1,8 +1,13 @@
 """Data sets with one fault each."""
 
+from io import BytesIO
+
 import torch
+from PIL import Image
+from torch.utils.data import get_worker_info
 
 from lightning_gen.data import GenerativeData, Split, TrainLoader
+from lightning_gen.data.images import Images, Part
 from lightning_gen.options import Count, Natural
 from lightning_gen.randomness import generator
 
@@ -65,6 +70,39 @@ class Batches(Good):
 class Workers(Good):
     def __init__(self, batch_size: Count = 8, seed: Natural = 0, workers: Natural = 0):
         super().__init__(batch_size, seed + workers)
+
+
+class Picture:
+    """A PNG that only the main process finds as it is.
+
+    Args:
+        image: uint8 (H, W).
+    """
+
+    def __init__(self, image):
+        self.image = image
+
+    def open(self, mode):
+        stream = BytesIO()
+        Image.fromarray((self.image if get_worker_info() is None else 255 - self.image).numpy()).save(stream, "PNG")
+        stream.seek(0)
+        return stream
+
+    def __fspath__(self):
+        return __file__
+
+
+class Pictures(Images):
+    """Images that fit in memory, where workers read none, and that workers change elsewhere."""
+
+    name = "pictures"
+
+    def __init__(self, batch_size: Count = 8, workers: Natural = 2, memory_limit: Natural = 2**20):
+        super().__init__(batch_size=batch_size, workers=workers, memory_limit=memory_limit)
+
+    def parts(self):
+        rows = {name: split.images(slice(None)) for name, split in Good().load().items()}
+        return {name: Part([Picture(image[0]) for image in images], None) for name, images in rows.items()}
 
 
 class Forgetful(TrainLoader):

@@ -31,6 +31,16 @@ class Fits(Good):
     needs = Scored
 
 
+class Accepts(Good):
+    """It takes data without noise, by whose standard deviation it divides."""
+
+    def check(self, model):
+        return None
+
+    def forward(self, model, x, generator):
+        return super().forward(model, x, generator) * (1 / float(model.process.prior_sigma))
+
+
 class Shape(Good):
     def forward(self, model, x, generator):
         return super().forward(model, x, generator).mean()
