@@ -126,6 +126,19 @@ def test_where_the_main_thread_does_not_end_the_process_leaves(code, tmp_path):
     assert said.read_text() in err, "who has to clean up is told"
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_who_leaves_at_once_says_whether_anything_was_saved(saved, tmp_path):
+    file = tmp_path / "last.ckpt"
+    process = child([f"signals.saves.append({str(file)!r})", "print('busy', flush=True)", BUSY])
+    if saved:
+        file.touch()
+    assert process.stdout.readline() == "busy\n"
+    for _ in range(2):
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+    assert ("last save" in process.communicate(timeout=30)[1]) == saved
+
+
 def test_a_forked_worker_ends_by_sigterm_and_its_sigint_is_not_the_parents():
     for number, code in ((signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0), (signal.SIGUSR1, 0)):
         read, write = os.pipe()
