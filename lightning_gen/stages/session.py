@@ -54,7 +54,7 @@ class Session:
             make(check_shardable, config, self.module)
         check_machine(self, make, callbacks)
         make.finish()
-        self.trainer = self.build_trainer(started, callbacks, self.loggers)
+        self.trainer = self.build_trainer(started, callbacks)
         check_precision(self.trainer, config["trainer"])
         # Before any weights are read: Lightning converts after it has read a checkpoint, which rounds it to float32.
         self.trainer.precision_plugin.convert_module(self.module)
@@ -77,8 +77,11 @@ class Session:
             *(make(build, node, path) for path, node in nodes.items() if node),
         ]
 
-    def build_trainer(self, started: Config, callbacks: list[Any], loggers: list[Any]) -> Any:
-        """Lightning's trainer; `started` is its config, with the processes that torchrun or srun started."""
+    def build_trainer(self, started: Config, callbacks: list[Any]) -> Any:
+        """Lightning's trainer, without the configured loggers, which would write before a run that is refused is.
+
+        `started` is its config, with the processes that torchrun or srun started.
+        """
         from lightning_gen.callbacks import RecordLogger
         from lightning_gen.stages.checkpoint_io import AtomicCheckpointIO
 
@@ -89,7 +92,7 @@ class Session:
                 strategy=strategy(started),
                 default_root_dir=str(self.folder.path),
                 callbacks=callbacks,
-                logger=[RecordLogger(self.folder.path), *loggers],
+                logger=RecordLogger(self.folder.path),
                 plugins=[AtomicCheckpointIO(), environment()],
                 inference_mode=False,
                 use_distributed_sampler=False,
@@ -174,7 +177,10 @@ def introduce(session: Session) -> None:
     identity = data.identity(cache_folder()) if training else None
     if training:
         folder.check_data(identity, data)
-    if not trainer.is_global_zero or trainer.fast_dev_run:
+    if trainer.fast_dev_run:
+        return
+    trainer.loggers = [trainer.loggers[0], *session.loggers]
+    if not trainer.is_global_zero:
         return
     if session.theirs or not trainer.testing:
         folder.store(session.config)
