@@ -5,14 +5,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lightning_gen.config.root import ARRAYS
-from lightning_gen.runs.folder import PIECES, RunFolder, read_metrics
+from lightning_gen.runs.folder import PIECES, STOP, RunFolder, read_metrics
 
-# the folders of a run folder
+# The folders of a run folder.
 WITHIN = {"checkpoints", "samples", "edits", "compressed", "export", "diffusers", "wandb", "tensorboard"}
+EARLY = {"record.jsonl", "run.json", STOP}  # files that a run may leave before it has a config.yaml
 
 
-def folder_faults(path: Path, stage: str) -> Iterator[str]:
-    """A fault for a run folder that the stage cannot use."""
+def folder_faults(path: Path, stage: str, samples: bool = False) -> Iterator[str]:
+    """A fault for a run folder that the stage cannot use; with `samples` of somebody else's it begins a new one."""
+    begins = stage == "fit" or samples
     links = [name for name in ("record.jsonl", PIECES) if (RunFolder.of(path).path / name).is_symlink()]
     if links:
         yield f"run={path}: {links[0]} is a link, and a run writes to it, expected its own: remove the link"
@@ -22,14 +24,14 @@ def folder_faults(path: Path, stage: str) -> Iterator[str]:
         elif not path.is_file():
             yield f"run={path} does not exist: name a run folder, an export, or a checkpoint"
         else:
-            yield from _place_faults(RunFolder.of(path).path, stage)
+            yield from _place_faults(RunFolder.of(path).path, begins)
     elif path.exists() and not path.is_dir():
         yield f"run={path} is a file, expected a folder: name another"
     else:
-        yield from _place_faults(path, stage)
+        yield from _place_faults(path, begins)
 
 
-def _place_faults(path: Path, stage: str) -> Iterator[str]:
+def _place_faults(path: Path, begins: bool) -> Iterator[str]:
     """A fault for a place where the run folder cannot be, or is not alone."""
     # Path("a/b").parents ends in "."; the first that exists is where folders would be made.
     base = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
@@ -37,16 +39,17 @@ def _place_faults(path: Path, stage: str) -> Iterator[str]:
         yield f"run={path} lies below {base}, which is a file: name another"
     elif not os.access(base, os.W_OK | os.X_OK):
         yield f"run={path} cannot be written, for {base} does not permit it: change its permissions, or name another"
-    elif stage == "fit" and (others := _other_folders(path)):
+    elif begins and (others := _others(path)):
         shown = ", ".join(others[:4]) + (", ..." if len(others) > 4 else "")
-        yield f"run={path} is no run folder, and holds other folders ({shown}): name a new one"
+        yield f"run={path} is no run folder, and holds something else ({shown}): name a new or an empty one"
 
 
-def _other_folders(path: Path) -> list[str]:
-    """The visible folders in a folder that holds no run, as /, a home or a project have them."""
+def _others(path: Path) -> list[str]:
+    """The visible files and folders in a folder that holds no run, as /, a home or a project have them."""
     if not path.is_dir() or (path / "config.yaml").exists():
         return []
-    return sorted(p.name for p in path.iterdir() if p.is_dir() and p.name not in WITHIN and p.name[0] != ".")
+    names = [entry.name for entry in path.iterdir()]
+    return sorted(n for n in names if n not in WITHIN | EARLY and n[0] != "." and not n.endswith(".part"))
 
 
 def samples_fault(path: str | Path) -> str:

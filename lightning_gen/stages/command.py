@@ -108,7 +108,7 @@ def examined(config: dict[str, Any], path: Path) -> RunFolder:
     """The run folder, after a look at all folders that a config names; ConfigError with what is wrong."""
     faults = comparison_faults(config["runs"]) if config["stage"] == "compare" else []
     faults += [fault for name in [config.get("samples")] if name and (fault := samples_fault(name))]
-    faults += folder_faults(path, config["stage"])
+    faults += folder_faults(path, config["stage"], config["stage"] == "evaluate" and bool(config.get("samples")))
     if faults:
         raise ConfigError(faults, path)
     return RunFolder.of(path)

@@ -239,6 +239,8 @@ RUNS = rows(
         "run=/dev/null": "/dev/null is a file",
         "run=/": "run=/ is no run folder",
         "run={r}/foreign": "foreign is no run folder",
+        "run={r}/mixed": r"mixed is no run folder, and holds something else \(holiday\.txt\): name",
+        "run={r}/other": r"other/config\.yaml is no config of a run \(it has no data and no module and no",
         "run={r}/inner": "inner",
         "run=" + "x" * 300: "name",
         "run={r}/done/checkpoints/last.ckpt": "is a checkpoint.*init=",
