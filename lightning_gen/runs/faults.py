@@ -1,12 +1,15 @@
 """What is wrong with the folders and files that a command line names, found before any work."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning_gen.config.root import ARRAYS
+from lightning_gen.config.source import signature, terminal
 from lightning_gen.runs.folder import PIECES, STOP, RunFolder, read_metrics
 
+READING = ("fit", "estimate", "evaluate", "edit", "compress")  # the stages that read the data
 # The folders of a run folder.
 WITHIN = {"checkpoints", "samples", "edits", "compressed", "export", "diffusers", "wandb", "tensorboard"}
 EARLY = {"record.jsonl", "run.json", STOP}  # files that a run may leave before it has a config.yaml
@@ -50,6 +53,16 @@ def _others(path: Path) -> list[str]:
         return []
     names = [entry.name for entry in path.iterdir()]
     return sorted(n for n in names if n not in WITHIN | EARLY and n[0] != "." and not n.endswith(".part"))
+
+
+def absent_data(config: Mapping[str, Any]) -> Iterator[str]:
+    """A fault for each file or folder of the data, a LocalPath, that is not here, where the stage reads the data."""
+    data = config["data"]
+    for parameter in (signature(data["_target_"]) or ()) if config["stage"] in READING else ():
+        local = parameter.annotation is not None and terminal(parameter.annotation) == "LocalPath"
+        if local and not os.path.exists(path := data.get(parameter.name, "")):
+            told = f"data.{parameter.name} is {path}, which does not exist"
+            yield f"{told}: set data.{parameter.name} to a file or folder that does"
 
 
 def samples_fault(path: str | Path) -> str:

@@ -20,7 +20,7 @@ from lightning_gen.config.instantiate import Maker, build, import_extensions, re
 from lightning_gen.errors import TRACEBACK, ConfigError, NonFinite, RunDeleted, Stopped, from_outside, sentence
 from lightning_gen.runs import signals
 from lightning_gen.runs.devices import place, process_rank
-from lightning_gen.runs.faults import comparison_faults, folder_faults, samples_fault
+from lightning_gen.runs.faults import absent_data, comparison_faults, folder_faults, samples_fault
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.lock import Lock
 from lightning_gen.stages.array import of_launcher, submit
@@ -144,6 +144,8 @@ def job(config: dict[str, Any], folder: RunFolder) -> float | None:
 
     Returns the number that `optimize` names.
     """
+    if absent := [*absent_data(config)]:
+        raise ConfigError(absent, folder.path)
     if config["stage"] in ("compare", "estimate"):
         with signals.interrupting():
             return compare(config, folder) if config["stage"] == "compare" else estimate(config)
