@@ -32,7 +32,7 @@ from lightning_gen.stages.loggers import close, send_checkpoints
 from lightning_gen.stages.objective import better, objective
 from lightning_gen.stages.output import lasting_output
 from lightning_gen.stages.quiet import quieten
-from lightning_gen.stages.session import Session
+from lightning_gen.stages.session import Session, check_data
 from lightning_gen.stages.slurm import slurm
 
 CONFIGS = Path(__file__).resolve().parents[1] / "experiments"
@@ -168,7 +168,8 @@ def work(config: dict[str, Any], folder: RunFolder) -> float | None:
     if config["stage"] == "fit":
         first = session.resume_from is None and not session.trainer.fast_dev_run
         if first and session.data.chosen() and place().world == 1:
-            estimate(config)
+            refusing(check_data, session)
+            estimate(config, session.data)
         session.fit()
         send_checkpoints(session)
         signals.check()

@@ -32,13 +32,13 @@ class Session:
 
     fit, evaluate, sample, edit, compress, decompress = fit, evaluate, sample, edit, compress, decompress
 
-    def __init__(self, config: Config, folder: RunFolder) -> None:
+    def __init__(self, config: Config, folder: RunFolder, data: Any = None) -> None:
         self.config, self.folder, self.fitting = config, folder, config["stage"] == "fit"
         # Somebody else's samples in the place of a module.
         self.theirs = bool(config.get("samples")) and config["stage"] == "evaluate"
         make = Maker()
         make(import_extensions, config)
-        self.data = make(build, config["data"], "data")
+        self.data = make(build, config["data"], "data") if data is None else data
         complete_ = not self.fitting or (self.data is not None and make.succeeds(complete, config, self.data))
         if self.fitting and not make.faults and (differences := folder.differences(config)):
             make.faults += [OTHER_CONFIG.format(folder=folder.path), *differences]
@@ -194,7 +194,20 @@ def introduce(session: Session) -> None:
         draw_given(folder.path, session.module.rows, data)
     elif not trainer.testing:
         size = sum(p.numel() for p in session.module.model.parameters())
-        print(f"{folder.path}: {type(session.module).__name__} with {size:,} parameters on {data.introduced()}")
+        print(f"{folder.path}: {type(session.module).__name__} with {size:,} parameters on {introduced(session)}")
+
+
+def check_data(session: Session) -> None:
+    """ValueError for data that the run's start would refuse, with its callbacks."""
+    session.data.setup("fit")
+    for callback in session.trainer.callbacks:
+        getattr(callback, "check_data", lambda data: None)(session.data)
+
+
+def introduced(session: Session) -> str:
+    """The data in words, what is chosen for them, and what callbacks leave out for their size."""
+    left_out = [getattr(callback, "left_out", "") for callback in session.trainer.callbacks]
+    return "\n".join([session.data.introduced(), *filter(None, left_out)])
 
 
 def check_precision(trainer: Any, asked: Config) -> None:
