@@ -78,6 +78,11 @@ def interrupting() -> Iterator[None]:
         _Process.within = _Process.raises = True
         check()
         yield
+    except Exception as error:
+        # A library may make an error of its own of a Stopped: matplotlib's "Invalid bounding box".
+        if _Process.noted is None or not _Process.raises:
+            raise
+        raise stopped("") from error
     finally:
         _Process.within = _Process.raises = False
         sys.unraisablehook = report

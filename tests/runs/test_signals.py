@@ -7,6 +7,8 @@ import sys
 import time
 
 import pytest
+from matplotlib import _path
+from matplotlib.path import Path as Line
 
 from lightning_gen.errors import Stopped
 from lightning_gen.runs import signals
@@ -57,6 +59,28 @@ def test_what_is_swallowed_all_the_same_is_raised_at_the_next_border(name):
         except BaseException:
             assert signals.received() == name
         signals.check()
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_what_a_library_makes_of_it_is_a_stop_all_the_same(name):
+    """matplotlib's C++ asks an object for an array, drops what that raises, and says "Invalid bounding box"."""
+
+    class Box:
+        def __array__(self, *_, **__):
+            send(name)
+
+    with pytest.raises(Stopped, match=name) as stop, signals.interrupting():
+        _path.clip_path_to_rect(Line([[0, 0], [1, 1]]), Box(), True)
+    assert "bounding box" in str(stop.value.__cause__)
+
+
+def test_an_error_without_a_signal_or_while_it_is_held_is_an_error():
+    for held in (False, True):
+        with pytest.raises(ValueError, match="ours"), signals.interrupting():
+            if held:
+                signals.hold()
+                send("SIGTERM")
+            raise ValueError("ours")
 
 
 @pytest.mark.parametrize("name", SIGNALS)
