@@ -69,6 +69,13 @@ class Measuring(Checked, Requires, Callback, ABC):
                 f"{self.key} is {type(self).__name__}, which gives images to the model, and that one is of latent "
                 f"variables, expected null, or for a likelihood LatentLikelihood: write {self.key}=null"
             )
+        if getattr(trainer, "datamodule", None) is not None:
+            self.check_data(trainer.datamodule)
+
+    def check_data(self, data: Any) -> None:
+        """ValueError for data that are too few to be measured."""
+        if self.split is not None:
+            self.samples_of(data)
 
     @abstractmethod
     def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result] | None:
@@ -184,7 +191,10 @@ class Measuring(Checked, Requires, Callback, ABC):
         split = data.split(self.split)
         n = len(split) if self.n is None else min(self.n, len(split))
         if n < 2:
-            raise ValueError(f"{self.key}.split {self.split} has {n} samples: choose another split")
+            raise ValueError(
+                f"{self.key}.split {self.split} has {n} samples, expected 2 or more: choose another split, or write "
+                f"data.{self.split}_size=2 or {self.key}=null"
+            )
         return split, n
 
 

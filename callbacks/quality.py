@@ -58,11 +58,13 @@ class Quality(Measuring):
     weights: ema falls back to raw, and is called so, where the module keeps no average. block: samples per draw.
     kid_pairs: `all` takes every pair of images instead of subsets. neighbours: k of precision and recall,
     density_neighbours of density and coverage, of at most `at_most` images each, equal numbers of both. resamples: of
-    the bootstrap. batch: real images per extraction. cache: folder of the reference features, None for $XDG_CACHE_HOME
-    or ~/.cache.
+    the bootstrap. batch: real images per extraction. held_out: whether held-out images are measured, too; auto where
+    the test split has as many as the metrics need, and else says that it has not. cache: folder of the reference
+    features, None for $XDG_CACHE_HOME or ~/.cache.
     """
 
     key = "quality"
+    left_out = ""  # what is not measured, and why, where the data have decided it
 
     def __init__(
         self,
@@ -80,7 +82,7 @@ class Quality(Measuring):
         alpha: OpenUnitInterval = 0.05,
         resamples: Annotated[int, Ge(2)] = 50,
         batch: Count = 256,
-        held_out: bool = True,
+        held_out: bool | Literal["auto"] = True,
         cache: str | None = None,
         **options: Any,
     ) -> None:
@@ -113,7 +115,19 @@ class Quality(Measuring):
         for name in self.metrics:
             if registered()[name].needs == "logits" and self.features.classes is None:
                 raise ValueError(f"quality.metrics has {name}, but {self.features.name} has no logits: leave it out")
-        needed = [(self.reference, "choose another quality.reference")]
+        self.check_data(data)
+        if stage == "test" or (stage == "fit" and self.every_n_epochs):
+            self.features.prepare(data, trainer.global_rank, trainer.strategy.broadcast)
+
+    def check_data(self, data: Any) -> None:
+        """Decide held_out where it is auto; ValueError for a split with fewer samples than the metrics need."""
+        if self.held_out == "auto":
+            self.held_out, count = len(data.split("test")) >= self.least, len(data.split("test"))
+            if not self.held_out:
+                self.left_out = (
+                    f"quality.held_out=false: the test split has {count} images, and held-out numbers need {self.least}"
+                )
+        needed = [(self.reference, "choose another quality.reference, or write quality=none")]
         needed += [("test", "write quality.held_out=false")] if self.held_out else []
         for name in self.memory:
             needed += [("train", f"leave out {name}"), ("test", f"leave out {name}")]
@@ -123,8 +137,6 @@ class Quality(Measuring):
                     f"quality with {', '.join(self.metrics)} needs {self.least} samples or more in the {name} split,"
                     f" {data.name} has {len(data.split(name))}: {remedy}"
                 )
-        if stage == "test" or (stage == "fit" and self.every_n_epochs):
-            self.features.prepare(data, trainer.global_rank, trainer.strategy.broadcast)
 
     def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result] | None:
         """Draw, extract, gather; rank 0 computes."""

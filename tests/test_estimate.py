@@ -1,5 +1,6 @@
 """stage=estimate: operations and bytes are exact counts, files the very ones of the run, and nothing is left behind."""
 
+import json
 import re
 
 import numpy
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from lightning_gen.data import Folder
 from lightning_gen.families.cost import Activations, Products
 from tests.test_run import BARE, command
 
@@ -63,11 +65,60 @@ def test_an_estimate_ends_before_the_least_number_of_steps_and_takes_a_default_b
     assert "for a batch of 128" in capsys.readouterr().out
 
 
-def test_pictures_of_any_size_are_learned_by_one_command_that_says_what_it_chose(tmp_path, capsys):
-    for number in range(20):
+def pictures(folder, count):
+    """Random pictures of about 12x10 pixels."""
+    folder.mkdir()
+    for number in range(count):
         pixels = numpy.random.default_rng(number).integers(0, 256, (9 + number % 3, 12, 3), dtype=numpy.uint8)
-        (tmp_path / "mine").mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(tmp_path / "mine" / f"{number}.png")
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+# As my_images, but for the network of the features, which takes seconds an image.
+QUICK = ("quality.features={_target_: lightning_gen.metrics.PixelFeatures}", "quality.metrics=[fid,kid,coverage]")
+QUICK += ("quality.n=12", "quality.block=12", "sampler.steps=2", "logger=none", "callbacks.pictures=null")
+QUICK += ("callbacks.likelihood=null", "trainer=cpu", "trainer.max_steps=2")
+
+
+@pytest.mark.parametrize(("count", "left_out"), [(20, True), (60, False)])
+def test_few_pictures_are_measured_by_what_they_suffice_for(count, left_out, tmp_path, capsys, monkeypatch):
+    """And the pictures are read once, for the estimate and the run."""
+    read = []
+    monkeypatch.setattr(Folder, "load", lambda self, load=Folder.load: read.append(self) or load(self))
+    folder, run = pictures(tmp_path / "mine", count), tmp_path / "run"
+    assert command("experiment=my_images", f"data.path={folder}", f"run={run}", *QUICK) == 0
+    said, measured = capsys.readouterr().out, json.loads((run / "metrics.json").read_text())
+    line = "quality.held_out=false: the test split has 2 images, and held-out numbers need 6"
+    assert said.count(line) == left_out and len(read) == 1
+    assert "fid/pixels/ema" in measured and ("fid/pixels/held-out" in measured) != left_out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("data.test_size=4",), "6 samples or more in the train split, mine has 3: .*quality=none"),
+        (("data.test_size=1", "callbacks.likelihood.n=2"), "likelihood.split test has 1 .*data.test_size=2"),
+        (("data.test_size=0",), "the test split of mine is empty"),
+    ],
+)
+def test_too_few_pictures_are_refused_before_the_estimate_and_leave_no_folder(words, sentence, tmp_path, capsys):
+    folder, run = pictures(tmp_path / "mine", 7), tmp_path / "new" / "run"
+    quick = [word for word in QUICK if word.partition("=")[0] not in words[-1]]
+    assert command("experiment=my_images", f"data.path={folder}", f"run={run}", *quick, *words) == 2
+    said = capsys.readouterr()
+    assert "a few steps" not in said.out and said.err.count("error: ") == 1 and re.search(sentence, said.err)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_estimate_alone_says_what_is_chosen(tmp_path, capsys):
+    words = ("experiment=my_images", f"data.path={pictures(tmp_path / 'mine', 20)}", "stage=estimate")
+    assert command(*words, *QUICK) == 0
+    said = capsys.readouterr().out
+    assert "data.size=8 data.mode=RGB" in said and "quality.held_out=false" in said and "training     2 steps" in said
+
+
+def test_pictures_of_any_size_are_learned_by_one_command_that_says_what_it_chose(tmp_path, capsys):
+    pictures(tmp_path / "mine", 20)
     bare = [word for word in BARE if word.startswith(("quality", "callbacks", "trainer"))]
     words = ("experiment=my_images", f"data.path={tmp_path / 'mine'}", f"run={tmp_path / 'run'}", *bare)
     assert command(*words, "trainer.max_steps=2") == 0

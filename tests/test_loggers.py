@@ -17,7 +17,7 @@ from lightning_gen.config.root import IDENTITY
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.sources import digest
 from lightning_gen.stages.loggers import WITHHELD, build_loggers, close, describe, public
-from tests.test_run import BARE
+from tests.test_run import BARE, command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -79,6 +79,14 @@ def test_none_one_or_several_loggers_are_built(tmp_path):
     assert loggers[0].save_dir == str(tmp_path)
     close(loggers)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", ["data.batch_size=5000", "trainer.limit_val_batches=0.0001", "optimize=nothing"])
+def test_a_run_that_is_refused_begins_no_logger_and_leaves_no_folder(words, tmp_path, capsys):
+    told = ("logger=wandb", "logger.mode=offline", "trainer.max_steps=2", f"run={tmp_path / 'new' / 'run'}")
+    assert command(*(word for word in BARE if not word.startswith(("logger", "data.batch"))), *told, words) == 2
+    assert words.partition("=")[0].removeprefix("data.") in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.slow

@@ -284,6 +284,7 @@ def test_config_errors_need_no_heavy_import():
         "assert run.main(['trainer.max_step=3', 'module.optimizer.lr=abc']) == 2\n"
         "assert run.main(['net.channels=-3', 'data.batch_size=0']) == 2\n"
         "assert run.main(['stage=evaluate', 'samples=/nowhere']) == 2\n"
+        "assert run.main(['experiment=my_images', 'data.path=/nowhere']) == 2\n"
         "heavy = {'torch', 'pytorch_lightning', 'torchmetrics', 'wandb', 'matplotlib', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

@@ -8,11 +8,12 @@ import yaml
 
 from lightning_gen.config.aliases import present, renamed
 from lightning_gen.config.allow import needed_faults
-from lightning_gen.config.root import KEYS, PERSONAL
+from lightning_gen.config.root import KEYS, MISSING, PERSONAL, ROOT
 from lightning_gen.errors import first_line
-from lightning_gen.options import choose
+from lightning_gen.options import suggestion
 
 CONFIG = "config"  # the key of a checkpoint that holds the text of config.yaml
+NEEDED = tuple(key.name for key in ROOT if key.default == MISSING and not key.personal)  # by every stored config
 BYTES, VALUES = 2**18, 2**14  # a stored config has some 5,000 bytes and 200 values; aliases multiply the second
 # What writes by itself belongs to the keys that a stored config does not decide.
 OURS = tuple(f"lightning_gen.callbacks.{name}" for name in ("loggers", "RecordLogger", "Wandb", "TensorBoard"))
@@ -63,11 +64,11 @@ def read(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file} cannot be read as plain YAML ({' '.join(str(error).split())})") from None
     if not isinstance(config, dict):
         raise ValueError(f"{file} holds {type(config).__name__}, expected a mapping of {', '.join(KEYS)}")
-    faults = [
-        f"{key!r} is no key of a stored config: {choose(str(key), KEYS)}, or remove it"
-        for key in config
-        if key not in KEYS
-    ]
+    unknown = [key for key in config if key not in KEYS]
+    if unknown and (missing := [key for key in NEEDED if key not in config]):
+        lacks = f"it has no {' and no '.join(missing)}, and {', '.join(map(str, unknown[:4]))} of another program"
+        raise ValueError(f"{file} is no config of a run ({lacks}): name a run folder or an export")
+    faults = [f"{key!r} is no key of a stored config: {suggestion(str(key), KEYS) or 'remove it'}" for key in unknown]
     for number, fault in enumerate(_faults(config, "")):
         if number > VALUES:
             faults.append(f"it holds more than {VALUES} values: take another folder")

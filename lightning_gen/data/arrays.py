@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_gen.data.base import GenerativeData, partition
 from lightning_gen.data.files import read_arrays
 from lightning_gen.data.split import Split
-from lightning_gen.options import Natural
+from lightning_gen.options import LocalPath, Natural
 
 ARRAYS = ("x_train", "x_test", "y_train", "y_test")
 REMEDY = "write it anew with numpy.savez"
@@ -26,7 +26,7 @@ class Npz(GenerativeData):
         val_size: images of x_train that are held out, the same for every seed.
     """
 
-    def __init__(self, path: str, *, val_size: Natural = 0, **options: Any) -> None:
+    def __init__(self, path: LocalPath, *, val_size: Natural = 0, **options: Any) -> None:
         super().__init__(**options)
         self.path = Path(path)
         self.name = self.path.stem

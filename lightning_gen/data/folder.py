@@ -6,6 +6,7 @@ from typing import Any
 from lightning_gen.data.file_split import SHOWN
 from lightning_gen.data.image_files import image_files
 from lightning_gen.data.images import SPLITS, Images, Part, class_numbers
+from lightning_gen.options import LocalPath
 
 
 class Folder(Images):
@@ -18,7 +19,7 @@ class Folder(Images):
         path: of the folder; its name is the data set's.
     """
 
-    def __init__(self, path: str, **options: Any) -> None:
+    def __init__(self, path: LocalPath, **options: Any) -> None:
         super().__init__(**options)
         self.path = Path(path)
         self.name = self.path.name

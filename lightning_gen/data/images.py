@@ -121,6 +121,7 @@ class Images(GenerativeData):
         """The splits, in memory where all images fit."""
         self.prepare_data()
         parts = self.parts()
+        self.own = set(parts)
         every = [item for part in parts.values() for item in part.items]
         reader = self._reader(every)
         shape = self._first_shape(reader, parts["train"].items)
@@ -145,11 +146,15 @@ class Images(GenerativeData):
         return {key: values[key] for key, asked in self.asked.items() if asked == AUTO}
 
     def introduced(self) -> str:
-        """Its name; where something is chosen, what the pictures are, what was chosen, and the word that changes it."""
+        """Its name and the sizes of its splits; where something is chosen, what the pictures are, what was chosen, and
+        the word that changes it."""
         chosen = self.chosen()
-        if not chosen:
-            return self.name
         sizes = ", ".join(f"{len(self.split(name)):,} {name}" for name in ("train", "val", "test"))
+        if own := [name for name in ("val", "test") if name in self.own]:
+            keys = " and ".join(f"data.{name}_size" for name in own)
+            sizes += f" ({' and '.join(own)} as the data have them, whatever the value of {keys})"
+        if not chosen:
+            return f"{self.name}: {sizes}"
         words = " ".join(f"data.{key}={value}" for key, value in chosen.items())
         classes = f"; {self.classes} classes, which module.classes={self.classes} learns" if self.classes else ""
         return f"{self.name}: {self.survey}; {sizes}{classes}\nchosen for them: {words} data.fit={self.fit or 'null'}"

@@ -14,7 +14,7 @@ from torch import Tensor
 from lightning_gen.data.base import GenerativeData, partition
 from lightning_gen.data.files import read_arrays
 from lightning_gen.data.split import Split
-from lightning_gen.options import Count, Natural, ValueRange
+from lightning_gen.options import Count, LocalPath, Natural, ValueRange
 
 FINE = 4  # samples along a pixel's side: a pixel is the mean of 4 x 4
 
@@ -157,7 +157,7 @@ class DSprites(Factored):
 
     def __init__(
         self,
-        path: str,
+        path: LocalPath,
         *,
         every: tuple[Count, Count, Count, Count, Count] = (1, 1, 1, 1, 1),
         val_size: Natural = 5000,

@@ -13,6 +13,7 @@ from lightning_gen.data.file_split import Reader
 from lightning_gen.data.files import reading
 from lightning_gen.data.image_files import OTHER, READ
 from lightning_gen.data.images import AUTO, SPLITS, Images, Part
+from lightning_gen.options import LocalPath
 
 REMEDY = "write it anew, or take it out"
 COMPRESSED = re.compile(r"\.(tgz|tbz2|txz|tar\.\w+)$")
@@ -68,7 +69,7 @@ class WebDataset(Images):
             null for none.
     """
 
-    def __init__(self, path: str, *, image: str = AUTO, label: str | None = AUTO, **options: Any) -> None:
+    def __init__(self, path: LocalPath, *, image: str = AUTO, label: str | None = AUTO, **options: Any) -> None:
         super().__init__(**options)
         self.path, self.image, self.label = Path(path), image, label
         self.name = self.path.name

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_gen.models.base import BINARY, Normalised, levels
+from lightning_gen.models.base import BINARY, Energy, Normalised, levels
 from lightning_gen.nets.causal import Causal
 from lightning_gen.randomness import Source, uniform
 
@@ -67,8 +67,18 @@ class Autoregressive(Normalised):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x), nats, (B,): log mean_k p_k(x)."""
-        each = torch.stack([self.log_conditionals(x, k).sum(1) for k in range(self.net.orderings)])
+        each = self.log_joint(x)
         return each.logsumexp(0) - math.log(len(each))
+
+    def log_joint(self, x: Tensor) -> Tensor:
+        """log p_k(x) by each ordering, nats, (K, B)."""
+        return torch.stack([self.log_conditionals(x, k).sum(1) for k in range(self.net.orderings)])
+
+    def component(self, x: Tensor, generator: torch.Generator | None = None) -> Energy:
+        """-log p_k of each row's ordering k ~ p(k|x): one pass of the network in the place of one an ordering."""
+        if self.net.orderings == 1:
+            return self
+        return InOrdering(self, torch.multinomial(self.log_joint(x).T.softmax(1), 1, generator=generator)[:, 0])
 
     def begin(self, x: Tensor, source: Source = None) -> list[Group]:
         """The state of filling x (B, *shape); the ordering of each sample is drawn."""
@@ -125,3 +135,28 @@ class Autoregressive(Normalised):
         for i in range(math.prod(self.net.shape)):
             x = self.fill(groups, x, i, generator)
         return x
+
+
+class InOrdering(Energy):
+    """-log p_k(x), each row in an ordering of its own.
+
+    Args:
+        model: of several orderings.
+        orderings: k of each row, (B,); of B * m rows, of each m that follow each other.
+    """
+
+    def __init__(self, model: Autoregressive, orderings: Tensor) -> None:
+        super().__init__()
+        self.model, self.orderings, self.support = model, orderings, model.support
+
+    def networks(self) -> list[nn.Module]:
+        """The one network."""
+        return self.model.networks()
+
+    def energy(self, x: Tensor) -> Tensor:
+        """-log p_k(x), nats, (B,)."""
+        each = self.orderings.repeat_interleave(len(x) // len(self.orderings))
+        found = x.new_empty(len(x))
+        for k in each.unique().tolist():
+            found[each == k] = -self.model.log_conditionals(x[each == k], k).sum(1).to(found)
+        return found

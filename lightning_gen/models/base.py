@@ -98,6 +98,13 @@ class Energy(Model, ABC):
     def energy(self, x: Tensor) -> Tensor:
         """E(x), nats, (B,)."""
 
+    def component(self, x: Tensor, generator: torch.Generator | None = None) -> "Energy":
+        """The energy itself; a mixture's is that of the component of each row, drawn given x (B, ...).
+
+        Draws of the component given x and of x given the component, in turn, leave the mixture invariant.
+        """
+        return self
+
     def log_z(self) -> Tensor | None:
         """log Z, nats, (), exactly; None where it cannot be computed."""
         return None

@@ -87,7 +87,8 @@ class BlockGibbs(Answer):
 class SiteGibbs(Answer):
     """x_i ~ p(x_i | all others), proportional to exp(-E), of each missing value in turn: exactly invariant.
 
-    A sweep costs K evaluations of E for each missing value, K the number of levels.
+    A sweep costs K evaluations of E for each missing value, K the number of levels; of a mixture, those of one
+    component, which is drawn anew for each sweep.
     Stochastic relaxation (Geman & Geman, 1984), https://doi.org/10.1109/TPAMI.1984.4767596
 
     Args:
@@ -107,8 +108,9 @@ class SiteGibbs(Answer):
         random = (count * uniform(x.shape, generator, x.device, x.dtype)).floor()
         x = torch.where(known, x, random).flatten(1)
         for _ in range(self.steps):
+            part = model.component(x.view(known.shape), generator)
             for i in free.any(0).nonzero()[:, 0].tolist():
-                log_p, values = conditional(model, x, i, known.shape)
+                log_p, values = conditional(part, x, i, known.shape)
                 drawn = values[torch.multinomial(log_p.softmax(1), 1, generator=generator)[:, 0]]
                 x[:, i] = torch.where(free[:, i], drawn, x[:, i])
         return x.view(known.shape)

@@ -107,15 +107,17 @@ def scatter(
 ) -> np.ndarray:
     """Named point clouds (N, 2), a panel each -> uint8 (H, W, 3); all framed by `reference`, by default the last.
 
-    `coloured` gives each point a colour, the same in every panel.
+    `coloured` gives each point a colour, the same in every panel. Points that are not finite are left out.
     """
     columns = min(len(panels), columns or len(panels))
     rows = -(-len(panels) // columns)
     size = max(2.2, WIDTH / 100 / columns)
     figure = new_figure(size * columns, size * rows)
-    reference = panels[-1][1] if reference is None else reference
+    reference = np.asarray(panels[-1][1] if reference is None else reference, dtype=float)  # float32 would overflow
+    finite = np.isfinite(reference).all(1)
+    reference = reference[finite] if finite.any() else np.zeros((1, 2))
     middle = (reference.max(0) + reference.min(0)) / 2
-    half = 0.6 * max(float((reference.max(0) - reference.min(0)).max()), 1e-6)
+    half = 0.6 * max(float(np.ptp(reference, 0).max()), 1e-6 * max(1.0, float(np.abs(middle).max())))
     for index, (name, points) in enumerate(panels):
         axes = figure.add_subplot(rows, columns, index + 1)
         style = {"s": max(0.5, min(12.0, 6000 / len(points))), "linewidths": 0, "alpha": 0.6}

@@ -1,19 +1,24 @@
 """What is wrong with the folders and files that a command line names, found before any work."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning_gen.config.root import ARRAYS
-from lightning_gen.runs.folder import PIECES, RunFolder
+from lightning_gen.config.source import signature, terminal
+from lightning_gen.runs.folder import PIECES, STOP, RunFolder
 from lightning_gen.runs.metrics_file import read_metrics
 
-# the folders of a run folder
+READING = ("fit", "estimate", "evaluate", "edit", "compress")  # the stages that read the data
+# The folders of a run folder.
 WITHIN = {"checkpoints", "samples", "edits", "compressed", "export", "diffusers", "wandb", "tensorboard"}
+EARLY = {"record.jsonl", "run.json", STOP}  # files that a run may leave before it has a config.yaml
 
 
-def folder_faults(path: Path, stage: str) -> Iterator[str]:
-    """A fault for a run folder that the stage cannot use."""
+def folder_faults(path: Path, stage: str, samples: bool = False) -> Iterator[str]:
+    """A fault for a run folder that the stage cannot use; with `samples` of somebody else's it begins a new one."""
+    begins = stage == "fit" or samples
     links = [name for name in ("record.jsonl", PIECES) if (RunFolder.of(path).path / name).is_symlink()]
     if links:
         yield f"run={path}: {links[0]} is a link, and a run writes to it, expected its own: remove the link"
@@ -23,14 +28,14 @@ def folder_faults(path: Path, stage: str) -> Iterator[str]:
         elif not path.is_file():
             yield f"run={path} does not exist: name a run folder, an export, or a checkpoint"
         else:
-            yield from _place_faults(RunFolder.of(path).path, stage)
+            yield from _place_faults(RunFolder.of(path).path, begins)
     elif path.exists() and not path.is_dir():
         yield f"run={path} is a file, expected a folder: name another"
     else:
-        yield from _place_faults(path, stage)
+        yield from _place_faults(path, begins)
 
 
-def _place_faults(path: Path, stage: str) -> Iterator[str]:
+def _place_faults(path: Path, begins: bool) -> Iterator[str]:
     """A fault for a place where the run folder cannot be, or is not alone."""
     # Path("a/b").parents ends in "."; the first that exists is where folders would be made.
     base = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
@@ -38,16 +43,27 @@ def _place_faults(path: Path, stage: str) -> Iterator[str]:
         yield f"run={path} lies below {base}, which is a file: name another"
     elif not os.access(base, os.W_OK | os.X_OK):
         yield f"run={path} cannot be written, for {base} does not permit it: change its permissions, or name another"
-    elif stage == "fit" and (others := _other_folders(path)):
+    elif begins and (others := _others(path)):
         shown = ", ".join(others[:4]) + (", ..." if len(others) > 4 else "")
-        yield f"run={path} is no run folder, and holds other folders ({shown}): name a new one"
+        yield f"run={path} is no run folder, and holds something else ({shown}): name a new or an empty one"
 
 
-def _other_folders(path: Path) -> list[str]:
-    """The visible folders in a folder that holds no run, as /, a home or a project have them."""
+def _others(path: Path) -> list[str]:
+    """The visible files and folders in a folder that holds no run, as /, a home or a project have them."""
     if not path.is_dir() or (path / "config.yaml").exists():
         return []
-    return sorted(p.name for p in path.iterdir() if p.is_dir() and p.name not in WITHIN and p.name[0] != ".")
+    names = [entry.name for entry in path.iterdir()]
+    return sorted(n for n in names if n not in WITHIN | EARLY and n[0] != "." and not n.endswith(".part"))
+
+
+def absent_data(config: Mapping[str, Any]) -> Iterator[str]:
+    """A fault for each file or folder of the data, a LocalPath, that is not here, where the stage reads the data."""
+    data = config["data"]
+    for parameter in (signature(data["_target_"]) or ()) if config["stage"] in READING else ():
+        local = parameter.annotation is not None and terminal(parameter.annotation) == "LocalPath"
+        if local and not os.path.exists(path := data.get(parameter.name, "")):
+            told = f"data.{parameter.name} is {path}, which does not exist"
+            yield f"{told}: set data.{parameter.name} to a file or folder that does"
 
 
 def samples_fault(path: str | Path) -> str:

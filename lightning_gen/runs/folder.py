@@ -195,6 +195,7 @@ class RunFolder:
         if rank == 0:
             self.forget_stop()
         signals.leaving.insert(0, write)
+        signals.saves.append(self.last)
         try:
             yield
         except Stopped as stop:
@@ -202,6 +203,7 @@ class RunFolder:
             raise
         finally:
             signals.leaving.remove(write)
+            signals.saves.remove(self.last)
 
     def checkpoint(self, path: Path | None = None) -> dict[str, Any]:
         """A checkpoint's plain containers and tensors, on the CPU; FileNotFoundError where there is none."""

@@ -42,6 +42,7 @@ class Lock:
         self.made: list[Path] = []
         self.seen: tuple[str, float] | None = None  # another owner, and the time of its file when it was first seen
         self.over = threading.Event()
+        self.beating = threading.Lock()  # held while the thread may make the file anew
 
     def __enter__(self) -> "Lock":
         if self.rank == 0:
@@ -124,24 +125,28 @@ class Lock:
         self.over.set()
         with contextlib.suppress(ValueError):
             signals.leaving.remove(self.release)
+        # A file that the thread makes after this would stay; a file system that does not answer is not waited for.
+        waited = self.beating.acquire(timeout=BRIEF)
         with contextlib.suppress(OSError):
             if self.mine():
                 self.path.unlink()
             for folder in self.made:
                 folder.rmdir()
+        if waited:
+            self.beating.release()
 
     def beat(self) -> None:
         """Advance the file's time until the release; end the process where another one owns the lock."""
         while not self.over.wait(BEAT):
-            try:
+            with self.beating, contextlib.suppress(OSError):  # of a server that is away for a while
+                if self.over.is_set():
+                    return
                 if self.mine():
                     os.utime(self.path)
                 elif self.folder.is_dir() and not create(self.path, self.owner) and not self.over.is_set():
                     other = read(self.path)
                     if other is not None and other["token"] not in (UNREAD, self.owner["token"]):
                         usurped(self.path, other)
-            except OSError:  # a server that is away for a while
-                continue
 
 
 def myself() -> Owner:

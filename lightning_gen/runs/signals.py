@@ -23,6 +23,7 @@ GRACE = 20.0  # seconds from a stop to the end of the process: torchrun and SLUR
 ECHO = 1.0  # seconds in which torchrun hands on a SIGINT that the terminal has sent to the ranks, too
 OVER = 255  # what the watching thread reads where signals are given back
 leaving: list[Callable[[str], Any]] = []  # called before the process ends at once, with the reason of a stop
+saves: list[os.PathLike] = []  # files of which the same command goes on, once they are there
 
 
 class _Process:
@@ -77,6 +78,11 @@ def interrupting() -> Iterator[None]:
         _Process.within = _Process.raises = True
         check()
         yield
+    except Exception as error:
+        # A library may make an error of its own of a Stopped: matplotlib's "Invalid bounding box".
+        if _Process.noted is None or not _Process.raises:
+            raise
+        raise stopped("") from error
     finally:
         _Process.within = _Process.raises = False
         sys.unraisablehook = report
@@ -156,7 +162,8 @@ def _interrupted() -> None:
 
 def _leave(how: str) -> None:
     """End the process from another thread than the main one."""
-    sentence = f"{how}; the same command goes on from the last save"
+    saved = any(map(os.path.exists, saves))
+    sentence = f"{how}; the same command {'goes on from the last save' if saved else 'starts anew: nothing was saved'}"
     try:
         for call in leaving:
             call(sentence)

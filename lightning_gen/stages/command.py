@@ -20,7 +20,7 @@ from lightning_gen.config.instantiate import Maker, build, import_extensions, re
 from lightning_gen.errors import TRACEBACK, ConfigError, NonFinite, RunDeleted, Stopped, from_outside, sentence
 from lightning_gen.runs import signals
 from lightning_gen.runs.devices import place, process_rank
-from lightning_gen.runs.faults import comparison_faults, folder_faults, samples_fault
+from lightning_gen.runs.faults import absent_data, comparison_faults, folder_faults, samples_fault
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.lock import Lock
 from lightning_gen.stages.array import of_launcher, submit
@@ -32,7 +32,7 @@ from lightning_gen.stages.loggers import close, send_checkpoints
 from lightning_gen.stages.objective import better, objective
 from lightning_gen.stages.output import lasting_output
 from lightning_gen.stages.quiet import quieten
-from lightning_gen.stages.session import Session
+from lightning_gen.stages.session import Session, check_data
 from lightning_gen.stages.slurm import slurm
 
 
@@ -106,7 +106,7 @@ def examined(config: dict[str, Any], path: Path) -> RunFolder:
     """The run folder, after a look at all folders that a config names; ConfigError with what is wrong."""
     faults = comparison_faults(config["runs"]) if config["stage"] == "compare" else []
     faults += [fault for name in [config.get("samples")] if name and (fault := samples_fault(name))]
-    faults += folder_faults(path, config["stage"])
+    faults += folder_faults(path, config["stage"], config["stage"] == "evaluate" and bool(config.get("samples")))
     if faults:
         raise ConfigError(faults, path)
     return RunFolder.of(path)
@@ -142,6 +142,8 @@ def job(config: dict[str, Any], folder: RunFolder) -> float | None:
 
     Returns the number that `optimize` names.
     """
+    if absent := [*absent_data(config)]:
+        raise ConfigError(absent, folder.path)
     if config["stage"] in ("compare", "estimate"):
         with signals.interrupting():
             return compare(config, folder) if config["stage"] == "compare" else estimate(config)
@@ -164,7 +166,8 @@ def work(config: dict[str, Any], folder: RunFolder) -> float | None:
     if config["stage"] == "fit":
         first = session.resume_from is None and not session.trainer.fast_dev_run
         if first and session.data.chosen() and place().world == 1:
-            estimate(config)
+            refusing(check_data, session)
+            estimate(config, session.data)
         session.fit()
         send_checkpoints(session)
         signals.check()

@@ -11,36 +11,46 @@ from lightning_gen.errors import ConfigError
 from lightning_gen.runs.devices import place
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.stages.quiet import quieten
+from lightning_gen.stages.session import Session, introduced
 
 WARM, STEPS, SECONDS = 3, 3, 2.0  # optimizer steps before the clock, then as many and as long at least
 SAMPLED = 0.5  # seconds of sampling, at least
 
 
-def estimate(config: dict[str, Any]) -> None:
-    """Take a few steps of the training and of the sampling, in a folder that is thrown away, and print what is seen."""
+def estimate(config: dict[str, Any], data: Any = None) -> None:
+    """Take a few steps of the training and of the sampling, in a folder that is thrown away, and print what is seen.
+
+    Args:
+        config: of the run.
+        data: those of the run that follows, which has read them; None where the estimate is all, and says what is
+            chosen.
+    """
     if place().world > 1:
         raise ConfigError(["stage=estimate measures one process: start it without torchrun or srun"])
     quieten()
     print("a few steps of the training and of the sampling ...", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         compiled = config["module"].get("compile")
-        counted = trial(config, Path(scratch) / "counted", compile=False) if compiled else None
-        timed = trial(config, Path(scratch) / "timed", counts=not compiled)
+        counted = trial(config, Path(scratch) / "counted", data, compile=False) if compiled else None
+        read = counted.session.data if counted else data
+        timed = trial(config, Path(scratch) / "timed", read, counts=not compiled)
+        if data is None:
+            print(introduced(timed.session))
         for row in rows(config, counted or timed, timed):
             print(row)
 
 
-def trial(config: dict[str, Any], folder: Path, compile: bool = True, counts: bool = True) -> Any:
+def trial(config: dict[str, Any], folder: Path, data: Any, compile: bool = True, counts: bool = True) -> Any:
     """The trial of a few steps, after its end.
 
     Args:
         config: of the run.
         folder: of its own.
+        data: that are read already; None: they are read.
         compile: whether a network that is to be compiled is; without, one step is taken, and no time.
         counts: whether the first step is counted.
     """
     from lightning_gen.callbacks.trial import Trial
-    from lightning_gen.stages.session import Session
 
     class Rehearsal(Session):
         """A session that leaves nothing in its folder."""
@@ -52,7 +62,7 @@ def trial(config: dict[str, Any], folder: Path, compile: bool = True, counts: bo
     changed = {"stage": "fit", "logger": None, "callbacks": {}, "fresh": False, "module": module}
     trainer = {**config["trainer"], "enable_checkpointing": False, "enable_progress_bar": False}
     trainer |= {"limit_val_batches": 0, "fast_dev_run": False, "min_steps": None, "min_epochs": None}
-    session = refusing(Rehearsal, {**config, **changed, "trainer": trainer}, RunFolder(folder))
+    session = refusing(Rehearsal, {**config, **changed, "trainer": trainer}, RunFolder(folder), data)
     steps = (WARM, STEPS, SECONDS) if compile else (1, 0, 0.0)
     watch = Trial(counts, *steps)
     session.trainer.callbacks.append(watch)

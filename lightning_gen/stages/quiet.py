@@ -1,12 +1,21 @@
 """What is not said on the terminal, and what Lightning is not to do by itself."""
 
 import logging
+import sys
 import warnings
 from typing import Any
 
+from lightning_gen.config.instantiate import refusing
+from lightning_gen.runs.devices import process_rank
+
 
 def quieten() -> None:
-    """Leave out what Lightning says about itself; its warnings stay, but for those that this design makes untrue."""
+    """Leave out what Lightning says about itself; its warnings stay, but for those that this design makes untrue.
+
+    Importing it takes long, so that a process says so before; of several the first one does.
+    """
+    if "pytorch_lightning" not in sys.modules and refusing(process_rank) == 0:
+        print("loading PyTorch and Lightning ...", flush=True)
     import pytorch_lightning  # noqa: F401  # sets its own level when it is imported
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

@@ -33,13 +33,13 @@ class Session:
 
     fit, evaluate, sample, edit, compress, decompress = fit, evaluate, sample, edit, compress, decompress
 
-    def __init__(self, config: Config, folder: RunFolder) -> None:
+    def __init__(self, config: Config, folder: RunFolder, data: Any = None) -> None:
         self.config, self.folder, self.fitting = config, folder, config["stage"] == "fit"
         # Somebody else's samples in the place of a module.
         self.theirs = bool(config.get("samples")) and config["stage"] == "evaluate"
         make = Maker()
         make(import_extensions, config)
-        self.data = make(build, config["data"], "data")
+        self.data = make(build, config["data"], "data") if data is None else data
         complete_ = not self.fitting or (self.data is not None and make.succeeds(complete, config, self.data))
         if self.fitting and not make.faults and (differences := folder.differences(config)):
             make.faults += [OTHER_CONFIG.format(folder=folder.path), *differences]
@@ -55,7 +55,7 @@ class Session:
             make(check_shardable, config, self.module)
         check_machine(self, make, callbacks)
         make.finish()
-        self.trainer = self.build_trainer(started, callbacks, self.loggers)
+        self.trainer = self.build_trainer(started, callbacks)
         check_precision(self.trainer, config["trainer"])
         # Before any weights are read: Lightning converts after it has read a checkpoint, which rounds it to float32.
         self.trainer.precision_plugin.convert_module(self.module)
@@ -78,8 +78,11 @@ class Session:
             *(make(build, node, path) for path, node in nodes.items() if node),
         ]
 
-    def build_trainer(self, started: Config, callbacks: list[Any], loggers: list[Any]) -> Any:
-        """Lightning's trainer; `started` is its config, with the processes that torchrun or srun started."""
+    def build_trainer(self, started: Config, callbacks: list[Any]) -> Any:
+        """Lightning's trainer, without the configured loggers, which would write before a run that is refused is.
+
+        `started` is its config, with the processes that torchrun or srun started.
+        """
         from lightning_gen.callbacks import RecordLogger
         from lightning_gen.stages.checkpoint_io import AtomicCheckpointIO
 
@@ -90,7 +93,7 @@ class Session:
                 strategy=strategy(started),
                 default_root_dir=str(self.folder.path),
                 callbacks=callbacks,
-                logger=[RecordLogger(self.folder.path), *loggers],
+                logger=RecordLogger(self.folder.path),
                 plugins=[AtomicCheckpointIO(), environment()],
                 inference_mode=False,
                 use_distributed_sampler=False,
@@ -175,7 +178,10 @@ def introduce(session: Session) -> None:
     identity = data.identity(cache_folder()) if training else None
     if training:
         folder.check_data(identity, data)
-    if not trainer.is_global_zero or trainer.fast_dev_run:
+    if trainer.fast_dev_run:
+        return
+    trainer.loggers = [trainer.loggers[0], *session.loggers]
+    if not trainer.is_global_zero:
         return
     if session.theirs or not trainer.testing:
         folder.store(session.config)
@@ -189,7 +195,20 @@ def introduce(session: Session) -> None:
         draw_given(folder.path, session.module.rows, data)
     elif not trainer.testing:
         size = sum(p.numel() for p in session.module.model.parameters())
-        print(f"{folder.path}: {type(session.module).__name__} with {size:,} parameters on {data.introduced()}")
+        print(f"{folder.path}: {type(session.module).__name__} with {size:,} parameters on {introduced(session)}")
+
+
+def check_data(session: Session) -> None:
+    """ValueError for data that the run's start would refuse, with its callbacks."""
+    session.data.setup("fit")
+    for callback in session.trainer.callbacks:
+        getattr(callback, "check_data", lambda data: None)(session.data)
+
+
+def introduced(session: Session) -> str:
+    """The data in words, what is chosen for them, and what callbacks leave out for their size."""
+    left_out = [getattr(callback, "left_out", "") for callback in session.trainer.callbacks]
+    return "\n".join([session.data.introduced(), *filter(None, left_out)])
 
 
 def check_precision(trainer: Any, asked: Config) -> None:

@@ -136,6 +136,7 @@ def test_the_splits_of_the_person_are_the_splits(tmp_path, limit):
     picture(50).save(tmp_path / "Valid" / "cats" / "50.png")
     data = ready(Folder(str(tmp_path), memory_limit=limit, workers=0))
     assert [len(data.split(name)) for name in NAMES] == [30, 1, 10] and numbers(data, "val") == [50]
+    assert "30 train, 1 val, 10 test (val and test as the data have them, whatever" in data.introduced()
     (tmp_path / "Valid" / "cats").rename(tmp_path / "Valid" / "dogs")
     with pytest.raises(ValueError, match="val holds the classes dogs, expected those of train, birds, cats"):
         ready(Folder(str(tmp_path)))

@@ -142,3 +142,6 @@ def make_runs(folder):
     (copy("metrics") / "metrics.json").write_text("{")
     (folder / "inner" / "config.yaml").mkdir(parents=True)
     (folder / "foreign" / "src").mkdir(parents=True)
+    for name, file in (("mixed", "holiday.txt"), ("other", "config.yaml")):
+        (folder / name).mkdir()
+        (folder / name / file).write_text("model: bert\nlr: 1\n")

@@ -64,6 +64,15 @@ def test_chains_over_whole_numbers_have_the_conditional_law(name, by):
     assert (frequencies(family, mask, x, 8000, by).abs() < 4).all()
 
 
+def test_a_sweep_asks_one_ordering():
+    """Not each of them for each missing value: one pass an ordering and a missing value, not the product."""
+    family, calls = module("Autoregressive, several orderings"), []
+    family.model.net.register_forward_hook(lambda *_: calls.append(1))
+    mask, x = torch.tensor([False, True, True, False]), torch.zeros(1, 4).double()
+    lightning_gen.ask(family).inpaint(x, mask, inpainting.SiteGibbs(3))
+    assert len(calls) == 3 * (2 + 2)
+
+
 def test_a_gaussian_rbm_is_a_mixture_given_part_of_it():
     """log w_h + log Z, the means and sigma^2 of every h are known."""
     family = module("GaussianBernoulliRBM, at most 20 hidden units")

@@ -11,6 +11,7 @@ from lightning_gen.results.drawing import (
     GAP,
     VISIBLE,
     check_finite,
+    cloud_strip,
     even_frames,
     grid,
     save_gif,
@@ -149,6 +150,16 @@ def test_clouds_are_drawn_where_they_lie():
         return np.nonzero(blue)[1].mean() / picture.shape[1]
 
     assert middle(left) < 0.35 < 0.65 < middle(right)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e12, 1e30, 3.4e38, np.nan, np.inf])
+def test_clouds_are_drawn_whatever_their_values(scale):
+    """Of a chain that diverges, of one that collapses far out, and where nothing is a number."""
+    unit = np.float32([[-1, -1], [1, 1], [0.5, -0.5]])
+    far, collapsed = unit * np.float32(scale), np.full((3, 2), np.float32(scale))
+    for frames in ([far, unit, far], [unit, far, collapsed], [far, far, unit]):
+        assert cloud_strip([(f"{i}", frame) for i, frame in enumerate(frames)], unit).dtype == np.uint8
 
 
 def test_a_gif_has_its_frames_in_order(tmp_path):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -152,6 +153,25 @@ def test_its_time_advances_and_a_deleted_lock_comes_back(tmp_path, monkeypatch):
         (tmp_path / NAME).unlink()
         wait(lambda: (tmp_path / NAME).exists() and held.mine())
     assert not (tmp_path / NAME).exists()
+
+
+def test_a_sign_of_life_in_the_moment_of_the_release_leaves_no_file(tmp_path, monkeypatch):
+    """The thread makes its file anew while the folder is removed, which a folder with a file would not be."""
+    monkeypatch.setattr(lock, "BEAT", 0.01)
+    beats, create, rmdir = threading.Event(), lock.create, Path.rmdir
+
+    def late(path, owner):
+        if threading.current_thread() is not threading.main_thread():
+            beats.set()
+            time.sleep(0.1)
+        return create(path, owner)
+
+    monkeypatch.setattr(lock, "create", late)
+    monkeypatch.setattr(Path, "rmdir", lambda path: time.sleep(0.3) or rmdir(path))
+    with Lock(tmp_path / "run"):
+        (tmp_path / "run" / NAME).unlink()
+        assert beats.wait(20)
+    assert not (tmp_path / "run").exists()
 
 
 def test_who_loses_it_to_another_ends_without_a_save(tmp_path):

@@ -7,6 +7,8 @@ import sys
 import time
 
 import pytest
+from matplotlib import _path
+from matplotlib.path import Path as Line
 
 from lightning_gen.errors import Stopped
 from lightning_gen.runs import signals
@@ -57,6 +59,28 @@ def test_what_is_swallowed_all_the_same_is_raised_at_the_next_border(name):
         except BaseException:
             assert signals.received() == name
         signals.check()
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_what_a_library_makes_of_it_is_a_stop_all_the_same(name):
+    """matplotlib's C++ asks an object for an array, drops what that raises, and says "Invalid bounding box"."""
+
+    class Box:
+        def __array__(self, *_, **__):
+            send(name)
+
+    with pytest.raises(Stopped, match=name) as stop, signals.interrupting():
+        _path.clip_path_to_rect(Line([[0, 0], [1, 1]]), Box(), True)
+    assert "bounding box" in str(stop.value.__cause__)
+
+
+def test_an_error_without_a_signal_or_while_it_is_held_is_an_error():
+    for held in (False, True):
+        with pytest.raises(ValueError, match="ours"), signals.interrupting():
+            if held:
+                signals.hold()
+                send("SIGTERM")
+            raise ValueError("ours")
 
 
 @pytest.mark.parametrize("name", SIGNALS)
@@ -124,6 +148,19 @@ def test_where_the_main_thread_does_not_end_the_process_leaves(code, tmp_path):
     _, err = process.communicate(timeout=30)
     assert process.returncode == 75 and err.startswith("stopped: by SIGTERM") and err.count("\n") == 1
     assert said.read_text() in err, "who has to clean up is told"
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_who_leaves_at_once_says_whether_anything_was_saved(saved, tmp_path):
+    file = tmp_path / "last.ckpt"
+    process = child([f"signals.saves.append({str(file)!r})", "print('busy', flush=True)", BUSY])
+    if saved:
+        file.touch()
+    assert process.stdout.readline() == "busy\n"
+    for _ in range(2):
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+    assert ("last save" in process.communicate(timeout=30)[1]) == saved
 
 
 def test_a_forked_worker_ends_by_sigterm_and_its_sigint_is_not_the_parents():
