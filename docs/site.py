@@ -1,15 +1,17 @@
 """What mkdocs adds to the pages of docs/: README.md as the first page, changelog, notebooks, experiments, reference.
 
-An experiment's page has the head of its file, its command, and the rows of the tables in docs/ that measure it. A link
-to a file of the code goes to the page of its docstrings.
+An experiment's page has the head of its file, its command, and what the pages of docs/ have measured of it. A link to a
+file of the code goes to the page of its docstrings.
 """
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mkdocs.structure.files import File, Files
+if TYPE_CHECKING:
+    from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -44,17 +46,37 @@ def head(path: Path) -> str:
     return " ".join(line.removeprefix("#").strip() for line in comment)
 
 
-def measured(name: str) -> list[str]:
-    """The tables of docs/ that name an experiment, cut to its rows, each under a link to its page."""
-    found = []
+def places() -> Iterator[tuple[Path, str, list[str]]]:
+    """Each section of the pages of docs/: page, heading, and paragraphs and tables in order."""
     for page in sorted(DOCS.glob("*.md")):
-        for table in re.findall(r"(?:^\|.*\n)+", page.read_text(), re.MULTILINE):
-            rows = table.splitlines()
-            own = [row for row in rows[2:] if re.search(rf"`{name}`", row.split("|")[1])]
-            if own:
-                link = f"From [{page.stem}](../{page.name}):"
-                found.append("\n".join([link, "", *(rows[:2] + own), ""]))
-    return found
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for section in re.split(r"^#+ ", text, flags=re.MULTILINE)[1:]:
+            heading, _, body = section.partition("\n")
+            yield page, heading, [block.strip() for block in re.split(r"\n{2,}", body) if block.strip()]
+
+
+def measured(name: str) -> list[str]:
+    """What docs/ have measured of an experiment, each piece under a link to its page and with what it says of itself.
+
+    Paragraphs on its runs in full come first, which give a number of steps after its name; then tables with rows of it
+    as it is; then those of its variants.
+    """
+    in_full, as_it_is, variants = [], [], []
+    subject = re.compile(rf"`(experiment=)?{name}`( in full)?, \d")
+    for page, heading, blocks in places():
+        source = f"From [{page.stem}](../{page.name}), {heading}:"
+        for before, block, after in zip(["", *blocks], blocks, [*blocks[1:], ""], strict=False):
+            if block.startswith("|"):
+                head, rule, *rows = block.splitlines()
+                own = [row for row in rows if f"`{name}`" in row.split("|")[1]]
+                kept = as_it_is if any(row.startswith(f"| `{name}` |") for row in own) else variants
+                pieces = [before, "\n".join([head, rule, *own])] if own else []
+            else:
+                kept = in_full
+                pieces = [block, *([after] if after.startswith("|") else [])] if subject.search(block) else []
+            if pieces:
+                kept.append("\n\n".join([source, *(relinked(piece, page, depth=1) for piece in pieces)]) + "\n")
+    return in_full + as_it_is + variants
 
 
 def experiment_page(name: str, path: Path) -> str:
@@ -111,7 +133,7 @@ def relinked(text: str, source: Path, depth: int = 0) -> str:
     return LINK.sub(replace, text)
 
 
-def on_files(files: Files, config: Any) -> Files:
+def on_files(files: "Files", config: Any) -> "Files":
     """Add the pages that are written here."""
     pages = {
         "index.md": relinked((ROOT / "README.md").read_text(), ROOT / "README.md"),
@@ -120,6 +142,8 @@ def on_files(files: Files, config: Any) -> Files:
         **{f"experiments/{name}.md": experiment_page(name, path) for name, path in experiments().items()},
         **{f"reference/{room}.md": reference_page(room, title) for room, title in ROOMS.items()},
     }
+    from mkdocs.structure.files import File
+
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     return files
@@ -134,7 +158,7 @@ def on_config(config: Any) -> Any:
     return config
 
 
-def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Any, config: Any, files: "Files") -> str:
     """Mend the links of a page of docs/ that leave it."""
     source = DOCS / page.file.src_uri
     return relinked(markdown, source, page.file.src_uri.count("/")) if source.is_file() else markdown

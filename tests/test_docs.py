@@ -11,7 +11,7 @@ import pytest
 
 import lightning_gen
 import run as entry
-from lightning_gen import families
+from lightning_gen import families, models
 from lightning_gen.config.root import CHANGES, KEYS
 from lightning_gen.results.result import Result
 from lightning_gen.stages import array, command
@@ -25,6 +25,7 @@ RUN_FOLDER = ROOT / "docs/run-folder.md"
 PAGES = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]  # which names what is gone, too
 CONFIGS = sorted((ROOT / "experiments").rglob("*.yaml"))
 ENTRY_POINTS = {"lightning_gen.extensions"}  # a group of packaging metadata, no module
+CAPABILITIES = sorted(name for name in models.__all__ if "title" in vars(getattr(models, name)))
 GROUPS = {folder.name for folder in (ROOT / "experiments").iterdir() if folder.is_dir()}
 
 
@@ -131,6 +132,16 @@ def test_every_link_resolves(document):
     for target in re.findall(r"\]\(([^)#\s]+)", document.read_text()):
         if not target.startswith(("https://", "http://")):
             assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("name", CAPABILITIES)
+def test_a_capability_s_row_names_what_a_class_with_it_must_define(name):
+    capability = getattr(models, name)
+    row = re.search(rf"^\| `{name}`.*", (ROOT / "docs/extending.md").read_text(), re.MULTILINE)[0]
+    defines = re.findall(r"`(\w+)\(", row.split("|")[2])
+    inherited = set().union(*(getattr(base, "__abstractmethods__", set()) for base in capability.__bases__))
+    assert set(defines) >= capability.__abstractmethods__ - inherited
+    assert all(hasattr(capability, member) for member in re.findall(r"`(\w+)\(", row))
 
 
 def test_every_proof_of_the_errata_exists():

@@ -1,7 +1,6 @@
-"""docs/tutorial as a person follows it: the files of each page are written, its commands run, with few steps."""
+"""docs/tutorial as a person follows it: the files that its pages show are written, its commands run, with few steps."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from tests.test_site import ROOT, pages
 
 NAV = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
 PAGES = [name for name in pages(NAV) if name.startswith("tutorial/")]
-FILE = re.compile(r'^```\w+\n--8<-- "docs/tutorial/([\w./]+)"\n```', re.MULTILINE)
+# A link to a file, its last words before a block, which has the file's text.
+FILE = re.compile(r"\[[^]]*\]\(([\w./]+\.(?:py|yaml|toml))\):\n\n```\w+\n(.*?)^```", re.DOTALL | re.MULTILINE)
 QUICK = {
     "fit": ["trainer.max_steps=5", "data.n=64", "data.batch_size=16", "quality.n=16", "logger=none"],
     "evaluate": ["quality.n=16"],
@@ -23,14 +23,14 @@ QUICK = {
 
 
 def files(page):
-    """The files that a page has, as they are."""
-    return FILE.findall((ROOT / "docs" / page).read_text())
+    """Name -> text of the files that a page shows."""
+    return dict(FILE.findall((ROOT / "docs" / page).read_text()))
 
 
-def test_each_file_is_on_one_page():
-    named = [name for page in PAGES for name in files(page)]
+def test_each_file_is_on_one_page_as_it_is():
+    shown = [each for page in PAGES for each in files(page).items()]
     kept = (path for path in EXTENSION.rglob("*.*") if path.suffix in (".py", ".yaml", ".toml"))
-    assert sorted(named) == sorted(path.relative_to(EXTENSION).as_posix() for path in kept)
+    assert sorted(shown) == sorted((path.relative_to(EXTENSION).as_posix(), path.read_text()) for path in kept)
 
 
 def test_each_page_works_with_what_the_pages_before_it_wrote(tmp_path, monkeypatch, capsys):
@@ -43,9 +43,9 @@ def test_each_page_works_with_what_the_pages_before_it_wrote(tmp_path, monkeypat
             for line in commands:
                 if not line.startswith("lightning-gen"):
                     subprocess.run(line, shell=True, check=True)
-            for name in files(page):
+            for name, content in files(page).items():
                 assert Path(name).parent.is_dir(), name  # which a page tells to make
-                shutil.copy(EXTENSION / name, name)
+                Path(name).write_text(content)
             for words in (line.split()[1:] for line in commands if line.startswith("lightning-gen")):
                 stage = next((word.removeprefix("stage=") for word in words if word.startswith("stage=")), "fit")
                 stages.append(stage)

@@ -76,10 +76,13 @@ def read_edm(file: Path, sde: Literal["vp", "ve"] | None = None) -> Imported:
 
     Args:
         file: .pt or .safetensors, with tensors alone.
-        sde: vp for VPPrecond, ve for VEPrecond, null for EDMPrecond; precond in the file says it first.
+        sde: vp for VPPrecond, ve for VEPrecond, null for what the file says as precond, else EDMPrecond.
     """
     content = read_tensors(file)
-    kind = content.get("precond", BY_SDE.get(sde, sde))
+    asked = BY_SDE.get(sde, sde)
+    kind = content.get("precond", asked)
+    if sde is not None and kind != asked:
+        raise ValueError(f"--sde is {sde}, and {file} says that its precond is {kind}: leave --sde out")
     if kind not in PRECONDITIONED:
         raise ValueError(f"precond is {kind}, expected {', '.join(PRECONDITIONED)}: such a model is not built here")
     tensors = named_tensors(_state(content), file)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} cannot be read as plain tensors ({reason[:100]}): take a whole file of weights alone"
         ) from None
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected names with tensors: take the state dict")
     return content
 
@@ -57,8 +58,12 @@ def read_tensors(path: Path) -> dict[str, Any]:
 def check_pickle(path: Path) -> None:
     """ValueError for a pickle of EDM's, with the lines that take the tensors out of it."""
     with path.open("rb") as stream:
-        if EDM in stream.read(1 << 16):
-            raise ValueError(
-                f"{path} is a pickle of EDM's, which runs code when it is read: where you trust it, run in a checkout "
-                f'of NVlabs/edm: python -c "{TAKE_OUT.format(path)}", and import edm.pt'
-            )
+        if EDM not in stream.read(1 << 16):
+            return
+    told = f"{path} is a pickle of EDM's, which runs code when it is read"
+    if is_zipfile(path):  # by torch.save: a state of the training, without the averaged weights
+        raise ValueError(f"{told}: take the network-snapshot-*.pkl that was written with it")
+    raise ValueError(
+        f"{told}: where you trust it, run in a checkout of NVlabs/edm: "
+        f'python -c "{TAKE_OUT.format(path)}", and import edm.pt'
+    )

@@ -58,7 +58,7 @@ def read_pytorch_ddpm(file: Path, weights: Literal["ema", "raw"] = "ema", size: 
         raise ValueError(f"{file} has no {SETS[weights]}, the {weights} weights: take the whole file")
     tensors = named_tensors(found, file)
     arguments = network_arguments(tensors, size)
-    steps, waves = tensors[TABLE].shape
+    steps = len(tensors[TABLE])
     tensors = {name: laid_out(name, value) for name, value in tensors.items() if name != TABLE}
     with torch.device("meta"):
         net = UNet(**arguments)
@@ -93,13 +93,18 @@ def network_arguments(tensors: Mapping[str, Tensor], size: int) -> dict[str, Any
     down = sorted({int(m[1]) for name in tensors if (m := re.match(r"downblocks\.(\d+)\.", name))})
     try:
         channels, colours = tensors["head.weight"].shape[:2]
-        tensors[TABLE].shape[1]
+        waves = tensors[TABLE].shape[1]
         levels: list[list[int]] = [[]]
         for number in down:
-            levels[-1].append(number) if f"downblocks.{number}.block1.2.weight" in tensors else levels.append([])
+            if f"downblocks.{number}.block1.2.weight" in tensors:
+                levels[-1].append(number)
+            else:  # the strided convolution between two levels
+                levels.append([])
         widths = [len(tensors[f"downblocks.{row[0]}.block1.2.weight"]) for row in levels]
     except (KeyError, IndexError, ValueError):
         raise ValueError("the tensors are not those of pytorch-ddpm's U-Net: import another file") from None
+    if waves != channels:
+        raise ValueError(f"{TABLE} has {waves} waves, expected {channels}, the channels of head: import another file")
     attends = [f"downblocks.{row[0]}.attn.proj.weight" in tensors for row in levels]
     return {
         "shape": [colours, size, size],

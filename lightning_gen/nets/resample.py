@@ -94,7 +94,8 @@ class Downsample(nn.Module):
         inputs: channels of x.
         outputs: channels of the result; null for as many.
         fir: the filter's taps; null for no filter.
-        before: zeros before the first row and column, where there is no filter; one follows the last.
+        before: zeros before the first row and column, where there is no filter; one follows the last. 0 is
+            TensorFlow's SAME padding of an even size, 1 PyTorch's padding of 1.
     """
 
     def __init__(
@@ -106,7 +107,6 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
         """(B, outputs, H/2, W/2)."""
-        # TensorFlow's SAME padding of an even size at stride 2: nothing before, one after.
         return self.conv(
             F.pad(x, (self.before, 1, self.before, 1)) if self.fir is None else self.fir.down(x, stride=1, margin=1)
         )

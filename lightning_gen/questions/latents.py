@@ -37,11 +37,11 @@ def between(a: Tensor, b: Tensor, points: int, spherical: bool) -> Tensor:
     Great circles keep the length of Gaussian codes: Sampling generative networks (White, 2016),
     https://arxiv.org/abs/1609.04468
     """
-    u = torch.linspace(0, 1, points, dtype=a.dtype, device=a.device)[:, None, None]
+    u = torch.linspace(0, 1, points, dtype=a.dtype, device=a.device).view(points, 1, 1)  # over (B, L)
     line = (1 - u) * a + u * b
     if not spherical:
         return line
     cosine = torch.nn.functional.cosine_similarity(a, b, dim=1).clamp(-1, 1)
-    angle = cosine.acos()[:, None]
+    angle = cosine.acos().unsqueeze(1)  # (B, 1)
     arc = (((1 - u) * angle).sin() * a + (u * angle).sin() * b) / angle.sin()
     return torch.where((angle.sin() > 1e-4).expand_as(line), arc, line)

@@ -46,7 +46,7 @@ def likelihood_tables(runs: Sequence[Run]) -> list[Table]:
     )
     if len(parts) > 1:
         unequal = ", ".join(words_of(key) for key in differences(protocol(part[0]) for part in parts))
-        table.notes.append(f"The blocks are not ranked with each other: they differ in {unequal}.")
+        table.unranked.append(f"The blocks are not ranked with each other: they differ in {unequal}.")
     if any(len(part) == 1 for part in parts):
         table.notes.append("A number alone in its block has nothing of its kind to be ranked with.")
     return [table]

@@ -37,17 +37,19 @@ def _quality(features: str, numbers: list[Entry], runs: Sequence[Run]) -> Table:
         [heading(column[0], kinds[quantity]) for quantity, column in columns.items()],
         [],
     )
-    facts: Facts = {}
+    unranked: Facts = {}
+    noted: Facts = {}
     for n in sorted({entry.n for entry in numbers}, reverse=True):
         ranked: dict[Entry, Verdict] = {}
         for quantity, column in columns.items():
             same = [entry for entry in column if entry.n == n]
             ranked |= verdicts(same)
-            _collect(facts, unlike(same, runs), quantity_of(quantity).title)
+            _collect((unranked, noted), unlike(same, runs), quantity_of(quantity).title)
         rows = _rows(ranked, kinds, runs)
         table.blocks.append(Block(_block_title(n, ranked), rows))
-        table.notes += _alone(n, rows) if len(runs) > 1 else []
-    table.notes += sentences(facts)
+        table.unranked += _alone(n, rows) if len(runs) > 1 else []
+    table.unranked += sentences(unranked)
+    table.notes += sentences(noted)
     return table
 
 
@@ -57,9 +59,10 @@ def _alone(n: int, rows: Sequence[Row]) -> list[str]:
     return [f"{name} alone has N = {n:,}: not ranked with the others." for name in names.values() if len(names) == 1]
 
 
-def _collect(facts: Facts, sentences: Iterable[str], where: str) -> None:
-    for sentence in sentences:
-        facts.setdefault(sentence, []).append(where)
+def _collect(facts: Iterable[Facts], sentences: Iterable[Iterable[str]], where: str) -> None:
+    for known, said in zip(facts, sentences, strict=True):
+        for sentence in said:
+            known.setdefault(sentence, []).append(where)
 
 
 def _rows(ranked: Mapping[Entry, Verdict], kinds: Mapping[str, set[str]], runs: Sequence[Run]) -> list[Row]:
@@ -97,16 +100,17 @@ def other_tables(runs: Sequence[Run]) -> list[Table]:
     if not numbers:
         return []
     table = Table("Other numbers", "A row a number and the weights that it is of.", [run.name for run in runs], [])
-    facts: Facts = {}
+    unranked: Facts = {}
+    noted: Facts = {}
     subjects: dict[str, list[Entry]] = {}
     for entry in numbers:
         subjects.setdefault(entry.name.subject, []).append(entry)
     blocks: dict[str, list[Row]] = {}
     for subject, same in subjects.items():
         blocks.setdefault(same[0].name.group, []).extend(_rows_by_label(same, len(runs)))
-        _collect(facts, unlike(same, runs), subject)
+        _collect((unranked, noted), unlike(same, runs), subject)
     table.blocks = [Block(group, rows) for group, rows in blocks.items()]
-    table.notes += sentences(facts)
+    table.unranked, table.notes = sentences(unranked), sentences(noted)
     return [table]
 
 
@@ -133,23 +137,23 @@ def heading(entry: Entry, kinds: Iterable[str]) -> str:
     return title + (f", {kinds[0]}" if len(kinds) == 1 else "")
 
 
-def unlike(numbers: Sequence[Entry], runs: Sequence[Run]) -> list[str]:
-    """What parts the numbers of one column, so that they are not ranked, and what differs and is only noted."""
+def unlike(numbers: Sequence[Entry], runs: Sequence[Run]) -> tuple[list[str], list[str]]:
+    """What parts the numbers of one column, so that they are not ranked, and what differs between them all the same."""
     numbers = [entry for entry in numbers if not entry.real]
     parts, ranked = classes(numbers), verdicts(numbers)
     apart = differences(protocol(part[0]) for part in parts)
     letters = [ranked[part[0]].group for part in parts]
-    facts = []
+    unranked, noted = [], []
     for key, values in apart.items():
         each = "; ".join(f"{letter} {value_of(value)}" for letter, value in zip(letters, values, strict=True))
-        facts.append(f"Not ranked across {words_of(key)} ({each})")
+        unranked.append(f"Not ranked across {words_of(key)} ({each})")
     for key in (*NOTED, "quantisation"):
         known = [entry for entry in numbers if key in entry.protocol and key not in apart]
         values = {runs[entry.run].name: value_of(entry.protocol[key]) for entry in known}
         if len(set(values.values())) > 1:
             each = ", ".join(f"{name} {value}" for name, value in values.items())
-            facts.append(f"Ranked all the same, though {words_of(key)} differs ({each})")
-    return facts
+            noted.append(f"Ranked all the same, though {words_of(key)} differs ({each})")
+    return unranked, noted
 
 
 def sentences(facts: Mapping[str, Sequence[str]]) -> list[str]:

@@ -93,13 +93,17 @@ class Block:
 
 @dataclass
 class Table:
-    """A title, a sentence, columns after the one that says what a row is of, blocks, and what the reader must know."""
+    """A title, a sentence, columns after the one that says what a row is of, blocks, and what the reader must know.
+
+    Of that `unranked` says which numbers are not ranked with each other, and `notes` all else.
+    """
 
     title: str
     about: str
     columns: list[str]
     blocks: list[Block]
     notes: list[str] = field(default_factory=list)
+    unranked: list[str] = field(default_factory=list)
     head: str = ""
 
     def rows(self) -> Iterator[Row]:
@@ -125,6 +129,7 @@ class Table:
                     for block in self.blocks
                 ],
                 notes=self.notes if end == ends[-1] else [],
+                unranked=self.unranked if end == ends[-1] else [],
             )
             for first, end in zip(ends, ends[1:], strict=False)
         ]
@@ -151,7 +156,8 @@ def text(table: Table) -> str:
     for i, block in enumerate(table.blocks):
         lines += [""] * bool(i) + textwrap.wrap(block.title, WIDTH)
         lines += [line for _ in block.rows for line in body.pop(0)]
-    notes = [line for note in table.notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ")]
+    said = [*table.unranked, *table.notes]
+    notes = [line for note in said for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ")]
     return "\n".join([*lines, rule, *notes] if notes else lines)
 
 

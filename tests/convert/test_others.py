@@ -109,12 +109,23 @@ def persistent(tmp_path):
     assert not ran
 
 
-@pytest.mark.parametrize("name", ["edm.pkl", "training-state.pt"])
-def test_a_pickle_of_edm_is_not_run_and_the_remedy_is_said(persistent, capsys, name):
-    assert main([str(persistent / name), str(persistent / "there")]) == 2
+def test_a_pickle_of_edm_is_not_run_and_the_remedy_is_said(persistent, capsys):
+    assert main([str(persistent / "edm.pkl"), str(persistent / "there")]) == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "pickle of EDM's" in said and f"open('{persistent / name}', 'rb')" in said
+    assert said.count("\n") == 1 and "pickle of EDM's" in said and f"open('{persistent / 'edm.pkl'}', 'rb')" in said
     compile(re.search(r'python -c "(.*)", and', said)[1], "remedy", "exec")
+
+
+def test_a_training_state_of_edm_is_not_run_and_the_file_beside_it_is_named(persistent, capsys):
+    assert main([str(persistent / "training-state.pt"), str(persistent / "there")]) == 2
+    said = capsys.readouterr().err
+    assert "pickle of EDM's" in said and "network-snapshot-*.pkl" in said and "python -c" not in said
+
+
+def test_a_file_without_names_is_refused(tmp_path, capsys):
+    torch.save({0: torch.zeros(2)}, tmp_path / "a.pt")
+    assert main([str(tmp_path / "a.pt"), str(tmp_path / "there")]) == 2
+    assert "expected names with tensors" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -142,6 +153,8 @@ def test_what_edm_wraps_is_told_by_the_file_or_asked(tmp_path):
     torch.save({"ema": edm_state(DDPMPP), "precond": "iDDPMPrecond"}, tmp_path / "edm.pt")
     with pytest.raises(ValueError, match="precond is iDDPMPrecond, expected EDMPrecond, VPPrecond, VEPrecond"):
         read_checkpoint(tmp_path / "edm.pt")
+    with pytest.raises(ValueError, match="--sde is vp, and .*edm.pt says that its precond is iDDPMPrecond"):
+        read_checkpoint(tmp_path / "edm.pt", sde="vp")
 
 
 @pytest.mark.parametrize("weights", ["ema", "raw"])
@@ -186,6 +199,10 @@ def test_another_file_than_pytorch_ddpms_is_refused(tmp_path):
     torch.save({"net_model": {"conv.weight": torch.zeros(2)}}, tmp_path / "b.pt")
     with pytest.raises(ValueError, match="not those of pytorch-ddpm's U-Net"):
         read_checkpoint(tmp_path / "b.pt", weights="raw")
+    table = "time_embedding.timembedding.0.weight"
+    torch.save({"ema_model": content["ema_model"] | {table: content["ema_model"][table][:, :4]}}, tmp_path / "d.pt")
+    with pytest.raises(ValueError, match="has 4 waves, expected 32"):
+        read_pytorch_ddpm(tmp_path / "d.pt", size=8)
     content["ema_model"]["extra.weight"] = torch.zeros(2)
     torch.save(content, tmp_path / "c.pt")
     with pytest.raises(ValueError, match="extra.weight is not of this network"):
@@ -193,7 +210,7 @@ def test_another_file_than_pytorch_ddpms_is_refused(tmp_path):
 
 
 def test_the_conventions_differ_in_what_they_say():
-    """One set of weights, two functions of it; PyTorch's pads both sides, and its smallest frequency is above 1e-4."""
+    """One set of weights, two functions of it: by epsilon and by padding."""
     options = {"shape": (1, 8, 8), "channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "groups": 4}
     one, other = UNet(**options), UNet(**options, convention="pytorch")
     other.load_state_dict(one.state_dict())

@@ -77,9 +77,12 @@ def test_a_page_has_at_most_so_many_columns_side_by_side():
     """Another table follows with the others, and its rows have their names again."""
     columns = [f"column {i}" for i in range(30)]
     rows = [Row(i, "ema", [Cell(float(i * 100 + j), 0.5) for j in range(30)], f"run{i}") for i in range(2)]
-    whole = Table("All", "", columns, [Block("N = 9", rows)], ["a note"])
+    notes, unranked = ["a note of what is not ranked"], ["a and b are apart"]
+    whole = Table("All", "", columns, [Block("N = 9", rows)], notes, unranked)
     page = html(whole).replace("<wbr>", "")
-    assert page.count("<table") == 3 and page.count("run1") == 3 and page.count("a note") == 1
+    assert page.count("<table") == 3 and page.count("run1") == 3 and page.count("<li>a note") == 1
+    assert page.count('<li class="unranked">a and b') == 1
+    assert re.findall("apart|a note", markdown(whole)) == ["apart", "a note"]
     for j, column in enumerate(columns):
         assert page.count(column + "<") == 1 and page.count(f"<span>{100 + j}.00</span>") == 1
 

@@ -109,7 +109,7 @@ def test_any_other_key_parts_numbers_and_is_named(tmp_path, key):
     numbers = [run.entries[0] for run in runs]
     assert marks(numbers) == ["", ""] and len(classes(numbers)) == 2
     (table,) = quality_tables(runs)
-    told = " ".join(table.notes)
+    told = " ".join(table.unranked)
     assert ("N = 399" if key == "n" else key.replace("_", " ")) in told
 
 
@@ -158,7 +158,7 @@ def test_an_elbo_is_ranked_with_a_variational_bound_and_not_with_forward_ais(tmp
     assert (vlb.cells[2], elbo.cells[2], ais.cells[2]) == ("upper bound", "upper bound", "lower bound")
     assert (mark(vlb), mark(elbo), mark(ais)) == ("", "best", "")
     assert elbo.cells[0].value == pytest.approx(2 * NATS) and ais.cells[0].value == pytest.approx(NATS)
-    assert len(found.blocks) == 2 and "kind" in found.notes[0]
+    assert len(found.blocks) == 2 and "kind" in found.unranked[0]
 
 
 def test_nats_and_bits_are_one_number(tmp_path):
@@ -214,7 +214,7 @@ def test_likelihoods_of_unlike_things_are_not_ranked_and_the_reason_is_given(tmp
     other = {"vlb/bits_per_dim/ema": bits(2.0, **protocol)}
     found, rows = table(tmp_path, (one, {}), (other, {"data": data}))
     assert [mark(row) for row in rows.values()] == ["", ""]
-    assert len(found.blocks) == 2 and re.search(rf"\b{word}\b", found.notes[0])
+    assert len(found.blocks) == 2 and re.search(rf"\b{word}\b", found.unranked[0])
 
 
 def test_both_ways_of_sampling_binary_training_images_are_ranked_for_their_test_images_are_the_same(tmp_path):

@@ -29,7 +29,7 @@ class Spiral(GenerativeData):
         self.n, self.noise = n, noise
 
     def load(self) -> Mapping[str, Split]:
-        """Draw the splits, each from an address of its own."""
+        """Draw the splits, each by a generator of its own."""
         return {
             name: self._draw(name, n) for name, n in (("train", self.n), ("val", self.n // 4), ("test", self.n // 4))
         }
