@@ -152,7 +152,7 @@ def without_config(path):
     [
         (without_config, "model.ckpt.*holds no config"),
         (lambda path: torch.load(path, weights_only=True) | {"config": "module: {_target_: os.system}"}, "os.system"),
-        (lambda path: torch.load(path, weights_only=True) | {"config": "a: 1"}, "no key"),
+        (lambda path: torch.load(path, weights_only=True) | {"config": "a: 1"}, "no module and no sampler"),
         (lambda path: [1, 2], "model.ckpt.*holds no config"),
     ],
     ids=["none", "foreign call", "no config", "list"],
