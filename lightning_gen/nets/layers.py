@@ -146,14 +146,15 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Like x, (B, C, H, W)."""
-        flat = self.norm(x).flatten(2).transpose(1, 2)  # (B, HW, C): a view when x is channels_last
+        # (B, HW, C), a view where x is channels_last; of others one copy, which Linear would make beside a sum.
+        flat = self.norm(x).flatten(2).transpose(1, 2).contiguous()
         q, k, v = self.qkv(flat).unsqueeze(1).chunk(3, dim=-1)
         mixed = self.out(F.scaled_dot_product_attention(q, k, v).squeeze(1))
         return residual_sum(x, mixed.transpose(1, 2).unflatten(2, x.shape[2:]), self.rescale)
 
 
 class Residual(nn.Module):
-    """x + conv(dropout(act(norm(conv(act(norm x)) + W act(e))))), e the embedding, then attention or nothing.
+    """x + conv(dropout(act(norm(conv(act(norm x)) + W e)))), e = act(embedding), then attention or nothing.
 
     Ho et al. (2020), https://arxiv.org/abs/2006.11239; a 1x1 convolution is the skip connection where the channels
     change. With `resample` the block of BigGAN (Brock et al., 2019), https://arxiv.org/abs/1809.11096: both branches
@@ -197,8 +198,8 @@ class Residual(nn.Module):
         self.attention = Attention(outputs, norm, rescale, scale) if attention else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(B, outputs, H', W') from x (B, inputs, H, W) and the embedding (B, E)."""
+        """(B, outputs, H', W') from x (B, inputs, H, W) and the activated embedding (B, E), the same for all blocks."""
         h = self.resample(F.silu(self.norm1(x)))
-        h = self.conv1(h) + self.shift(F.silu(embedding))[:, :, None, None]
+        h = self.conv1(h) + self.shift(embedding)[:, :, None, None]
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
         return self.attention(residual_sum(self.skip(self.resample(x)), h, self.rescale))

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Annotated, Literal
 
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge
 from torch import Tensor, nn
 
@@ -112,7 +113,7 @@ class NCSNpp(Checked, nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """Like x (B, C, H, W); t (B,) is log sigma for fourier, 0 to 999 for positional; label int64 if classes."""
-        embedding = self.embedding(t, label)
+        embedding = F.silu(self.embedding(t, label))
         image = 2 * x - 1 if self.recentre else x
         h = self.first(image)
         skips = [h]

@@ -90,7 +90,7 @@ class UNet(Checked, nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
         """Like x (B, C, H, W); t (B,) in steps, 0 to 999 for DDPM; label (B,) int64 if the network has classes."""
-        embedding = self.embedding(t, label)
+        embedding = F.silu(self.embedding(t, label))
         h = self.first(x)
         skips = [h]
         for layer in self.down:
