@@ -1,8 +1,9 @@
-"""A few training steps that are counted and timed, for stage=estimate."""
+"""A few training steps that are counted and timed, for stage=estimate and for the number of threads."""
 
 import resource
 import sys
 import time
+from statistics import median
 from typing import Any
 
 import torch
@@ -71,6 +72,39 @@ class Trial(Callback):
         if self._modes:
             self.activations, self.operations = self._modes[0].peak, self._modes[1].total
         self._modes = []
+
+
+class ThreadTrial(Callback):
+    """Takes steps with all threads and with one in turn, and stops; after a first one that is not timed.
+
+    Args:
+        most: all threads.
+        seconds: that steps take together until one of each is enough, of a large network.
+        pairs: that are enough, once they have taken a quarter of these seconds.
+    """
+
+    def __init__(self, most: int, seconds: float = 2.0, pairs: int = 3) -> None:
+        self.most, self.until, self.pairs = most, seconds, pairs
+        self.seconds: dict[int, list[float]] = {most: [], 1: []}
+        self._step = 0
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """After each optimizer step look at the clock, and change the number of threads."""
+        if trainer.global_step == self._step:
+            return
+        self._step, now = trainer.global_step, time.perf_counter()
+        if self._step > 1:
+            self.seconds[torch.get_num_threads()].append(now - self._last)
+        pairs, spent = len(self.seconds[1]), sum(map(sum, self.seconds.values()))
+        if pairs and (spent >= self.until or (pairs >= self.pairs and 4 * spent >= self.until)):
+            trainer.should_stop = True
+        torch.set_num_threads(1 if len(self.seconds[self.most]) > pairs else self.most)
+        self._last = time.perf_counter()
+
+    @property
+    def medians(self) -> dict[int, float]:
+        """Number of threads -> seconds a step; none of a run that ended before there was a step of each."""
+        return {n: median(found) for n, found in self.seconds.items()} if self.seconds[1] else {}
 
 
 def peak_memory(device: torch.device) -> tuple[int, str]:

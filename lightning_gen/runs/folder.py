@@ -34,6 +34,7 @@ class RunFolder:
         self.path = Path(path)
         self.configured = self.path / "config.yaml"
         self.named: Path | None = None  # the checkpoint, where one was named
+        self.threads: int | None = None  # of the CPU, where a measurement has chosen them
 
     @classmethod
     def of(cls, path: Path) -> "RunFolder":

@@ -34,6 +34,7 @@ from lightning_gen.stages.output import lasting_output
 from lightning_gen.stages.quiet import quieten
 from lightning_gen.stages.session import Session, check_data
 from lightning_gen.stages.slurm import slurm
+from lightning_gen.stages.threads import chosen_threads
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -161,6 +162,12 @@ def work(config: dict[str, Any], folder: RunFolder) -> float | None:
         return export(config, folder)
     quieten()
     session = refusing(Session, config, folder)
+    with chosen_threads(session):
+        return used(session, config, folder)
+
+
+def used(session: Session, config: dict[str, Any], folder: RunFolder) -> float | None:
+    """What the stage does with a session; the number that `optimize` names."""
     if config["stage"] in ("sample", "edit", "compress", "decompress"):
         return getattr(session, config["stage"])()
     if config["stage"] == "fit":

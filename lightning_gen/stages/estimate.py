@@ -52,23 +52,37 @@ def trial(config: dict[str, Any], folder: Path, data: Any, compile: bool = True,
     """
     from lightning_gen.callbacks.trial import Trial
 
+    module = {key: value for key, value in config["module"].items() if key != "compile" or compile}
+    steps = (WARM, STEPS, SECONDS) if compile else (1, 0, 0.0)
+    watch = Trial(counts, *steps)
+    watch.session = rehearse({**config, "module": module}, folder, data, watch)
+    return watch
+
+
+def rehearse(config: dict[str, Any], folder: Path, data: Any, watch: Any) -> Session:
+    """Train until the callback `watch` stops it, with no other callback; the session.
+
+    Args:
+        config: of the run.
+        folder: of its own, in which nothing is left.
+        data: that are read already; None: they are read.
+        watch: the callback.
+    """
+
     class Rehearsal(Session):
         """A session that leaves nothing in its folder."""
 
         def begin(self) -> None:
             self.begun = True
 
-    module = {key: value for key, value in config["module"].items() if key != "compile" or compile}
-    changed = {"stage": "fit", "logger": None, "callbacks": {}, "fresh": False, "module": module}
+    changed = {"stage": "fit", "logger": None, "callbacks": {}, "fresh": False}
     trainer = {**config["trainer"], "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer |= {"profiler": None, "enable_model_summary": False}
     trainer |= {"limit_val_batches": 0, "fast_dev_run": False, "min_steps": None, "min_epochs": None}
     session = refusing(Rehearsal, {**config, **changed, "trainer": trainer}, RunFolder(folder), data)
-    steps = (WARM, STEPS, SECONDS) if compile else (1, 0, 0.0)
-    watch = Trial(counts, *steps)
     session.trainer.callbacks.append(watch)
     session.fit()
-    watch.session = session
-    return watch
+    return session
 
 
 def rows(config: dict[str, Any], counted: Any, timed: Any) -> list[str]:

@@ -186,7 +186,8 @@ def introduce(session: Session) -> None:
     if session.theirs or not trainer.testing:
         folder.store(session.config)
     if training:
-        folder.identify(config=config_hash(session.config), data=identity)
+        chosen = {} if folder.threads is None else {"threads": folder.threads}
+        folder.identify(config=config_hash(session.config), data=identity, **chosen)
     describe(session)
     if session.theirs:
         from lightning_gen.results.drawing import draw_given
