@@ -89,7 +89,9 @@ def _inside(file: Path) -> str:
         # Tensors on meta have no content: the config of a large file is read at once.
         checkpoint = torch.load(file, map_location="meta", weights_only=True, mmap=True)
     except Exception as error:  # whatever a damaged or foreign file gives
-        raise ValueError(f"{file} cannot be read as a checkpoint of plain tensors ({first_line(error)})") from None
+        raise ValueError(
+            f"{file} is damaged, or no checkpoint of tensors: copy it again, or name another ({first_line(error)})"
+        ) from None
     content = checkpoint.get(CONFIG) if isinstance(checkpoint, dict) else None
     if not isinstance(content, str):
         raise ValueError(

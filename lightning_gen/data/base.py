@@ -109,7 +109,9 @@ class GenerativeData(Checked, LightningDataModule, ABC):
                 splits = {name: self._binary(split, name) for name, split in splits.items()}
             self._splits = splits
         if stage is not None and not len(self.split("test")):
-            raise ValueError(f"the test split of {self.name} is empty, expected samples to evaluate: set test_size > 0")
+            raise ValueError(
+                f"the test split of {self.name} is empty, expected samples to evaluate: add some, or set data.test_size"
+            )
 
     def split(self, name: SplitName) -> Split:
         """One split, on the CPU; RuntimeError before `setup`."""

@@ -115,7 +115,7 @@ class TrainLoader(OrderedLoader):
         size, rows, ranks = self.batch_size, len(self.split), self.world
         if rows < size:
             raise ValueError(
-                f"batch_size is {size}, expected at most the {rows} training samples: set batch_size <= {rows}"
+                f"batch_size is {size}, expected at most the {rows} training samples: set data.batch_size <= {rows}"
             )
         if size % ranks:
             raise ValueError(

@@ -1,5 +1,6 @@
 """Data sets that torchvision downloads, once and whole."""
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -77,9 +78,18 @@ class VisionData(GenerativeData):
 
     def _fetch(self, target: Path) -> None:
         """Download beside the target, then rename: an interrupted or concurrent run leaves no incomplete set."""
+        made = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
+        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self._download(target)
+        finally:
+            for folder in made:
+                with contextlib.suppress(OSError):  # it holds the set
+                    folder.rmdir()
+
+    def _download(self, target: Path) -> None:
         from torchvision import datasets
 
-        self.root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.root, prefix=f".{self.folder}-") as partial:
             try:
                 getattr(datasets, self.source)(partial, download=True)

@@ -24,13 +24,13 @@ USE = """## Use
 ```python
 import lightning_gen
 
-model = lightning_gen.load("{folder}")
+model = lightning_gen.load("{folder}"{allow})
 samples = model.sample(16, seed=0)
 ```
 
 ```
-lightning-gen stage=sample run={folder} n=16
-lightning-gen stage=evaluate run={folder}
+lightning-gen stage=sample run={folder} n=16{flag}
+lightning-gen stage=evaluate run={folder}{flag}
 ```
 
 config.yaml holds every setting of the training, model.safetensors the weights.
@@ -54,7 +54,7 @@ def write_card(
         weights: names -> tensors of the export.
         origin: words that say where the weights are from, as "step 2,000 of outputs/a".
         metrics: those of the run, as `read_metrics` gives them.
-        use: how it is used; {folder} is its name.
+        use: how it is used; {folder} is its name, {allow} and {flag} allow the packages that its config needs.
         library: that loads the folder, as the hub names it.
     """
     count = sum(value.numel() for value in weights.values())
@@ -63,7 +63,10 @@ def write_card(
         f"# {folder.resolve().parent.name}/{folder.resolve().name}",
         "",
     ]
-    lines += [*about(config, count, origin), "", use.format(folder=folder.resolve().name)]
+    needed = config.get("extensions") or []
+    allow = f", allow=({', '.join(map(json.dumps, needed))},)" if needed else ""
+    flag = f" --allow {','.join(needed)}" if needed else ""
+    lines += [*about(config, count, origin), "", use.format(folder=folder.resolve().name, allow=allow, flag=flag)]
     lines += numbers(metrics) if metrics else ["## Numbers", "", "Nothing was measured before the export.", ""]
     return write_atomically(folder / CARD, "\n".join(lines).encode())
 
@@ -93,6 +96,7 @@ def about(config: Mapping[str, Any], count: int, origin: str) -> list[str]:
         f"- network: {_class(net) if net else 'none'}, {count:,} values in all",
         f"- data: {_class(data)}{named}" + (f", samples of shape {tuple(shape)}" if shape else ""),
         f"- weights: {'averaged' if keeps_average(module) else 'raw'}, {origin}",
+        *([f"- needs: {', '.join(needed)}, to be installed"] if (needed := config.get("extensions")) else []),
     ]
 
 

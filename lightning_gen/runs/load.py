@@ -37,7 +37,7 @@ def load(path: str | os.PathLike, allow: Sequence[str] = ()) -> "GenerativeModul
             raise ConfigError([f"{folder.configured}: {one}" for one in faults])
         import_extensions(config)
         module = build_module(config)
-    give_weights(module, folder)
+        give_weights(module, folder)  # an export reads its config again
     return module.eval()
 
 

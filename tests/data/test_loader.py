@@ -178,7 +178,7 @@ def test_an_attached_data_set_takes_rank_and_epoch_from_the_trainer():
 def test_impossible_batches_are_refused():
     with pytest.raises(ValueError, match="batch_size is 100, .* 3 ranks.*: set a multiple of 3"):
         attached(Digits(batch_size=100), world=3).train_dataloader()
-    with pytest.raises(ValueError, match="batch_size is 1301, .* 1300 .* set batch_size <= 1300"):
+    with pytest.raises(ValueError, match="batch_size is 1301, .* 1300 .* set data.batch_size <= 1300"):
         attached(Digits(batch_size=1301), world=1).train_dataloader()
 
 

@@ -309,5 +309,5 @@ def test_a_trainer_is_refused_an_empty_test_split():
     data = Rings(batch_size=4, n=40, val_size=4, test_size=4)
     data.setup("fit")
     data._splits = {**data._splits, "test": data.split("test").take(torch.arange(0))}
-    with pytest.raises(ValueError, match="the test split of rings is empty.*set test_size > 0"):
+    with pytest.raises(ValueError, match="the test split of rings is empty.*set data.test_size"):
         data.setup("test")

@@ -19,6 +19,7 @@ ALLOW, FOLDER, NAME = "--allow", ("--config-dir", "-cd"), ("--config-name", "-cn
 HELP = ("--help", "-h")
 SHOWS = ("--cfg", "-c", "--info", "-i")  # the config, in the place of a run
 DEFAULT_EXPERIMENT = "ddpm_digits"
+COMMANDS = ("check", "slurm")  # of the program, that compose no config: the first word
 
 
 @dataclass
@@ -95,8 +96,18 @@ class Words:
         self.faults += hydra_keys.folder_faults([self.folders[0], *self.searched])
         if self.running:
             strays = [word for word in self.flags if not word.startswith("-")]
-            self.faults += [f"{word} is no KEY=VALUE: write one, or one of Hydra's flags (--help)" for word in strays]
+            self.faults += map(self.stray, strays)
             self.flags = [word for word in self.flags if word not in strays]
+
+    def stray(self, word: str) -> str:
+        """The fault of a word that is neither KEY=VALUE nor a flag."""
+        if word in COMMANDS:
+            remedy = f"it comes first, as lightning-gen {word}"
+        elif word in self.options().get("experiment", ()):
+            remedy = f"write experiment={word}"
+        else:
+            remedy = "write one, or one of Hydra's flags (--help)"
+        return f"{word} is no KEY=VALUE: {remedy}"
 
     def options(self) -> dict[str, list[str]]:
         """Group -> its choices, in all folders."""
