@@ -119,8 +119,8 @@ def test_allowed_by_name_it_works(trained, copied, capsys):
     assert entry.main([*ALLOW, "stage=compare", f"runs=[{trained},mine]", "logger=none"]) == 0
     assert entry.main([*ALLOW, *FOLDER, *TINY, "trainer.max_steps=1", f"init={trained / 'export'}", "run=tuned"]) == 0
     assert lightning_gen.load("mine", allow=("spirals",)).sample(2).shape == (2, 2)
-    assert lightning_gen.load("mine/export", allow=("spirals",)).sample(2).shape == (2, 2)
-    card = Path("mine/export/README.md").read_text()
+    assert lightning_gen.load(trained / "export", allow=("spirals",)).sample(2).shape == (2, 2)
+    card = (trained / "export" / "README.md").read_text()
     assert 'load("export", allow=("spirals",))' in card and "stage=sample run=export n=16 --allow spirals" in card
     assert len(refused(["stage=sample", "run=mine"], capsys)) == 1, "what was allowed once is not allowed for ever"
 
