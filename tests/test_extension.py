@@ -190,6 +190,11 @@ def test_a_folder_of_configs_is_named_as_it_is(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine" / "net" / "mlp.yaml").write_text("{}")
     sentences = refused(["--config-dir=mine"], capsys)
     assert len(sentences) == 1 and "mine/net/mlp.yaml" in sentences[0]
+    (tmp_path / "yours" / "experiment").mkdir(parents=True)
+    page = tmp_path / "yours" / "experiment" / "mine.yaml"
+    page.write_text("# @package _global_\ndefaults:\n  - override /data: ringz\n")
+    expected = "data=ringz, which a YAML names, does not exist: did you mean rings?"
+    assert expected in refused(["--config-dir=yours", "experiment=mine"], capsys)[-1]
 
 
 def test_nothing_of_it_is_left_after_its_tests():

@@ -14,6 +14,7 @@ from lightning_gen.config.allow import allowing, declared, used
 from lightning_gen.config.command_line.help import page
 from lightning_gen.config.command_line.hydra_keys import sweeper, sweeper_defaults
 from lightning_gen.config.command_line.request import Request, request
+from lightning_gen.config.command_line.texts import hydras
 from lightning_gen.config.command_line.words import SWEEP, Words, split
 from lightning_gen.config.faults import check, own, resolvers
 from lightning_gen.config.instantiate import refusing
@@ -199,9 +200,6 @@ def compose(
         expected: raised as they are.
     """
     import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
     scratch = TemporaryDirectory()
     quiet = [*QUIET, f"hydra.sweep.dir={scratch.name}", *more] if words.running else []
@@ -224,9 +222,7 @@ def compose(
     except Exception as error:  # of Hydra itself: a file that is no YAML, an override that does not fit
         if os.environ.get(TRACEBACK):
             raise
-        cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-        said = isinstance(cause, HydraException | OmegaConfBaseException | YAMLError)
-        raise ConfigError([*asked.faults, " ".join(str(cause).split()) if said else sentence(cause)]) from None
+        raise ConfigError([*asked.faults, hydras(error)]) from None
     finally:
         sys.argv = before
         scratch.cleanup()

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning_gen.config.root import DEFAULTS, TEXTS
+from lightning_gen.errors import sentence
+from lightning_gen.options import choose
 
 # Hydra's own flags; every other word that begins with -- sets a value.
 FLAGS = ("help", "hydra-help", "version", "cfg", "resolve", "package", "multirun", "shell-completion", "info")
@@ -73,6 +75,20 @@ def parsed(word: str) -> Any:
         return OverridesParser.create().parse_overrides([word])[0]
     except OverrideParseException as error:
         raise ValueError(f"{word} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def hydras(error: Exception) -> str:
+    """What Hydra raises, in words: of a choice that is not there with the nearest one, else its own sentence."""
+    from hydra.errors import HydraException, MissingConfigException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    if isinstance(cause, MissingConfigException) and cause.missing_cfg_file and cause.options:
+        group, _, name = cause.missing_cfg_file.rpartition("/")
+        return f"{group}={name}, which a YAML names, does not exist: {choose(name, cause.options)}"
+    said = isinstance(cause, HydraException | OmegaConfBaseException | YAMLError)
+    return " ".join(str(cause).split()) if said else sentence(cause)
 
 
 def names_text(override: Any) -> bool:
