@@ -62,8 +62,7 @@ def absent_data(config: Mapping[str, Any]) -> Iterator[str]:
     for parameter in (signature(data["_target_"]) or ()) if config["stage"] in READING else ():
         local = parameter.annotation is not None and terminal(parameter.annotation) == "LocalPath"
         if local and not os.path.exists(path := data.get(parameter.name, "")):
-            told = f"data.{parameter.name} is {path}, which does not exist"
-            yield f"{told}: set data.{parameter.name} to a file or folder that does"
+            yield f"data.{parameter.name} is {path}, which is not a folder or file here: set it to one that is"
 
 
 def samples_fault(path: str | Path) -> str:

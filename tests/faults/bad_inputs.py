@@ -177,7 +177,7 @@ WORK = rows(
 PICTURES = [
     Row(name, f"data.path={{d}}/{path}", names, base=(*BASE, *FOLDER), never=f"{NEVER}|{never}")
     for name, path, names, never in (
-        ("no folder", "nowhere", "data.path is .*nowhere, which does not exist: set data.path", "damaged"),
+        ("no folder", "nowhere", "data.path is .*nowhere, which is not a folder or file here: set it", "damaged"),
         ("a file", "good.npz", "good.npz is not a folder", "damaged"),
         ("no picture", "none", "none holds no PNG", "damaged"),
         ("twelve damaged", "many", r"000\.png.*009\.png.*and 2 more files, 12 in all", "011"),
@@ -203,7 +203,7 @@ PICTURES = [
 ARCHIVES = [
     Row(f"npz {name}", f"data=npz data.batch_size=4 data.path={{d}}/{name}.npz", names)
     for name, names in {
-        "nowhere": "data.path is .*nowhere.npz, which does not exist",
+        "nowhere": "data.path is .*nowhere.npz, which is not a folder or file here",
         "torn": "torn.npz cannot be read",
         "flipped": "flipped.npz cannot be read",
         "text": "text.npz cannot be read",

@@ -27,7 +27,7 @@ def unet(classes=None):
 
 def middle(net, x, t, label=None):
     """The U-Net's way down and its middle, by hand, averaged over pixels."""
-    embedding, h = net.embedding(t, label), net.first(x)
+    embedding, h = torch.nn.functional.silu(net.embedding(t, label)), net.first(x)
     for layer in net.down:
         h = layer(h, embedding)
     for layer in net.middle:
