@@ -9,6 +9,11 @@ from lightning_gen.models import Normalised, Scored, SmoothEnergy
 from lightning_gen.process import Clean, Process
 
 
+def outer(numbers: Tensor, matrix: Tensor) -> Tensor:
+    """Each of the numbers (B,) times the matrix (m, n), (B, m, n)."""
+    return torch.einsum("b,mn->bmn", numbers, matrix)
+
+
 class Gaussian(Scored):
     """The exact model of data N(mean, cov): x_t ~ N(alpha mean, alpha^2 cov + sigma^2 I).
 
@@ -29,7 +34,7 @@ class Gaussian(Scored):
         """-(alpha^2 cov + sigma^2 I)^-1 (x - alpha mean), (B, d)."""
         t = t.double().expand(len(x))
         alpha, variance = self.process.alpha(t), self.process.variance(t)
-        total = alpha[:, None, None] ** 2 * self.cov + variance[:, None, None] * torch.eye(len(self.mean)).double()
+        total = outer(alpha**2, self.cov) + outer(variance, torch.eye(len(self.mean)).double())
         return -torch.linalg.solve(total, x.double() - alpha[:, None] * self.mean)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -70,7 +75,7 @@ class Mixture(Scored):
         t = t.double().expand(len(x))
         alpha, variance = self.process.alpha(t), self.process.variance(t)
         total = (alpha**2 * self.spread**2 + variance)[:, None]
-        squares = (x[:, None] - alpha[:, None, None] * self.means).square().sum(2)
+        squares = (x[:, None] - outer(alpha, self.means)).square().sum(2)
         return (self.weights.log() - squares / (2 * total) - (2 * torch.pi * total).log()).logsumexp(1)
 
     def score(self, x: Tensor, t: Tensor) -> Tensor:
@@ -78,7 +83,7 @@ class Mixture(Scored):
         x, t = x.double(), t.double().expand(len(x))
         alpha, variance = self.process.alpha(t), self.process.variance(t)
         total = (alpha**2 * self.spread**2 + variance)[:, None]
-        away = alpha[:, None, None] * self.means - x[:, None]
+        away = outer(alpha, self.means) - x[:, None]
         shares = (self.weights.log() - away.square().sum(2) / (2 * total)).softmax(1)
         return (shares[:, :, None] * away).sum(1) / total
 
