@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,7 +59,8 @@ class Evaluation(Callback):
     """Collects the numbers of a test, and writes them to metrics.json when all are there; the old ones go aside.
 
     Until `RunFolder.forget_pieces`, blocks that callbacks draw are kept in <run>/.evaluation, under a hash of config,
-    weights, device and versions: an evaluation that was stopped goes on where it stood, to the same numbers.
+    weights, device and versions: an evaluation that was stopped goes on where it stood, to the same numbers. At the end
+    rank 0 says where its time went: sampling, features, and what else each callback takes.
 
     Args:
         config: what the numbers depend on but for the weights; None keeps no blocks.
@@ -68,10 +70,12 @@ class Evaluation(Callback):
         self.config = config
         self.numbers: dict[str, Any] | None = None
         self.folder: Path | None = None
+        self.spent: dict[str, float] = {}  # seconds by activity
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin without numbers, and with the blocks of the same evaluation alone."""
         self.numbers, self.folder = {}, None
+        self.spent, self.begun = {}, time.perf_counter()
         if self.config is None or trainer.fast_dev_run:
             return
         self.folder = Path(trainer.default_root_dir) / PIECES / self.identity(trainer, pl_module)
@@ -87,6 +91,7 @@ class Evaluation(Callback):
             print("training, validation and test run; a fast_dev_run keeps neither weights nor numbers")
         if not numbers or not trainer.is_global_zero or trainer.fast_dev_run:
             return
+        print(shares(self.spent, time.perf_counter() - self.begun))
         path = Path(trainer.default_root_dir) / METRICS
         if path.is_file():
             write_atomically(path.with_name(BEFORE), path.read_bytes())
@@ -117,6 +122,26 @@ def evaluation_of(trainer: Trainer) -> Evaluation | None:
     # Whoever measures without Lightning's trainer has no callbacks.
     mine = (callback for callback in getattr(trainer, "callbacks", ()) if isinstance(callback, Evaluation))
     return next((callback for callback in mine if callback.numbers is not None), None)
+
+
+def spend(trainer: Trainer, activity: str, seconds: float) -> None:
+    """Add to the time of an activity of the evaluation in progress, where there is one."""
+    if (evaluation := evaluation_of(trainer)) is not None:
+        evaluation.spent[activity] = evaluation.spent.get(activity, 0.0) + seconds
+
+
+def drawing_time(trainer: Trainer) -> float:
+    """Seconds of the evaluation in progress in sampling and features, of whichever callback."""
+    evaluation = evaluation_of(trainer)
+    return 0.0 if evaluation is None else sum(evaluation.spent.get(name, 0.0) for name in ("sampling", "features"))
+
+
+def shares(spent: Mapping[str, float], whole: float) -> str:
+    """The activities by their share of the evaluation's seconds, the largest first, from 1 % on."""
+    rest = {"the rest": max(whole - sum(spent.values()), 0.0)}
+    rows = sorted((spent | rest).items(), key=lambda row: -row[1])
+    said = ", ".join(f"{name} {part / whole:.0%}" for name, part in rows if part >= whole / 100)
+    return f"evaluation in {whole:,.1f} s: {said}"
 
 
 def pieces_of(trainer: Trainer, callback: Callback, *what: Any) -> Pieces | None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lightning_gen.bar import bar
-from lightning_gen.callbacks.evaluation import Pieces, pieces_of
+from lightning_gen.callbacks.evaluation import Pieces, drawing_time, pieces_of, spend
 from lightning_gen.callbacks.progress import shows
 from lightning_gen.callbacks.publishing import publish
 from lightning_gen.errors import NonFinite
@@ -91,6 +91,7 @@ class Measuring(Checked, Requires, Callback, ABC):
         """Measure, and publish on all ranks what rank 0 has found."""
         if trainer.fast_dev_run:
             self.n = min(self.n or FEW, max(FEW, self.least))
+        begun, before = time.perf_counter(), drawing_time(trainer)
         with whole_weights(trainer):
             if self.alone and not trainer.is_global_zero:
                 return
@@ -98,6 +99,7 @@ class Measuring(Checked, Requires, Callback, ABC):
                 results = self.measure(trainer, module, final)
                 if not self.alone:
                     results = trainer.strategy.broadcast(results)
+        spend(trainer, self.key.rpartition(".")[2], time.perf_counter() - begun - (drawing_time(trainer) - before))
         if results:
             publish(trainer, results, final)
 
@@ -156,10 +158,17 @@ class Measuring(Checked, Requires, Callback, ABC):
         ):
             share |= {"progress": progress or own.update}
             kept = pieces_of(trainer, self, what, n, size, None if sampler is None else sampler.describe())
-            yield self._blocks(module, n, sampler, share, made, kept)
+            yield self._blocks(trainer, module, n, sampler, share, made, kept)
 
     def _blocks(
-        self, module: Any, n: int, sampler: Any, share: dict[str, Any], made: Callable, pieces: Pieces | None
+        self,
+        trainer: Trainer,
+        module: Any,
+        n: int,
+        sampler: Any,
+        share: dict[str, Any],
+        made: Callable,
+        pieces: Pieces | None,
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         size, device, world = share["size"], module.device, share["world"]
         while pieces and share["rank"] * size < n and (piece := pieces.load(share["rank"], device)) is not None:
@@ -176,8 +185,10 @@ class Measuring(Checked, Requires, Callback, ABC):
                 return
             if device.type != "cpu":
                 torch.accelerator.synchronize()
-            seconds, (start, x) = time.perf_counter() - begun, block
-            piece = made(start, x) | {"calls": counts[-1] if counts else 0, "seconds": seconds}
+            drawn, (start, x) = time.perf_counter(), block
+            piece = made(start, x) | {"calls": counts[-1] if counts else 0, "seconds": drawn - begun}
+            spend(trainer, "sampling", drawn - begun)
+            spend(trainer, "features", time.perf_counter() - drawn)
             if pieces:
                 pieces.store(start // size, piece)
             yield start, piece

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections import Counter
 
@@ -10,7 +11,7 @@ import torch
 from pytorch_lightning import Callback
 
 import run as entry
-from lightning_gen.callbacks.evaluation import COLUMNS, Evaluation, Pieces, table
+from lightning_gen.callbacks.evaluation import COLUMNS, Evaluation, Pieces, shares, table
 from lightning_gen.callbacks.likelihood.base import Likelihood
 from lightning_gen.callbacks.publishing import publish
 from lightning_gen.callbacks.quality import Quality
@@ -187,3 +188,19 @@ def test_the_table_says_of_each_number_its_error_kind_direction_and_protocol():
         "nats",
         None,
     ]
+
+
+def test_it_says_where_its_time_went(trained, capsys):
+    """Every second is of one activity: a callback's are those that it does not spend in sampling or features."""
+    capsys.readouterr()
+    assert entry.main(["stage=evaluate", f"run={trained}"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("evaluation in ")]
+    shares = {name: int(share) for name, share in re.findall(r"([a-z][a-z ]*) (\d+)%", line.partition(": ")[2])}
+    assert {"sampling", "likelihood", "quality"} <= {*shares} and abs(sum(shares.values()) - 100) <= len(shares) + 1
+
+
+def test_shares_add_up_to_the_whole():
+    spent = {"sampling": 6.0, "features": 1.0, "quality": 2.95, "likelihood": 0.01}
+    said = "evaluation in 10.0 s: sampling 60%, quality 30%, features 10%"
+    assert shares(spent, 10.0) == said
+    assert shares(spent, 20.0).endswith("the rest 50%, sampling 30%, quality 15%, features 5%")
