@@ -1,5 +1,6 @@
 """trainer=debug, overfit and profile: what one tries before a run, by the command."""
 
+import json
 import logging
 
 import pytest
@@ -33,6 +34,16 @@ def test_overfit_repeats_one_batch_with_profiler_and_summary_printed(tmp_path, m
     assert len(seen) == 3 and seen[0] == seen[1] == seen[2]
     said = "\n".join(messages)
     assert "FIT Profiler Report" in said and "TEST Profiler Report" in said and "Trainable params" in said
+
+
+def test_profile_writes_a_table_and_a_trace(tmp_path):
+    """Of the training and of the test; the trace is JSON that Chrome and Perfetto read."""
+    words = ["trainer=profile", "trainer.max_steps=6", "trainer.accelerator=cpu", f"run={tmp_path / 'a'}"]
+    assert entry.main([*BARE, *words]) == 0
+    table = (tmp_path / "a" / "profile" / "fit-operators.txt").read_text()
+    assert "aten::addmm" in table or "aten::convolution" in table
+    (trace,) = (tmp_path / "a" / "profile").glob("fit-*.trace.json")
+    assert any("run_training_batch" in str(event.get("name")) for event in json.loads(trace.read_text())["traceEvents"])
 
 
 def test_debug_tries_everything_and_keeps_no_number(tmp_path, capsys):

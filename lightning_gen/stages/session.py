@@ -25,6 +25,7 @@ from lightning_gen.stages.watched import environment, watched
 Config = dict[str, Any]
 # What numbers depend on, but for the weights.
 MEASURED = ("data", "net", "module", "sampler", "trainer", "callbacks", "quality", "seed")
+PROFILE = "profile"
 OTHER_CONFIG = "{folder} holds a run of another config; fresh=true starts anew beside it, run=NAME elsewhere"
 
 
@@ -88,9 +89,10 @@ class Session:
 
         return without_handlers(
             build(
-                {key: value for key, value in started.items() if key != "strategy"},
+                {key: value for key, value in started.items() if key not in ("strategy", "profiler")},
                 "trainer",
                 strategy=strategy(started),
+                profiler=profiler(started, self.folder),
                 default_root_dir=str(self.folder.path),
                 callbacks=callbacks,
                 logger=RecordLogger(self.folder.path),
@@ -155,6 +157,14 @@ def strategy(started: Config) -> Any:
 
     name = started.get("strategy", "auto")
     return FullyShardedStrategy() if name == "fsdp" else name
+
+
+def profiler(started: Config, folder: RunFolder) -> Any:
+    """The profiler of the trainer's config: Lightning's name of it, or PyTorch's with its files in the run folder."""
+    from pytorch_lightning.profilers import PyTorchProfiler
+
+    name = started.get("profiler")
+    return PyTorchProfiler(folder.path / PROFILE, "operators", row_limit=40) if name == "pytorch" else name
 
 
 def check_shardable(config: Config, module: Any) -> None:
