@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_gen.errors import first_line
 from lightning_gen.families.average import Average
 from lightning_gen.families.by_hand import ByHand, plain_arguments
+from lightning_gen.families.execution import prepare
 from lightning_gen.families.latent import Latent
 from lightning_gen.families.optimisation import Optimisation, restore_step_count
 from lightning_gen.families.players import Batch, Player
@@ -53,6 +54,7 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
         seed: of all noise in training, validation and sampling.
         compile: whether to compile the networks.
         channels_last: whether to use the channels-last memory format.
+        checkpointing: whether to keep the inputs of the networks' blocks alone for the backward pass.
         classes: number of classes of a conditional model; null for an unconditional one.
         label_dropout: probability in training that a label becomes `classes`, the label for none, in [0, 1).
         guidance: weight of guidance in sampling, >= 0: 0 unconditional, 1 conditional, above 1 guided.
@@ -73,6 +75,7 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
         seed: int = 0,
         compile: bool = False,
         channels_last: bool = False,
+        checkpointing: bool = False,
         classes: Count | None = None,
         label_dropout: Rate = 0.1,
         guidance: NonNegative = 1.0,
@@ -102,7 +105,7 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.ema = None if ema_decay is None else copy.deepcopy(model).requires_grad_(False).eval()
         self.ema_decay, self.ema_warmup, self.seed = ema_decay, ema_warmup, seed
-        self.compiled, self.channels_last = compile, channels_last
+        self.compiled, self.channels_last, self.checkpointing = compile, channels_last, checkpointing
         self.last_loss: float | None = None  # on the host, for the progress bar, of the last record
         self.started_from: str | None = None  # the run that the initial weights are from (init)
         self.resumed: dict[str, Any] | None = None  # the players' state in a checkpoint, until the players exist
@@ -181,14 +184,9 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
         return []
 
     def configure_model(self) -> None:
-        """Compile the networks and set their memory format, once, before the optimizers are made."""
+        """Prepare the networks, once, before the optimizers are made."""
         self.automatic_optimization = False
-        if self.channels_last:
-            self.to(memory_format=torch.channels_last)
-        for model in {self.model, self.averaged} if self.compiled else ():
-            for net in model.networks():
-                net.compile()
-        self.compiled = False  # Lightning calls this before every stage
+        prepare(self)
 
     def configure_optimizers(self) -> list[dict[str, Any]]:
         """Optimizers and schedules of the players."""
