@@ -12,6 +12,9 @@
 # CONSTRAINTS=hashes.txt installs the very files that were tested, each compared with its SHA-256, as CI does; `make hashes`
 # writes that file anew from constraints.txt.
 
+# Python may keep what it has compiled of this package: tests start hundreds of processes, half a second each.
+unexport PYTHONDONTWRITEBYTECODE
+
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .PHONY: demo test test-slow test-faults test-cluster docs lint audit hashes clean
