@@ -69,7 +69,7 @@ class Quality(Measuring):
     def __init__(
         self,
         features: FeatureExtractor,
-        n: int = 1500,
+        n: Count = 1500,
         metrics: Sequence[str] = ("fid", "kid", "is"),
         reference: Literal["train", "test"] = "train",
         block: Count = 64,
@@ -78,7 +78,7 @@ class Quality(Measuring):
         kid_pairs: Literal["subsets", "all"] = "subsets",
         neighbours: Count = 3,
         density_neighbours: Count = 5,
-        at_most: int = 10_000,
+        at_most: Count = 10_000,
         alpha: OpenUnitInterval = 0.05,
         resamples: Annotated[int, Ge(2)] = 50,
         batch: Count = 256,
