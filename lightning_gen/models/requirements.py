@@ -2,9 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, ClassVar
-
-from torch import nn
+from typing import ClassVar
 
 from lightning_gen.models.base import Model, Support
 from lightning_gen.models.score import Scored
@@ -90,8 +88,3 @@ def concrete(root: type[Requires]) -> set[type[Requires]]:
     """Every public subclass of `root` without abstract methods."""
     below = {each for child in root.__subclasses__() for each in {child, *concrete(child)}}
     return {each for each in below if not inspect.isabstract(each) and not each.__name__.startswith("_")}
-
-
-def declared(net: nn.Module, trait: str) -> Any:
-    """A trait that a network declares (classes, growth, middle); None where it does not."""
-    return getattr(net, trait, None)

@@ -398,7 +398,8 @@ def test_a_foreign_class_may_be_needed_too():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"), [({"needs": Scored}, "needs is .*tuple of classes"), ({"supports": "real"}, "supports is 'real'")]
+    ("wrong", "said"),
+    [({"needs": Scored}, "needs is .*tuple of classes"), ({"supports": "real"}, "supports is 'real'")],
 )
 def test_a_wrong_declaration_is_said_of_its_class_and_spoils_no_other_refusal(wrong, said):
     mine = type("Wrong", (samplers.Gibbs,), wrong)
