@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -46,6 +46,7 @@ class Measuring(Checked, Requires, Callback, ABC):
     autocast = False  # the model is called in the trainer's precision, not in that of its weights
     every_n_steps = 0
     least = 1  # samples that it needs
+    left_out = ""  # what is not measured, and why, where the data have decided it
     latent = True  # may measure a model of latent variables; False where the data are given to the model
     _step = 0  # the last optimizer step, behind which no batch has ended where gradients are accumulated
 
@@ -196,6 +197,11 @@ class Measuring(Checked, Requires, Callback, ABC):
                 f"data.{self.split}_size=2 or {self.key}=null"
             )
         return split, n
+
+
+def measuring(callbacks: Iterable[Callback]) -> list[Measuring]:
+    """Those of a trainer's callbacks that measure; Lightning's and a user's own are among the others."""
+    return [callback for callback in callbacks if isinstance(callback, Measuring)]
 
 
 def unlabelled(module: Any, model: Model, n: int) -> Model:

@@ -64,7 +64,6 @@ class Quality(Measuring):
     """
 
     key = "quality"
-    left_out = ""  # what is not measured, and why, where the data have decided it
 
     def __init__(
         self,

@@ -201,14 +201,18 @@ def introduce(session: Session) -> None:
 
 def check_data(session: Session) -> None:
     """ValueError for data that the run's start would refuse, with its callbacks."""
+    from lightning_gen.callbacks.measuring import measuring
+
     session.data.setup("fit")
-    for callback in session.trainer.callbacks:
-        getattr(callback, "check_data", lambda data: None)(session.data)
+    for callback in measuring(session.trainer.callbacks):
+        callback.check_data(session.data)
 
 
 def introduced(session: Session) -> str:
     """The data in words, what is chosen for them, and what callbacks leave out for their size."""
-    left_out = [getattr(callback, "left_out", "") for callback in session.trainer.callbacks]
+    from lightning_gen.callbacks.measuring import measuring
+
+    left_out = [callback.left_out for callback in measuring(session.trainer.callbacks)]
     return "\n".join([session.data.introduced(), *filter(None, left_out)])
 
 
