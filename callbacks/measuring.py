@@ -33,7 +33,7 @@ class Measuring(Checked, Requires, Callback, ABC):
     what it was: modes, global generators. A new one writes `measure`, which returns the numbers, and `publishes`.
 
     Args:
-        n: samples of the split, None for all of it
+        n: samples of the split, null for all of it
         split: whose samples
         weights: ema or raw
         seed: of every draw
@@ -193,8 +193,9 @@ class Measuring(Checked, Requires, Callback, ABC):
         n = len(split) if self.n is None else min(self.n, len(split))
         if n < 2:
             raise ValueError(
-                f"{self.key}.split {self.split} has {n} samples, expected 2 or more: choose another split, or write "
-                f"data.{self.split}_size=2 or {self.key}=null"
+                f"{self.key} has {n} of the {len(split)} samples of the {self.split} split to measure, expected 2 or "
+                f"more: raise {self.key}.n or data.{self.split}_size, choose another {self.key}.split, or write "
+                f"{self.key}=null"
             )
         return split, n
 

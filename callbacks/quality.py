@@ -60,7 +60,7 @@ class Quality(Measuring):
     density_neighbours of density and coverage, of at most `at_most` images each, equal numbers of both. resamples: of
     the bootstrap. batch: real images per extraction. held_out: whether held-out images are measured, too; auto where
     the test split has as many as the metrics need, and else says that it has not. cache: folder of the reference
-    features, None for $XDG_CACHE_HOME or ~/.cache.
+    features, null for $XDG_CACHE_HOME or ~/.cache.
     """
 
     key = "quality"
