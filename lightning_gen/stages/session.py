@@ -203,6 +203,8 @@ def introduce(session: Session) -> None:
     elif not trainer.testing:
         size = sum(p.numel() for p in session.module.model.parameters())
         print(f"{folder.path}: {type(session.module).__name__} with {size:,} parameters on {introduced(session)}")
+    for line in left_out(session) if not session.fitting else ():
+        print(line)
 
 
 def check_data(session: Session) -> None:
@@ -217,10 +219,14 @@ def check_data(session: Session) -> None:
 
 def introduced(session: Session) -> str:
     """The data in words, what is chosen for them, and what callbacks leave out for their size."""
+    return "\n".join([session.data.introduced(), *left_out(session)])
+
+
+def left_out(session: Session) -> list[str]:
+    """What callbacks leave out for the size of the data, a line each."""
     from lightning_gen.callbacks.measuring import measuring
 
-    left_out = [callback.left_out for callback in measuring(session.trainer.callbacks)]
-    return "\n".join([session.data.introduced(), *filter(None, left_out)])
+    return [callback.left_out for callback in measuring(session.trainer.callbacks) if callback.left_out]
 
 
 def check_precision(trainer: Any, asked: Config) -> None:
