@@ -78,8 +78,8 @@ def check_time(trainer: Trainer, said: str, every: int | None) -> None:
         first = math.lcm(every, checked)
         if first > last:
             raise ValueError(
-                f"{said}, which comes after epoch {first} (every {every}, where a validation is, every {checked}), and "
-                f"the run has {last} whole epochs: set its every_n_epochs, or trainer.check_val_every_n_epoch, lower"
+                f"{said}, which first comes after epoch {first}, and the run has {last} whole epochs: train longer, or "
+                f"lower trainer.check_val_every_n_epoch ({checked}) or its every_n_epochs ({every})"
             )
 
 
