@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 
 from lightning_gen.callbacks.loop_state import ends_here, say_validation, validation_follows
-from lightning_gen.callbacks.measuring import stop_together
+from lightning_gen.callbacks.measuring import measuring, stop_together
 from lightning_gen.callbacks.monitored import check_early_stopping, check_plateau, check_time, listed, published
 from lightning_gen.config.stored import CONFIG
 from lightning_gen.families.shards import local
@@ -159,7 +159,7 @@ class Checkpoints(Checked, Checkpoint):
     def save_best(self, trainer: Trainer) -> None:
         """Save the best by the monitored value; ValueError for a value that never comes."""
         if self.monitor not in trainer.callback_metrics:
-            rhythm = max([getattr(callback, "every_n_epochs", 0) for callback in trainer.callbacks], default=0)
+            rhythm = max([callback.every_n_epochs for callback in measuring(trainer.callbacks)], default=0)
             if self.sure or trainer.current_epoch + 1 < rhythm:
                 return
             raise ValueError(

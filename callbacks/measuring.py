@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -33,7 +33,7 @@ class Measuring(Checked, Requires, Callback, ABC):
     what it was: modes, global generators. A new one writes `measure`, which returns the numbers, and `publishes`.
 
     Args:
-        n: samples of the split, None for all of it
+        n: samples of the split, null for all of it
         split: whose samples
         weights: ema or raw
         seed: of every draw
@@ -46,6 +46,7 @@ class Measuring(Checked, Requires, Callback, ABC):
     autocast = False  # the model is called in the trainer's precision, not in that of its weights
     every_n_steps = 0
     least = 1  # samples that it needs
+    left_out = ""  # what is not measured, and why, where the data have decided it
     latent = True  # may measure a model of latent variables; False where the data are given to the model
     _step = 0  # the last optimizer step, behind which no batch has ended where gradients are accumulated
 
@@ -203,10 +204,16 @@ class Measuring(Checked, Requires, Callback, ABC):
         n = len(split) if self.n is None else min(self.n, len(split))
         if n < 2:
             raise ValueError(
-                f"{self.key}.split {self.split} has {n} samples, expected 2 or more: choose another split, or write "
-                f"data.{self.split}_size=2 or {self.key}=null"
+                f"{self.key} has {n} of the {len(split)} samples of the {self.split} split to measure, expected 2 or "
+                f"more: raise {self.key}.n or data.{self.split}_size, choose another {self.key}.split, or write "
+                f"{self.key}=null"
             )
         return split, n
+
+
+def measuring(callbacks: Iterable[Callback]) -> list[Measuring]:
+    """Those of a trainer's callbacks that measure; Lightning's and a user's own are among the others."""
+    return [callback for callback in callbacks if isinstance(callback, Measuring)]
 
 
 def unlabelled(module: Any, model: Model, n: int) -> Model:

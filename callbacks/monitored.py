@@ -6,7 +6,7 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping
 
-from lightning_gen.callbacks.measuring import measured_weights
+from lightning_gen.callbacks.measuring import measured_weights, measuring
 from lightning_gen.options import choose
 from lightning_gen.results.result import Name
 
@@ -19,16 +19,12 @@ def published(trainer: Trainer, module: LightningModule) -> dict[str, int | None
     data = getattr(trainer, "datamodule", None)
     if data is not None and len(data.split("val")) and trainer.limit_val_batches:
         known[str(Name("val/loss", None, measured_weights(module)))] = 1
-    for callback in trainer.callbacks:
-        names = set()
-        if hasattr(callback, "publishes"):
-            names = callback.publishes(module)
-        elif type(callback).__module__.partition(".")[0] not in ("lightning_gen", "pytorch_lightning"):
-            names = None  # somebody else's may publish anything
-        if names:
-            known |= dict.fromkeys(map(str, names), callback.every_n_epochs)
-        elif names is None:
-            known[""] = None
+    said = {callback: callback.publishes(module) for callback in measuring(trainer.callbacks)}
+    for callback, names in said.items():
+        known |= dict.fromkeys(map(str, names or ()), callback.every_n_epochs)
+    packages = {type(callback).__module__.partition(".")[0] for callback in trainer.callbacks if callback not in said}
+    if None in said.values() or packages - {"lightning_gen", "pytorch_lightning"}:
+        known[""] = None  # somebody else's may publish anything
     return known
 
 
@@ -82,8 +78,8 @@ def check_time(trainer: Trainer, said: str, every: int | None) -> None:
         first = math.lcm(every, checked)
         if first > last:
             raise ValueError(
-                f"{said}, which comes after epoch {first} (every {every}, where a validation is, every {checked}), and "
-                f"the run has {last} whole epochs: set its every_n_epochs, or trainer.check_val_every_n_epoch, lower"
+                f"{said}, which first comes after epoch {first}, and the run has {last} whole epochs: train longer, or "
+                f"lower trainer.check_val_every_n_epoch ({checked}) or its every_n_epochs ({every})"
             )
 
 

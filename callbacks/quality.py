@@ -60,16 +60,15 @@ class Quality(Measuring):
     density_neighbours of density and coverage, of at most `at_most` images each, equal numbers of both. resamples: of
     the bootstrap. batch: real images per extraction. held_out: whether held-out images are measured, too; auto where
     the test split has as many as the metrics need, and else says that it has not. cache: folder of the reference
-    features, None for $XDG_CACHE_HOME or ~/.cache.
+    features, null for $XDG_CACHE_HOME or ~/.cache.
     """
 
     key = "quality"
-    left_out = ""  # what is not measured, and why, where the data have decided it
 
     def __init__(
         self,
         features: FeatureExtractor,
-        n: int = 1500,
+        n: Count = 1500,
         metrics: Sequence[str] = ("fid", "kid", "is"),
         reference: Literal["train", "test"] = "train",
         block: Count = 64,
@@ -78,7 +77,7 @@ class Quality(Measuring):
         kid_pairs: Literal["subsets", "all"] = "subsets",
         neighbours: Count = 3,
         density_neighbours: Count = 5,
-        at_most: int = 10_000,
+        at_most: Count = 10_000,
         alpha: OpenUnitInterval = 0.05,
         resamples: Annotated[int, Ge(2)] = 50,
         batch: Count = 256,

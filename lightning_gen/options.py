@@ -27,7 +27,7 @@ Rate = Annotated[float, Interval(ge=0, lt=1)]
 Counts = Annotated[Sequence[Count], MinLen(1)]
 Shape = Counts  # (C, H, W), or (D,) of points
 ValueRange = tuple[Finite, Finite]
-LocalPath = str  # of a file or folder that has to be on this machine
+LocalPath = Annotated[str, "a file or folder that has to be on this machine"]
 Levels = Annotated[int, Ge(2)]  # K, the number of values that a pixel may have
 
 ARGUMENTS = "_arguments"  # where a `Checked` object keeps the arguments of its constructor

@@ -91,13 +91,18 @@ def test_few_pictures_are_measured_by_what_they_suffice_for(count, left_out, tmp
     line = "quality.held_out=false: the test split has 2 images, and held-out numbers need 6"
     assert said.count(line) == left_out and len(read) == 1
     assert "fid/pixels/ema" in measured and ("fid/pixels/held-out" in measured) != left_out
+    assert command("stage=evaluate", f"run={run}") == 0
+    assert capsys.readouterr().out.count(line) == left_out
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (("data.test_size=4",), "6 samples or more in the train split, mine has 3: .*quality=none"),
-        (("data.test_size=1", "callbacks.likelihood.n=2"), "likelihood.split test has 1 .*data.test_size=2"),
+        (
+            ("data.test_size=1", "callbacks.likelihood.n=2"),
+            "likelihood has 1 of the 1 samples of the test split.*data.test_size",
+        ),
         (("data.test_size=0",), "the test split of mine is empty"),
     ],
 )

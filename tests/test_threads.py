@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from lightning_gen.callbacks.trial import ThreadTrial
+from lightning_gen.stages import threads
 from tests.families.test_players import same
+from tests.test_estimate import QUICK, pictures
 from tests.test_run import BARE, command
 
 LONG = (*BARE, "trainer.max_steps=9")
@@ -36,22 +38,19 @@ def test_the_faster_number_is_taken_said_and_kept(unsaid, tmp_path, capsys, monk
 
 def test_a_measured_run_is_the_run_that_was_told_so_bit_for_bit(unsaid, tmp_path, capsys, monkeypatch):
     assert command(*LONG, f"run={tmp_path / 'measured'}") == 0
-    threads = json.loads((tmp_path / "measured/run.json").read_text())["threads"]
-    assert threads in (1, 2) and "threads " in capsys.readouterr().out
-    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
-    torch.set_num_threads(threads)
+    chosen = json.loads((tmp_path / "measured/run.json").read_text())["threads"]
+    assert chosen in (1, 2) and "threads " in capsys.readouterr().out
+    monkeypatch.setenv("OMP_NUM_THREADS", str(chosen))
+    torch.set_num_threads(chosen)
     assert command(*LONG, f"run={tmp_path / 'told'}") == 0
     assert same(weights(tmp_path / "measured"), weights(tmp_path / "told"))
     assert "threads " not in capsys.readouterr().out
     assert "threads" not in json.loads((tmp_path / "told/run.json").read_text())
 
 
-def test_a_resumed_run_keeps_its_number_and_measures_nothing(unsaid, tmp_path, capsys, monkeypatch):
-    run = tmp_path / "run"
-    assert command(*LONG, f"run={run}") == 0
-    known = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(known | {"threads": 1}))
-    monkeypatch.setattr(ThreadTrial, "medians", property(lambda self: pytest.fail("measured again")))
+@pytest.fixture
+def seen(monkeypatch):
+    """The number of threads at each step of an optimizer."""
     seen, step = [], torch.optim.Adam.step
 
     def watched(*args, **options):
@@ -59,8 +58,33 @@ def test_a_resumed_run_keeps_its_number_and_measures_nothing(unsaid, tmp_path, c
         return step(*args, **options)
 
     monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    return seen
+
+
+@pytest.mark.parametrize(("kept", "taken"), [(1, 1), (64, 2)])
+def test_a_resumed_run_keeps_its_number_and_measures_nothing(kept, taken, unsaid, tmp_path, seen, monkeypatch):
+    """But no more threads than there are here."""
+    run = tmp_path / "run"
+    assert command(*LONG, f"run={run}") == 0
+    known = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(known | {"threads": kept}))
+    monkeypatch.setattr(ThreadTrial, "medians", property(lambda self: pytest.fail("measured again")))
+    seen.clear()
     assert command(*BARE, "trainer.max_steps=12", f"run={run}") == 0
-    assert {*seen} == {1}
+    assert {*seen} == {taken}
+
+
+def test_an_estimate_is_of_the_number_that_the_run_will_choose(unsaid, tmp_path, seen, capsys, monkeypatch):
+    monkeypatch.setattr(ThreadTrial, "medians", property(lambda self: seen.clear() or {2: 0.75, 1: 0.5}))
+    assert command(*LONG, "stage=estimate") == 0
+    assert "threads      1 of 2" in capsys.readouterr().out and {*seen} == {1}
+
+
+def test_data_are_refused_before_anything_is_measured(unsaid, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(threads, "measured", lambda *_: pytest.fail("measured"))
+    folder = pictures(tmp_path / "mine", 7)
+    assert command("experiment=my_images", f"data.path={folder}", "data.test_size=4", *QUICK) == 2
+    assert "6 samples or more in the train split, mine has 3" in capsys.readouterr().err
 
 
 def test_steps_of_each_number_alternate_until_they_say_enough(unsaid, monkeypatch):
@@ -72,10 +96,10 @@ def test_steps_of_each_number_alternate_until_they_say_enough(unsaid, monkeypatc
     clock = iter(range(100))
     monkeypatch.setattr(trial.time, "perf_counter", lambda: next(clock) / 10)
     watch, trainer = ThreadTrial(2), Trainer()
-    threads = []
+    taken = []
     while not trainer.should_stop:
-        threads.append(torch.get_num_threads())
+        taken.append(torch.get_num_threads())
         trainer.global_step += 1
         watch.on_train_batch_end(trainer)
-    assert threads == [2, 2, 1, 2, 1, 2, 1], "the first is not timed, then three of each"
+    assert taken == [2, 2, 1, 2, 1, 2, 1], "the first is not timed, then three of each"
     assert watch.medians == pytest.approx({2: 0.1, 1: 0.1})

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.errors import TRACEBACK, ConfigError, first_line
-from lightning_gen.models import Requires
+from lightning_gen.models.requirements import wrong_declaration
 
 Verdict = Literal["PASS", "FAIL", "skipped"]
 Look = Callable[[Any], str]
@@ -143,13 +143,11 @@ def decided(draw: Callable[[], Tensor], drawn: str) -> Tensor:
 
 def look_fits(subject: Any) -> str:
     """What the component of a subject needs and supports, and what it is tried on; Broken for other declarations."""
-    needs, supports, known = type(subject.component).needs, type(subject.component).supports, Requires.supports
-    if not (isinstance(needs, tuple) and all(isinstance(need, type) for need in needs)):
-        raise Broken(f"needs is {needs!r}, expected a tuple of classes")
-    if not (isinstance(supports, tuple) and set(supports) <= {*known}):
-        raise Broken(f"supports is {supports!r}, expected a tuple of {', '.join(known)}")
-    words = ", ".join(need.__name__ for need in needs) or "no capability"
-    return f"it needs {words} over {' or '.join(supports)}; {subject.tried()}"
+    component = type(subject.component)
+    if wrong := wrong_declaration(component):
+        raise Broken(wrong)
+    words = ", ".join(need.__name__ for need in component.needs) or "no capability"
+    return f"it needs {words} over {' or '.join(component.supports)}; {subject.tried()}"
 
 
 FITS = Law(  # of samplers and losses

@@ -11,7 +11,7 @@ import torch._dynamo
 from lightning_gen.check.called import CLASSES, TIMES, Subject
 from lightning_gen.check.law import Broken, Laws, Skipped, no_more, some
 from lightning_gen.check.roles import Batch, along, difference, rows, scalar
-from lightning_gen.models.requirements import declared
+from lightning_gen.models.base import declared
 from lightning_gen.randomness import generator
 from lightning_gen.runs import weights_file
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from lightning_gen.check.law import no_more
 from lightning_gen.models import Flow
+from lightning_gen.models.base import declared
 from lightning_gen.models.energy import twice_differentiable
-from lightning_gen.models.requirements import declared
 from lightning_gen.nets import Causal, EncoderDecoder, GeneratorCritic
 from lightning_gen.nets.flows import FlowNetwork
 

@@ -12,11 +12,11 @@ from lightning_gen.convert.edm import is_edm, read_edm
 from lightning_gen.convert.export import Imported, write
 from lightning_gen.convert.files import read_tensors
 from lightning_gen.convert.pytorch_ddpm import read_pytorch_ddpm
-from lightning_gen.convert.score_sde import read_score_sde
+from lightning_gen.convert.score_sde import is_score_sde, read_score_sde
 
 
 def read_checkpoint(file: Path, **options: Any) -> Imported:
-    """The network of a file of EDM, pytorch-ddpm or score_sde_pytorch, told apart by names.
+    """The network of a file of EDM, pytorch-ddpm or score_sde_pytorch, told apart by names; ValueError for others.
 
     Args:
         file: the checkpoint.
@@ -28,8 +28,13 @@ def read_checkpoint(file: Path, **options: Any) -> Imported:
         code, read, known = "pytorch-ddpm", read_pytorch_ddpm, {"weights", "size"}
     elif is_edm(content):
         code, read, known = "EDM", read_edm, {"sde"}
-    else:
+    elif is_score_sde(content):
         code, read, known = "score_sde", read_score_sde, {"sde", "weights", "size"}
+    else:
+        raise ValueError(
+            f"{file} has neither the names of EDM (map_layer0), nor those of pytorch-ddpm (net_model) or score_sde "
+            "(all_modules): such a network is not built here"
+        )
     if strange := sorted({*options} - known):
         raise ValueError(f"--{strange[0]} is given, and {file} is of {code}, which does not take it: leave it out")
     return read(file, **options)

@@ -69,6 +69,12 @@ KINDS = {
 }
 
 
+def is_score_sde(content: Mapping[str, Any]) -> bool:
+    """Whether a file's content has the names of score_sde_pytorch's networks."""
+    model = content["model"] if isinstance(content.get("model"), Mapping) else content
+    return any("all_modules." in name for name in model)
+
+
 def read_score_sde(
     file: Path,
     sde: SDE | None = None,

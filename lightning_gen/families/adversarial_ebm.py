@@ -13,7 +13,7 @@ from lightning_gen.losses import ContrastiveDivergence
 from lightning_gen.losses.adversarial import slope
 from lightning_gen.losses.entropy import nearest_neighbour_entropy
 from lightning_gen.models import GeneratedEnergy
-from lightning_gen.models.requirements import declared
+from lightning_gen.models.base import declared
 from lightning_gen.nets import GeneratorCritic
 from lightning_gen.options import NonNegative, Positive
 from lightning_gen.samplers import Prior

@@ -20,7 +20,7 @@ from lightning_gen.families.sampling import Sampling
 from lightning_gen.families.validation import Validation
 from lightning_gen.losses import Loss
 from lightning_gen.models import Encoded, Model
-from lightning_gen.models.requirements import declared
+from lightning_gen.models.base import declared
 from lightning_gen.options import Checked, Count, NonNegative, Rate, Shape, ValueRange
 from lightning_gen.randomness import generator, reseed
 from lightning_gen.samplers import Sampler

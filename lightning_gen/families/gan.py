@@ -11,7 +11,7 @@ from lightning_gen import models
 from lightning_gen.families.base import GenerativeModule
 from lightning_gen.families.players import Batch, Player
 from lightning_gen.losses import AdversarialLoss, Penalty
-from lightning_gen.models.requirements import declared
+from lightning_gen.models.base import declared
 from lightning_gen.nets import GeneratorCritic
 from lightning_gen.options import Count, Rate
 

@@ -78,12 +78,17 @@ class Model(Checked, nn.Module):
 
     def why_not_differentiable(self) -> str | None:
         """Why log p has no second derivative in x everywhere, as a network declares (kinks); None where none does."""
-        return next((kinks for net in self.networks() if (kinks := getattr(net, "kinks", None))), None)
+        return next((kinks for net in self.networks() if (kinks := declared(net, "kinks"))), None)
 
     def call(self, net: nn.Module, x: Tensor, t: Tensor) -> Tensor:
         """net(x, t), or net(x, t, label) where a label is bound; t, (B,) or (), is expanded to (B,)."""
         t = t if t.ndim else t.expand(len(x))
         return net(x, t) if self.label is None else net(x, t, self.label)
+
+
+def declared(net: nn.Module, trait: str) -> Any:
+    """A trait that a network declares (classes, growth, kinks, middle, value_range); None where it does not."""
+    return getattr(net, trait, None)
 
 
 class Energy(Model, ABC):

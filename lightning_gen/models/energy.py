@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lightning_gen.models.base import Energy
-from lightning_gen.models.requirements import declared
+from lightning_gen.models.base import Energy, declared
 from lightning_gen.models.score import Scored
 from lightning_gen.options import Positive
 from lightning_gen.process import Clean, Process

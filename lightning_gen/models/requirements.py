@@ -2,9 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
-from typing import Any, ClassVar
-
-from torch import nn
+from typing import ClassVar
 
 from lightning_gen.models.base import Model, Support
 from lightning_gen.models.score import Scored
@@ -23,10 +21,25 @@ class Requires:
             raise TypeError(reason)
 
 
-def capabilities(model: Model) -> set[type]:
-    """The capabilities of a model; a score exists over real numbers only."""
+def wrong_declaration(component: type[Requires]) -> str | None:
+    """What is wrong with the `needs` and `supports` of a class, which may be somebody else's; None for nothing."""
+    needs, supports, known = component.needs, component.supports, Requires.supports
+    if not (isinstance(needs, tuple) and all(isinstance(need, type) for need in needs)):
+        return f"needs is {needs!r}, expected a tuple of classes"
+    if not (isinstance(supports, tuple) and {*supports} <= {*known}):
+        return f"supports is {supports!r}, expected a tuple of {', '.join(known)}"
+    return None
+
+
+def classes(model: Model) -> set[type]:
+    """The classes of a model, its capabilities among them; a score exists over real numbers only."""
     real = model.support.kind == "real"
-    return {each for each in type(model).__mro__ if "title" in vars(each) and (real or not issubclass(each, Scored))}
+    return {each for each in type(model).__mro__ if real or not issubclass(each, Scored)}
+
+
+def capabilities(model: Model) -> set[type]:
+    """The capabilities of a model."""
+    return {each for each in classes(model) if "title" in vars(each)}
 
 
 def fits(component: type[Requires], model: Model) -> bool:
@@ -35,8 +48,8 @@ def fits(component: type[Requires], model: Model) -> bool:
 
 
 def has(model: Model, need: type) -> bool:
-    """Whether a model has a capability, or is an instance of a class that is none."""
-    return need in capabilities(model) if "title" in vars(need) else isinstance(model, need)
+    """Whether a model has a capability, or is of a class that is none."""
+    return need in classes(model)
 
 
 def why_unfit(component: type[Requires], model: Model, others: Sequence[type[Requires]] | None = None) -> str | None:
@@ -47,6 +60,8 @@ def why_unfit(component: type[Requires], model: Model, others: Sequence[type[Req
         model: the model.
         others: what may stand in its place; null for all of its role.
     """
+    if wrong := wrong_declaration(component):
+        return f"{component.__name__}.{wrong}"
     if fits(component, model):
         return None
     needed = " and ".join(title(need) for need in component.needs) or "a model"
@@ -55,7 +70,8 @@ def why_unfit(component: type[Requires], model: Model, others: Sequence[type[Req
     own = sorted(title(each) for each in capabilities(model))
     root = [each for each in component.__mro__ if issubclass(each, Requires)][-2]  # Sampler, Loss, ...
     others = concrete(root) if others is None else others
-    fitting = sorted({other.__name__ for other in others if other.role == component.role and fits(other, model)})
+    others = [other for other in others if other.role == component.role and not wrong_declaration(other)]
+    fitting = sorted({other.__name__ for other in others if fits(other, model)})
     remedy = f"choose {' or '.join(fitting)}" if fitting else f"no {component.role} fits this model"
     return (
         f"{component.role} {component.__name__} needs {needed}, and {type(model).__name__}, over {model.support}, has "
@@ -72,8 +88,3 @@ def concrete(root: type[Requires]) -> set[type[Requires]]:
     """Every public subclass of `root` without abstract methods."""
     below = {each for child in root.__subclasses__() for each in {child, *concrete(child)}}
     return {each for each in below if not inspect.isabstract(each) and not each.__name__.startswith("_")}
-
-
-def declared(net: nn.Module, trait: str) -> Any:
-    """A trait that a network declares (classes, growth, middle); None where it does not."""
-    return getattr(net, trait, None)

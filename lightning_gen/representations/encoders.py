@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_gen.likelihood import ODELikelihood
 from lightning_gen.likelihood.ode import RULES, ODEPath
 from lightning_gen.models import Conditionals, Encoded, Flow, Model, Requires, Scored
-from lightning_gen.models.requirements import declared
+from lightning_gen.models.base import declared
 from lightning_gen.options import Checked, UnitInterval
 from lightning_gen.process import instant
 

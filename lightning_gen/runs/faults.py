@@ -61,7 +61,7 @@ def absent_data(config: Mapping[str, Any]) -> Iterator[str]:
     data = config["data"]
     for parameter in (signature(data["_target_"]) or ()) if config["stage"] in READING else ():
         local = parameter.annotation is not None and terminal(parameter.annotation) == "LocalPath"
-        if local and not os.path.exists(path := data.get(parameter.name, "")):
+        if local and parameter.name in data and not os.path.exists(path := data[parameter.name]):
             yield f"data.{parameter.name} is {path}, which is not a folder or file here: set it to one that is"
 
 

@@ -196,7 +196,8 @@ class RunFolder:
         if rank == 0:
             self.forget_stop()
         signals.leaving.insert(0, write)
-        signals.saves.append(self.last)
+        saves = (self.last, self.path / PIECES)
+        signals.saves.extend(saves)
         try:
             yield
         except Stopped as stop:
@@ -204,7 +205,8 @@ class RunFolder:
             raise
         finally:
             signals.leaving.remove(write)
-            signals.saves.remove(self.last)
+            for path in saves:
+                signals.saves.remove(path)
 
     def checkpoint(self, path: Path | None = None) -> dict[str, Any]:
         """A checkpoint's plain containers and tensors, on the CPU; FileNotFoundError where there is none."""

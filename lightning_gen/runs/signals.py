@@ -23,7 +23,7 @@ GRACE = 20.0  # seconds from a stop to the end of the process: torchrun and SLUR
 ECHO = 1.0  # seconds in which torchrun hands on a SIGINT that the terminal has sent to the ranks, too
 OVER = 255  # what the watching thread reads where signals are given back
 leaving: list[Callable[[str], Any]] = []  # called before the process ends at once, with the reason of a stop
-saves: list[os.PathLike] = []  # files of which the same command goes on, once they are there
+saves: list[os.PathLike] = []  # files and folders from which the same command goes on, once they are there
 
 
 class _Process:

@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 wrong input or config, 75 stopped so that the same command
 import json
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,13 +27,13 @@ from lightning_gen.runs.lock import Lock
 from lightning_gen.stages.array import of_launcher, submit
 from lightning_gen.stages.check import check
 from lightning_gen.stages.compare import compare
-from lightning_gen.stages.estimate import estimate
+from lightning_gen.stages.estimate import estimate, rehearsal
 from lightning_gen.stages.export import export
 from lightning_gen.stages.loggers import close, send_checkpoints
 from lightning_gen.stages.objective import better, objective
 from lightning_gen.stages.output import lasting_output
 from lightning_gen.stages.quiet import quieten
-from lightning_gen.stages.session import Session, check_data
+from lightning_gen.stages.session import Session, check_data, introduced
 from lightning_gen.stages.slurm import slurm
 from lightning_gen.stages.threads import chosen_threads
 
@@ -147,7 +148,7 @@ def job(config: dict[str, Any], folder: RunFolder) -> float | None:
         raise ConfigError(absent, folder.path)
     if config["stage"] in ("compare", "estimate"):
         with signals.interrupting():
-            return compare(config, folder) if config["stage"] == "compare" else estimate(config)
+            return compare(config, folder) if config["stage"] == "compare" else estimated(config)
     if config["fresh"]:
         folder = refusing(folder.fresh)
     with Lock(folder.path, refusing(process_rank)) as lock, folder.stop_note(lock.rank), signals.interrupting():
@@ -162,8 +163,23 @@ def work(config: dict[str, Any], folder: RunFolder) -> float | None:
         return export(config, folder)
     quieten()
     session = refusing(Session, config, folder)
+    if session.new:
+        refusing(check_data, session)
     with chosen_threads(session):
         return used(session, config, folder)
+
+
+def estimated(config: dict[str, Any]) -> None:
+    """stage=estimate: what is chosen for the data, the number of threads among it, and the estimate."""
+    if refusing(place).world > 1:
+        raise ConfigError(["stage=estimate measures one process: start it without torchrun or srun"])
+    quieten()
+    with tempfile.TemporaryDirectory() as scratch:
+        session = rehearsal(config, Path(scratch))
+        refusing(check_data, session)
+        print(introduced(session))
+        with chosen_threads(session):
+            estimate(config, session.data)
 
 
 def used(session: Session, config: dict[str, Any], folder: RunFolder) -> float | None:
@@ -171,9 +187,7 @@ def used(session: Session, config: dict[str, Any], folder: RunFolder) -> float |
     if config["stage"] in ("sample", "edit", "compress", "decompress"):
         return getattr(session, config["stage"])()
     if config["stage"] == "fit":
-        first = session.resume_from is None and not session.trainer.fast_dev_run
-        if first and session.data.chosen() and place().world == 1:
-            refusing(check_data, session)
+        if session.new and session.data.chosen():
             estimate(config, session.data)
         session.fit()
         send_checkpoints(session)

@@ -7,35 +7,25 @@ from statistics import median
 from typing import Any
 
 from lightning_gen.config.instantiate import build, refusing
-from lightning_gen.errors import ConfigError
-from lightning_gen.runs.devices import place
 from lightning_gen.runs.folder import RunFolder
-from lightning_gen.stages.quiet import quieten
-from lightning_gen.stages.session import Session, introduced
+from lightning_gen.stages.session import Session
 
 WARM, STEPS, SECONDS = 3, 3, 2.0  # optimizer steps before the clock, then as many and as long at least
 SAMPLED = 0.5  # seconds of sampling, at least
 
 
-def estimate(config: dict[str, Any], data: Any = None) -> None:
+def estimate(config: dict[str, Any], data: Any) -> None:
     """Take a few steps of the training and of the sampling, in a folder that is thrown away, and print what is seen.
 
     Args:
         config: of the run.
-        data: those of the run that follows, which has read them; None where the estimate is all, and says what is
-            chosen.
+        data: those of the run, which are read already.
     """
-    if place().world > 1:
-        raise ConfigError(["stage=estimate measures one process: start it without torchrun or srun"])
-    quieten()
     print("a few steps of the training and of the sampling ...", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         compiled = config["module"].get("compile")
         counted = trial(config, Path(scratch) / "counted", data, compile=False) if compiled else None
-        read = counted.session.data if counted else data
-        timed = trial(config, Path(scratch) / "timed", read, counts=not compiled)
-        if data is None:
-            print(introduced(timed.session))
+        timed = trial(config, Path(scratch) / "timed", data, counts=not compiled)
         for row in rows(config, counted or timed, timed):
             print(row)
 
@@ -46,7 +36,7 @@ def trial(config: dict[str, Any], folder: Path, data: Any, compile: bool = True,
     Args:
         config: of the run.
         folder: of its own.
-        data: that are read already; None: they are read.
+        data: those of the run.
         compile: whether a network that is to be compiled is; without, one step is taken, and no time.
         counts: whether the first step is counted.
     """
@@ -55,18 +45,24 @@ def trial(config: dict[str, Any], folder: Path, data: Any, compile: bool = True,
     module = {key: value for key, value in config["module"].items() if key != "compile" or compile}
     steps = (WARM, STEPS, SECONDS) if compile else (1, 0, 0.0)
     watch = Trial(counts, *steps)
-    watch.session = rehearse({**config, "module": module}, folder, data, watch)
+    watch.session = rehearsal({**config, "module": module}, folder, data)
+    rehearse(watch.session, watch)
     return watch
 
 
-def rehearse(config: dict[str, Any], folder: Path, data: Any, watch: Any) -> Session:
-    """Train until the callback `watch` stops it, with no other callback; the session.
+def rehearse(session: Session, watch: Any) -> None:
+    """Train until the callback `watch` stops it."""
+    session.trainer.callbacks.append(watch)
+    session.fit()
+
+
+def rehearsal(config: dict[str, Any], folder: Path, data: Any = None) -> Session:
+    """A session that trains without callbacks but `quality`, and leaves nothing in its folder.
 
     Args:
         config: of the run.
-        folder: of its own, in which nothing is left.
-        data: that are read already; None: they are read.
-        watch: the callback.
+        folder: of its own.
+        data: those of the run; None: it reads them.
     """
 
     class Rehearsal(Session):
@@ -79,10 +75,7 @@ def rehearse(config: dict[str, Any], folder: Path, data: Any, watch: Any) -> Ses
     trainer = {**config["trainer"], "enable_checkpointing": False, "enable_progress_bar": False}
     trainer |= {"profiler": None, "enable_model_summary": False}
     trainer |= {"limit_val_batches": 0, "fast_dev_run": False, "min_steps": None, "min_epochs": None}
-    session = refusing(Rehearsal, {**config, **changed, "trainer": trainer}, RunFolder(folder), data)
-    session.trainer.callbacks.append(watch)
-    session.fit()
-    return session
+    return refusing(Rehearsal, {**config, **changed, "trainer": trainer}, RunFolder(folder), data)
 
 
 def rows(config: dict[str, Any], counted: Any, timed: Any) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from lightning_gen.config.fixed import config_hash
 from lightning_gen.config.instantiate import Maker, build, build_module, complete, fault, import_extensions
 from lightning_gen.errors import TRACEBACK, NonFinite, Unreadable, chain
-from lightning_gen.runs.devices import check_accelerator, processes
+from lightning_gen.runs.devices import check_accelerator, place, processes
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.load import give_weights, start_from
 from lightning_gen.stages.compress import compress, decompress
@@ -63,6 +63,12 @@ class Session:
         self.resume_from = folder.newest() if self.fitting else None
         if not self.theirs:
             read_weights(self)
+
+    @property
+    def new(self) -> bool:
+        """Whether a training of one process begins, so that a few steps may be tried before it."""
+        resumes = self.resume_from is not None or self.trainer.fast_dev_run
+        return self.fitting and not resumes and place().world == 1
 
     def callbacks(self, make: Maker) -> list[Any]:
         """The callbacks of the config, its quality among them."""
@@ -207,19 +213,30 @@ def introduce(session: Session) -> None:
     elif not trainer.testing:
         size = sum(p.numel() for p in session.module.model.parameters())
         print(f"{folder.path}: {type(session.module).__name__} with {size:,} parameters on {introduced(session)}")
+    for line in left_out(session) if not session.fitting else ():
+        print(line)
 
 
 def check_data(session: Session) -> None:
-    """ValueError for data that the run's start would refuse, with its callbacks."""
+    """ValueError for data that the run's start would refuse, with its callbacks, before a few steps are tried."""
+    from lightning_gen.callbacks.measuring import measuring
+
+    session.data.prepare_data()
     session.data.setup("fit")
-    for callback in session.trainer.callbacks:
-        getattr(callback, "check_data", lambda data: None)(session.data)
+    for callback in measuring(session.trainer.callbacks):
+        callback.check_data(session.data)
 
 
 def introduced(session: Session) -> str:
     """The data in words, what is chosen for them, and what callbacks leave out for their size."""
-    left_out = [getattr(callback, "left_out", "") for callback in session.trainer.callbacks]
-    return "\n".join([session.data.introduced(), *filter(None, left_out)])
+    return "\n".join([session.data.introduced(), *left_out(session)])
+
+
+def left_out(session: Session) -> list[str]:
+    """What callbacks leave out for the size of the data, a line each."""
+    from lightning_gen.callbacks.measuring import measuring
+
+    return [callback.left_out for callback in measuring(session.trainer.callbacks) if callback.left_out]
 
 
 def check_precision(trainer: Any, asked: Config) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lightning_gen.runs.devices import place
-from lightning_gen.stages.estimate import rehearse
+from lightning_gen.stages.estimate import rehearsal, rehearse
 from lightning_gen.stages.session import Session
 
 
@@ -25,11 +25,10 @@ def chosen_threads(session: Session) -> Iterator[None]:
     on_cpu = session.trainer.strategy.root_device.type == "cpu"
     if "OMP_NUM_THREADS" not in os.environ and most > 1 and place().world == 1 and on_cpu:
         folder.threads = folder.identity().get("threads")
-        begins = session.fitting and not (session.resume_from or session.trainer.fast_dev_run)
-        if folder.threads is None and begins:
+        if folder.threads is None and session.new:
             folder.threads = measured(session, most)
     try:
-        torch.set_num_threads(folder.threads or most)
+        torch.set_num_threads(min(folder.threads or most, most))  # another machine may have fewer
         yield
     finally:
         torch.set_num_threads(most)
@@ -44,7 +43,7 @@ def measured(session: Session, most: int) -> int | None:
     watch = ThreadTrial(most)
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            rehearse(session.config, Path(scratch), session.data, watch)
+            rehearse(rehearsal(session.config, Path(scratch), session.data), watch)
     finally:
         torch.set_num_threads(most)
     if not (seconds := watch.medians):

@@ -17,6 +17,9 @@ from lightning_gen.config.source import signature, source
 UNET = {"_target_": "lightning_gen.nets.UNet", "shape": [1, 8, 8]}
 ADAM = {"_target_": "torch.optim.Adam", "_partial_": True}
 TRAINER = {"_target_": "pytorch_lightning.Trainer"}
+FOLDER = {"_target_": "lightning_gen.data.Folder"}
+PIXELS = {"_target_": "lightning_gen.metrics.PixelFeatures"}
+QUALITY = {"_target_": "lightning_gen.callbacks.Quality", "features": PIXELS}
 LOGGER = {"_target_": "pytorch_lightning.loggers.WandbLogger"}
 
 
@@ -63,6 +66,9 @@ def says(fault, words):
         ),
         ({"trainer": TRAINER | {"profiler": {"a": 1}}}, "trainer.profiler mapping pytorch_lightning.Trainer str null"),
         ({"net": UNET | {"channels": dict(UNET)}}, "net.channels lightning_gen.nets.UNet int"),
+        ({"data": FOLDER | {"path": None}}, "data.path None lightning_gen.data.Folder str"),
+        ({"data": FOLDER | {"path": ["a"]}}, "data.path ['a'] lightning_gen.data.Folder str"),
+        ({"quality": QUALITY | {"n": 0}}, "quality.n 0 lightning_gen.callbacks.Quality int >="),
         (
             {"scheduler": {"_target_": "torch.optim.lr_scheduler.LambdaLR", "_partial_": True, "optimizer": 3}},
             "scheduler.optimizer 3 torch.optim.lr_scheduler.LambdaLR _target_",

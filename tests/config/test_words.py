@@ -54,6 +54,16 @@ def test_an_agents_values_reach_the_config_with_their_types():
     assert folder == "outputs/ddpm_digits"
 
 
+def test_spaces_around_an_equals_sign_are_one_fault():
+    for words in (("seed", "=", "1"), ("seed", "=1")):
+        assert faults(*words) == ["seed = 1 has spaces around =: write seed=1"]
+
+
+def test_help_says_null_as_a_command_line_does(capsys):
+    assert launch(lambda config, folder: None, CONFIGS, ["--help"]) == 0
+    assert "None" not in capsys.readouterr().out
+
+
 def test_what_hydra_itself_takes_stays_its_own():
     flags = [
         "--cfg",

@@ -122,6 +122,13 @@ def test_a_training_state_of_edm_is_not_run_and_the_file_beside_it_is_named(pers
     assert "pickle of EDM's" in said and "network-snapshot-*.pkl" in said and "python -c" not in said
 
 
+def test_a_file_of_unknown_code_is_taken_for_nobodys(tmp_path):
+    for number, content in enumerate(({"conv.weight": torch.zeros(2)}, {"model": {"a": torch.zeros(2)}}, {"epoch": 3})):
+        torch.save(content, tmp_path / f"{number}.pt")
+        with pytest.raises(ValueError, match=f"{number}.pt has neither the names of EDM.*pytorch-ddpm.*score_sde"):
+            read_checkpoint(tmp_path / f"{number}.pt")
+
+
 def test_a_file_without_names_is_refused(tmp_path, capsys):
     torch.save({0: torch.zeros(2)}, tmp_path / "a.pt")
     assert main([str(tmp_path / "a.pt"), str(tmp_path / "there")]) == 2

@@ -41,6 +41,8 @@ CONFIG = rows(
     {
         "sed=1": "sed is no key.*seed",
         "seed": "seed is no KEY=VALUE",
+        "seed = 1": "seed = 1 has spaces around =: write seed=1",
+        "seed =1": "seed = 1 has spaces around =: write seed=1",
         "seed=one": "seed is 'one'.*int",
         "seed=1.5": "seed is 1.5",
         "seed=-1": "seed is -1",

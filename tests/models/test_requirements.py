@@ -395,3 +395,16 @@ def test_a_foreign_class_may_be_needed_too():
     with pytest.raises(TypeError, match="Mine needs a model of class RBM.*GaussianBernoulliRBM"):
         Mine(1).check(GaussianBernoulliRBM(2, 3))
     assert issubclass(RBM, nn.Module)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"needs": Scored}, "needs is .*tuple of classes"), ({"supports": "real"}, "supports is 'real'")],
+)
+def test_a_wrong_declaration_is_said_of_its_class_and_spoils_no_other_refusal(wrong, said):
+    mine = type("Wrong", (samplers.Gibbs,), wrong)
+    with pytest.raises(TypeError, match=f"Wrong.{said}"):
+        mine(1).check(RBM(2, 3))
+    with pytest.raises(TypeError, match="sampler MALA needs .*: choose .*Gibbs") as refusal:
+        samplers.MALA(1, 0.1).check(RBM(2, 3))
+    assert "Wrong" not in str(refusal.value)

@@ -27,7 +27,7 @@ class ClassifierFeatures(FeatureExtractor):
     fingerprint. Its accuracy on images it never saw and its weights' SHA-256 are part of every result. Numbers compare
     with one another only under equal SHA-256, and never with Inception's.
 
-    seed: of its initial weights, order and shifts. cache: folder, None for $XDG_CACHE_HOME or ~/.cache.
+    seed: of its initial weights, order and shifts. cache: folder, null for $XDG_CACHE_HOME or ~/.cache.
     """
 
     dim = 64
