@@ -33,7 +33,7 @@ from lightning_gen.stages.loggers import close, send_checkpoints
 from lightning_gen.stages.objective import better, objective
 from lightning_gen.stages.output import lasting_output
 from lightning_gen.stages.quiet import quieten
-from lightning_gen.stages.session import Session, check_data, introduced
+from lightning_gen.stages.session import Session, begins, check_data, introduced
 from lightning_gen.stages.slurm import slurm
 from lightning_gen.stages.threads import chosen_threads
 
@@ -163,7 +163,7 @@ def work(config: dict[str, Any], folder: RunFolder) -> float | None:
         return export(config, folder)
     quieten()
     session = refusing(Session, config, folder)
-    if session.new:
+    if begins(session):
         refusing(check_data, session)
     with chosen_threads(session):
         return used(session, config, folder)
@@ -187,7 +187,7 @@ def used(session: Session, config: dict[str, Any], folder: RunFolder) -> float |
     if config["stage"] in ("sample", "edit", "compress", "decompress"):
         return getattr(session, config["stage"])()
     if config["stage"] == "fit":
-        if session.new and session.data.chosen():
+        if begins(session) and session.data.chosen():
             estimate(config, session.data)
         session.fit()
         send_checkpoints(session)

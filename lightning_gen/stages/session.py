@@ -64,12 +64,6 @@ class Session:
         if not self.theirs:
             read_weights(self)
 
-    @property
-    def new(self) -> bool:
-        """Whether a training of one process begins, so that a few steps may be tried before it."""
-        resumes = self.resume_from is not None or self.trainer.fast_dev_run
-        return self.fitting and not resumes and place().world == 1
-
     def callbacks(self, make: Maker) -> list[Any]:
         """The callbacks of the config, its quality among them."""
         from lightning_gen.callbacks import Evaluation, Resume
@@ -215,6 +209,12 @@ def introduce(session: Session) -> None:
         print(f"{folder.path}: {type(session.module).__name__} with {size:,} parameters on {introduced(session)}")
     for line in left_out(session) if not session.fitting else ():
         print(line)
+
+
+def begins(session: Session) -> bool:
+    """Whether a training of one process begins, so that a few steps may be tried before it."""
+    resumes = session.resume_from is not None or session.trainer.fast_dev_run
+    return session.fitting and not resumes and place().world == 1
 
 
 def check_data(session: Session) -> None:

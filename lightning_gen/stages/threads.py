@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lightning_gen.runs.devices import place
 from lightning_gen.stages.estimate import rehearsal, rehearse
-from lightning_gen.stages.session import Session
+from lightning_gen.stages.session import Session, begins
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def chosen_threads(session: Session) -> Iterator[None]:
     on_cpu = session.trainer.strategy.root_device.type == "cpu"
     if "OMP_NUM_THREADS" not in os.environ and most > 1 and place().world == 1 and on_cpu:
         folder.threads = folder.identity().get("threads")
-        if folder.threads is None and session.new:
+        if folder.threads is None and begins(session):
             folder.threads = measured(session, most)
     try:
         torch.set_num_threads(min(folder.threads or most, most))  # another machine may have fewer
