@@ -144,6 +144,21 @@ def test_sample_takes_another_sampler_by_one_word(trained, capsys):
     assert stored["sampler"]["_target_"].endswith("DDIM")
 
 
+def test_samples_of_other_settings_stay(trained):
+    """The same command again writes the same file."""
+
+    def drawn(steps):
+        words = ("n=5", "sampler=ancestral", f"sampler.steps={steps}", "seed=5")
+        assert command("stage=sample", f"run={trained}", *words) == 0
+        return {path.name: path.read_bytes() for path in (trained / "samples").glob("samples-ancestral-seed5-*")}
+
+    first = drawn(2)
+    both = drawn(3)
+    assert {*both} == {"samples-ancestral-seed5-n5.npz", "samples-ancestral-seed5-n5-2.npz"} and {*first} < {*both}
+    assert both == both | first == drawn(3) == drawn(2)
+    assert len([*(trained / "samples").glob("grid-ancestral-seed5-*")]) == 2
+
+
 def test_edit_draws_missing_halves_and_paths_of_test_images(trained):
     """The known half stays as it is, draws of the other half differ; each column has its title."""
     for kind in ("inpaint", "interpolate"):

@@ -1,7 +1,7 @@
 """Pictures as arrays: pure functions from uint8 images to one uint8 (H, W, C) picture, and to files."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,16 +177,29 @@ def save_samples(
     columns: int | None = None,
     scale: int | None = None,
     data: np.ndarray | None = None,
+    keep: bool = False,
 ) -> list[Path]:
-    """Write <folder>/samples/samples-<name>.npz and grid-<name>.png; uint8 images (N, H, W, C), or points (N, 2)."""
+    """Write <folder>/samples/samples-<name>.npz and grid-<name>.png; uint8 images (N, H, W, C), or points (N, 2).
+
+    With keep, other samples of that name stay, and these are <name>-2, -3, ...
+    """
     folder = Path(folder) / "samples"
     flat = samples.ndim == 2
-    buffer = io.BytesIO()
     arrays = {"points" if flat else "images": samples} | ({} if labels is None else {"labels": labels})
-    np.savez_compressed(buffer, seed=np.int64(seed), sampler=np.str_(sampler), **arrays)
-    archive = write_atomically(folder / f"samples-{name}.npz", buffer.getvalue())
+    arrays |= {"seed": np.int64(seed), "sampler": np.str_(sampler)}
+    archive = save_arrays(folder / f"samples-{name}.npz", arrays, keep)
     picture = beside(samples, data) if flat else grid(samples, columns, scale)
-    return [save_png(folder / f"grid-{name}.png", picture), archive]
+    return [save_png(folder / f"grid-{archive.stem.removeprefix('samples-')}.png", picture), archive]
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], keep: bool) -> Path:
+    """Write an .npz as a whole; its path. With keep, one of other content stays, and this is <name>-2.npz, -3, ..."""
+    buffer, free, number = io.BytesIO(), path, 1
+    np.savez_compressed(buffer, **arrays)
+    while keep and free.is_file() and free.read_bytes() != buffer.getvalue():
+        number += 1
+        free = path.with_stem(f"{path.stem}-{number}")
+    return write_atomically(free, buffer.getvalue())
 
 
 def to_pil(picture: np.ndarray) -> "Image":

@@ -22,4 +22,4 @@ def sample(session: "Session") -> None:
     check_finite(x, "samples")
     images = to_uint8(module.decode(x)) if module.value_range is not None else x.cpu().numpy()
     name = f"{type(module.sampler).__name__.lower()}-seed{seed}-n{n}" + ("" if label is None else f"-label{label}")
-    list_files(save_samples(session.folder.path, name, images, seed, str(module.sampler.describe())))
+    list_files(save_samples(session.folder.path, name, images, seed, str(module.sampler.describe()), keep=True))

@@ -1,13 +1,11 @@
 """What an edit of data shows: a strip of images a row, or clouds of points side by side, and the values themselves."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from lightning_gen.results.drawing import save_png, scatter, strip
-from lightning_gen.results.store import write_atomically
+from lightning_gen.results.drawing import save_arrays, save_png, scatter, strip
 
 
 def save_edit(
@@ -16,6 +14,7 @@ def save_edit(
     """<folder>/edits/<name>.png and .npz of uint8 images (rows, columns, H, W, C) or points (rows, columns, 2).
 
     `titles` name the columns; points of one column are a panel, a colour each. `more` are arrays for the .npz.
+    Another edit of that name stays, and this is <name>-2, -3, ...
     """
     folder = folder / "edits"
     flat = frames.ndim == 3
@@ -24,8 +23,6 @@ def save_edit(
         picture = scatter(panels, min(6, len(panels)), frames.reshape(-1, 2), coloured=True)
     else:
         picture = strip(frames)
-    buffer = io.BytesIO()
-    arrays = {"points" if flat else "images": frames, **more}
-    np.savez_compressed(buffer, titles=np.array(titles), by=np.str_(how), **arrays)
-    archive = write_atomically(folder / f"{name}.npz", buffer.getvalue())
-    return [save_png(folder / f"{name}.png", picture), archive]
+    arrays = {"points" if flat else "images": frames, "titles": np.array(titles), "by": np.str_(how), **more}
+    archive = save_arrays(folder / f"{name}.npz", arrays, keep=True)
+    return [save_png(archive.with_suffix(".png"), picture), archive]
