@@ -157,13 +157,13 @@ class GenerativeData(Checked, LightningDataModule, ABC):
         """
         if images.dtype != torch.uint8:
             raise TypeError(f"encode got {images.dtype}, expected uint8 images: pass images of a split")
-        x = images.float() / 255
+        x = images.float().div_(255)
         if self.value_range is None:
             return x
         low, high = self.value_range
         if (low, high) == (0, self.levels - 1) and high > 1:
-            return (high * x).round()
-        return x if (low, high) == (0, 1) else low + (high - low) * x
+            return x.mul_(high).round_()
+        return x if (low, high) == (0, 1) else x.mul_(high - low).add_(low)
 
     def decode(self, x: Tensor) -> Tensor:
         """Images of x in model space, in [0, 1] for data, not clamped for samples."""
