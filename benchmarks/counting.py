@@ -1,13 +1,15 @@
 """Exact counts: operators, host syncs, floating-point operations, bytes kept for the backward pass."""
 
+import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+
+from lightning_gen.families.cost import Activations, Products
 
 # What makes the host wait for a device: a tensor's value, or a size that depends on one.
 SYNCS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::item", "aten::nonzero", "aten::equal"}
@@ -72,21 +74,45 @@ def forward_and_backward(forward: Callable[[], Tensor]) -> Operators:
 
 def flops(call: Callable[[], object]) -> int:
     """Multiplications and additions of the matrix products, convolutions and attentions of a call."""
-    with FlopCounterMode(display=False) as counter:
+    with Products() as counter:
         call()
-    return counter.get_total_flops()
+    return counter.total
 
 
-def saved_bytes(call: Callable[[], object], parameters: Any = ()) -> int:
-    """Bytes that the forward pass in a call keeps for the backward pass, each storage once, without the parameters."""
-    kept: dict[int, Tensor] = {}
-    weights = {p.untyped_storage().data_ptr() for p in parameters}
-
-    def pack(x: Tensor) -> Tensor:
-        kept[x.untyped_storage().data_ptr()] = x  # the tensor itself stays: its address is not used again
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        out = call()
+def saved_bytes(forward: Callable[[], Tensor], parameters: Iterable[Tensor]) -> int:
+    """Bytes that a forward pass keeps for the backward pass, each storage once, without the parameters."""
+    with Activations(list(parameters)) as counter:
+        out = forward()
     del out
-    return sum(x.untyped_storage().nbytes() for address, x in kept.items() if address not in weights)
+    return counter.peak
+
+
+class Live(TorchDispatchMode):
+    """The most bytes that tensors made inside of it held at one time, each storage once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The operator's result."""
+        result = function(*args, **(kwargs or {}))
+        for value in result if isinstance(result, tuple | list) else (result,):
+            if torch.is_tensor(value):
+                self.see(value.untyped_storage())
+        return result
+
+    def see(self, storage: torch.UntypedStorage) -> None:
+        """Count a storage until it is gone."""
+        address, size = storage.data_ptr(), storage.nbytes()
+        if address not in self.known and size:
+            self.known.add(address)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self.forget, address, size)
+
+    def forget(self, address: int, size: int) -> None:
+        """It is gone."""
+        self.known.discard(address)
+        self.now -= size

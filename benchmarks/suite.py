@@ -21,7 +21,7 @@ from benchmarks.table import Row  # noqa: E402
 from benchmarks.timing import Run, one_thread  # noqa: E402
 from lightning_gen.stages.quiet import quieten  # noqa: E402
 
-QUICK = Run(seconds=0.3, least=2)
+QUICK = Run(seconds=0.5, least=3)
 
 
 def rows(module: ModuleType, run: Run, quick: bool = False) -> Iterator[Row]:

@@ -1,6 +1,7 @@
 """Times and counts as rows of the table: interleaved rounds in one process, in CPU time on one thread."""
 
 import ctypes
+import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from benchmarks.table import Goal, Row
 
 ROOT = Path(__file__).resolve().parents[1]
 Call = Callable[[], object]
+Clock = Callable[[], float]
 # unit: (value of s seconds for n items, whether less is better)
 UNITS: dict[str, tuple[Callable[[float, float], float], bool]] = {
     "s": (lambda s, n: s / n, True),
@@ -42,12 +44,18 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def cpu(call: Call, times: int = 1) -> float:
-    """CPU seconds of this process for each of `times` calls."""
-    start = time.process_time()
+def cpu_clock() -> float:
+    """CPU seconds of this process, and of the processes that it started and that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def cpu(call: Call, times: int = 1, clock: Clock = cpu_clock) -> float:
+    """Seconds by a clock, of CPU by default, for each of `times` calls."""
+    start = clock()
     for _ in range(times):
         call()
-    return (time.process_time() - start) / times
+    return (clock() - start) / times
 
 
 def median_and_spread(ours: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:
@@ -101,15 +109,15 @@ class Run:
         """The size."""
         return tiny if self.tiny else full
 
-    def rounds(self, calls: Mapping[str, Call]) -> dict[str, list[float]]:
-        """CPU seconds a call of each in every round, in turn; the order rotates, since one warms the next one's caches.
+    def rounds(self, calls: Mapping[str, Call], clock: Clock = cpu_clock) -> dict[str, list[float]]:
+        """Seconds a call of each in every round, in turn; the order rotates, since one warms the next one's caches.
 
         Calls before the rounds are not counted: they say how many make a timing, and how many rounds there are.
         """
-        first = {name: cpu(call) for name, call in calls.items()}
+        first = {name: cpu(call, 1, clock) for name, call in calls.items()}
         if self.tiny:
             return {name: [max(seconds, 1e-9)] for name, seconds in first.items()}
-        once = {name: cpu(call) if first[name] < 0.1 else first[name] for name, call in calls.items()}
+        once = {name: cpu(call, 1, clock) if first[name] < 0.1 else first[name] for name, call in calls.items()}
         times = {name: max(1, round(ENOUGH / max(seconds, 1e-6))) for name, seconds in once.items()}
         number = round(self.seconds / sum(times[name] * once[name] for name in calls))
         found: dict[str, list[float]] = {name: [] for name in calls}
@@ -117,7 +125,7 @@ class Run:
         for index in range(min(self.most, max(self.least, number))):
             turn = index % len(names)
             for name in names[turn:] + names[:turn]:
-                found[name].append(cpu(calls[name], times[name]))
+                found[name].append(cpu(calls[name], times[name], clock))
         return found
 
     def row(
@@ -130,6 +138,7 @@ class Run:
         unit: str = "ms",
         per: float = 1,
         reason: str | None = None,
+        clock: Clock = cpu_clock,
     ) -> Row:
         """Measure ours, the peers and the limit in turn.
 
@@ -141,13 +150,14 @@ class Run:
             goal: of one figure of the row.
             unit: a key of UNITS.
             per: items (steps, images) of a call.
-            reason: why a goal is missed; null: the operators that take the time.
+            reason: why a goal is missed; None: the operators that take the time.
+            clock: what the time is of.
         """
         peers = dict(peers or {})
         calls: dict[str, Call] = {"": ours, **peers}
         if limit is not None and callable(limit[1]):
             calls[limit[0]] = limit[1]
-        seconds = self.rounds(calls)
+        seconds = self.rounds(calls, clock)
         if limit is not None and not callable(limit[1]):
             seconds[limit[0]] = [limit[1]] * len(seconds[""])
         return row(what, seconds, list(peers), limit and limit[0], goal, unit, per, reason or (lambda: shares(ours)))

@@ -3,7 +3,8 @@
 from importlib import import_module
 from types import ModuleType
 
-NAMES = ("network", "sampling", "energies")
+NAMES = ("network", "loop", "sampling", "energies", "likelihood", "metrics")
+NAMES += ("data", "start", "threads", "ranks", "memory", "scaling")
 
 
 def part(name: str) -> ModuleType:
