@@ -44,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     quieten()
     run, of = QUICK if options.quick else Run(), table.machine()
-    measured: dict[str, tuple[float, list[Row]]] = {}
+    before, told = table.stored(of), []
     print(table.header(), flush=True)
     for name in options.only or NAMES:
         start, load, found = time.perf_counter(), os.getloadavg()[0], []
@@ -52,14 +52,13 @@ def main() -> None:
             for row in rows(part(name), run, options.quick):
                 found.append(row)
                 print(table.line(row.cells()), flush=True)
-        measured[name] = load, found
         print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
-    if not options.quick:
-        print(f"\nwritten to {table.write(of, measured).relative_to(sys.path[0])}")
-        return
-    before = table.stored(of)
-    told = [text for name, (_, found) in measured.items() for text in table.changes(before.get(name, ()), found)]
-    print("\nagainst the stored results of this machine:", *told or ["no figure left its spread"], sep="\n")
+        if options.quick:
+            told += table.changes(before.get(name, ()), found)
+        else:
+            table.write(of, name, load, found)
+    if options.quick:
+        print("\nagainst the stored results of this machine:", *told or ["no figure left its spread"], sep="\n")
 
 
 if __name__ == "__main__":

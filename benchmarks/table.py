@@ -209,13 +209,13 @@ def stored(of: Mapping[str, Any]) -> dict[str, list[Row]]:
     return {name: [Row.of(row) for row in part["rows"]] for name, part in parts.items()}
 
 
-def write(of: Mapping[str, Any], measured: Mapping[str, tuple[float, list[Row]]]) -> Path:
-    """Write the rows of some parts, with the load at their start, into the machine's two files: others stay as they
-    were unless versions changed; the Markdown file."""
+def write(of: Mapping[str, Any], name: str, load: float, rows: Iterable[Row]) -> Path:
+    """Write the rows of a part, with the load at its start, into the machine's two files: the other parts stay as they
+    were, unless versions changed; the Markdown file."""
     path = results_file(of)
     old = json.loads(path.read_text()) if path.is_file() else {"machine": of, "parts": {}}
     parts = old["parts"] if old["machine"] == of else {}
-    parts |= {name: {"load": load, "rows": [asdict(row) for row in rows]} for name, (load, rows) in measured.items()}
+    parts[name] = {"load": load, "rows": [asdict(row) for row in rows]}
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"machine": of, "parts": parts}, indent=1, ensure_ascii=False) + "\n")
     path.with_suffix(".md").write_text(page(of, parts))

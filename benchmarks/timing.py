@@ -80,7 +80,7 @@ def matrix_rate() -> float:
 
 def shares(call: Call, most: int = 4) -> str:
     """Where the time of a call goes: the operators of PyTorch with the largest time of their own."""
-    times = max(1, round(0.3 / max(cpu(call), 1e-6)))
+    times = max(1, min(50, round(0.1 / max(cpu(call), 1e-6))))
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         for _ in range(times):
             call()
@@ -100,9 +100,9 @@ class Run:
         tiny: the smallest sizes, one round: whether it runs, not how fast.
     """
 
-    seconds: float = 12.0
+    seconds: float = 5.0
     least: int = 3
-    most: int = 31
+    most: int = 41
     tiny: bool = False
 
     def pick(self, full: int, tiny: int) -> int:
@@ -112,7 +112,7 @@ class Run:
     def rounds(self, calls: Mapping[str, Call], clock: Clock = cpu_clock) -> dict[str, list[float]]:
         """Seconds a call of each in every round, in turn; the order rotates, since one warms the next one's caches.
 
-        Calls before the rounds are not counted: they say how many make a timing, and how many rounds there are.
+        Calls before the rounds say how many make a timing, and how many rounds there are.
         """
         first = {name: cpu(call, 1, clock) for name, call in calls.items()}
         if self.tiny:
@@ -120,9 +120,10 @@ class Run:
         once = {name: cpu(call, 1, clock) if first[name] < 0.1 else first[name] for name, call in calls.items()}
         times = {name: max(1, round(ENOUGH / max(seconds, 1e-6))) for name, seconds in once.items()}
         number = round(self.seconds / sum(times[name] * once[name] for name in calls))
-        found: dict[str, list[float]] = {name: [] for name in calls}
-        names = list(calls)
-        for index in range(min(self.most, max(self.least, number))):
+        number, names = min(self.most, max(self.least, number)), list(calls)
+        slow = sum(first.values()) > self.seconds  # then no caches matter, and the first calls are a round
+        found = {name: [seconds] if slow else [] for name, seconds in first.items()}
+        for index in range(number - slow):
             turn = index % len(names)
             for name in names[turn:] + names[:turn]:
                 found[name].append(cpu(calls[name], times[name], clock))
@@ -160,6 +161,8 @@ class Run:
         seconds = self.rounds(calls, clock)
         if limit is not None and not callable(limit[1]):
             seconds[limit[0]] = [limit[1]] * len(seconds[""])
+        if reason is None and self.tiny:
+            reason = "tiny sizes"
         return row(what, seconds, list(peers), limit and limit[0], goal, unit, per, reason or (lambda: shares(ours)))
 
 

@@ -209,7 +209,7 @@ def less(a: list[float], b: list[float]) -> list[float]:
 
 def small(run: Run) -> Iterator[Row]:
     """A step of a tiny MLP in our loop, above the bare one and above Lightning's smallest module."""
-    seconds = rounds(run, MLP, run.pick(50, 2))
+    seconds = rounds(run, MLP, run.pick(20, 2))
     ours, smallest, bare = seconds.values()
     name = "Lightning's smallest module"
     above = {"": less(ours, bare), name: less(smallest, bare)}
