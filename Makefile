@@ -5,6 +5,7 @@
 # make docs       the documentation as a site, in site/: open site/index.html; every link is checked
 # make lint       ruff and mypy              make clean      remove the environment and what tools left behind
 #
+# make bench      speed beside the best peers: an hour        make bench-quick  two minutes, against the stored results
 # make audit      known vulnerabilities of what is installed, by pip-audit, which asks the package index for them
 #
 # TORCH=cpu installs PyTorch's builds without CUDA, from PyTorch's own index, which uv knows: 1.2 GB in place of 5.6.
@@ -17,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: demo test test-slow test-faults test-cluster docs lint audit hashes clean
+.PHONY: demo test test-slow test-faults test-cluster bench bench-quick docs lint audit hashes clean
 
 VENV := .venv
 COMMA := ,
@@ -46,6 +47,12 @@ test-cluster: $(VENV)/.test
 	@sh tests/cluster/slurm.sh check
 	@$(call install,.[test$(COMMA)slurm])
 	$(VENV)/bin/python -m pytest -q -rs -m cluster tests/cluster $(ARGS)
+
+bench: $(VENV)/.bench
+	$(VENV)/bin/python benchmarks/suite.py $(ARGS)
+
+bench-quick: $(VENV)/.bench
+	$(VENV)/bin/python benchmarks/suite.py --quick $(ARGS)
 
 docs: $(VENV)/.test
 	@$(call install,.[docs])
@@ -76,6 +83,10 @@ $(VENV)/.demo: $(PACKAGE) | $(VENV)/.uv
 $(VENV)/.test: $(PACKAGE) | $(VENV)/.uv
 	@export UV_COMPILE_BYTECODE=1; $(call install,.[test])
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.bench: $(PACKAGE) | $(VENV)/.uv
+	@$(call install,.[bench])
+	touch $@
 
 $(VENV)/.uv:
 	@if [ -z "$(PYTHON)" ]; then \

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-OWN = {"lightning_gen", "callbacks", "run", "tests", "faulty"}  # the last one for the tests of check
+OWN = {"lightning_gen", "callbacks", "benchmarks", "run", "tests", "faulty"}  # the last one for the tests of check
 # Where the name of an import is not that of its package; lightning_fabric comes inside pytorch-lightning.
 PACKAGE = {
     "PIL": "pillow",
