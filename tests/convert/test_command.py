@@ -124,8 +124,8 @@ def broken(tmp_path, name):
         ("empty.safetensors", "empty.safetensors.*plain tensors"),
         ("half.pth", "half.pth.*plain tensors"),
         ("list.pth", "list.pth.* list.*tensors"),
-        ("numbers.pth", "numbers.pth.*tensors"),
-        ("other.pth", "conv.weight.*all_modules"),
+        ("numbers.pth", "numbers.pth has neither.*all_modules"),
+        ("other.pth", "other.pth has neither.*all_modules"),
         ("convs.pth", "1 modules.*NCSN"),
     ],
 )

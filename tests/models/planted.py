@@ -41,8 +41,8 @@ PLANTS = [
     Plant(
         "a score of binary values",
         "lightning_gen/models/requirements.py",
-        "(real or not issubclass(each, Scored))",
-        "True",
+        "if real or not issubclass(each, Scored)}",
+        "if True}",
         "tests/models/test_requirements.py::test_a_score_exists_over_real_numbers_alone",
     ),
     Plant(
