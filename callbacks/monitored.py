@@ -11,6 +11,7 @@ from lightning_gen.options import choose
 from lightning_gen.results.result import Name
 
 TRAINING = "train/loss"  # the mean since the last validation or epoch's end
+VALIDATION = "val/loss"
 
 
 def published(trainer: Trainer, module: LightningModule) -> dict[str, int | None]:
@@ -18,7 +19,7 @@ def published(trainer: Trainer, module: LightningModule) -> dict[str, int | None
     known: dict[str, int | None] = {TRAINING: 1}
     data = getattr(trainer, "datamodule", None)
     if data is not None and len(data.split("val")) and trainer.limit_val_batches:
-        known[str(Name("val/loss", None, measured_weights(module)))] = 1
+        known[str(Name(VALIDATION, None, measured_weights(module)))] = 1
     said = {callback: callback.publishes(module) for callback in measuring(trainer.callbacks)}
     for callback, names in said.items():
         known |= dict.fromkeys(map(str, names or ()), callback.every_n_epochs)
@@ -62,7 +63,7 @@ def check_plateau(trainer: Trainer, module: LightningModule, known: dict[str, in
     """ValueError where ReduceLROnPlateau waits for a validation that the run will never have."""
     if trainer.fast_dev_run or not any(player.plateau for player in module.optimisation.players):
         return
-    name = str(Name("val/loss", None, measured_weights(module)))
+    name = str(Name(VALIDATION, None, measured_weights(module)))
     if name not in known:
         raise ValueError(
             f"module.scheduler is ReduceLROnPlateau, which waits for {name}, and the run has no validation: give "

@@ -130,6 +130,13 @@ def test_another_config_in_the_folder_is_refused_with_the_differences(trained, c
     assert "fresh=true" in error
 
 
+def test_an_objective_that_comes_after_the_last_epoch_is_refused_before_the_first_step(tmp_path, capsys):
+    words = ("trainer.max_steps=2", "trainer.check_val_every_n_epoch=50", f"run={tmp_path / 'a'}")
+    assert command(*TINY, *words, "optimize=val/loss/ema") == 2
+    assert "optimize is val/loss/ema, which first comes after epoch 50" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+
+
 def test_fresh_starts_beside_the_run(trained):
     assert command(*TINY, "trainer.max_steps=1", f"run={trained}", "fresh=true", "seed=4") == 0
     assert yaml.safe_load((trained.parent / "first-2" / "config.yaml").read_text())["seed"] == 4
