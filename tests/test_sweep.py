@@ -13,6 +13,7 @@ import run as entry
 from lightning_gen.config.command_line import hydra_keys
 from lightning_gen.config.compose import LONGEST, launch
 from lightning_gen.errors import ConfigError, NonFinite
+from lightning_gen.runs.folder import RunFolder
 from lightning_gen.stages import command
 from tests.processes import place
 from tests.test_run import BARE
@@ -53,6 +54,31 @@ def swept(*words, task=lambda config, folder: None, **options):
 def test_a_folder_is_named_for_the_swept_keys_alone(words, names):
     assert len(FIXED) > 13
     assert swept(*FIXED, *words) == (0, names)
+
+
+def test_each_run_of_a_sweep_has_the_config_that_it_has_stored(tmp_path, monkeypatch, capsys):
+    """Another family's too, whose weights may fit as well: the numbers would be those of another model."""
+    monkeypatch.chdir(tmp_path)
+
+    def keep(config, folder):
+        folder.mkdir()
+        RunFolder(folder).store(config)
+
+    for name, experiment in (("a", "ddpm_digits"), ("b", "sde_vp_digits")):
+        launch(
+            lambda config, folder: keep(config, folder), command.CONFIGS, [f"experiment={experiment}", f"run={name}"]
+        )
+    seen = []
+    words = ("stage=evaluate", "run=a,b", "sampler.steps=7", "seed=3")
+    code, folders = swept(*words, task=lambda config, folder: seen.append(config))
+    assert (code, folders) == (0, ["a", "b"])
+    assert [config["module"]["_target_"].rpartition(".")[2] for config in seen] == ["DDPM", "ScoreSDE"]
+    assert [(config["sampler"]["steps"], config["seed"], config["run"]) for config in seen] == [
+        (7, 3, "a"),
+        (7, 3, "b"),
+    ]
+    assert entry.main(["-m", "stage=evaluate", "run=a,c"]) == 2
+    assert "c/config.yaml does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.slow

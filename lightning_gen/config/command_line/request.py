@@ -1,7 +1,8 @@
 """What Hydra is asked for: the overrides of a run, on our configs or on the config that a run has stored."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class Request:
         hydra: its own keys and their values, those of the person's YAMLs among them.
         optimize: the number that a sweep optimises.
         stored: the file of the config that a run has stored, where that is the base.
+        groups: the choices that replace nodes of it.
     """
 
     primary: str
@@ -40,6 +42,17 @@ class Request:
     hydra: Mapping[str, Any] = field(default_factory=dict)
     optimize: str | None = None
     stored: Path | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+    def on(self, run: str) -> "Request":
+        """The same of another run: a sweep may name several, each with a stored config that is the base.
+
+        FileNotFoundError or ValueError for a run without one.
+        """
+        if self.stored is None or run == self.run:
+            return self
+        primary, file = _base(run, self.groups)
+        return replace(self, primary=primary, run=run, stored=file)
 
 
 def request(words: Words) -> Request:
@@ -76,25 +89,31 @@ def request(words: Words) -> Request:
         run = "" if words.name == "config" else f"outputs/{name}"
         return Request(words.name, overrides, run, found.faults, found.swept, given, optimize)
     run = str(values.get("run") or f"outputs/{name}")
+    groups.pop("experiment", None)
     try:
-        file = stored.config_file(Path(run).expanduser())
-        kept = stored.base(stored.read(file))
+        primary, file = _base(run, groups)
     except (FileNotFoundError, ValueError) as error:
         return Request("config", [], run, [*found.faults, str(error)])
-    groups.pop("experiment", None)
-    _register(kept, groups)
     chosen = [word for word in found.chosen if not word.startswith("experiment=")]
-    return Request("stored", [*chosen, *found.words], run, found.faults, found.swept, given, optimize, file)
+    overrides = [*chosen, *found.words]
+    return Request(primary, overrides, run, found.faults, found.swept, given, optimize, file, groups)
 
 
-def _register(kept: dict[str, Any], groups: dict[str, str]) -> None:
-    """Make the primary config `stored`: what is kept of a stored one, under the groups that the person chooses."""
+def _base(run: str, groups: Mapping[str, str]) -> tuple[str, Path]:
+    """Make a primary config of what a run's stored one decides, under the groups that the person chooses.
+
+    Returns its name and the stored file; FileNotFoundError or ValueError for a run without a config.
+    """
     from hydra.core.config_store import ConfigStore
 
+    file = stored.config_file(Path(run).expanduser())
+    kept = stored.base(stored.read(file))
     chosen = {"trainer": "default", "logger": "none"} | {group: option(name) for group, name in groups.items()}
     node = {key: value for key, value in (DEFAULTS | kept).items() if key in KEYS and key not in groups}
     defaults = [*({group: name} for group, name in chosen.items()), "_self_"]
-    ConfigStore.instance().store(name="stored", node={"defaults": defaults, **node})
+    name = f"stored-{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    ConfigStore.instance().store(name=name, node={"defaults": defaults, **node})
+    return name, file
 
 
 def option(name: str) -> str | list[str]:
