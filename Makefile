@@ -5,7 +5,7 @@
 # make docs       the documentation as a site, in site/: open site/index.html; every link is checked
 # make lint       ruff and mypy              make clean      remove the environment and what tools left behind
 #
-# make bench      speed beside the best peers: an hour        make bench-quick  two minutes, against the stored results
+# make bench      speed beside the best peers         make bench-quick  its short rows, against the stored results
 # make audit      known vulnerabilities of what is installed, by pip-audit, which asks the package index for them
 #
 # TORCH=cpu installs PyTorch's builds without CUDA, from PyTorch's own index, which uv knows: 1.2 GB in place of 5.6.

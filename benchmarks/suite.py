@@ -21,7 +21,7 @@ from benchmarks.table import Row  # noqa: E402
 from benchmarks.timing import Run, one_thread  # noqa: E402
 from lightning_gen.stages.quiet import quieten  # noqa: E402
 
-QUICK = Run(seconds=0.5, least=3)
+QUICK = Run(seconds=0.3, least=3)
 
 
 def rows(module: ModuleType, run: Run, quick: bool = False) -> Iterator[Row]:
@@ -39,7 +39,7 @@ def rows(module: ModuleType, run: Run, quick: bool = False) -> Iterator[Row]:
 def main() -> None:
     """Measure, print, and store or compare."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="under two minutes; compares with the stored results")
+    parser.add_argument("--quick", action="store_true", help="short rows, few rounds; compares with the stored results")
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="PART", help=f"of {', '.join(NAMES)}")
     options = parser.parse_args()
     quieten()

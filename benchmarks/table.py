@@ -76,7 +76,8 @@ class Row:
         limit_ratio: ours / limit_value.
         goal: of one of them.
         reason: why the goal is missed, or why there is no figure.
-        rounds: number of them; 0 for counts.
+        rounds: number of them; 0 for exact counts.
+        own: ours with its smallest and largest of a round, where there is nothing to compare with.
     """
 
     what: str
@@ -91,6 +92,7 @@ class Row:
     goal: Goal | None = None
     reason: str = ""
     rounds: int = 0
+    own: Spread | None = None
 
     def because(self, reason: str) -> "Row":
         """The row with its reason."""
@@ -119,14 +121,14 @@ class Row:
         """The line's cells, in the order of HEAD."""
         peer = "" if self.peer is None else f"{self.peer} {number(self.theirs)}"
         limit = "" if self.limit is None else f"{self.limit} {number(self.limit_value)}"
-        ours = "" if self.ours is None else f"{number(self.ours)} {self.unit}".rstrip()
+        ours = "" if self.ours is None else f"{number(self.ours)} {span(self.own)}{self.unit}".rstrip()
         goal = "" if self.goal is None else str(self.goal)
         return [self.what, ours, peer, spread(self.ratio), limit, spread(self.limit_ratio), goal, self.verdict()]
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Row":
         """From what `asdict` made of it."""
-        pairs = {key: stored[key] and tuple(stored[key]) for key in ("ratio", "limit_ratio")}
+        pairs = {key: stored[key] and tuple(stored[key]) for key in ("ratio", "limit_ratio", "own")}
         return cls(**{**stored, **pairs, "goal": stored["goal"] and Goal(**stored["goal"])})
 
 
@@ -138,8 +140,9 @@ def counted(
     limit: tuple[str, float] | None = None,
     goal: Goal | None = None,
     reason: str = "",
+    rounds: int = 0,
 ) -> Row:
-    """A row of exact counts, or of single measurements; the best peer is that of the smallest."""
+    """A row of exact counts, or with rounds = 1 of a single measurement; the best peer is that of the smallest."""
     peer = min(peers, key=peers.__getitem__) if peers else None
     theirs = peers[peer] if peers and peer else None
 
@@ -147,7 +150,9 @@ def counted(
         return (ours / value,) * 3 if value else None
 
     value = limit and limit[1]
-    return Row(what, unit, ours, peer, theirs, ratio(theirs), limit and limit[0], value, ratio(value), goal, reason)
+    return Row(
+        what, unit, ours, peer, theirs, ratio(theirs), limit and limit[0], value, ratio(value), goal, reason, rounds
+    )
 
 
 def number(value: float | None) -> str:
@@ -165,6 +170,11 @@ def spread(value: Spread | None) -> str:
         return ""
     middle, low, high = value
     return f"{middle:.2f}" if low == high else f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
+def span(value: Spread | None) -> str:
+    """The smallest and largest of a round, in brackets."""
+    return "" if value is None else f"({number(value[1])} to {number(value[2])}) "
 
 
 def line(cells: Iterable[str]) -> str:
@@ -241,15 +251,11 @@ def changes(before: Iterable[Row], now: Iterable[Row]) -> list[str]:
         if other is None:
             told.append(f"{row.what}: not in the stored results")
             continue
-        for name in ("ratio", "limit_ratio"):
+        figures = {"ratio": f"ours / {row.peer}", "limit_ratio": f"ours / {row.limit}", "own": "ours"}
+        for name, figure in figures.items():
             a, b = getattr(other, name), getattr(row, name)
-            if a and b and (b[1] > a[2] or b[2] < a[1]):
-                told.append(f"{row.what}: ours / {name_of(row, name)} {spread(b)}, stored {spread(a)}")
-        if not (row.rounds or row.ratio or row.limit_ratio) and row.ours != other.ours:
+            if row.rounds and a and b and (b[1] > a[2] or b[2] < a[1]):
+                told.append(f"{row.what}: {figure} {spread(b)}, stored {spread(a)}")
+        if not row.rounds and row.ours != other.ours:
             told.append(f"{row.what}: {number(row.ours)}, stored {number(other.ours)}")
     return told
-
-
-def name_of(row: Row, ratio: str) -> str:
-    """The peer or the limit that a ratio is to."""
-    return str(row.peer if ratio == "ratio" else row.limit)

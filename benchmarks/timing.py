@@ -193,5 +193,6 @@ def row(
         limit and median_and_spread(values[""], values[limit]),
         goal,
         rounds=len(values[""]),
+        own=None if best or limit else (medians[""], min(values[""]), max(values[""])),
     )
     return made if made.held() is not False else made.because(reason if isinstance(reason, str) else reason())

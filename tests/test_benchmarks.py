@@ -90,6 +90,10 @@ def test_results_are_read_back_and_compared(tmp_path, monkeypatch):
     assert changed.startswith("a: ours / x 1.00")
     assert table.changes(before, [counted("b", 8)]) == ["b: 8, stored 7"]
     assert table.changes(before, [counted("e", 8)]) == ["e: not in the stored results"]
+    alone = [row("f", {"": [1.0, 1.1, 1.2]}, unit="s")]
+    assert table.changes(alone, [row("f", {"": [1.2, 1.3, 1.4]}, unit="s")]) == []
+    (changed,) = table.changes(alone, [row("f", {"": [1.3, 1.4]}, unit="s")])
+    assert changed == "f: ours 1.35 (1.30 to 1.40), stored 1.10 (1.00 to 1.20)"
     # Other versions, other results: nothing of the old ones stays.
     table.write({**of, "python": "2.7"}, "three", 0.5, [])
     assert list(table.stored(of)) == ["three"]
@@ -119,7 +123,16 @@ def test_stored_results_name_no_machine_but_by_its_cpu():
         assert set(stored["parts"]) <= set(parts.NAMES)
 
 
-SLOW = {"loop", "metrics", "start", "threads", "ranks", "network", "likelihood"}  # processes, Inception, compilation
+SLOW = {
+    "loop",
+    "memory",
+    "metrics",
+    "start",
+    "threads",
+    "ranks",
+    "network",
+    "likelihood",
+}  # processes, Inception, compilation
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in parts.NAMES])

@@ -75,6 +75,7 @@ def folder(run: Run) -> Iterator[Row]:
             goal=at_least(0.9, "limit"),
             unit="a second",
             per=len(split),
+            reason="opening, looks at header and orientation, and copies to numpy and torch come on top",
         )
 
 

@@ -178,6 +178,7 @@ def evaluation(run: Run) -> Iterator[Row]:
         share,
         "%",
         goal=at_least(97, "ours"),
+        rounds=1,
         reason=f"of {whole:.0f} s the sampler takes {besides:.1f}, features {extracting:.1f}, metrics {measuring:.1f}",
     )
 

@@ -199,7 +199,7 @@ def compiled(run: Run) -> Iterator[Row]:
         yield made
         saved = (made.theirs or 0) - (made.ours or 0)
         pays = f"pays after {1e3 * took / saved:,.0f} steps" if saved > 0 else "never pays"
-        yield Row(f"{what}, compilation: {pays}", "s", took)
+        yield counted(f"{what}, compilation", took, f"s, {pays}", rounds=1)
 
 
 CASES = (counts, digits)

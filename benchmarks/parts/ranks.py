@@ -63,7 +63,7 @@ def two(run: Run) -> Iterator[Row]:
     reason = f"averaging gradients takes {100 * (1 - share):.0f} % of a step, and both ranks share memory and caches"
     yield row(f"{what}, images", found, ["one rank"], None, at_least(1.7), "a second", batch, reason)
     step = statistics.median(both["averaged"])
-    yield counted(f"{what}, averaging gradients, of a step of {step:.3g} s", 100 * (1 - share), "%")
+    yield counted(f"{what}, averaging gradients", 100 * (1 - share), f"% of a step of {step:.3g} s", rounds=1)
 
 
 CASES = ()

@@ -9,7 +9,7 @@ import torch
 from benchmarks.parts.metrics import features
 from benchmarks.parts.network import Ours, node
 from benchmarks.parts.sampling import digits_module
-from benchmarks.table import Goal, Row, at_most, counted
+from benchmarks.table import Goal, Row, at_most
 from benchmarks.timing import Run
 from lightning_gen.config.instantiate import build
 from lightning_gen.metrics import frechet_of_features, moments
@@ -29,12 +29,14 @@ def fitted(run: Run, what: str, calls: Mapping[int, Callable[[], object]], goal:
     middle = exponent(sizes, [statistics.median(s) for s in found.values()])
     each = sorted(exponent(sizes, list(s)) for s in zip(*found.values(), strict=True))
     times = ", ".join(f"{1e3 * statistics.median(s):.3g}" for s in found.values())
-    return counted(
-        f"{what} ({', '.join(map(str, sizes))}: {times} ms), exponent",
+    return Row(
+        f"{what} ({', '.join(map(str, sizes))}), exponent",
+        f"of {times} ms",
         middle,
-        f"({each[0]:.2f} to {each[-1]:.2f})",
         goal=goal,
         reason="it grows faster than what is asked for",
+        rounds=len(each),
+        own=(middle, each[0], each[-1]),
     )
 
 
