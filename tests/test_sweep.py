@@ -77,7 +77,11 @@ def test_each_run_of_a_sweep_has_the_config_that_it_has_stored(tmp_path, monkeyp
         (7, 3, "a"),
         (7, 3, "b"),
     ]
-    assert entry.main(["-m", "stage=evaluate", "run=a,c"]) == 2
+    Path("outputs").mkdir()
+    Path("a").rename("outputs/ddpm_digits")
+    launch(lambda config, folder: seen.append(folder), command.CONFIGS, ["stage=evaluate"])
+    assert seen[-1] == Path("outputs/ddpm_digits")
+    assert entry.main(["-m", "stage=evaluate", "run=outputs/ddpm_digits,c"]) == 2
     assert "c/config.yaml does not exist" in capsys.readouterr().err
 
 

@@ -120,7 +120,8 @@ def checked(composed: Any, asked: Request, words: Words) -> tuple[Config, Path]:
     """A job's config and run folder; ConfigError with all that is wrong."""
     from hydra.core.hydra_config import HydraConfig
 
-    if (on_its_run := asked.on(str(composed.get("run")))) is not asked:
+    run = composed.get("run")
+    if run is not None and (on_its_run := asked.on(str(run))) is not asked:
         composed, asked = whole(on_its_run), on_its_run
     config = without_replaced(resolved(composed, asked.faults), asked.overrides)
     experiment = HydraConfig.get().runtime.choices.get("experiment")
