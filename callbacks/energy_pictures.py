@@ -76,7 +76,7 @@ class EnergyPictures(Measuring):
         """The energy over the plane around the data, data and samples -> uint8 (H, W, 3)."""
         step, clouds = step_of(trainer), {"data": test(trainer, self.points)}
         if module.sampler is not None:
-            with self.drawing(trainer, module, "landscape", self.points, 64) as blocks:
+            with self.drawing(trainer, module, "landscape", self.points) as blocks:
                 clouds["samples"] = torch.cat([block["x"] for _, block in blocks])
             check_finite(clouds["samples"], "samples", step)
         half = 1.25 * float(clouds["data"].abs().max())

@@ -26,7 +26,7 @@ class GivenQuality(Quality):
     def protocol(self, data: Any, module: Any, sampler: Any = None) -> dict[str, Any]:
         """What fixes the numbers, and what is unknown of the samples, as how often a network was called."""
         about = {**module.about(), "evaluations": "unknown"}
-        return {**self._against(data), **about, "seed": self.seed, "block": self.block}
+        return {**self._against(data), **about, "seed": self.seed, "block": self.size(module)}
 
     def _quantised(self, module: Any, x: Tensor) -> Tensor:
         return x

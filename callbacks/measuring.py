@@ -140,7 +140,7 @@ class Measuring(Checked, Requires, Callback, ABC):
         module: Any,
         what: str,
         n: int,
-        size: int,
+        size: int | None = None,
         sampler: Any = None,
         progress: Callable | None = None,
         made: Callable[[int, Tensor], dict[str, Any]] = lambda start, x: {"x": x},
@@ -151,6 +151,7 @@ class Measuring(Checked, Requires, Callback, ABC):
         `seconds` that drawing it took. An evaluation that was stopped begins with the blocks that it has kept.
         """
         rank, world = (0, 1) if self.alone else (trainer.global_rank, trainer.world_size)
+        size = size or module.block_size(n, sampler)
         share = {"size": size, "rank": rank, "world": world}
         work = module.work(n, sampler, **share)
         with (

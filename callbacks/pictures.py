@@ -100,7 +100,7 @@ class Pictures(Measuring):
         n, tracked = (self.points, min(self.points, 500)) if plane else (self.n, self.strip)
         work, step = module.work(n) + (module.work(1) if self.strip else 0), step_of(trainer)
         with self.bar(trainer, "pictures", work) as progress:
-            with self.drawing(trainer, module, "samples", n, 64, progress=progress.update) as blocks:
+            with self.drawing(trainer, module, "samples", n, progress=progress.update) as blocks:
                 drawn = [block["x"] for _, block in blocks]
             levels, frames = [], {}
             if self.strip:

@@ -55,7 +55,8 @@ class Quality(Measuring):
     FID (Heusel et al., 2017), https://arxiv.org/abs/1706.08500; KID (Binkowski et al., 2018),
     https://arxiv.org/abs/1801.01401; IS (Salimans et al., 2016), https://arxiv.org/abs/1606.03498
 
-    weights: ema falls back to raw, and is called so, where the module keeps no average. block: samples per draw.
+    weights: ema falls back to raw, and is called so, where the module keeps no average. block: samples per draw, null
+    for as many as fill the device.
     kid_pairs: `all` takes every pair of images instead of subsets. neighbours: k of precision and recall,
     density_neighbours of density and coverage, of at most `at_most` images each, equal numbers of both. resamples: of
     the bootstrap. batch: real images per extraction. held_out: whether held-out images are measured, too; auto where
@@ -71,7 +72,7 @@ class Quality(Measuring):
         n: Count = 1500,
         metrics: Sequence[str] = ("fid", "kid", "is"),
         reference: Literal["train", "test"] = "train",
-        block: Count = 64,
+        block: Count | None = None,
         kid_subsets: Count = 100,
         kid_subset_size: Annotated[int, Ge(3)] = 1000,
         kid_pairs: Literal["subsets", "all"] = "subsets",
@@ -150,14 +151,14 @@ class Quality(Measuring):
         self, trainer: Trainer, module: Any, sampler: Sampler | None = None, progress: Callable | None = None
     ) -> Drawn:
         """n samples of `sampler`, by default the module's; `progress` is called at each of its steps, or has a bar."""
-        rank, world = trainer.global_rank, trainer.world_size
+        rank, world, size = trainer.global_rank, trainer.world_size, self.size(module, sampler)
         blocks, problem = self._extracted(trainer, module, sampler, progress)
         stop_together(trainer, problem)
         rows = (self._rows(module, blocks, "features", self.features.dim),)
         rows += (
             None if self.features.classes is None else self._rows(module, blocks, "logits", self.features.classes),
         )
-        features, logits = (None if x is None else gather_blocks(x, self.n, self.block, rank, world) for x in rows)
+        features, logits = (None if x is None else gather_blocks(x, self.n, size, rank, world) for x in rows)
 
         def total(*values: float) -> list[float]:
             mine = torch.tensor(values, dtype=torch.float32, device=module.device)
@@ -166,30 +167,35 @@ class Quality(Measuring):
         seconds = [block["seconds"] for block in blocks]
         calls, taken, count = total(sum(block["calls"] for block in blocks), sum(seconds), len(blocks))
         (squares,) = total(sum((x - taken / count) ** 2 for x in seconds))
-        spread = (squares / (count - 1) / count) ** 0.5 * 1000 / self.block if count > 1 else None
+        spread = (squares / (count - 1) / count) ** 0.5 * 1000 / size if count > 1 else None
         first = blocks[0]["images"] if blocks else None
-        return Drawn(features, logits, calls / count, taken / count * 1000 / self.block, spread, first)
+        return Drawn(features, logits, calls / count, taken / self.n * 1000, spread, first)
+
+    def size(self, module: Any, sampler: Sampler | None = None) -> int:
+        """Samples per draw."""
+        return self.block or module.block_size(self.n, sampler)
 
     def _extracted(
         self, trainer: Trainer, module: Any, sampler: Sampler | None, progress: Callable | None
     ) -> tuple[list[dict[str, Any]], str | None]:
         """This rank's blocks in their order: features, logits, images of the first; and what was not finite."""
         blocks: list[dict[str, Any]] = []
+        size = self.size(module, sampler)
 
         def made(start: int, x: Tensor) -> dict[str, Any]:
             # Cast to uint8, NaN would become an image, and the metric a number.
             if not torch.isfinite(x).all():
-                raise NonFinite(f"samples of block {start // self.block} are not finite")
+                raise NonFinite(f"samples of block {start // size} are not finite")
             images = self._quantised(module, x)
             try:
                 features, logits = self.features(images)
             except NonFinite as error:
-                raise NonFinite(f"{error}, block {start // self.block}") from error
+                raise NonFinite(f"{error}, block {start // size}") from error
             return {"features": features, "logits": logits, "images": None if start else images}
 
         what = f"{self.n:,} samples for quality"
         try:
-            with self.drawing(trainer, module, what, self.n, self.block, sampler, progress, made) as drawn:
+            with self.drawing(trainer, module, what, self.n, size, sampler, progress, made) as drawn:
                 blocks += [block for _, block in drawn]
         except NonFinite as error:
             return blocks, f"{error} at step {step_of(trainer)}, rank {trainer.global_rank}: the model has diverged"
@@ -219,7 +225,7 @@ class Quality(Measuring):
             "guidance": module.guidance if module.classes is not None else "no labels",
             "weights": self.measured(module),
             "seed": self.seed,
-            "block": self.block,
+            "block": self.size(module, sampler),
             "quantisation": "round(255 clamp(x, 0, 1))" if len(module.shape) == 3 else "none",
             "precision": str(module.trainer.precision),
             "device": module.device.type,

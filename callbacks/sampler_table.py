@@ -161,7 +161,8 @@ class SamplerTable(Measuring):
         drawn = quality.drawn(trainer, module, sampler, progress)
         if real is None:
             return {}
-        how = {"machine": machine(module.device), "ranks": trainer.world_size, "n": quality.n, "block": quality.block}
+        size = quality.size(module, sampler)
+        how = {"machine": machine(module.device), "ranks": trainer.world_size, "n": quality.n, "block": size}
         protocol = {**quality.protocol(trainer.datamodule, module, sampler), "evaluations": drawn.evaluations}
         kind = "estimate" if sampler.adaptive else "exact"
         samples = Evaluation(drawn.features, None, real, None, quality.options, quality.seed)

@@ -6,11 +6,12 @@ same images. Purposes in use: order, flip, train, val, sample, dequantise, subse
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+UNIT = 64  # samples that share a generator
 
 
 def derived_seed(seed: int, purpose: str, *address: int | str) -> int:
@@ -35,27 +36,32 @@ def reseed(seed: int, purpose: str, *address: int | str) -> None:
         torch.mps.manual_seed(number)
 
 
-@dataclass(frozen=True)
-class PartialBatch:
-    """The random numbers of a block of samples of which only the first are computed: drawn for all, then cut.
+class Numbered:
+    """The random numbers of samples start, ..., start + count - 1.
 
-    So the first n samples are the same for any n.
+    Those of a sample depend on (seed, purpose, its number) alone, whatever is drawn with it: UNIT neighbours share a
+    generator, which draws for all of them, and those that are not asked for are cut.
 
     Args:
-        generator: the generator of the block.
-        count: number of samples in the whole block, >= 1.
+        seed: of all samples.
+        purpose: of the draws, as `generator` takes it.
+        start: number of the first sample, >= 0.
+        count: of the samples, >= 1.
+        device: of the draws.
     """
 
-    generator: torch.Generator
-    count: int
+    def __init__(self, seed: int, purpose: str, start: int, count: int, device: torch.device | str = "cpu") -> None:
+        units = range(start // UNIT, -(-(start + count) // UNIT))
+        self.generators = [generator(seed, purpose, unit, device=device) for unit in units]
+        self.device, self._rows = self.generators[0].device, slice(start % UNIT, start % UNIT + count)
 
-    @property
-    def device(self) -> torch.device:
-        """The device of the generator."""
-        return self.generator.device
+    def draw(self, unit: Callable[[torch.Generator], Tensor]) -> Tensor:
+        """What `unit` draws with a generator, (UNIT, ...), for these samples, (count, ...)."""
+        drawn = [unit(each) for each in self.generators]
+        return (drawn[0] if len(drawn) == 1 else torch.cat(drawn))[self._rows]
 
 
-Source = torch.Generator | PartialBatch | None
+Source = torch.Generator | Numbered | None
 
 
 def normal(
@@ -78,12 +84,10 @@ def noise_like(x: Tensor, source: Source) -> Tensor:
 
 
 def _drawn(draw: Callable[..., Tensor], shape: Sequence[int], source: Source, device: Any, dtype: Any) -> Tensor:
-    shape, whole = tuple(shape), shape[0]
-    if isinstance(source, PartialBatch):
-        source, whole = source.generator, source.count
     device = source.device if device is None and source is not None else device
-    x = draw((whole, *shape[1:]), generator=source, device=device, dtype=dtype)
-    return x if whole == shape[0] else x[: shape[0]]
+    if isinstance(source, Numbered):
+        return source.draw(lambda each: draw((UNIT, *shape[1:]), generator=each, device=device, dtype=dtype))
+    return draw(tuple(shape), generator=source, device=device, dtype=dtype)
 
 
 def bernoulli(probability: Tensor, generator: torch.Generator | None) -> Tensor:

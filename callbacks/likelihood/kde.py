@@ -36,7 +36,7 @@ class KernelDensityLikelihood(Measuring):
         points: Annotated[int, Ge(2)] = 1000,
         split: Literal["val", "test"] = "test",
         folds: Annotated[int, Ge(2)] = 5,
-        block: Count = 64,
+        block: Count | None = None,
         **options: Any,
     ) -> None:
         super().__init__(n=n, split=split, **options)
@@ -78,7 +78,7 @@ class KernelDensityLikelihood(Measuring):
             "dequantisation": "none" if levels is None else "uniform",
         }
         which = self.measured(module)
-        own = {"samples": self.n, "sampler": module.sampler.describe(), "weights": which, "block": self.block}
+        own = {"samples": self.n, "sampler": module.sampler.describe(), "weights": which, "block": self.size(module)}
         results = self.estimates(which, samples, x, module, levels, {**protocol, **own})
         if final:
             n = min(self.n, len(data.split("train")))
@@ -87,17 +87,21 @@ class KernelDensityLikelihood(Measuring):
             results += self.estimates(HELD_OUT, real, x, module, levels, {**protocol, **own})
         return results
 
+    def size(self, module: Any) -> int:
+        """Samples per draw."""
+        return self.block or module.block_size(self.n)
+
     def drawn(self, trainer: Trainer, module: Any) -> Tensor:
         """n samples in model space, (n, d), on every rank; NonFinite on all where one has one that is not finite."""
         rank, world = trainer.global_rank, trainer.world_size
         rows = [torch.empty(0, math.prod(module.shape), device=module.device)]
-        with self.drawing(trainer, module, f"{self.n:,} samples for a KDE", self.n, self.block) as blocks:
+        with self.drawing(trainer, module, f"{self.n:,} samples for a KDE", self.n, self.size(module)) as blocks:
             rows += [block["x"].float().flatten(1) for _, block in blocks]
         own = torch.cat(rows)
         finite = bool(torch.isfinite(own).all())
         problem = f"samples are not finite at step {step_of(trainer)}, rank {rank}: the model has diverged"
         stop_together(trainer, None if finite else problem)
-        return gather_blocks(own, self.n, self.block, rank, world).cpu()
+        return gather_blocks(own, self.n, self.size(module), rank, world).cpu()
 
     def rows(self, data: Any, name: str, count: int, module: Any, levels: int | None) -> Tensor:
         """`count` random samples of a split in model space, (count, d), dequantised if there are levels."""

@@ -10,6 +10,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from lightning_gen.data.samples import read_samples
+from lightning_gen.randomness import UNIT
 from lightning_gen.runs.faults import samples_fault
 
 
@@ -50,8 +51,13 @@ class GivenSamples(LightningModule):
             "quantisation": self.quantisation,
         }
 
-    def work(self, n: int, sampler: Any = None, size: int = 64, rank: int = 0, world: int = 1) -> int:
+    def block_size(self, n: int, sampler: Any = None) -> int:
+        """Samples that are read together."""
+        return UNIT
+
+    def work(self, n: int, sampler: Any = None, size: int | None = None, rank: int = 0, world: int = 1) -> int:
         """Number of blocks of this rank."""
+        size = size or self.block_size(n)
         return len(range(rank, -(-n // size), world))
 
     def blocks(
@@ -60,13 +66,14 @@ class GivenSamples(LightningModule):
         seed: int = 0,
         sampler: Any = None,
         weights: Any = None,
-        size: int = 64,
+        size: int | None = None,
         rank: int = 0,
         world: int = 1,
         progress: Callable[[], Any] | None = None,
         counts: list[int] | None = None,
     ) -> Iterator[tuple[int, Tensor]]:
         """(start index, samples as stored) of this rank's blocks of the first n."""
+        size = size or self.block_size(n)
         for index in range(rank, -(-n // size), world):
             yield index * size, self.rows[index * size : min(index * size + size, n)].to(self.device)
             if progress is not None:

@@ -1,5 +1,6 @@
 """Sampling from a trained module: in blocks with their own seeds, the same for any number of ranks."""
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Literal
 
@@ -9,10 +10,14 @@ from torch import Tensor
 from lightning_gen.errors import NonFinite
 from lightning_gen.models import Energy, Guided, Model, Scored, has
 from lightning_gen.options import Count, fits, kinds_of, words
-from lightning_gen.randomness import PartialBatch, generator
+from lightning_gen.randomness import UNIT, Numbered, generator
 from lightning_gen.samplers import Sampler
 
 Weights = Literal["ema", "raw"]
+# Values of the data computed together, of which a core or a GPU is full: with more a sample takes no less time.
+FULL = {"cpu": 2**13}
+FULL_GPU = 2**20
+SHARES = 8  # blocks at least, where n allows it: so many processes share them
 
 
 class Sampling:
@@ -61,7 +66,7 @@ class Sampling:
         seed: int = 0,
         sampler: Sampler | None = None,
         weights: Weights | None = None,
-        size: int = 64,
+        size: int | None = None,
         rank: int = 0,
         world: int = 1,
         progress: Callable[[], Any] | None = None,
@@ -70,21 +75,23 @@ class Sampling:
     ) -> Iterator[tuple[int, Tensor]]:
         """(start index, x in model space (m, *shape)) of this rank's blocks of n samples.
 
-        A block's noise is a function of (seed, block): any number of ranks draws the same n samples. The last block is
-        computed in part where the sampler has `independent` samples, else in full and cut.
+        Any number of ranks draws the same n samples. Where the sampler has `independent` samples, each is a function of
+        the seed and its number, whatever the size of blocks, but for rounding, and the last block is computed in part;
+        else a block is a function of (seed, block), and the last one is computed in full and cut.
 
         Args:
             n: number of samples over all ranks, >= 0.
             seed: of the noise.
             sampler: the sampler; None for the module's.
             weights: ema or raw; None for the averaged model if there is one.
-            size: samples per block, >= 1; the samples depend on it.
+            size: samples per block, >= 1; None for `block_size`.
             rank: this rank, in [0, world).
             world: number of ranks.
             progress: called after each step of a block, `work` times in all.
             label: the class to draw; None for all classes in turn.
             counts: list to which each block appends its number of network evaluations.
         """
+        size = size or self.block_size(n, sampler)
         for index in range(rank, -(-n // size), world):
             states = self.states(size, seed, sampler, weights, index, label, min(size, n - index * size))
             x = next(states)
@@ -99,8 +106,22 @@ class Sampling:
                     progress()
             yield index * size, self.decoded(x[: n - index * size])
 
-    def work(self, n: int, sampler: Sampler | None = None, size: int = 64, rank: int = 0, world: int = 1) -> int:
+    def block_size(self, n: int, sampler: Sampler | None = None) -> int:
+        """Samples that are drawn together of n: so many that the device is full, and its memory constant in n.
+
+        UNIT where the samples depend on it, and fewer than fill the device where n has no SHARES of those.
+        """
+        sampler = self.sampler if sampler is None else sampler
+        if sampler is None or not sampler.independent:
+            return UNIT
+        full = FULL.get(self.device.type, FULL_GPU) // (UNIT * math.prod(self.model_shape))
+        return UNIT * max(1, min(full, -(-n // UNIT) // SHARES))
+
+    def work(
+        self, n: int, sampler: Sampler | None = None, size: int | None = None, rank: int = 0, world: int = 1
+    ) -> int:
         """Number of sampler steps in `blocks` on this rank."""
+        size = size or self.block_size(n, sampler)
         plan = (sampler or self.sampler).plan(self.model, (size, *self.model_shape))
         return len(range(rank, -(-n // size), world)) * len(plan)
 
@@ -139,7 +160,6 @@ class Sampling:
             raise ValueError(f"module.sampler is {sampler} and module.shape {self.shape}, expected both: write them")
         self.check(sampler)
         model = averaged = self.averaged if weights is None else self.weights(weights)
-        noise = generator(seed, "sample", block, device=self.device)
         training = averaged.training
         averaged.eval()
         self.check_label(label)
@@ -150,15 +170,20 @@ class Sampling:
             guided = has(model, Scored) and not (has(model, Energy) and self.guidance == 1)
             model = Guided(model, labels, self.guidance, self.classes) if guided else model.with_label(labels)
         try:
-            x = sampler.start(model, (n, *self.model_shape), noise)[:count]
-            calls = yield from sampler.trajectory(model, x, noise if count == n else PartialBatch(noise, n))
+            if sampler.independent:
+                noise = Numbered(seed, "sample", block * n, count, self.device)
+                x = noise.draw(lambda each: sampler.start(model, (UNIT, *self.model_shape), each))
+            else:
+                noise = generator(seed, "sample", block, device=self.device)
+                x = sampler.start(model, (n, *self.model_shape), noise)
+            calls = yield from sampler.trajectory(model, x, noise)
         finally:
             averaged.train(training)
         return calls * model.evaluations
 
     @torch.no_grad()
     def sample(
-        self, n: int, seed: int = 0, sampler: Sampler | None = None, size: int = 64, label: int | None = None
+        self, n: int, seed: int = 0, sampler: Sampler | None = None, size: int | None = None, label: int | None = None
     ) -> Tensor:
         """n samples as images (n, C, H, W) in [0, 1], or points (n, d), the same as stage=sample's with this seed.
 

@@ -86,7 +86,7 @@ def rows(config: dict[str, Any], counted: Any, timed: Any) -> list[str]:
     module, quality = session.module, [call for call in session.trainer.callbacks if hasattr(call, "features")]
     size = sum(p.numel() for p in module.model.parameters())
     batch, each = session.data.batch_size, median(timed.seconds)
-    n, block = (quality[0].n, quality[0].block) if quality else (config["n"], 64)
+    n, block = (quality[0].n, quality[0].block) if quality else (config["n"], None)
     work, call = module.work(n, size=block), step_of_sampling(module, n, block)
     checkpoint, files = checkpoint_bytes(Path("."), module), kept(config, session)
     disk = checkpoint * (files + 1) + weights_bytes(module, "model.")
@@ -109,7 +109,7 @@ def kept(config: dict[str, Any], session: Any) -> int:
     return len(build(node, "callbacks.checkpoints").names(session.trainer)) if node else 0
 
 
-def step_of_sampling(module: Any, n: int, block: int) -> float:
+def step_of_sampling(module: Any, n: int, block: int | None) -> float:
     """Seconds of one step of the sampler for a block, the median of those of half a second."""
     ticks = [time.perf_counter()]
 

@@ -30,6 +30,10 @@ class Known(LightningModule):
         x = torch.rand(n, *self.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
         return x * torch.nan if self.spoil else x
 
+    def block_size(self, n: int, sampler: Any = None) -> int:
+        """Samples that are drawn together."""
+        return 64
+
     def work(self, n: int, sampler: Any = None, size: int = 64, **_: Any) -> int:
         return -(-n // size) * self.length
 

@@ -73,6 +73,10 @@ class Noisy(LightningModule):
             x[0, 0, 0, 0] = float("nan")
         return x
 
+    def block_size(self, n: int, sampler: Any = None) -> int:
+        """Samples that are drawn together."""
+        return 64
+
     def work(self, n: int, sampler: Any = None, size: int = 64, rank: int = 0, world: int = 1) -> int:
         """One step per block."""
         return len(range(rank, -(-n // size), world))

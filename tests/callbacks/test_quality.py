@@ -143,7 +143,7 @@ def test_seconds_are_those_of_drawing_alone(tmp_path, digits, monkeypatch):
     runner, module = trainer(tmp_path, quality), Noisy()
     runner.test(module, datamodule=digits, verbose=False)
     drawn = quality.drawn(runner, module)
-    assert drawn.seconds == pytest.approx(2 * 1000 / 64) and drawn.evaluations == 2
+    assert drawn.seconds == pytest.approx(6 * 1000 / 150) and drawn.evaluations == 2
     assert drawn.spread == pytest.approx((1 / 3) ** 0.5 * 1000 / 64)
     quality.n = 64
     assert quality.drawn(runner, module).spread is None  # of one block

@@ -158,7 +158,7 @@ def test_help_says_what_each_value_means_and_what_no_yaml_names(jobs, capsys):
     assert "1 the ancestral step" in told("  sampler.eta=0.0") and "number of steps" in told("  sampler.steps=7")
     assert "above" in told("+ module.guidance=1.0") or "guidance" in told("+ module.guidance=1.0")
     assert "those of" not in told("  module.ema_decay=0.995")  # its base says it
-    assert "samples per draw" in told("+ quality.block=64")  # said in a paragraph
+    assert "samples per draw" in told("+ quality.block=null")  # said in a paragraph
     assert "the run folder" in told("  run=null") and told("  module.optimizer=(below)") and told("module.optimizer: ")
     assert not jobs
     assert entry.main(["--help", "sed=1"]) == 2 and "did you mean seed" in capsys.readouterr().err

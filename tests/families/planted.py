@@ -40,11 +40,11 @@ PLANTS = [
         "tests/families/test_base.py::test_dropout_and_noise_each_differ_between_ranks_batches_and_epochs",
     ),
     Plant(
-        "a block's noise drawn for the needed rows alone",
-        "lightning_gen/families/sampling.py",
-        "noise if count == n else PartialBatch(noise, n)",
-        "noise",
-        "tests/families/test_blocks.py::test_the_first_n_samples_are_the_same_for_any_n",
+        "the noise of the first samples for all",
+        "lightning_gen/randomness.py",
+        "generator(seed, purpose, unit, device=device) for unit",
+        "generator(seed, purpose, 0, device=device) for unit",
+        "tests/families/test_blocks.py::test_samples_are_the_same_whatever_the_size_of_blocks",
     ),
     Plant(
         "the gradient norm of one process's shards",

@@ -50,6 +50,32 @@ def test_the_first_n_samples_are_the_same_for_any_n(name):
         torch.testing.assert_close(made.sample(n), all_of_them[:n], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", BY_ROW)
+def test_samples_are_the_same_whatever_the_size_of_blocks(name):
+    """Sizes within a group of samples that share a generator, over its edge, and of several of them."""
+    made, _ = module(BY_ROW[name])
+    expected = made.sample(200, seed=3, size=64)
+    for size in (10, 96, 128, 200, None):
+        torch.testing.assert_close(made.sample(200, seed=3, size=size), expected, rtol=1e-4, atol=1e-5)
+    assert len(expected.unique(dim=0)) == 200
+
+
+def test_a_strip_shows_the_first_samples():
+    made, _ = module(samplers.DDIM(4))
+    *_, last = made.trajectory(5, 3)
+    torch.testing.assert_close(last, made.sample(5, seed=3), rtol=1e-4, atol=1e-5)
+
+
+def test_blocks_fill_the_device_and_share_the_work():
+    made, rows = module(samplers.DDIM(4))
+    assert made.block_size(10) == made.block_size(64 * 15) == 64
+    assert made.block_size(64 * 24) == 192
+    assert made.block_size(10**6) == 2**13 // 2
+    assert made.block_size(10**6, WHOLE["rk45"]) == 64
+    made.sample(64 * 16)
+    assert set(rows) == {128}
+
+
 def test_labels_go_with_the_rows():
     made, rows = module(samplers.DDIM(4), classes=3)
     torch.testing.assert_close(made.sample(5), made.sample(70)[:5], rtol=1e-4, atol=1e-5)

@@ -60,4 +60,4 @@ class Shape(samplers.DDIM):
 
 class First(samplers.Langevin):
     def step(self, model, x, transition, carry, generator):
-        return super().step(model, x, transition, carry, getattr(generator, "generator", generator))
+        return super().step(model, x, transition, carry, getattr(generator, "generators", [generator])[0])
