@@ -66,7 +66,7 @@ def frechet(run: Run, n: int, goal: float) -> Iterator[Row]:
     """From float32 features of n samples, the reference's statistics cached; and what its error takes more."""
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-    n, d = run.pick(n, 40), run.pick(2048, 16)
+    d = run.pick(2048, 16)
     x, real = features(n, d, 1), features(max(n, 2 * d), d, 0)
     (mean, cov), known = moments(real), fid_features_to_statistics(real)
 
@@ -101,12 +101,12 @@ def frechet(run: Run, n: int, goal: float) -> Iterator[Row]:
 
 def few(run: Run) -> Iterator[Row]:
     """The Frechet step of 1,000 samples against torch-fidelity."""
-    yield from frechet(run, 1_000, 8)
+    yield from frechet(run, run.pick(1_000, 40), 8)
 
 
 def many(run: Run) -> Iterator[Row]:
     """The Frechet step of 10,000 samples against torch-fidelity."""
-    yield from frechet(run, 10_000, 2)
+    yield from frechet(run, run.pick(10_000, 80), 2)
 
 
 def weights(folder: str) -> tuple[Path, str]:
@@ -156,9 +156,10 @@ def inception(run: Run) -> Iterator[Row]:
 
 def evaluation(run: Run) -> Iterator[Row]:
     """The share of the network's forward in an evaluation."""
-    n, block, steps, data = run.pick(10_000, 64), 64, run.pick(100, 2), Digits()
+    n, steps, data = run.pick(10_000, 64), run.pick(100, 2), Digits()
     data.setup()
     module = digits_module(DDIM(steps, clip=(-1.0, 1.0)))
+    block = module.block_size(n)
     drawing, inside = forward_seconds(module, lambda: [x for _, x in module.blocks(block, 0)])
     extractor = ClassifierFeatures()
     extractor.prepare(data)
