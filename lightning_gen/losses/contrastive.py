@@ -18,14 +18,14 @@ class ClosedFormGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, gradients: Callable[[Tensor], list[Tensor]], *parameters: Tensor) -> Tensor:
-        """`value`, (B,); `gradients(scale)` returns scale times the gradients of its mean, one for each parameter."""
+        """`value`, (B,); `gradients(grad)` returns those of sum_i grad_i value_i, one for each parameter."""
         ctx.gradients = gradients
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple:
         """Gradients by the chain rule, one for each argument of forward."""
-        return None, None, *ctx.gradients(grad.sum())
+        return None, None, *ctx.gradients(grad)
 
 
 class ContrastiveDivergence(Loss):
@@ -187,13 +187,13 @@ class RBMContrastiveDivergence(ContrastiveDivergence):
             return value
         if model.centred:
             model.update_offsets(v, logits.sigmoid())
-        weight = torch.cat([torch.full_like(data, 1 / len(v)), torch.full_like(chains, -1 / len(reached))])
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
 
-        def gradients(scale: Tensor) -> list[Tensor]:
-            by_name = model.gradient(rows, all_logits, scale * weight)
+        def gradients(grad: Tensor) -> list[Tensor]:
+            total = grad.sum()
+            by_name = model.gradient(rows, all_logits, torch.cat([grad, (-total / len(reached)).expand(len(reached))]))
             if self.weight_decay:
-                by_name["W"] = by_name["W"] + scale * self.weight_decay * model.W.detach()
+                by_name["W"] = by_name["W"] + total * self.weight_decay * model.W.detach()
             return [by_name[name] for name in parameters]
 
         with torch.enable_grad():

@@ -1,6 +1,7 @@
 """Autoregressive models: log p(x) = sum_i log p(x_i | x_<i) over whole numbers, exactly."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,15 +102,19 @@ class Autoregressive(Normalised):
 
         Called for i = 0, 1, ... in turn; the network's part of the work is done at the first value of a site.
         """
-        (k, channel), sequence, tables = divmod(i, self.net.joint), self.sequence(x), []
+        return self.by_law(self.net.law.table, groups, x, i)
+
+    def by_law(self, law: Callable[[Tensor, Tensor], Tensor], groups: list[Group], x: Tensor, i: int) -> Tensor:
+        """A method of the law, of the i-th value of each sample's ordering given those before, (B, ...)."""
+        (k, channel), sequence, found = divmod(i, self.net.joint), self.sequence(x), []
         for group in groups:
             values, first = sequence[group.rows], group.order[k] * self.net.joint
             if channel == 0:
                 group.outputs = self.net.step(group.cache, values, k)
-            tables.append(self.net.law.table(group.outputs, values[:, first : first + channel]))
+            found.append(law(group.outputs, values[:, first : first + channel]))
         if len(groups) == 1:
-            return tables[0]
-        return torch.cat(tables)[torch.cat([group.rows for group in groups]).argsort()]
+            return found[0]
+        return torch.cat(found)[torch.cat([group.rows for group in groups]).argsort()]
 
     def places(self, groups: list[Group], x: Tensor, i: int) -> Tensor:
         """Where the i-th value of each sample's ordering stands in the flat x, (B, 1)."""
@@ -122,8 +127,7 @@ class Autoregressive(Normalised):
     def fill(self, groups: list[Group], x: Tensor, i: int, source: Source = None) -> Tensor:
         """x (B, *shape) with the i-th value of each sample's ordering drawn given those before, i = 0, 1, ..."""
         u = uniform((len(x), 1), source, x.device, x.dtype)
-        below = self.table(groups, x, i).exp().cumsum(-1)[:, :-1]  # without the last, which is 1 up to rounding
-        drawn = (below <= u).sum(-1, keepdim=True).to(x.dtype)
+        drawn = (self.by_law(self.net.law.cumulative, groups, x, i) <= u).sum(-1, keepdim=True).to(x.dtype)
         return x.flatten(1).scatter(1, self.places(groups, x, i), drawn).view_as(x)
 
     @torch.no_grad()

@@ -32,6 +32,10 @@ class Categorical:
         """log p of each level, (..., K), by the outputs a, (..., size)."""
         return F.logsigmoid(torch.cat([-a, a], dim=-1)) if self.levels == 2 else a.log_softmax(-1)
 
+    def cumulative(self, a: Tensor, earlier: Tensor | None = None) -> Tensor:
+        """P(x <= k) for k = 0, ..., K - 2, (..., K - 1), by the outputs a, (..., size)."""
+        return self.table(a).exp().cumsum(-1)[..., :-1]
+
     def log_prob(self, a: Tensor, x: Tensor) -> Tensor:
         """log p of the values x (..., 1), nats, like x."""
         return self.table(a).gather(-1, x.long())
@@ -63,31 +67,43 @@ class LogisticMixture:
 
     def mean(self, means: Tensor, coefficients: Tensor, x: Tensor, channel: int) -> Tensor:
         """The means of a channel, (..., M), given the values x (..., >= channel) before it."""
+        if not channel:
+            return means[..., 0, :]
         first, u = channel * (channel - 1) // 2, (2 * x / (self.levels - 1) - 1).unsqueeze(-1)
         earlier = coefficients[..., first : first + channel, :] * u[..., :channel, :]
         return means[..., channel, :] + earlier.sum(-2)
 
     def log_bins(self, mean: Tensor, log_scale: Tensor, x: Tensor) -> Tensor:
-        """log P(x) by each component, (..., M), of values x (...)."""
+        """log P(x) by each component, (..., M), of values x, (...) or to be expanded to it."""
         half, u = 1 / (self.levels - 1), (2 * x / (self.levels - 1) - 1).unsqueeze(-1)
-        above, below = (u + half - mean) * (-log_scale).exp(), (u - half - mean) * (-log_scale).exp()
+        rate = (-log_scale).exp()
+        centre, edge = (u - mean) * rate, half * rate
         # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)): no difference of near numbers.
-        upper, lower = F.logsigmoid(above), F.logsigmoid(-below)
-        inside = upper + lower + (-torch.expm1(-2 * half * (-log_scale).exp())).log()
+        upper, lower = F.logsigmoid(centre + edge), F.logsigmoid(edge - centre)
+        inside = upper + lower + (-torch.expm1(-2 * edge)).log()
         x = x.unsqueeze(-1)
         return torch.where(x == 0, upper, torch.where(x == self.levels - 1, lower, inside))
 
-    def table(self, a: Tensor, earlier: Tensor) -> Tensor:
-        """log p of each level of the value after `earlier` (..., c) of its pixel, (..., K), by outputs (..., size)."""
+    def conditional(self, a: Tensor, earlier: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log pi, mean and log scale, (..., M) each, of the value after `earlier` (..., c) of its pixel."""
         log_weights, means, scales, coefficients = self.parts(a)
         channel = earlier.shape[-1]
         for c in range(channel):
             mean = self.mean(means, coefficients, earlier, c)
-            log_weights = log_weights + self.log_bins(mean, scales[..., c, :], earlier[..., c])
-        mean = self.mean(means, coefficients, earlier, channel).unsqueeze(-2)
-        levels = torch.arange(self.levels, device=a.device, dtype=a.dtype).expand(*a.shape[:-1], -1)
-        bins = self.log_bins(mean, scales[..., channel, :].unsqueeze(-2), levels)
-        return (bins + log_weights.log_softmax(-1).unsqueeze(-2)).logsumexp(-1)
+            log_weights = (log_weights + self.log_bins(mean, scales[..., c, :], earlier[..., c])).log_softmax(-1)
+        return log_weights, self.mean(means, coefficients, earlier, channel), scales[..., channel, :]
+
+    def table(self, a: Tensor, earlier: Tensor) -> Tensor:
+        """log p of each level of the value after `earlier` (..., c) of its pixel, (..., K), by outputs (..., size)."""
+        log_weights, mean, log_scale = (part.unsqueeze(-2) for part in self.conditional(a, earlier))
+        levels = torch.arange(self.levels, device=a.device, dtype=a.dtype)
+        return (log_weights + self.log_bins(mean, log_scale, levels)).logsumexp(-1)
+
+    def cumulative(self, a: Tensor, earlier: Tensor) -> Tensor:
+        """P(x <= k) for k = 0, ..., K - 2 of the same value, (..., K - 1)."""
+        log_weights, mean, log_scale = (part.unsqueeze(-2) for part in self.conditional(a, earlier))
+        edges = (2 * torch.arange(self.levels - 1, device=a.device, dtype=a.dtype) + 1) / (self.levels - 1) - 1
+        return (log_weights.exp() * ((edges.unsqueeze(-1) - mean) * (-log_scale).exp()).sigmoid()).sum(-1)
 
     def log_prob(self, a: Tensor, x: Tensor) -> Tensor:
         """log p of each of the values x (..., C) of a pixel given those before, nats, like x."""

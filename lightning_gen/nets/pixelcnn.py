@@ -1,5 +1,6 @@
 """Gated PixelCNN: a stack of convolutions over the rows above and one over the pixels to the left, no blind spot."""
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -48,11 +49,20 @@ class GatedLayer(nn.Module):
         change = self.out(gate(left + above))
         return gate(rows), change if self.first else h + change
 
-    def pixel(self, window: Tensor, above: Tensor) -> Tensor:
-        """The horizontal stack's change of a pixel, (B, channels), by the inputs (B, inputs, reach or reach + 1) to
-        its left and of itself, and the vertical stack's part (B, 2 channels)."""
-        left = F.linear(window.flatten(1), self.horizontal.weight.flatten(1), self.horizontal.bias)
-        return F.linear(gate(left + above), self.out.weight.flatten(1), self.out.bias)
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """The horizontal stack's weights, (pixels x inputs, 2 channels), and its output's, (channels, channels)."""
+        return self.horizontal.weight.squeeze(2).permute(2, 1, 0).flatten(0, 1), self.out.weight.flatten(1).T
+
+    def border(self, n: int) -> deque[Tensor]:
+        """Inputs of 0 to the left of an image, (n, inputs) each, to which those of the pixels are added."""
+        weight = self.horizontal.weight
+        return deque([weight.new_zeros(n, weight.shape[1])] * self.reach, maxlen=weight.shape[3])
+
+    def above(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """What a row of the vertical stack, (B, 2 channels, 1, W), gives to each of the W pixels of the next,
+        (B, 2 channels), with the biases of both."""
+        bias = self.across.bias + self.horizontal.bias
+        return F.linear(rows.squeeze(2).permute(2, 0, 1), self.across.weight.flatten(1), bias).unbind()
 
 
 @dataclass
@@ -60,14 +70,16 @@ class Cache:
     """The features of images that are filled row by row.
 
     Args:
+        matrices: of each layer.
         rows: of each layer the last rows of the vertical stack's input, (B, inputs, reach + 1, W + 2 reach).
-        above: of each layer what the row above gives to the present one, (B, 2 channels, W).
-        left: of each layer the horizontal stack's input in the present row, (B, inputs, reach + W).
+        above: of each layer what the row above gives to each pixel of the present one, (B, 2 channels) each.
+        left: of each layer the horizontal stack's inputs at the last pixels of the present row, (B, inputs) each.
     """
 
+    matrices: list[tuple[Tensor, Tensor]]
     rows: list[Tensor]
-    above: list[Tensor]
-    left: list[Tensor]
+    above: list[tuple[Tensor, ...]]
+    left: list[deque[Tensor]]
 
 
 class PixelCNN(Causal):
@@ -122,12 +134,11 @@ class PixelCNN(Causal):
 
     def begin(self, x: Tensor, ordering: int = 0) -> Cache:
         """Rows of zeros above the image."""
-        cache, n = Cache([], [], []), len(x)
+        cache, n = Cache([layer.matrices() for layer in self.layers], [], [], []), len(x)
         for layer in self.layers:
-            inputs, reach = layer.vertical.in_channels, layer.reach
-            cache.rows.append(x.new_zeros(n, inputs, reach + 1, self.width + 2 * reach))
-            cache.above.append(layer.across.bias.view(1, -1, 1).expand(n, -1, self.width))
-            cache.left.append(x.new_zeros(n, inputs, reach + self.width))
+            reach, channels = layer.reach, layer.vertical.out_channels
+            cache.rows.append(x.new_zeros(n, layer.vertical.in_channels, reach + 1, self.width + 2 * reach))
+            cache.above.append(layer.above(x.new_zeros(n, channels, 1, self.width)))
         return cache
 
     def finish_row(self, cache: Cache, row: Tensor) -> None:
@@ -136,22 +147,21 @@ class PixelCNN(Causal):
             new = F.pad(row, (layer.reach, layer.reach)).unsqueeze(2)
             cache.rows[i] = torch.cat([cache.rows[i][:, :, 1:], new], dim=2)
             rows = layer.vertical(cache.rows[i])
-            cache.above[i], row = layer.across(rows).squeeze(2), gate(rows).squeeze(2)
+            cache.above[i], row = layer.above(rows), gate(rows).squeeze(2)
 
     def step(self, cache: Cache, x: Tensor, k: int) -> Tensor:
         """Outputs at the k-th pixel, (B, size): the vertical stack where a row begins, then the horizontal one."""
         row, column = divmod(k, self.width)
-        if column == 0 and row > 0:
-            self.finish_row(cache, self.pixels(x, k - self.width, k))
-        if column > 0:
-            cache.left[0][:, :, self.layers[0].reach + column - 1] = self.pixels(x, k - 1, k)[:, :, 0]
-        h = None
-        for layer, above, left in zip(self.layers, cache.above, cache.left, strict=True):
-            if h is not None:
-                left[:, :, layer.reach + column] = h
-            window = left[:, :, column : column + layer.reach + (not layer.first)]
-            change = layer.pixel(window, above[:, :, column])
-            h = change if h is None else h + change
+        if column == 0:
+            if row > 0:
+                self.finish_row(cache, self.pixels(x, k - self.width, k))
+            cache.left = [layer.border(len(x)) for layer in self.layers]
+        h = self.pixels(x, k - 1, k)[:, :, 0] if column > 0 else cache.left[0][0]
+        for layer, matrices, above, left in zip(self.layers, cache.matrices, cache.above, cache.left, strict=True):
+            left.append(h)
+            features = torch.addmm(above[column], torch.cat([*left], dim=1), matrices[0])
+            change = torch.addmm(layer.out.bias, gate(features), matrices[1])
+            h = change if layer.first else h + change
         h = F.relu(F.linear(F.relu(h), self.middle.weight.flatten(1), self.middle.bias))
         return F.linear(h, self.last.weight.flatten(1), self.last.bias)
 

@@ -88,12 +88,11 @@ class GibbsLangevin(Gibbs, MarkovChain):
     def draw_visible(self, model: GaussianConditionals, x: Tensor, h: Tensor, generator: Source) -> Tensor:
         """v after `inner` Langevin steps from x towards p(v|h), (B, ...)."""
         mean, (factor, variance) = model.visible(h), self.moments(model, x.shape[1:])
-        return mean + factor * (x - mean) + variance.sqrt() * noise_like(x, generator)
+        return torch.lerp(mean, x, factor).addcmul(variance.sqrt(), noise_like(x, generator))
 
-    def moments(self, model: GaussianConditionals, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """r^inner, and the variance that `inner` steps add, each of the visible shape."""
+    def moments(self, model: GaussianConditionals, shape: tuple[int, ...]) -> tuple[float | Tensor, Tensor]:
+        """r^inner, where relative a number, else of the visible shape as is the variance that `inner` steps add."""
         variance = model.variance.view(shape)
-        eta = self.step_size * variance if self.relative else torch.full_like(variance, self.step_size)
-        ratio = 1 - eta / variance
-        added = 2 * eta * (1 - ratio.pow(2 * self.inner)) / (1 - ratio.square())
-        return ratio.pow(self.inner), added
+        eta = self.step_size if self.relative else self.step_size / variance  # in units of sigma^2
+        ratio = 1 - eta
+        return ratio**self.inner, 2 * eta * (1 - ratio ** (2 * self.inner)) / (1 - ratio**2) * variance

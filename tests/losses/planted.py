@@ -118,8 +118,8 @@ PLANTS = [
     Plant(
         "the data's side of CD with the chains' sign",
         "lightning_gen/losses/contrastive.py",
-        "full_like(data, 1 / len(v))",
-        "full_like(data, -1 / len(v))",
+        "torch.cat([grad, ",
+        "torch.cat([-grad, ",
         "tests/losses/test_contrastive.py::test_a_long_chains_gradient_is_the_likelihoods",
     ),
     Plant(

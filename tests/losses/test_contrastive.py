@@ -95,6 +95,20 @@ def test_backward_gives_the_gradient_in_closed_form_times_what_the_loss_became(m
         torch.testing.assert_close(parameter.grad, known[name].detach(), msg=name)
 
 
+@pytest.mark.parametrize("make", [binary, gaussian])
+def test_backward_weights_each_sample_as_automatic_differentiation_of_the_energies_does(make):
+    """Of sum_i w_i (E(v_i) - mean E(v_k)), the w_i different."""
+    model, v = make(4, 3), bits(20, 4)
+    w = torch.rand(20, generator=generator(2), dtype=torch.float64)
+    loss = RBMContrastiveDivergence(Gibbs(2))
+    (w * loss(model, v, generator(1))).sum().backward()
+    known = w @ (model.energy(v) - model.energy(loss.last_batch["reached"]).mean())
+    for (name, parameter), value in zip(
+        model.named_parameters(), torch.autograd.grad(known, list(model.parameters())), strict=True
+    ):
+        torch.testing.assert_close(parameter.grad, value, msg=name)
+
+
 def test_at_exact_samples_nothing_is_left_to_learn():
     model = binary(5, 3)
     rows = []

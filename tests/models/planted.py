@@ -174,8 +174,8 @@ PLANTS = [
     Plant(
         "a sample's value at its probability's edge",
         "lightning_gen/models/autoregressive.py",
-        "(below <= u).sum(-1, keepdim=True)",
-        "(below >= u).sum(-1, keepdim=True)",
+        "groups, x, i) <= u).sum(-1, keepdim=True)",
+        "groups, x, i) >= u).sum(-1, keepdim=True)",
         "tests/models/test_autoregressive.py::test_samples_have_the_models_law",
     ),
     Plant(

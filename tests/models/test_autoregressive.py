@@ -172,6 +172,7 @@ def test_a_table_of_levels_is_the_law_of_single_values(levels, joint):
     for c in range(joint):
         table = law.table(a, x[:, :c])
         torch.testing.assert_close(table.exp().sum(-1), torch.ones(6, **F64))
+        torch.testing.assert_close(law.cumulative(a, x[:, :c]), table.exp().cumsum(-1)[:, :-1], rtol=0, atol=1e-12)
         torch.testing.assert_close(table.gather(1, x[:, c : c + 1].long())[:, 0], law.log_prob(a, x)[:, c])
 
 

@@ -69,8 +69,8 @@ PLANTS = [
     Plant(
         "inner steps that forget the first noise",
         "lightning_gen/samplers/gibbs.py",
-        "(1 - ratio.pow(2 * self.inner))",
-        "(1 - ratio.pow(self.inner))",
+        "(1 - ratio ** (2 * self.inner))",
+        "(1 - ratio**self.inner)",
         "tests/samplers/test_gibbs.py::test_inner_steps_are_one_draw",
     ),
     Plant(
