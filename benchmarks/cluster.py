@@ -66,7 +66,8 @@ def predictions(run: dict[str, Any], measured: dict[str, Any]) -> list[dict[str,
         copies = COPIES * (n > 1) * network.parameters / machine.memory
         parts = got["loop"] + ddp(Step(got["forward"], pieces, got["update"] + copies), n, machine)
         transfer = sum(machine.all_reduce(size, n) for _, size in pieces)
-        found.append({"n": n, "parts": parts, "counts": counted.alone + machine.taken * transfer})
+        counts = counted.alone + machine.taken * transfer
+        found.append({"n": n, "transfer": transfer, "parts": parts, "counts": counts})
     return found
 
 
@@ -110,9 +111,18 @@ def errors(parts: Parts) -> str:
             low, high = got["quartiles"]
             cells[0] += f" ({low:.3g} to {high:.3g})"
             what = f"{run['network']['parameters'] / 1e6:.1f} M, {run['batch']}"
-            rows.append([what, made["n"], f"{got['load']:.1f}", *cells])
-    rows.append(["largest error", "", "", "", percent(largest[0]), "", percent(largest[1])])
-    head = ["P, images of a rank", "ranks", "load", "step (quartiles), s", "by parts, s", "its CPU, s", "by counts, s"]
+            rows.append([what, made["n"], f"{got['load']:.1f}", f"{made['transfer']:.2g}", *cells])
+    rows.append(["largest error", "", "", "", "", percent(largest[0]), "", percent(largest[1])])
+    head = [
+        "P, images of a rank",
+        "ranks",
+        "load",
+        "all-reduce, s",
+        "step (quartiles), s",
+        "by parts, s",
+        "its CPU, s",
+        "by counts, s",
+    ]
     return table(head, rows)
 
 

@@ -27,7 +27,7 @@ from lightning_gen.metrics.cache import file_digest
 SHAPE, CHANNELS = (3, 32, 32), 128  # ddpm_cifar's
 WIDTHS = (1, 2, 4, 8, 16)  # multiples of its channels
 FIRST, FURTHER = 2**20, 25 * 2**20  # bytes at which DDP closes the first bucket, and each after it
-RUNS = ((32, 2), (64, 4), (128, 2))  # channels, images of a rank
+RUNS = ((32, 2), (128, 2))  # channels, images of a rank
 Piece = tuple[int, int]  # parameters, and operations of the backward pass for an image since the piece before
 
 
