@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from benchmarks.parts.loop import STEPS_ALONE
 from benchmarks.table import Row, at_least, counted
@@ -19,15 +20,26 @@ WORDS += ["module.compile=false", "module.channels_last=false"]
 TINY = ["net.channels=8", "net.groups=4", "net.blocks=1"]
 
 
-def seconds(run: Run, world: int, batch: int) -> dict[str, list[float]]:
-    """Seconds a step of rank 0, with averaged gradients and without, of `world` ranks with `batch` images each."""
+def seconds(run: Run, world: int, batch: int) -> dict[str, Any]:
+    """What benchmarks/rank.py writes: of `world` ranks with `batch` images each, in few rounds."""
+    return timed([*WORDS, *(TINY if run.tiny else [])], world, batch, run.pick(4, 1))
+
+
+def timed(words: list[str], world: int, batch: int, rounds: int) -> dict[str, Any]:
+    """Seconds a step of rank 0, with averaged gradients and without, and of its parts: see benchmarks/rank.py.
+
+    Args:
+        words: of the command line.
+        world: number of ranks.
+        batch: images of each.
+        rounds: of one step with averaged gradients and one without.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        words = [*WORDS, *(TINY if run.tiny else []), f"data.batch_size={world * batch}"]
-        words += ["trainer=ddp_cpu"] if world > 1 else ["trainer=cpu"]
-        command = [sys.executable, str(ROOT / "benchmarks/rank.py"), folder, "1", str(run.pick(4, 1)), *words]
+        words = [*words, f"data.batch_size={world * batch}", "trainer=ddp_cpu" if world > 1 else "trainer=cpu"]
+        command = [sys.executable, str(ROOT / "benchmarks/rank.py"), folder, "1", str(rounds), *words]
         ranks = [
             subprocess.Popen(
                 command, env=place(rank, world, port), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
