@@ -191,13 +191,10 @@ class ReverseDiffusion(Sampler):
         times = torch.tensor(self.times(process), dtype=torch.float64)
         alpha, variance = process.alpha(times), process.variance(times)
         alpha[-1], variance[-1] = 1.0, 0.0  # a VE has sigma(0) = sigma_min, but the last step ends at x_0
-        rows = []
-        for i in range(len(times) - 1):
-            ratio = alpha[i] / alpha[i + 1]
-            fresh = variance[i] - ratio.square() * variance[i + 1]
-            row = (alpha[i], variance[i].sqrt(), alpha[i + 1], variance[i + 1].sqrt(), ratio, fresh)
-            rows.append((times[i].item(), times[i + 1].item(), tuple(float(value) for value in row)))
-        return rows
+        sigma, ratio = variance.sqrt(), alpha[:-1] / alpha[1:]
+        fresh = variance[:-1] - ratio.square() * variance[1:]
+        columns = torch.stack([times[:-1], times[1:], alpha[:-1], sigma[:-1], alpha[1:], sigma[1:], ratio, fresh], dim=1)
+        return [(t, s, tuple(row)) for t, s, *row in columns.tolist()]
 
 
 class StepwiseDiffusion(ReverseDiffusion, Stepwise):
