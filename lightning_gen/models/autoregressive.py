@@ -62,8 +62,7 @@ class Autoregressive(Normalised):
     def log_conditionals(self, x: Tensor, ordering: int = 0) -> Tensor:
         """log p(x_i | the values before x_i), nats, (B, D), in the order of `sequence`."""
         x = self.sequence(x)
-        out = self.net(x, ordering)
-        out = out.to(torch.promote_types(out.dtype, torch.float32))
+        out = precise(self.net(x, ordering))
         return self.net.law.log_prob(out, x.view(len(x), -1, self.net.joint)).flatten(1)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -110,7 +109,7 @@ class Autoregressive(Normalised):
         for group in groups:
             values, first = sequence[group.rows], group.order[k] * self.net.joint
             if channel == 0:
-                group.outputs = self.net.step(group.cache, values, k)
+                group.outputs = precise(self.net.step(group.cache, values, k))
             found.append(law(group.outputs, values[:, first : first + channel]))
         if len(groups) == 1:
             return found[0]
@@ -139,6 +138,11 @@ class Autoregressive(Normalised):
         for i in range(math.prod(self.net.shape)):
             x = self.fill(groups, x, i, generator)
         return x
+
+
+def precise(out: Tensor) -> Tensor:
+    """A network's outputs in float32 or better, which tell all levels apart: bfloat16 of autocast has but 8 bits."""
+    return out.to(torch.promote_types(out.dtype, torch.float32))
 
 
 class InOrdering(Energy):

@@ -88,10 +88,10 @@ class GibbsLangevin(Gibbs, MarkovChain):
     def draw_visible(self, model: GaussianConditionals, x: Tensor, h: Tensor, generator: Source) -> Tensor:
         """v after `inner` Langevin steps from x towards p(v|h), (B, ...)."""
         mean, (factor, variance) = model.visible(h), self.moments(model, x.shape[1:])
-        return torch.lerp(mean, x, factor).addcmul(variance.sqrt(), noise_like(x, generator))
+        return torch.lerp(mean.to(x.dtype), x, factor).addcmul(variance.sqrt(), noise_like(x, generator))
 
     def moments(self, model: GaussianConditionals, shape: tuple[int, ...]) -> tuple[float | Tensor, Tensor]:
-        """r^inner, where relative a number, else of the visible shape as is the variance that `inner` steps add."""
+        """r^inner, a number where step_size is relative, and the variance that `inner` steps add; else of `shape`."""
         variance = model.variance.view(shape)
         eta = self.step_size if self.relative else self.step_size / variance  # in units of sigma^2
         ratio = 1 - eta

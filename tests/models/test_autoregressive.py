@@ -44,6 +44,15 @@ def states(net):
     return every.view(-1, *net.shape)
 
 
+@pytest.mark.parametrize("net", [MADE, PixelCNN])
+def test_levels_stay_apart_under_autocast(net):
+    torch.manual_seed(0)
+    model, x = Autoregressive(net((1, 2, 2), 256, 3).eval()), torch.zeros(2, 1, 2, 2)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        below = model.by_law(model.net.law.cumulative, model.begin(x), x, 0)
+    assert below.shape == (2, 255) and (below.diff() > 0).all()
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_p_sums_to_one_over_all_states(name):
     model = seeded(name)

@@ -98,6 +98,14 @@ def test_inner_steps_are_one_draw(relative, inner):
     torch.testing.assert_close(result[1].detach(), added, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_sweep_of_gibbs_langevin_under_autocast_keeps_the_samples_precision(relative):
+    model = gaussian(4, 3).float()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        x = GibbsLangevin(2, 3, 0.2, relative)(model, torch.zeros(5, *model.shape), generator())
+    assert x.dtype == torch.float32 and x.isfinite().all()
+
+
 def test_many_inner_steps_leave_langevins_variance():
     model, eta = gaussian(), 0.5
     _, added = GibbsLangevin(1, 500, eta).moments(model, model.shape)
