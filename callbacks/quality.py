@@ -59,7 +59,7 @@ class Quality(Measuring):
     for as many as fill the device.
     kid_pairs: `all` takes every pair of images instead of subsets. neighbours: k of precision and recall,
     density_neighbours of density and coverage, of at most `at_most` images each, equal numbers of both. resamples: of
-    the bootstrap. batch: real images per extraction. held_out: whether held-out images are measured, too; auto where
+    the bootstrap. batch: images per extraction. held_out: whether held-out images are measured, too; auto where
     the test split has as many as the metrics need, and else says that it has not. cache: folder of the reference
     features, null for $XDG_CACHE_HOME or ~/.cache.
     """
@@ -167,7 +167,7 @@ class Quality(Measuring):
         seconds = [block["seconds"] for block in blocks]
         calls, taken, count = total(sum(block["calls"] for block in blocks), sum(seconds), len(blocks))
         (squares,) = total(sum((x - taken / count) ** 2 for x in seconds))
-        spread = (squares / (count - 1) / count) ** 0.5 * 1000 / size if count > 1 else None
+        spread = (squares / (count - 1) / count) ** 0.5 * count / self.n * 1000 if count > 1 else None
         first = blocks[0]["images"] if blocks else None
         return Drawn(features, logits, calls / count, taken / self.n * 1000, spread, first)
 
@@ -188,9 +188,10 @@ class Quality(Measuring):
                 raise NonFinite(f"samples of block {start // size} are not finite")
             images = self._quantised(module, x)
             try:
-                features, logits = self.features(images)
+                parts = [self.features(part) for part in images.split(self.batch)]
             except NonFinite as error:
                 raise NonFinite(f"{error}, block {start // size}") from error
+            features, logits = (torch.cat(own) if own[0] is not None else None for own in zip(*parts, strict=True))
             return {"features": features, "logits": logits, "images": None if start else images}
 
         what = f"{self.n:,} samples for quality"

@@ -14,7 +14,7 @@ from lightning_gen.randomness import UNIT, Numbered, generator
 from lightning_gen.samplers import Sampler
 
 Weights = Literal["ema", "raw"]
-# Values of the data computed together, of which a core or a GPU is full: with more a sample takes no less time.
+# Values of a sample times samples, of which a core or a GPU is full: with more a sample takes no less time.
 FULL = {"cpu": 2**13}
 FULL_GPU = 2**20
 SHARES = 8  # blocks at least, where n allows it: so many processes share them
@@ -112,9 +112,10 @@ class Sampling:
         UNIT where the samples depend on it, and fewer than fill the device where n has no SHARES of those.
         """
         sampler = self.sampler if sampler is None else sampler
-        if sampler is None or not sampler.independent:
+        if sampler is None or self.shape is None or not sampler.independent:
             return UNIT
-        full = FULL.get(self.device.type, FULL_GPU) // (UNIT * math.prod(self.model_shape))
+        values = max(math.prod(self.shape), math.prod(self.model_shape))  # codes are decoded together, too
+        full = FULL.get(self.device.type, FULL_GPU) // (UNIT * values)
         return UNIT * max(1, min(full, -(-n // UNIT) // SHARES))
 
     def work(

@@ -144,9 +144,23 @@ def test_seconds_are_those_of_drawing_alone(tmp_path, digits, monkeypatch):
     runner.test(module, datamodule=digits, verbose=False)
     drawn = quality.drawn(runner, module)
     assert drawn.seconds == pytest.approx(6 * 1000 / 150) and drawn.evaluations == 2
-    assert drawn.spread == pytest.approx((1 / 3) ** 0.5 * 1000 / 64)
+    assert drawn.spread == pytest.approx((1 / 3) ** 0.5 * 3 * 1000 / 150)
     quality.n = 64
     assert quality.drawn(runner, module).spread is None  # of one block
+
+
+def test_features_are_extracted_in_batches_of_images(tmp_path, digits):
+    """Blocks of 64 samples, 20 images at a time."""
+    quality = Quality(Projection(), n=150, kid_subsets=2, cache=str(tmp_path), batch=20)
+    runner, module = trainer(tmp_path, quality), Noisy()
+    runner.test(module, datamodule=digits, verbose=False)
+    quality.features.seen.clear()
+    found = quality.drawn(runner, module)
+    assert [len(images) for images in quality.features.seen] == [20, 20, 20, 4, 20, 20, 20, 4, 20, 2]
+    quality.batch = 64
+    whole = quality.drawn(runner, module)
+    torch.testing.assert_close(found.features, whole.features)
+    torch.testing.assert_close(found.logits, whole.logits)
 
 
 def test_samples_that_are_not_finite_give_no_number(tmp_path):

@@ -74,6 +74,9 @@ def test_blocks_fill_the_device_and_share_the_work():
     assert made.block_size(10**6, WHOLE["rk45"]) == 64
     made.sample(64 * 16)
     assert set(rows) == {128}
+    made.shape = None
+    with pytest.raises(ValueError, match="module.shape None, expected both"):
+        made.sample(1)
 
 
 def test_labels_go_with_the_rows():

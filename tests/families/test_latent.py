@@ -12,7 +12,7 @@ from lightning_gen.families import DDPM, EBM, FlowMatching, ScoreSDE
 from lightning_gen.families.latent_data import LatentData
 from lightning_gen.losses import ExactScoreMatching
 from lightning_gen.nets import MLP
-from lightning_gen.randomness import generator
+from lightning_gen.randomness import UNIT, Numbered
 from lightning_gen.samplers import Ancestral, EulerMaruyama, FlowODE
 from tests.likelihood.linear import Linear, rows
 
@@ -35,8 +35,8 @@ def module(family, **options):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_samples_are_the_decoders_means_of_the_diffusions(family):
     latent = module(family)
-    source = generator(3, "sample", 0)
-    start = latent.sampler.start(latent.averaged, (4, 3), source)
+    source = Numbered(3, "sample", 0, 4)
+    start = source.draw(lambda each: latent.sampler.start(latent.averaged, (UNIT, 3), each))
     (*_, z) = latent.sampler.trajectory(latent.averaged.eval(), start, source)
     with torch.no_grad():
         expected = z @ latent.autoencoder.net.W.T + latent.autoencoder.net.m
@@ -54,6 +54,11 @@ def test_a_batch_is_encoded_by_draws_of_the_posterior():
     assert z["label"] == 7 and not z["x"].requires_grad
     assert ((z["x"].mean(0) - mean).abs() < 4 * (0.5 * log_variance).exp() / n**0.5).all()
     assert ((z["x"].var(0) / log_variance.exp() - 1).abs() < 4 * (2 / n) ** 0.5).all()
+
+
+def test_a_block_is_as_large_as_decoding_it_allows():
+    latent = module(DDPM)
+    assert latent.block_size(10**6) == 64 * (2**13 // (64 * 5))  # a sample has 5 values, its code 3
 
 
 def test_the_autoencoder_is_no_part_of_what_is_trained_or_averaged():
