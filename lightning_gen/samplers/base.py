@@ -193,7 +193,9 @@ class ReverseDiffusion(Sampler):
         alpha[-1], variance[-1] = 1.0, 0.0  # a VE has sigma(0) = sigma_min, but the last step ends at x_0
         sigma, ratio = variance.sqrt(), alpha[:-1] / alpha[1:]
         fresh = variance[:-1] - ratio.square() * variance[1:]
-        columns = torch.stack([times[:-1], times[1:], alpha[:-1], sigma[:-1], alpha[1:], sigma[1:], ratio, fresh], dim=1)
+        columns = torch.stack(
+            [times[:-1], times[1:], alpha[:-1], sigma[:-1], alpha[1:], sigma[1:], ratio, fresh], dim=1
+        )
         return [(t, s, tuple(row)) for t, s, *row in columns.tolist()]
 
 
