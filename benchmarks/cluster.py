@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,11 +32,8 @@ from benchmarks.cluster_simulation import (  # noqa: E402
 from benchmarks.table import line, number  # noqa: E402
 
 PARTS, PAGE, PICTURE = ROOT / "benchmarks/cluster.json", ROOT / "docs/scaling.md", ROOT / "docs/scaling.png"
-# By the data sheet, but R, which was measured; the last line is NCCL's own model, src/graph/tuning.cc.
-H200 = Machine(
-    **{"products": 790e12, "memory": 4.8e12, "room": 141e9, "node": 8, "link": 450e9, "between": 50e9, "half": True},
-    **{"base": 8.4e-6, "near": 3.4e-6, "far": 14e-6},
-)
+# By the data sheet, but R, which was measured, and base, near and far by NCCL's own model, src/graph/tuning.cc.
+H200 = Machine(790e12, 4.8e12, room=141e9, link=450e9, between=50e9, base=8.4e-6, near=3.4e-6, far=14e-6, half=True)
 PEAK, SINGLE = 989e12, 67e12  # operations a second by the data sheet: bfloat16, dense, and float32
 LAUNCH = 5e-6  # seconds of an operator that is launched one by one: assumed
 RANKS = (1, 8, 64, 512)
@@ -46,10 +44,8 @@ Parts = dict[str, Any]
 def fitted(points: Sequence[Sequence[float]]) -> tuple[float, float]:
     """Base in seconds and rate in bytes a second of (bytes, seconds), by least squares of relative errors."""
     weights = [1 / seconds**2 for _, seconds in points]
-    total = sum(weights)
-    x, y = (sum(w * p[i] for w, p in zip(weights, points, strict=True)) / total for i in (0, 1))
-    above = sum(w * (p[0] - x) * (p[1] - y) for w, p in zip(weights, points, strict=True))
-    slope = above / sum(w * (p[0] - x) ** 2 for w, p in zip(weights, points, strict=True))
+    x, y = (fmean((p[i] for p in points), weights) for i in (0, 1))
+    slope = fmean(((a - x) * (b - y) for a, b in points), weights) / fmean(((a - x) ** 2 for a, _ in points), weights)
     return max(0.0, y - slope * x), 1 / slope
 
 
@@ -57,8 +53,8 @@ def predictions(run: dict[str, Any], measured: dict[str, Any]) -> list[dict[str,
     """Seconds of a step of one and of two ranks by its measured parts, and of its CPU by counts."""
     network = Network.of(run["network"], run["bytes"])
     base, link = fitted(run["ranks"]["2"]["reduce"])
-    machine = Machine(measured["products"], measured["memory"], node=2, link=link, base=base)
-    machine = replace(machine, taken=min(1.0, run["ranks"]["2"]["busy"]))
+    taken = min(1.0, run["ranks"]["2"]["busy"])
+    machine = Machine(measured["products"], measured["memory"], node=2, link=link, base=base, taken=taken)
     found = []
     for n in (1, 2):
         got, counted = run["ranks"][str(n)], network.step(run["batch"], machine, copies=n > 1)
@@ -92,9 +88,8 @@ def scaled(value: float, unit: str) -> str:
     return f"{value / 1e9:.3g} G{unit}"
 
 
-def size(network: Network) -> str:
-    """Its parameters in words."""
-    p = network.parameters
+def size(p: float) -> str:
+    """P in words."""
     return f"{p / 1e6:.1f} M" if p < 1e9 else f"{p / 1e9:.2f} G"
 
 
@@ -110,20 +105,11 @@ def errors(parts: Parts) -> str:
                 cells += [f"{got[true]:.3g}", f"{made[key]:.3g} ({100 * error:+.0f} %)"]
             low, high = got["quartiles"]
             cells[0] += f" ({low:.3g} to {high:.3g})"
-            what = f"{run['network']['parameters'] / 1e6:.1f} M, {run['batch']}"
+            what = f"{size(run['network']['parameters'])}, {run['batch']}"
             rows.append([what, made["n"], f"{got['load']:.1f}", f"{made['transfer']:.2g}", *cells])
     rows.append(["largest error", "", "", "", "", percent(largest[0]), "", percent(largest[1])])
-    head = [
-        "P, images of a rank",
-        "ranks",
-        "load",
-        "all-reduce, s",
-        "step (quartiles), s",
-        "by parts, s",
-        "its CPU, s",
-        "by counts, s",
-    ]
-    return table(head, rows)
+    head = ["P, images of a rank", "ranks", "load", "all-reduce, s", "step (quartiles), s", "by parts, s"]
+    return table([*head, "its CPU, s", "by counts, s"], rows)
 
 
 def machine(parts: Parts) -> str:
@@ -132,12 +118,7 @@ def machine(parts: Parts) -> str:
     base, link = fitted(run["reduce"])
     both, sheet = f"{H200.link / 5e8:.0f} GB/s NVLink in both directions", "data sheet"
     rows = [
-        [
-            "R, products",
-            f"{H200.products / 1e12:.0f} TFLOP/s",
-            "bfloat16, measured",
-            f"{cpu['products'] / 1e9:.3g} GFLOP/s",
-        ],
+        ["R, products", f"{H200.products / 1e12:.0f} TFLOP/s", "bfloat16, measured", scaled(cpu["products"], "FLOP/s")],
         ["R by the data sheet", f"{PEAK / 1e12:.0f} TFLOP/s", "bfloat16, dense", ""],
         ["R in float32", f"{SINGLE / 1e12:.0f} TFLOP/s", sheet, ""],
         ["M, memory", f"{H200.memory / 1e12} TB/s", sheet, scaled(cpu["memory"], "B/s")],
@@ -150,7 +131,7 @@ def machine(parts: Parts) -> str:
         ["processor's part that a collective takes", "0 %", "assumed", percent(run["busy"])],
         ["an operator, where it counts", f"{1e6 * LAUNCH:.0f} µs", "assumed", ""],
     ]
-    return table(["what", "H200 in nodes of 8", "from", "a CPU core, gloo, measured"], rows)
+    return table(["what", "H200 in nodes of 8", "from", f"a core of {cpu['cpu']}, gloo, measured"], rows)
 
 
 def step_bytes(parts: Parts) -> str:
@@ -160,23 +141,23 @@ def step_bytes(parts: Parts) -> str:
     def row(what: str, value: Callable[[Network], float]) -> list[object]:
         return [what, *(f"{value(network) / 1e9:,.3g}" for network in found)]
 
+    def per_parameter(what: str, count: float, formula: str = "") -> list[object]:
+        return row(f"{what}, {formula or count} P", lambda net: count * net.parameters)
+
     rows = [
-        row("held: weights, 4 P", lambda net: 4 * net.parameters),
-        row("held: gradients, 4 P", lambda net: 4 * net.parameters),
-        row("held: Adam's two moments, 8 P", lambda net: 8 * net.parameters),
-        row("held: the average, 4 P", lambda net: 4 * net.parameters),
-        row("held: DDP's buckets, 4 P", lambda net: 4 * net.parameters),
-        row("held: weights cast to bfloat16, 2 P", lambda net: 2 * net.parameters),
+        per_parameter("held: weights", 4),
+        per_parameter("held: gradients", 4),
+        per_parameter("held: Adam's two moments", 8),
+        per_parameter("held: the average", 4),
+        per_parameter("held: DDP's buckets", 4),
+        per_parameter("held: weights cast to bfloat16", 2),
         row(f"held: activations of {BATCH} images, A b", lambda net: BATCH * net.kept / 2),
         row("moved: forward and backward, Q b + 12 P", lambda net: BATCH * net.moved / 2 + 12 * net.parameters),
-        row(f"moved: clipping, Adam, average, {UPDATE} P", lambda net: UPDATE * net.parameters),
-        row(f"moved: into buckets and back, {COPIES} P", lambda net: COPIES * net.parameters),
-        *(
-            row(f"sent by a rank of {n}, 2 (n − 1)/n · 4 P", lambda net: 2 * (n - 1) / n * 4 * net.parameters)  # noqa: B023
-            for n in RANKS[1:]
-        ),
+        per_parameter("moved: clipping, Adam, average", UPDATE),
+        per_parameter("moved: into buckets and back", COPIES),
+        *(per_parameter(f"sent by a rank of {n}", 8 * (n - 1) / n, "2 (n − 1)/n · 4") for n in RANKS[1:]),
     ]
-    return table(["GB", *(f"P = {size(network)}" for network in found)], rows)
+    return table(["GB", *(f"P = {size(network.parameters)}" for network in found)], rows)
 
 
 def steps(parts: Parts) -> str:
@@ -190,7 +171,7 @@ def steps(parts: Parts) -> str:
             rest = seconds - step.alone
             shares = [percent(rest / seconds, 1), percent(alone / seconds, 1)]
             times = [f"{1e3 * one:.2f}" for one in (seconds, transfer, rest)]
-            rows.append([size(network), n, n * BATCH / seconds, *times, *shares])
+            rows.append([size(network.parameters), n, n * BATCH / seconds, *times, *shares])
     head = ["P", "n", "images/s", "step, ms", "all-reduce, ms", "not hidden, ms", "of the step", "efficiency"]
     return table(head, rows)
 
@@ -199,15 +180,8 @@ def batches(parts: Parts) -> str:
     """The smallest batch of a rank with 90 %."""
     half = replace(H200, link=H200.link / 2, between=H200.between / 2)
     slow = replace(H200, products=0.4 * H200.products, memory=0.4 * H200.memory)
-    rows = [
-        [
-            size(network),
-            *(smallest_batch(network, n, H200) for n in RANKS[1:]),
-            smallest_batch(network, 512, half),
-            smallest_batch(network, 512, slow),
-        ]
-        for network in networks(parts)[:4]
-    ]
+    cases = [*((n, H200) for n in RANKS[1:]), (512, half), (512, slow)]
+    rows = [[size(net.parameters), *(smallest_batch(net, n, gpu) for n, gpu in cases)] for net in networks(parts)[:4]]
     return table(["P", "n = 8", "64", "512", "512, B halved", "512, GPU at 40 %"], rows)
 
 
@@ -218,17 +192,16 @@ def fixed_batch(parts: Parts) -> str:
     def rate(total: int, n: int) -> str:
         if total < n:
             return "–"
-        found = []
-        for gpu in (H200, replace(H200, launch=LAUNCH)):
-            found.append(number(total / ddp(network.step(total / n, gpu, copies=n > 1), n, gpu)))
-        return f"{found[0]} ({found[1]})"
+        gpus = (H200, replace(H200, launch=LAUNCH))
+        found = [total / ddp(network.step(total / n, gpu, copies=n > 1), n, gpu) for gpu in gpus]
+        return f"{number(found[0])} ({number(found[1])})"
 
     rows = [[f"{total:,}", *(rate(total, n) for n in RANKS)] for total in (128, 512, 2048, 8192)]
     return table(["batch of all ranks", *(f"n = {n}" for n in RANKS)], rows)
 
 
 def recipes(parts: Parts) -> str:
-    """Operations for each byte of gradients."""
+    """Seconds of an all-reduce over those of the products."""
     rows = []
     for name, got in parts["counted"]["recipes"].items():
         alone = BATCH * got["operations"] / H200.products
@@ -248,18 +221,14 @@ def storage(parts: Parts) -> str:
     return table(["n", "images/s", "GB/s at 3,072 bytes", "cores a GPU, from memory", "cores a GPU, from JPEG"], rows)
 
 
-def sampling(network: Network, count: int, calls: int, gpu: Machine) -> float:
-    """Seconds of `count` images of one rank at so many forward passes, in one block."""
-    return calls * network.step(count, gpu).forward
-
-
 def fid(parts: Parts) -> str:
     """Seconds of a FID of 50,000 images."""
     network, inception = networks(parts)[0], parts["counted"]["inception"]
     rows = []
     for n in RANKS:
-        each, gpu = IMAGES / n, replace(H200, launch=LAUNCH)
-        drawn = [sampling(network, each, calls, gpu) for calls in (1000, 50)]
+        each = IMAGES / n
+        call = network.step(each, replace(H200, launch=LAUNCH)).forward
+        drawn = [1000 * call, 50 * call]
         features = each * (inception["operations"] / SINGLE + inception["moved"] / H200.memory)
         rest = features + parts["measured"]["frechet"]
         rows.append([n, *drawn, features, parts["measured"]["frechet"], *(rest + one for one in drawn)])
@@ -275,7 +244,8 @@ def memory(parts: Parts) -> str:
         fixed = [f"{network.bytes(0, n, sharded) / 1e9:,.3g}" for n, sharded in kinds]
         most = [network.largest(H200, n, sharded) for n, sharded in kinds]
         images = network.bytes(1, 8) - network.bytes(0, 8)
-        rows.append([size(network), *fixed, f"{images / 1e6:,.3g}", *(f"{n:,}" for n in (most[0], most[1], most[3]))])
+        room = [f"{most[i]:,}" for i in (0, 1, 3)]
+        rows.append([size(network.parameters), *fixed, f"{images / 1e6:,.3g}", *room])
     head = ["P", "DDP, GB", "FSDP 8, GB", "64", "512", "an image, MB", "most images: DDP", "FSDP 8", "512"]
     return table(head, rows)
 
@@ -301,7 +271,8 @@ def sharding(parts: Parts) -> str:
     """Images a second of a rank, DDP and FSDP."""
     found = networks(parts)
     rows: list[list[object]] = [
-        [size(net), *(throughput(net, n, sharded) for n in RANKS[1:] for sharded in (False, True))] for net in found
+        [size(net.parameters), *(throughput(net, n, sharded) for n in RANKS[1:] for sharded in (False, True))]
+        for net in found
     ]
     even = [f"{break_even(found[0], n) / 1e9:.2f} G" for n in RANKS[1:]]
     rows.append(["FSDP is faster from P =", *(cell for one in even for cell in ("", one))])
@@ -342,7 +313,7 @@ def picture(parts: Parts, path: Path = PICTURE) -> None:
     for network, style in ((found[0], "-"), (found[2], "--")):
         for color, n in enumerate(RANKS[1:]):
             values = [100 * efficiency(network, batch, n, H200) for batch in counts]
-            axes.plot(counts, values, style, color=f"C{color}", label=f"{size(network)}, {n} GPUs")
+            axes.plot(counts, values, style, color=f"C{color}", label=f"{size(network.parameters)}, {n} GPUs")
     axes.axhline(90, color="0.7", linewidth=0.8)
     axes.set(xscale="log", xlabel="images of a GPU", ylabel="efficiency, %", ylim=(0, 102), xticks=counts)
     axes.set_xticklabels([str(count) for count in counts])
