@@ -11,7 +11,7 @@ from lightning_gen.families import DDPM, EDM, NCSN, ScoreMatching, ScoreSDE
 from lightning_gen.families.ncsn import largest_distance, number_of_levels, overlap_of
 from lightning_gen.nets import MLP
 from lightning_gen.process import linear_betas
-from lightning_gen.randomness import generator
+from lightning_gen.randomness import UNIT, Numbered
 from lightning_gen.samplers import DDIM
 
 ADAM = partial(torch.optim.Adam, lr=1e-3)
@@ -190,7 +190,7 @@ def test_training_sees_the_labels_but_for_a_share_that_stands_for_none():
 def test_a_conditional_model_draws_all_classes_in_turn_or_the_one_asked_for():
     module = conditional()
     sampler, whole = module.sampler, module.sample(12, seed=3, size=4)
-    noise = torch.cat([module.model.prior((4, 2), generator(3, "sample", block)) for block in range(3)])
+    noise = Numbered(3, "sample", 0, 12).draw(lambda each: module.model.prior((UNIT, 2), each))
     for label in (None, 2):
         labels = torch.arange(12) % 4 if label is None else torch.full((12,), 2)
         with torch.no_grad():
