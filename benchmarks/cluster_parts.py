@@ -21,6 +21,7 @@ from benchmarks.table import cpu_model
 from benchmarks.timing import Run, cpu, matrix_rate, one_thread
 from lightning_gen.config.instantiate import build, build_module
 from lightning_gen.families.cost import Products
+from lightning_gen.families.shards import blocks
 from lightning_gen.metrics import InceptionFeatures, frechet_of_features, moments
 from lightning_gen.metrics.cache import file_digest
 
@@ -69,10 +70,8 @@ def closed(sizes: Sequence[int]) -> list[int]:
 
 
 def units(net: torch.nn.Module) -> dict[Tensor, int]:
-    """The unit of each parameter under FSDP: a block of a ModuleList, or 0, the rest; as `shard` has them."""
-    lists = [part for part in net.modules() if isinstance(part, torch.nn.ModuleList)]
-    blocks = [block for part in lists for block in part if not isinstance(block, torch.nn.ModuleList)]
-    return {p: index for index, block in enumerate(blocks, 1) for p in block.parameters()}
+    """The unit of each parameter of a block under FSDP, 1, 2, ...; the rest is one more."""
+    return {p: index for index, block in enumerate(blocks(net), 1) for p in block.parameters()}
 
 
 def pieces(ready: Sequence[tuple[Any, int, int]]) -> list[Piece]:

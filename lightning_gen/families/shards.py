@@ -28,14 +28,19 @@ def in_shards_like(value: Any, parameter: Tensor) -> Any:
     return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
 
+def blocks(net: nn.Module) -> list[nn.Module]:
+    """The blocks with parameters in a network's ModuleLists."""
+    lists = [part for part in net.modules() if isinstance(part, nn.ModuleList)]
+    found = [block for part in lists for block in part if not isinstance(block, nn.ModuleList)]
+    return [block for block in found if [*block.parameters()]]
+
+
 def shard(net: nn.Module, mesh: "DeviceMesh") -> None:
     """Split a network's parameters over the processes: a unit for each block in a ModuleList, one for the rest.
 
     A unit's parameters are whole from its forward or backward pass's start to its end alone.
     """
-    lists = [part for part in net.modules() if isinstance(part, nn.ModuleList)]
-    blocks = [block for part in lists for block in part if not isinstance(block, nn.ModuleList)]
-    for unit in (*(block for block in blocks if [*block.parameters()]), net):
+    for unit in (*blocks(net), net):
         unit.register_forward_hook(_own_memory)
         fully_shard(unit, mesh=mesh)
 
