@@ -15,7 +15,8 @@ from tests.faults.inputs import make_archives, make_configs, make_pictures, make
 from tests.processes import ROOT
 
 SECONDS = 10
-DRAW = ("seed=-1", "trainer.max_time=abc", "seed=1,2", "WORLD_SIZE alone", "twelve damaged", "npz flipped")
+DRAW = ("seed=-1", "seed = 1", "seed =1", "trainer.max_time=abc", "seed=1,2")
+DRAW += ("WORLD_SIZE alone", "twelve damaged", "npz flipped")
 
 
 @pytest.fixture(scope="module")

@@ -154,8 +154,9 @@ def split(argv: Sequence[str], ours: Path) -> Words:
             words.helps = True
         elif name in (ALLOW, *FOLDER, *NAME):
             words.give(name, value if equals else rest.pop(0) if rest else "")
-        elif word.startswith("="):  # of KEY = VALUE
-            key, value = words.flags.pop() if words.flags else "KEY", value or (rest.pop(0) if rest else "VALUE")
+        elif equals and (not name or name[-1].isspace()):  # KEY = VALUE, as one word or as several
+            key = name.rstrip() or (words.flags.pop() if words.flags else "KEY")
+            value = value.strip() or (rest.pop(0) if rest else "VALUE")
             words.faults.append(f"{key} = {value} has spaces around =: write {key}={value}")
         elif word.startswith("~") or (equals and not word.startswith("-")):
             words.overrides.append(word)
