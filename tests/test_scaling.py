@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import distributed
 
-from benchmarks import cluster
+from benchmarks import cluster, cluster_tables
 from benchmarks.cluster_parts import FIRST, FURTHER, bytes_of, closed, measured, network, pieces, units
 from benchmarks.cluster_simulation import COPIES, HELD, Machine, Network, Step, ddp, efficiency, fsdp, smallest_batch
 from benchmarks.counting import saved_bytes
@@ -169,35 +169,35 @@ def test_a_rank_holds_twenty_bytes_a_parameter():
 
 def test_a_line_is_fitted():
     points = [(size, 0.001 + size / 2e9) for size in (2**12, 2**20, 2**25)]
-    assert cluster.fitted(points) == (pytest.approx(0.001), pytest.approx(2e9))
+    assert cluster_tables.fitted(points) == (pytest.approx(0.001), pytest.approx(2e9))
 
 
 def test_the_smallest_batch_is_the_smallest(parts):
-    one = cluster.networks(parts)[0]
-    batch = smallest_batch(one, 64, cluster.H200)
-    assert efficiency(one, batch, 64, cluster.H200) >= 0.9 > efficiency(one, batch - 1, 64, cluster.H200)
+    one = cluster_tables.networks(parts)[0]
+    batch = smallest_batch(one, 64, cluster_tables.H200)
+    assert efficiency(one, batch, 64, cluster_tables.H200) >= 0.9 > efficiency(one, batch - 1, 64, cluster_tables.H200)
 
 
 def test_the_most_images_have_room(parts):
-    for one in cluster.networks(parts)[:4]:
+    for one in cluster_tables.networks(parts)[:4]:
         for n, sharded in ((8, False), (64, True)):
-            most = one.largest(cluster.H200, n, sharded)
-            assert one.bytes(most, n, sharded) <= cluster.H200.room < one.bytes(most + 1, n, sharded)
+            most = one.largest(cluster_tables.H200, n, sharded)
+            assert one.bytes(most, n, sharded) <= cluster_tables.H200.room < one.bytes(most + 1, n, sharded)
 
 
 def test_a_scaled_network_is_near_the_counted_one(parts):
-    one, two = cluster.networks(parts)[:2]
+    one, two = cluster_tables.networks(parts)[:2]
     made = one.scaled(two.parameters / one.parameters)
     for key in ("forward", "backward", "moved", "kept"):
         assert getattr(made, key) == pytest.approx(getattr(two, key), rel=0.02), key
 
 
 def test_fsdp_is_faster_from_the_break_even_on(parts):
-    one = cluster.networks(parts)[0]
-    factor = cluster.break_even(one, 512) / one.parameters
+    one = cluster_tables.networks(parts)[0]
+    factor = cluster_tables.break_even(one, 512) / one.parameters
     for grown, faster in ((0.97, False), (1.03, True)):
         wide = one.scaled(grown * factor)
-        assert (cluster.throughput(wide, 512, True) > cluster.throughput(wide, 512, False)) is faster
+        assert (cluster_tables.throughput(wide, 512, True) > cluster_tables.throughput(wide, 512, False)) is faster
 
 
 def test_a_step_of_one_rank_is_its_arithmetic_and_its_bytes():
@@ -214,7 +214,7 @@ def test_a_step_of_one_rank_is_its_arithmetic_and_its_bytes():
 
 def test_the_page_has_what_the_command_writes(parts):
     page = cluster.PAGE.read_text()
-    assert page.count("<!-- table: ") == len(cluster.TABLES) == page.count("<!-- end -->")
+    assert page.count("<!-- table: ") == len(cluster_tables.TABLES) == page.count("<!-- end -->")
     assert cluster.written(page, parts) == page
 
 
@@ -225,5 +225,5 @@ def test_the_stored_counts_are_those_of_the_network(parts):
 @pytest.mark.slow
 def test_the_parts_are_measured():
     found = measured(Run(tiny=True), rounds=1)
-    for prediction in cluster.predictions(found["runs"][0], found):
+    for prediction in cluster_tables.predictions(found["runs"][0], found):
         assert min(prediction[key] for key in ("parts", "counts")) > 0
