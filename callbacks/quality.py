@@ -48,7 +48,8 @@ class Quality(Measuring):
     flags in it where it is computed from too little.
 
     Samples are drawn in blocks dealt to the ranks, so any number of ranks measures the same n; images are rounded to
-    uint8, as a file would hold them. The reference is a whole split, by the published protocol the training split.
+    uint8, as a file would hold them. The reference is a whole split: the training split by the published protocol, val
+    for choosing a recipe.
     `fid/<features>/held-out` are real images of the test split against the same reference: what a perfect model would
     get. Most are biased at small N, so where these are fewer than n, a row `<weights>-n<N>` of the model's first
     N samples is the one to hold against them. Both are published by the full evaluation only.
@@ -71,7 +72,7 @@ class Quality(Measuring):
         features: FeatureExtractor,
         n: Count = 1500,
         metrics: Sequence[str] = ("fid", "kid", "is"),
-        reference: Literal["train", "test"] = "train",
+        reference: Literal["train", "val", "test"] = "train",
         block: Count | None = None,
         kid_subsets: Count = 100,
         kid_subset_size: Annotated[int, Ge(3)] = 1000,

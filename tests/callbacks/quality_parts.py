@@ -146,9 +146,11 @@ def tabulate(folder: Path, samplers: dict[str, Sampler], module: Any = None, **o
     return module
 
 
-def measure(folder: Path, n: int, **options: Any) -> None:
+def measure(folder: Path, n: int, reference: str = "train", **options: Any) -> None:
     """The test stage, n samples."""
-    quality = Quality(Projection(), n=n, kid_subsets=5, kid_subset_size=40, cache=str(folder / "cache"))
+    quality = Quality(
+        Projection(), n=n, reference=reference, kid_subsets=5, kid_subset_size=40, cache=str(folder / "cache")
+    )
     trainer(folder / str(n), quality, **options).test(Noisy(), datamodule=Digits(), verbose=False)
 
 

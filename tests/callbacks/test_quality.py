@@ -80,6 +80,14 @@ def test_held_out_images_are_measured_and_the_model_at_their_number(alone, tmp_p
     assert fewer["fid/projection/held-out"]["protocol"]["n"] == 50  # of 360, drawn by the seed
 
 
+def test_a_recipe_is_chosen_against_the_validation_split(tmp_path, digits):
+    measure(tmp_path, 50, reference="val")
+    entry, real = _metrics(tmp_path / "50")["fid/projection/ema"], _by_hand(digits.split("val").images(slice(None)))[0]
+    exact = frechet_distance(*moments(_by_hand(_drawn(50))[0]), *moments(real))
+    assert entry["value"] == pytest.approx(exact, rel=1e-6)
+    assert (entry["protocol"]["reference"], entry["protocol"]["n_reference"]) == ("val", 137)
+
+
 def test_more_samples_than_held_out_images_get_a_row_at_their_number(tmp_path, digits):
     measure(tmp_path, 380)
     found, train = _metrics(tmp_path / "380"), _by_hand(digits.split("train").images(slice(None)))[0]

@@ -1,0 +1,46 @@
+"""python -m benchmarks.recipes [--only TABLE[/ROW] ...] [--hours H] [--left | --check | --page]: make results."""
+
+import argparse
+import sys
+
+from benchmarks.recipes import check, page, record, train
+from benchmarks.recipes.tables import Cell, tables
+
+
+def main() -> int:
+    """Train what is missing, say what is left, or check what there is."""
+    listed = tables()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.recipes", description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="TABLE[/ROW]", help=f"of {', '.join(listed)}")
+    parser.add_argument("--hours", type=float, help="stop after so many hours, saved")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at a time, each on one thread (%(default)s)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--left", action="store_true", help="say how many CPU hours are left, and end")
+    what.add_argument("--check", action="store_true", help="measure the exports again, and compare")
+    what.add_argument("--page", action="store_true", help="write docs/results.md anew, and end")
+    options = parser.parse_args()
+    names = [*listed, *(f"{table.name}/{row}" for table in listed.values() for row in table.rows)]
+    for name in options.only or ():
+        if name not in names:
+            parser.error(f"--only {name}: no such table or row; tables are {', '.join(listed)}")
+
+    def chosen(cell: Cell) -> bool:
+        return not options.only or not {cell.table.name, f"{cell.table.name}/{cell.row}"}.isdisjoint(options.only)
+
+    if options.check:
+        return check.check_all([cell for table in listed.values() for cell in table.cells() if chosen(cell)])
+    cells = [cell for table in listed.values() for cell in record.missing(table) if chosen(cell)]
+    if options.left:
+        for name, table in listed.items():
+            mine = [cell for cell in cells if cell.table is table]
+            print(f"{name}: {len(mine)} of {len(table.cells())} trainings, {train.hours_left(mine):.1f} CPU hours")
+        return 0
+    page.write()
+    if options.page:
+        return 0
+    print(f"{len(cells)} trainings, {train.hours_left(cells):.1f} CPU hours left, {options.jobs} at a time")
+    return train.train_all(cells, options.jobs, options.hours)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""What was stored, measured again: make results-check."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from benchmarks.recipes.record import entry, measured
+from benchmarks.recipes.tables import Cell
+from benchmarks.recipes.train import Commands
+
+SHORT = 5.0  # CPU minutes up to which a row without an export is trained again
+SIGMAS = 3.0
+
+
+def differences(before: dict[str, Any], now: dict[str, Any], sigmas: float) -> Iterator[str]:
+    """A sentence for each number that has moved by more than `sigmas` of its errors, or is gone."""
+    for name, old in before.items():
+        new = now.get(name)
+        if new is None:
+            yield f"{name} is not measured any more"
+        elif abs(new["value"] - old["value"]) > sigmas * ((old["error"] or 0) ** 2 + (new["error"] or 0) ** 2) ** 0.5:
+            yield f"{name}: {new['value']:.6g}, stored {old['value']:.6g} ± {old['error']:.2g}"
+
+
+def check(cell: Cell, commands: Commands) -> str:
+    """Measure a cell again; `agrees`, `not checked`, or what differs."""
+    stored = entry(cell)
+    if stored is None:
+        return "not trained"
+    export = cell.run / "export"
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        if export.is_dir():
+            shutil.copytree(export, run)
+            words, sigmas = ["stage=evaluate", f"run={run}", "logger=none"], 1.0
+        elif stored["cpu_minutes"] < SHORT:
+            words, sigmas = [*cell.words, f"run={run}"], SIGMAS
+        else:
+            return "not checked: no export, and training takes longer than 5 minutes"
+        if code := commands(words, Path(folder)):
+            return f"exit code {code}: {(Path(folder) / 'log.txt').read_text().strip().splitlines()[-1]}"
+        found = list(differences(stored["numbers"], measured(cell.table, run)[0], sigmas))
+    how = "again from the export" if sigmas == 1 else "trained again"
+    return f"{how}: " + ("; ".join(found) or "agrees")
+
+
+def check_all(cells: list[Cell]) -> int:
+    """Check them, a line each; 1 if one has moved."""
+    commands, moved = Commands(), False
+    with tqdm(cells, unit="training") as bar:
+        for cell in bar:
+            word = check(cell, commands)
+            moved |= not word.endswith("agrees") and not word.startswith("not ")
+            bar.write(f"{cell}: {word}")
+    return int(moved)

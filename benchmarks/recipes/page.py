@@ -1,0 +1,124 @@
+"""docs/results.md, written from docs/results/*.json and the list of tables alone."""
+
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from benchmarks.recipes.record import entry, load
+from benchmarks.recipes.tables import ROOT, Cell, Table, tables
+from lightning_gen.results.result import Kind, Name
+from lightning_gen.results.store import write_atomically
+from lightning_gen.results.tables import number
+
+PAGE = ROOT / "docs" / "results.md"
+# Before a likelihood: of which kind it is.
+SIGNS: dict[Kind, str] = {"exact": "", "lower bound": "≥ ", "upper bound": "≤ ", "estimate": "≈ ", "KDE": "KDE "}
+HEAD = """# Results
+
+Each number here was trained and measured by the command in its row. `make results` trains what is missing, and goes on
+where it was stopped; `make results-check` measures the exports that it left in `outputs/results` again, and compares.
+
+```
+make results ARGS="--left"                      # the hours that are left
+make results ARGS="--only digits --hours 2"     # stops by itself, saved; the same command goes on
+make results-check
+```
+
+A number is the mean over the seeds ± its standard error (their deviation / √seeds). Where one seed has been trained, the
+error is that of the evaluation, and *one seed* stands beside it. *Minutes* are those of training, by the clock, on one
+thread, validation left out; *CPU minutes* those of all that the command does, measuring included. Other versions,
+processors or numbers of threads train other weights: they agree within the errors, not to the digit. Before a
+likelihood ≥ marks a lower bound, ≤ an upper bound, ≈ an estimate; without a mark it is exact.
+"""
+
+
+def line(cells: Iterable[str]) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def spread(found: list[dict[str, Any]]) -> str:
+    """Mean and standard error over seeds; of one seed, its own."""
+    values = [x["value"] for x in found]
+    if len(values) == 1:
+        return f"{number(values[0], found[0]['error'])} (one seed)"
+    return number(statistics.mean(values), statistics.stdev(values) / len(values) ** 0.5)
+
+
+def shown(table: Table, column: str, trained: list[dict[str, Any]]) -> str:
+    """The cell of a column: one number of each run, all of one kind, over the seeds that have been trained."""
+    found = [
+        (Name.parse(key), x)
+        for e in trained
+        for key, x in e["numbers"].items()
+        if Name.parse(key).subject in table.columns[column]
+    ]
+    if not found:
+        return "–"
+    kinds = {x["kind"] for _, x in found}
+    if len(found) != len(trained) or len(kinds) > 1:
+        raise ValueError(f"{table.name}: the column {column} has several numbers of one run, or several kinds: {kinds}")
+    sign = SIGNS[kinds.pop()] if found[0][0].about.likelihood else ""
+    return sign + spread([x for _, x in found])
+
+
+def of_seeds(values: Iterable[Any]) -> str:
+    """Equal values once, different ones in turn."""
+    return ", ".join(dict.fromkeys(str(value) for value in values))
+
+
+def rows(table: Table, stored: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Of each row, what is stored of its seeds."""
+    found = {row: [entry(Cell(table, row, seed), stored) for seed in table.seeds] for row in table.rows}
+    return {row: [e for e in entries if e is not None] for row, entries in found.items()}
+
+
+def section(table: Table) -> list[str]:
+    """A table, and below it what was run, where and by which versions."""
+    stored = load(table)
+    trained = rows(table, stored)
+    head = ["", *table.columns, "steps", "minutes", "seeds"]
+    lines = [f"## {table.title}", "", table.about.strip(), "", line(head), line("---" for _ in head)]
+    for row, entries in trained.items():
+        if entries:
+            cells = [shown(table, column, entries) for column in table.columns]
+            minutes = f"{statistics.mean(e['minutes'] for e in entries):.1f}"
+            cells += [of_seeds(f"{e['steps']:,}" for e in entries), minutes, str(len(entries))]
+        else:
+            cells = ["–"] * len(table.columns) + ["not yet trained", "", "0"]
+        lines.append(line([row, *cells]))
+    if not any(trained.values()):
+        return [*lines, ""]
+    head = ["", "`python run.py …`", "CPU minutes", "config", "protocols", "code"]
+    lines += ["", f"What was run, with `seed={'`, `seed='.join(map(str, table.seeds))}`:", "", line(head)]
+    lines.append(line("---" for _ in head))
+    for row, entries in trained.items():
+        if not entries:
+            continue
+        words = [word for word in entries[0]["words"] if not word.startswith("seed=")]
+        minutes = ("≥ " if any(e["unseen"] for e in entries) else "") + ", ".join(
+            f"{e['cpu_minutes']:.1f}" for e in entries
+        )
+        protocols = dict.fromkeys(x["protocol_hash"][:6] for e in entries for x in e["numbers"].values())
+        configs, commits = (of_seeds(e[key][:8] for e in entries) for key in ("config", "commit"))
+        lines.append(line([row, f"`{' '.join(words)}`", minutes, configs, ", ".join(protocols), commits]))
+    every = [e for entries in trained.values() for e in entries]
+    places = dict.fromkeys(
+        f"{e['machine']}: {', '.join(f'{name} {version}' for name, version in e['versions'].items())}" for e in every
+    )
+    return [
+        *lines,
+        "",
+        f"On {'; on '.join(places)}. Hashes are the first digits of those in `docs/results/{table.name}.json`.",
+        "",
+    ]
+
+
+def render() -> str:
+    """The whole page."""
+    return "\n".join([HEAD, *(text for table in tables().values() for text in section(table))])
+
+
+def write() -> None:
+    """Write it."""
+    write_atomically(PAGE, render().encode())

@@ -1,0 +1,133 @@
+"""docs/results/*.json, a file a table: what has been trained, with its numbers."""
+
+import fcntl
+import json
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.recipes.tables import FOLDER, ROOT, Cell, Table
+from benchmarks.table import cpu_model
+from lightning_gen.results.result import name_of
+from lightning_gen.results.store import METRICS, RECORD, read_record, write_atomically
+
+STORED = ROOT / "docs" / "results"
+PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "scikit-learn", "lightning-gen")
+KEPT = ("value", "error", "kind", "unit", "protocol_hash")
+
+
+def load(table: Table) -> dict[str, Any]:
+    """What is stored of a table: protocols by their hash, rows by name, in them seeds."""
+    path = STORED / f"{table.name}.json"
+    return json.loads(path.read_text()) if path.exists() else {"protocols": {}, "rows": {}}
+
+
+def entry(cell: Cell, stored: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """What is stored of a cell; None where it has not been trained, or with other words."""
+    stored = load(cell.table) if stored is None else stored
+    found = stored["rows"].get(cell.row, {}).get(str(cell.seed))
+    return found if found is not None and found["words"] == cell.words else None
+
+
+def missing(table: Table) -> list[Cell]:
+    """The cells that are to be trained."""
+    stored = load(table)
+    return [cell for cell in table.cells() if entry(cell, stored) is None]
+
+
+def expected_minutes(cell: Cell) -> float:
+    """CPU minutes: those of the row's other seeds, else what its table expects."""
+    stored = load(cell.table)
+    others = [entry(Cell(cell.table, cell.row, seed), stored) for seed in cell.table.seeds]
+    known = [other["cpu_minutes"] for other in others if other is not None]
+    return statistics.median(known) if known else cell.table.minutes
+
+
+def measured(table: Table, run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The numbers of a run that the table shows, by name, and their protocols by hash."""
+    numbers, protocols = {}, {}
+    for key, stored in json.loads((run / METRICS).read_text()).items():
+        name = name_of(key, stored)
+        if name.label in ("ema", "raw") and table.column_of(name.subject) is not None:
+            numbers[key] = {part: stored[part] for part in KEPT}
+            protocols[stored["protocol_hash"]] = stored["protocol"]
+    return numbers, protocols
+
+
+def training_minutes(run: Path, batch: int) -> float:
+    """By the clock, validation left out, from the rates that the run has recorded."""
+    rates = [line for line in read_record(run / RECORD) if line["name"] == "speed/images_per_s"]
+    ends = [0, *(line["step"] for line in rates)]
+    seconds = sum(
+        (end - start) * batch / line["value"] for start, end, line in zip(ends, ends[1:], rates, strict=False)
+    )
+    return seconds / 60
+
+
+def commit() -> str:
+    """The first digits of the code's own, with + where files have changed since."""
+    words = ["git", "describe", "--always", "--abbrev=8", "--dirty=+", "--exclude=*"]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def machine() -> str:
+    """Model and number of cores."""
+    return f"{cpu_model()}, {os.cpu_count()} cores"
+
+
+def version_of_all() -> dict[str, str]:
+    """Python's and those of what computes."""
+    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+
+
+@contextmanager
+def changing(table: Table) -> Iterator[dict[str, Any]]:
+    """What is stored of a table, to be changed by one process at a time and written at the end."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with open(FOLDER / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stored = load(table)
+        yield stored
+        used = {
+            x["protocol_hash"] for row in stored["rows"].values() for e in row.values() for x in e["numbers"].values()
+        }
+        stored["protocols"] = {digest: stored["protocols"][digest] for digest in sorted(used)}
+        STORED.mkdir(exist_ok=True)
+        write_atomically(STORED / f"{table.name}.json", (json.dumps(stored, indent=1) + "\n").encode())
+
+
+def add(cell: Cell, seconds: float, unseen: int) -> None:
+    """Store a cell that has been trained, measured and exported.
+
+    Args:
+        cell: the cell.
+        seconds: of CPU of its commands.
+        unseen: how many of them have ended without being seen, whose time is not in `seconds`.
+    """
+    config = yaml.safe_load((cell.run / "config.yaml").read_text())
+    state = json.loads((cell.run / "run.json").read_text())
+    numbers, protocols = measured(cell.table, cell.run)
+    if not numbers:
+        raise ValueError(f"{cell}: {cell.run / METRICS} has none of the numbers that its table shows")
+    with changing(cell.table) as stored:
+        stored["protocols"] |= protocols
+        stored["rows"].setdefault(cell.row, {})[str(cell.seed)] = {
+            "words": cell.words,
+            "config": state["config"][:16],
+            "steps": state["step"],
+            "minutes": round(training_minutes(cell.run, config["data"]["batch_size"]), 4),
+            "cpu_minutes": round(seconds / 60, 4),
+            "unseen": unseen,
+            "machine": machine(),
+            "versions": version_of_all(),
+            "commit": commit(),
+            "numbers": numbers,
+        }

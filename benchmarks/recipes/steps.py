@@ -1,0 +1,46 @@
+"""Steps that take equal time: python -m benchmarks.recipes.steps TABLE [--minutes 5]; what it prints goes into tables.yaml.
+
+Two short trainings of each row, without validation and measuring, differ by steps alone: their CPU seconds on one
+thread say what a step takes. A recipe that ends earlier keeps its own number of steps.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from benchmarks.recipes.tables import STEPS, Cell, recipe, tables, value
+from benchmarks.recipes.train import Commands, Cost
+
+SHORT = (30, 130)
+BARE = ("quality=none", "callbacks.likelihood=null", "callbacks.pictures=null", "callbacks.checkpoints=null")
+
+
+def seconds(cell: Cell, steps: int, commands: Commands) -> float:
+    """CPU seconds of a training of so many steps."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [*cell.words, *BARE, f"{STEPS}{steps}", "trainer.limit_val_batches=0", f"run={folder}/run"]
+        if code := commands(words, Path(folder)):
+            raise RuntimeError(f"{cell}: exit code {code}:\n{(Path(folder) / 'log.txt').read_text()}")
+        return Cost(Path(folder)).seconds
+
+
+def main() -> None:
+    """Print a line for each row."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("table", choices=tables())
+    parser.add_argument("--rows", nargs="+")
+    parser.add_argument("--minutes", type=float, default=5.0, help="of training (%(default)s)")
+    options = parser.parse_args()
+    table, commands = tables()[options.table], Commands()
+    for row, words in table.rows.items():
+        if options.rows and row not in options.rows:
+            continue
+        few, many = (seconds(Cell(table, row, 0), steps, commands) for steps in SHORT)
+        each = (many - few) / (SHORT[1] - SHORT[0])
+        whole = recipe(value(list(words), "experiment=") or "")["trainer"]["max_steps"]
+        steps = min(whole, int(60 * options.minutes / each))
+        print(f"{row}: {1000 * each:.1f} ms a step, {STEPS}{steps} of {whole}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

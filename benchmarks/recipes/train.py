@@ -1,0 +1,123 @@
+"""Training of cells: any number of pieces, two at a time, each on one thread, and what they cost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from benchmarks.recipes import page, record
+from benchmarks.recipes.tables import ROOT, Cell
+from lightning_gen.results.store import write_atomically
+
+STOPPED = 75  # run.py's exit code: saved, and the same command goes on
+
+
+class Cost:
+    """CPU seconds that a cell's commands have taken, kept in its folder.
+
+    A command whose end nobody saw, since this program was killed with it, is counted in `unseen` and not in `seconds`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "cost.json"
+        kept = json.loads(self.file.read_text()) if self.file.exists() else {}
+        self.seconds: float = kept.get("seconds", 0.0)
+        self.unseen: int = kept.get("unseen", 0) + kept.get("open", 0)
+
+    def write(self, open: int) -> None:
+        """Keep it; `open` commands are at work."""
+        kept = {"seconds": self.seconds, "unseen": self.unseen, "open": open}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.file, json.dumps(kept).encode())
+
+
+class Commands:
+    """Runs commands of run.py, each on one thread, and hands a stop on to those at work."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self._children: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+
+    def __call__(self, words: Iterable[str], folder: Path) -> int:
+        """The exit code of run.py, its output in folder/log.txt, its CPU time in folder/cost.json."""
+        cost = Cost(folder)
+        cost.write(open=1)
+        with open(folder / "log.txt", "ab") as log, self._lock:
+            if self.stopping.is_set():
+                cost.write(open=0)
+                return STOPPED
+            command = [sys.executable, str(ROOT / "run.py"), *words]
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+            self._children.add(child)
+        _, status, usage = os.wait4(child.pid, 0)  # of this child and its own, whatever runs beside it
+        child.returncode = os.waitstatus_to_exitcode(status)
+        with self._lock:
+            self._children.discard(child)
+        cost.seconds += usage.ru_utime + usage.ru_stime
+        cost.write(open=0)
+        return child.returncode
+
+    def stop(self) -> None:
+        """Ask all for a save and an end; what is not begun is not begun any more."""
+        self.stopping.set()
+        with self._lock:
+            for child in self._children:
+                os.kill(child.pid, signal.SIGTERM)  # Popen.send_signal would wait for it, and lose its usage
+
+
+def train(cell: Cell, commands: Commands) -> str:
+    """Train, measure, export and record a cell, or go on with it; a word on how it ended."""
+    for words in ([*cell.words, f"run={cell.run}"], ["stage=export", f"run={cell.run}", "logger=none"]):
+        code = commands(words, cell.folder)
+        if code != 0:
+            return (
+                "stopped" if code == STOPPED else f"exit code {code}: see {(cell.folder / 'log.txt').relative_to(ROOT)}"
+            )
+    cost = Cost(cell.folder)
+    record.add(cell, cost.seconds, cost.unseen)
+    return "done"
+
+
+def hours_left(cells: Iterable[Cell]) -> float:
+    """CPU hours: of a row that another seed has finished as that took, else as its table expects."""
+    return sum(record.expected_minutes(cell) for cell in cells) / 60
+
+
+def train_all(cells: list[Cell], jobs: int, hours: float | None) -> int:
+    """Train them, `jobs` at a time, for `hours` at most; 0, 75 if it was stopped, 1 if one has failed."""
+    commands, left, ended = Commands(), set(cells), dict[Cell, str]()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: commands.stop())
+    alarm = threading.Timer(3600 * hours, commands.stop) if hours is not None else None
+    if alarm is not None:
+        alarm.daemon = True
+        alarm.start()
+    with tqdm(total=len(cells), unit="training") as bar, ThreadPoolExecutor(jobs) as pool:
+
+        def one(cell: Cell) -> None:
+            start = time.time()
+            word = "stopped" if commands.stopping.is_set() else train(cell, commands)
+            with lock:
+                ended[cell] = word
+                if word == "done":
+                    left.discard(cell)
+                    page.write()
+                if word != "stopped":
+                    bar.update()
+                    spent = (time.time() - start) / 60
+                    bar.write(f"{cell}: {word}, {spent:.1f} minutes; {hours_left(left):.1f} CPU hours left")
+
+        lock = threading.Lock()
+        list(pool.map(one, cells))
+    failed = [cell for cell, word in ended.items() if word not in ("done", "stopped")]
+    return 1 if failed else STOPPED if left else 0

@@ -1,0 +1,173 @@
+"""make results: its list of trainings, what it keeps of them, its page, and stops."""
+
+import signal
+import threading
+from dataclasses import replace
+
+import pytest
+
+import run as entry
+from benchmarks.recipes import check, page, record, train
+from benchmarks.recipes.tables import Cell, Table, recipe, schedule, tables
+from lightning_gen.results.result import Name
+from lightning_gen.stages import command
+
+CELLS = [Cell(table, row, table.seeds[0]) for table in tables().values() for row in table.rows]
+# What stands in for run.py: it logs a rate, saves at step 5 and ends at once where a file `stop` is beside it, and is measured.
+FAKE = """
+import json, os, sys, pathlib
+words = dict(word.split("=", 1) for word in sys.argv[1:])
+run = pathlib.Path(words["run"])
+if "stage" not in words:
+    if words.get("fail"): sys.exit("error: fail")
+    run.mkdir(exist_ok=True, parents=True)
+    if not (run / "config.yaml").exists():
+        (run / "config.yaml").write_text("data: {batch_size: 30}")
+        (run / "record.jsonl").write_text(json.dumps({"name": "speed/images_per_s", "value": 10, "step": 40}) + "\\n")
+        if words.get("pause"):
+            import signal
+            os.kill(os.getppid(), signal.SIGTERM)
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+            signal.pause()
+    sum(i * i for i in range(10**6))
+    (run / "run.json").write_text(json.dumps({"config": "c" * 64, "step": 40}))
+    number = {"value": 1.0 + int(words["seed"]), "error": 0.5, "kind": "estimate", "unit": "", "protocol": {"n": 5}, "protocol_hash": "p" * 16}
+    (run / "metrics.json").write_text(json.dumps({"fid/digits/ema": number, "fid/digits/held-out": number, "is/digits/ema": number}))
+elif words["stage"] == "export":
+    (run / "export").mkdir(exist_ok=True)
+    (run / "export" / "metrics.json").write_text((run / "metrics.json").read_text())
+"""
+
+
+@pytest.fixture
+def table():
+    return Table("small", "Small", "Nothing.", 60.0, (0, 1), {"FID": ("fid/digits",)}, {"a": ("x=1",), "b": ("x=2",)})
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Nothing is trained in the repository, and nothing written into its pages."""
+    (tmp_path / "run.py").write_text(FAKE)
+    monkeypatch.setattr(train, "ROOT", tmp_path)
+    monkeypatch.setattr("benchmarks.recipes.tables.FOLDER", tmp_path / "outputs")
+    monkeypatch.setattr(record, "FOLDER", tmp_path / "outputs")
+    monkeypatch.setattr(record, "STORED", tmp_path / "stored")
+    monkeypatch.setattr(page, "PAGE", tmp_path / "results.md")
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_every_row_composes_without_faults(cell, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "job", lambda config, folder: None)
+    assert entry.main([*cell.words, f"run={tmp_path / 'run'}"]) == 0, capsys.readouterr().err
+
+
+def test_every_column_shows_a_number_that_is_registered():
+    for table in tables().values():
+        for names in table.columns.values():
+            assert all(Name.parse(f"{name}/ema").about.sign for name in names), names
+
+
+def test_a_schedule_ends_with_the_row():
+    words = ["experiment=glow_digits", "trainer.max_steps=500"]
+    assert recipe("glow_digits")["module"]["scheduler"]["T_max"] == recipe("glow_digits")["trainer"]["max_steps"]
+    assert schedule(words) == ["module.scheduler.T_max=500"]
+    assert schedule(["experiment=sngan_cifar", "trainer.max_steps=1000"]) == [
+        "module.scheduler.total_iters=1000",
+        "module.critic_scheduler.total_iters=5000",
+    ]
+    assert schedule(["experiment=ddpm_digits", "trainer.max_steps=1000"]) == []  # a warm-up keeps its length
+    assert schedule(["experiment=glow_digits"]) == []
+
+
+def test_all_are_trained_once_and_shown_with_their_spread(table, tmp_path, capsys):
+    assert train.train_all(record.missing(table), jobs=2, hours=None) == 0
+    assert record.missing(table) == []
+    stored = record.load(table)
+    assert {row: sorted(seeds) for row, seeds in stored["rows"].items()} == {"a": ["0", "1"], "b": ["0", "1"]}
+    kept = stored["rows"]["a"]["1"]
+    assert list(kept["numbers"]) == ["fid/digits/ema"] and kept["numbers"]["fid/digits/ema"]["value"] == 2.0
+    assert kept["words"] == ["x=1", "seed=1", "logger=none"] and kept["steps"] == 40 and kept["unseen"] == 0
+    assert kept["minutes"] == 40 * 30 / 10 / 60 and kept["cpu_minutes"] > 0
+    assert stored["protocols"] == {"p" * 16: {"n": 5}}
+    text = "\n".join(page.section(table))
+    assert "| a | 1.50 ± 0.50 | 40 | 2.0 | 2 |" in text  # (1 + 2) / 2, and their deviation / sqrt(2)
+    assert record.expected_minutes(Cell(table, "a", 0)) < 1
+
+
+def test_other_words_are_another_training(table):
+    train.train_all(record.missing(table), jobs=2, hours=None)
+    other = replace(table, rows=table.rows | {"b": ("x=3",)})
+    assert [str(cell) for cell in record.missing(other)] == ["small/b seed=0", "small/b seed=1"]
+    assert "| b | – | not yet trained |" in "\n".join(page.section(other))
+
+
+def test_a_failure_is_told_and_the_others_go_on(table, capfd):
+    bad = replace(table, rows={"a": ("fail=1",), "b": ("x=2",)})
+    assert train.train_all(record.missing(bad), jobs=1, hours=None) == 1
+    assert [str(cell) for cell in record.missing(bad)] == ["small/a seed=0", "small/a seed=1"]
+    assert "small/a seed=0: exit code 1: see outputs/small/a-0-" in capfd.readouterr().out
+
+
+def test_a_stop_is_handed_on_and_the_same_command_goes_on(table):
+    paused = replace(table, rows={"a": ("pause=1",)})
+    assert train.train_all(record.missing(paused), jobs=1, hours=None) == train.STOPPED
+    assert len(record.missing(paused)) == 2 and not (Cell(paused, "a", 1).run).exists()
+    first = train.Cost(Cell(paused, "a", 0).folder).seconds
+    assert train.train_all([Cell(paused, "a", 0)], jobs=1, hours=None) == 0
+    assert record.entry(Cell(paused, "a", 0))["cpu_minutes"] * 60 > first
+
+
+def test_a_command_whose_end_nobody_saw_is_told(table, tmp_path):
+    train.Cost(tmp_path / "x").write(open=1)
+    cost = train.Cost(tmp_path / "x")
+    assert (cost.seconds, cost.unseen) == (0.0, 1)
+    cost.seconds += 7
+    cost.write(open=0)
+    assert (train.Cost(tmp_path / "x").seconds, train.Cost(tmp_path / "x").unseen) == (7.0, 1)
+
+
+def test_hours_end_it(table):
+    paused = replace(table, rows={"a": ("x=1",)})
+    assert train.train_all(record.missing(paused), jobs=1, hours=0.0) in (train.STOPPED, 0)
+    assert threading.active_count() < 5
+
+
+def test_what_has_moved_is_told(table):
+    old = {"fid/digits/ema": {"value": 1.0, "error": 0.1}, "is/digits/ema": {"value": 1.0, "error": None}}
+    assert list(check.differences(old, old, 1.0)) == []
+    moved = {"fid/digits/ema": {"value": 1.2, "error": 0.1}}
+    assert list(check.differences(old, moved, 1.0)) == [
+        "fid/digits/ema: 1.2, stored 1 ± 0.1",
+        "is/digits/ema is not measured any more",
+    ]
+
+
+def test_an_export_is_measured_again_and_a_short_row_without_one_trained_again(table, monkeypatch):
+    train.train_all(record.missing(table), jobs=2, hours=None)
+    cell = Cell(table, "a", 0)
+    assert check.check(cell, train.Commands()) == "again from the export: agrees"
+    (cell.run / "export" / "metrics.json").unlink()
+    (cell.run / "export").rmdir()
+    assert check.check(cell, train.Commands()) == "trained again: agrees"
+    monkeypatch.setattr(check, "SHORT", 0.0)
+    assert check.check(cell, train.Commands()).startswith("not checked")
+    assert check.check(Cell(table, "a", 5), train.Commands()) == "not trained"
+
+
+def test_kinds_are_marked_and_never_mixed(table):
+    numbers = {"exact/log_likelihood/ema": {"value": -80.0, "error": 0.5, "kind": "lower bound"}}
+    one = {"numbers": numbers}
+    nats = replace(table, columns={"nats": ("exact/log_likelihood",)})
+    assert page.shown(nats, "nats", [one]) == "≥ -80.00 ± 0.50 (one seed)"
+    other = {"numbers": {"exact/log_likelihood/ema": {"value": -80.0, "error": 0.5, "kind": "exact"}}}
+    with pytest.raises(ValueError, match="several kinds"):
+        page.shown(nats, "nats", [one, other])
+
+
+def test_the_page_is_what_its_files_say(monkeypatch):
+    monkeypatch.undo()
+    assert page.render() == page.PAGE.read_text()
