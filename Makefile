@@ -5,6 +5,9 @@
 # make docs       the documentation as a site, in site/: open site/index.html; every link is checked
 # make lint       ruff and mypy              make clean      remove the environment and what tools left behind
 #
+# make results    train and measure every row of docs/results.md that is missing, two at a time; ARGS="--left" says the hours
+# make results-check  measure again what it left, and compare
+#
 # make bench      speed beside the best peers         make bench-quick  its short rows, against the stored results
 # make audit      known vulnerabilities of what is installed, by pip-audit, which asks the package index for them
 #
@@ -18,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: demo test test-slow test-faults test-cluster bench bench-quick docs lint audit hashes clean
+.PHONY: demo test test-slow test-faults test-cluster results results-check bench bench-quick docs lint audit hashes clean
 
 VENV := .venv
 COMMA := ,
@@ -47,6 +50,12 @@ test-cluster: $(VENV)/.test
 	@sh tests/cluster/slurm.sh check
 	@$(call install,.[test$(COMMA)slurm])
 	$(VENV)/bin/python -m pytest -q -rs -m cluster tests/cluster $(ARGS)
+
+results: $(VENV)/.test
+	$(VENV)/bin/python -m benchmarks.recipes $(ARGS)
+
+results-check: $(VENV)/.test
+	$(VENV)/bin/python -m benchmarks.recipes --check $(ARGS)
 
 bench: $(VENV)/.bench
 	$(VENV)/bin/python benchmarks/suite.py $(ARGS)

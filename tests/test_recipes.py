@@ -13,7 +13,7 @@ from lightning_gen.results.result import Name
 from lightning_gen.stages import command
 
 CELLS = [Cell(table, row, table.seeds[0]) for table in tables().values() for row in table.rows]
-# What stands in for run.py: it logs a rate, saves at step 5 and ends at once where a file `stop` is beside it, and is measured.
+# What stands in for run.py: it logs a rate and is measured; pause=1 has its parent stopped, once; fail=1 fails.
 FAKE = """
 import json, os, sys, pathlib
 words = dict(word.split("=", 1) for word in sys.argv[1:])
@@ -31,8 +31,10 @@ if "stage" not in words:
             signal.pause()
     sum(i * i for i in range(10**6))
     (run / "run.json").write_text(json.dumps({"config": "c" * 64, "step": 40}))
-    number = {"value": 1.0 + int(words["seed"]), "error": 0.5, "kind": "estimate", "unit": "", "protocol": {"n": 5}, "protocol_hash": "p" * 16}
-    (run / "metrics.json").write_text(json.dumps({"fid/digits/ema": number, "fid/digits/held-out": number, "is/digits/ema": number}))
+    number = {"value": 1.0 + int(words["seed"]), "error": 0.5, "kind": "estimate", "unit": ""}
+    number |= {"protocol": {"n": 5}, "protocol_hash": "p" * 16}
+    names = ("fid/digits/ema", "fid/digits/held-out", "is/digits/ema")
+    (run / "metrics.json").write_text(json.dumps(dict.fromkeys(names, number)))
 elif words["stage"] == "export":
     (run / "export").mkdir(exist_ok=True)
     (run / "export" / "metrics.json").write_text((run / "metrics.json").read_text())

@@ -24,8 +24,8 @@ make results ARGS="--only digits --hours 2"     # stops by itself, saved; the sa
 make results-check
 ```
 
-A number is the mean over the seeds ± its standard error (their deviation / √seeds). Where one seed has been trained, the
-error is that of the evaluation, and *one seed* stands beside it. *Minutes* are those of training, by the clock, on one
+A number is the mean over the seeds ± its standard error (their deviation / √seeds). Where one seed has been trained,
+the error is the evaluation's, and *one seed* stands beside it. *Minutes* are those of training, by the clock, on one
 thread, validation left out; *CPU minutes* those of all that the command does, measuring included. Other versions,
 processors or numbers of threads train other weights: they agree within the errors, not to the digit. Before a
 likelihood ≥ marks a lower bound, ≤ an upper bound, ≈ an estimate; without a mark it is exact.

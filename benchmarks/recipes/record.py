@@ -1,6 +1,7 @@
 """docs/results/*.json, a file a table: what has been trained, with its numbers."""
 
 import fcntl
+import itertools
 import json
 import os
 import platform
@@ -66,10 +67,8 @@ def training_minutes(run: Path, batch: int) -> float:
     """By the clock, validation left out, from the rates that the run has recorded."""
     rates = [line for line in read_record(run / RECORD) if line["name"] == "speed/images_per_s"]
     ends = [0, *(line["step"] for line in rates)]
-    seconds = sum(
-        (end - start) * batch / line["value"] for start, end, line in zip(ends, ends[1:], rates, strict=False)
-    )
-    return seconds / 60
+    images = [batch * (end - start) for start, end in itertools.pairwise(ends)]
+    return sum(n / line["value"] for n, line in zip(images, rates, strict=True)) / 60
 
 
 def commit() -> str:
@@ -96,9 +95,8 @@ def changing(table: Table) -> Iterator[dict[str, Any]]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         stored = load(table)
         yield stored
-        used = {
-            x["protocol_hash"] for row in stored["rows"].values() for e in row.values() for x in e["numbers"].values()
-        }
+        every = [e for row in stored["rows"].values() for e in row.values()]
+        used = {x["protocol_hash"] for e in every for x in e["numbers"].values()}
         stored["protocols"] = {digest: stored["protocols"][digest] for digest in sorted(used)}
         STORED.mkdir(exist_ok=True)
         write_atomically(STORED / f"{table.name}.json", (json.dumps(stored, indent=1) + "\n").encode())

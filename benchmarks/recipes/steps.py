@@ -1,4 +1,4 @@
-"""Steps that take equal time: python -m benchmarks.recipes.steps TABLE [--minutes 5]; what it prints goes into tables.yaml.
+"""Steps that take equal time: python -m benchmarks.recipes.steps TABLE [--minutes 5]; they go into tables.yaml.
 
 Two short trainings of each row, without validation and measuring, differ by steps alone: their CPU seconds on one
 thread say what a step takes. A recipe that ends earlier keeps its own number of steps.
