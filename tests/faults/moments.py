@@ -9,8 +9,8 @@ MOMENTS = ("start", "config", "imports", "session", "training", "step", "validat
 
 
 def say(moment: str) -> None:
-    """Say where the process is."""
-    print(f"at {moment}", flush=True)
+    """Say where the process is, in one write: the lines of ranks that share a pipe stay whole."""
+    print(f"at {moment}\n", end="", flush=True)
 
 
 def before(owner: object, name: str, moment: str, number: int = 1) -> None:
