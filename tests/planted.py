@@ -1,7 +1,8 @@
 """Planted errors: each small mistake in the mathematics, and the one test that has to fail for it.
 
 Each package of tests lists its own in planted.py. python -m tests.planted [words of a name] plants them one after the
-other, each in a copy of the repository, and prints what caught it.
+other, each in a copy of the repository, and prints what caught it. A name with a number, "E24: ...", is a form of the
+lecture notes: docs/errata.md has its row.
 """
 
 import importlib

@@ -88,4 +88,11 @@ PLANTS = [
         'slope(model.energy, batch["x"]).sqrt()',
         "tests/families/test_adversarial_ebm.py::test_the_penalty_is_half_of_the_squared_slope_on_the_data",
     ),
+    Plant(
+        "E18: ten levels in every dimension",
+        "lightning_gen/families/ncsn.py",
+        "return max(2, 1 + math.ceil(math.log(sigma_max / sigma_min) / math.log(low) - 1e-9))",
+        "return 10",
+        "tests/families/test_recipes.py::test_as_few_levels_as_overlap_enough",
+    ),
 ]

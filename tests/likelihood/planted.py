@@ -220,4 +220,12 @@ PLANTS = [
         "- log_q",
         "tests/likelihood/test_proposals.py::test_every_proposal_gives_p_without_bias",
     ),
+    Plant(
+        "E28: a kernel of one dimension, and no sigma^d",
+        "lightning_gen/likelihood/kde.py",
+        "search.best_estimator_.score_samples(points)",
+        "search.best_estimator_.score_samples(points) + samples.shape[1] * np.log(grid[best])"
+        " + (samples.shape[1] - 1) / 2 * np.log(2 * np.pi)",
+        "tests/likelihood/test_kde.py::test_it_integrates_to_one_in_five_dimensions",
+    ),
 ]

@@ -158,7 +158,7 @@ PLANTS = [
         "tests/losses/test_contrastive.py::test_nce_is_at_rest_where_energy_and_constant_are_true",
     ),
     Plant(
-        "one half lost in the sum",
+        "E17: a level's loss without its one half",
         "lightning_gen/losses/score_matching.py",
         "error.sum(1) / 2",
         "error.sum(1)",
@@ -226,5 +226,26 @@ PLANTS = [
         "return data - chains",
         "return chains - data",
         "tests/models/test_recovery.py::test_at_the_truth_the_mean_gradient_is_zero_and_elsewhere_it_points_back",
+    ),
+    Plant(
+        "E4: the gradient of p for that of log p",
+        "lightning_gen/losses/contrastive.py",
+        "total = grad.sum()",
+        "total = (grad := grad * (-data - model.exact_log_z()).exp()).sum()",
+        "tests/losses/test_contrastive.py::test_a_long_chains_gradient_is_the_likelihoods",
+    ),
+    Plant(
+        "E5: chains of CD that start anywhere",
+        "lightning_gen/losses/contrastive.py",
+        'Literal["data", "noise", "persistent"] = "data",\n        *,',
+        'Literal["data", "noise", "persistent"] = "noise",\n        *,',
+        "tests/losses/test_contrastive.py::test_one_step_from_the_data_is_another_gradient",
+    ),
+    Plant(
+        "E10: the divergence averaged over the model's samples",
+        "lightning_gen/losses/implicit.py",
+        "x = x.detach().requires_grad_()",
+        "x = model.draw(tuple(x.shape), generator).requires_grad_()",
+        "tests/losses/test_implicit.py::test_the_divergence_is_averaged_over_the_data",
     ),
 ]

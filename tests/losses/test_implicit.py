@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from lightning_gen.check.known import Density
 from lightning_gen.losses import ExactScoreMatching, SlicedScoreMatching
 from lightning_gen.models import EnergyNetwork, ScoreNetwork
 from lightning_gen.nets import UNet
-from lightning_gen.process import VE, VP
+from lightning_gen.process import VE, VP, Clean
 from tests.gaussian import Gaussian, example
 from tests.losses.nets import MODELS, model, quadrature
 
@@ -54,6 +55,19 @@ def test_exact_is_the_fisher_divergence_less_a_constant_and_has_its_gradient(nam
         torch.testing.assert_close(implicit, explicit - constant, rtol=1e-10, atol=1e-10)
         for a, b in zip(gradients(implicit, scored), gradients(explicit, scored), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_the_divergence_is_averaged_over_the_data():
+    """D_F(p_data, p_model), the square in it averaged over the data, and not D_F(p_model, p_data): by quadrature."""
+    (x, weight), (mean, cov) = quadrature(), example()
+    model = Density(Gaussian(Clean(), mean + 0.5, 2 * cov))
+    value = float((weight * ExactScoreMatching()(model, x, seeded())).sum().detach())
+    precision = torch.linalg.inv(2 * cov)
+    known, other = (
+        float(0.5 * (precision @ second @ precision).trace() - precision.trace())
+        for second in (cov + 0.25 * torch.ones(2, 2).double(), 2 * cov)  # of x - mean_model under either law
+    )
+    assert value == pytest.approx(known, rel=1e-10) != pytest.approx(other, rel=0.1)
 
 
 @torch.no_grad()

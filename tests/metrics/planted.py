@@ -116,7 +116,7 @@ PLANTS = [
         "tests/metrics/test_frechet.py::test_plane_gaussians_that_do_not_commute",
     ),
     Plant(
-        "diversity's sign",
+        "E31: diversity without its minus",
         "lightning_gen/metrics/inception_score.py",
         "torch.special.entr(c.mean(0)).sum()",
         "-torch.special.entr(c.mean(0)).sum()",
@@ -191,5 +191,19 @@ PLANTS = [
         'mode="bicubic", antialias=True',
         'mode="bicubic"',
         "tests/metrics/features/test_efficientnet.py::test_images_are_resized_smoothly_and_grey_is_repeated",
+    ),
+    Plant(
+        "E32: the distance of Wasserstein for its square",
+        "lightning_gen/metrics/frechet.py",
+        "return quick\n    return _by_squares(shift, _factor(a",
+        "return quick**0.5\n    return _by_squares(shift, _factor(a",
+        "tests/metrics/test_frechet.py::test_commuting_gaussians_have_the_closed_form",
+    ),
+    Plant(
+        "E33: the discrepancy for its square",
+        "lightning_gen/metrics/kernel.py",
+        "value = term_x + term_y - 2 * cross / (m * n)",
+        "value = (term_x + term_y - 2 * cross / (m * n)).clamp(min=0).sqrt()",
+        "tests/metrics/test_kernel.py::test_equal_laws_are_at_zero_and_a_diagonal_would_show",
     ),
 ]

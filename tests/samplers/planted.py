@@ -157,4 +157,48 @@ PLANTS = [
         "yield -x",
         "tests/families/test_adversarial_ebm.py::test_the_generators_draws_start_and_are_the_samples",
     ),
+    Plant(
+        "E14: the slope of the score for the score",
+        "lightning_gen/samplers/mcmc.py",
+        'data without noise: write false")\n',
+        """data without noise: write false")
+
+    def step(self, model, x, transition, carry, generator):
+        moved, carry = super().step(model, x, transition, carry, generator)
+        with torch.enable_grad():
+            y = x.detach().requires_grad_()
+            score = model.score(y, torch.tensor(transition.t))
+            (slope,) = torch.autograd.grad(score.sum(), y)
+        return moved + transition.coefficients[1] * (slope - score.detach()), carry
+""",
+        "tests/samplers/test_mcmc.py::test_both_conventions_are_one_chain",
+    ),
+    Plant(
+        "E15: the end of a chain at level sigma for data",
+        "lightning_gen/samplers/mcmc.py",
+        "return [move] * self.steps + [last] * self.denoise",
+        "return [move] * self.steps",
+        "tests/samplers/test_mcmc.py::test_langevin_reaches_the_noised_density_and_tweedie_takes_the_noise_out",
+    ),
+    Plant(
+        "E15: steps of finite size, all accepted",
+        "lightning_gen/samplers/metropolis.py",
+        "accept = u.log() < log_ratio",
+        "accept = u.log() <= 0",
+        "tests/samplers/test_mcmc.py::test_the_stationary_variance_is_biased_for_ula_and_right_for_mala",
+    ),
+    Plant(
+        "E16: epsilon for eta",
+        "lightning_gen/samplers/mcmc.py",
+        'eta = self.step_size if self.convention == "eta" else self.step_size / 2',
+        "eta = self.step_size",
+        "tests/samplers/test_mcmc.py::test_both_conventions_are_one_chain",
+    ),
+    Plant(
+        "E16: the code's step for the paper's",
+        "lightning_gen/samplers/mcmc.py",
+        '(size / 2, size) if self.step_rule == "v1"',
+        '(size, 2 * size) if self.step_rule == "v1"',
+        "tests/samplers/test_mcmc.py::test_the_papers_step_is_half_of_its_codes",
+    ),
 ]
