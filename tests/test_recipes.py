@@ -26,9 +26,9 @@ if "stage" not in words:
         (run / "record.jsonl").write_text(json.dumps({"name": "speed/images_per_s", "value": 10, "step": 40}) + "\\n")
         if words.get("pause"):
             import signal
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
             os.kill(os.getppid(), signal.SIGTERM)
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
-            signal.pause()
+            while True: signal.pause()
     sum(i * i for i in range(10**6))
     (run / "run.json").write_text(json.dumps({"config": "c" * 64, "step": 40}))
     number = {"value": 1.0 + int(words["seed"]), "error": 0.5, "kind": "estimate", "unit": ""}

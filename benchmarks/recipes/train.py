@@ -18,6 +18,7 @@ from benchmarks.recipes.tables import ROOT, Cell
 from lightning_gen.results.store import write_atomically
 
 STOPPED = 75  # run.py's exit code: saved, and the same command goes on
+STOPS = (STOPPED, -signal.SIGTERM)  # the second where it was stopped before it could listen
 
 
 class Cost:
