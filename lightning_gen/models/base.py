@@ -4,6 +4,7 @@ A sampler, a loss or an estimator names the capabilities that it needs (lightnin
 """
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -14,22 +15,49 @@ from torch import Tensor, nn
 from lightning_gen.options import Checked
 from lightning_gen.randomness import Source, bernoulli
 
+SUM_TOLERANCE = 1e-4  # of a point of the simplex
+
+SupportKind = Literal["real", "interval", "simplex", "binary", "levels", "counts"]
+
 
 @dataclass(frozen=True)
 class Support:
-    """The set that x lies in: real numbers, binary values 0 and 1, or levels, the whole numbers 0..K - 1.
+    """The set that x lies in; p(x) = 0 outside of it.
+
+    real: all real numbers; interval: those from low to high; simplex: numbers >= 0 whose sum is 1; binary: 0 and 1;
+    levels: the whole numbers 0..K - 1; counts: all whole numbers 0, 1, ...
 
     Args:
-        kind: real, binary or levels.
+        kind: one of these.
         levels: the number of values K; null where there are infinitely many, or K is unknown.
+        low, high: ends of an interval.
     """
 
-    kind: Literal["real", "binary", "levels"]
+    kind: SupportKind
     levels: int | None = None
+    low: float = -math.inf
+    high: float = math.inf
 
     def __str__(self) -> str:
+        if self.kind == "interval" and self != Support("interval"):
+            return f"numbers from {self.low:g} to {self.high:g}"
         whole = "whole numbers" if self.levels is None else f"whole numbers below {self.levels}"
-        return {"real": "real numbers", "binary": "binary values"}.get(self.kind, whole)
+        names = {"real": "real numbers", "interval": "an interval", "simplex": "the simplex", "counts": "counts"}
+        return (names | {"binary": "binary values", "levels": whole})[self.kind]
+
+    def contains(self, x: Tensor) -> Tensor:
+        """Whether each sample of x (B, ...) lies in it, (B,)."""
+        rows = x.flatten(1)
+        match self.kind:
+            case "real":
+                inside = torch.ones_like(rows, dtype=torch.bool)
+            case "interval":
+                inside = (rows >= self.low) & (rows <= self.high)
+            case "simplex":
+                inside = (rows >= 0) & ((rows.sum(1, keepdim=True) - 1).abs() <= SUM_TOLERANCE)
+            case _:
+                inside = (rows >= 0) & (rows == rows.round()) & (rows < (self.levels or math.inf))
+        return inside.all(1)
 
     def check(self, data: Any) -> None:
         """ValueError for data that are encoded to values that do not lie in it."""
@@ -43,9 +71,18 @@ class Support:
                 f"data.binarise is {data.binarise} and data.value_range {data.value_range} for {data.name}, expected "
                 "binary values: set data.binarise to fixed, stochastic or threshold, and data.value_range to [0.0, 1.0]"
             )
+        if self.kind in ("interval", "simplex", "counts") and data.value_range is not None:
+            raise ValueError(
+                f"data.value_range is {data.value_range} for {data.name}, images, expected points in {self}: choose "
+                "data of points"
+            )
 
 
 REAL = Support("real")
+POSITIVE = Support("interval", low=0.0)
+UNIT = Support("interval", low=0.0, high=1.0)
+SIMPLEX = Support("simplex")
+COUNTS = Support("counts")
 BINARY = Support("binary", 2)
 
 
