@@ -11,15 +11,20 @@ https://doi.org/10.1561/2200000001
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor, distributions, nn
 
 from lightning_gen.models.base import COUNTS, POSITIVE, SIMPLEX, UNIT, Normalised
 from lightning_gen.models.energy import SmoothEnergy
-from lightning_gen.options import Finites, Positives
+from lightning_gen.options import Finite, Positive
 from lightning_gen.process import Clean
 from lightning_gen.randomness import normal, uniform
+
+Finites = Annotated[Sequence[Finite], MinLen(1)]
+Positives = Annotated[Sequence[Positive], MinLen(1)]
 
 
 class ClosedForm(Normalised, ABC):

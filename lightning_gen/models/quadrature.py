@@ -82,7 +82,8 @@ class Quadrature(Normalised):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x), nats, (B,); -inf outside of the box."""
-        return torch.where(self.support.contains(x), self.log_g(x), -math.inf) - self.log_constant()
+        log_g = self.log_g(x.clamp(self.support.low, self.support.high))  # f may be defined in the box alone
+        return torch.where(self.support.contains(x), log_g, -math.inf) - self.log_constant()
 
     @torch.no_grad()
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:

@@ -113,6 +113,15 @@ def test_the_gradient_of_the_likelihood_passes_through_z():
     torch.testing.assert_close(model.net.weight.detach(), expected, rtol=1e-5, atol=0)
 
 
+def test_outside_of_the_box_f_need_not_be_defined():
+    """x^2 / 9 on [0, 3] as exp(2 log x): NaN below 0 in the logarithm reaches neither p nor a gradient."""
+    x = torch.tensor([[-1.0], [1.0]], **F64, requires_grad=True)
+    log_p = made(lambda x: 2 * x[:, 0].log(), "exp", 0.0, 3.0).log_prob(x)
+    (slope,) = torch.autograd.grad(log_p.exp().sum(), x)
+    assert log_p[0] == -math.inf and slope.isfinite().all()
+    assert float(log_p[1].exp().detach()) == pytest.approx(1 / 9, rel=1e-4)
+
+
 def test_where_f_is_zero_gradients_are_finite():
     model = Quadrature(torch.nn.Linear(1, 1), "square", -1.0, 1.0, cells=2)
     model.net.forward = lambda x, t: (model.net.weight * x)[:, 0]
