@@ -25,8 +25,6 @@ UnitInterval = Annotated[float, Interval(ge=0, le=1)]
 OpenUnitInterval = Annotated[float, Interval(gt=0, lt=1)]
 Rate = Annotated[float, Interval(ge=0, lt=1)]
 Counts = Annotated[Sequence[Count], MinLen(1)]
-Finites = Annotated[Sequence[Finite], MinLen(1)]
-Positives = Annotated[Sequence[Positive], MinLen(1)]
 Shape = Counts  # (C, H, W), or (D,) of points
 ValueRange = tuple[Finite, Finite]
 LocalPath = Annotated[str, "a file or folder that has to be on this machine"]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lightning_gen.errors import first_line
 from lightning_gen.models import Scored, has
-from lightning_gen.models.base import Support
+from lightning_gen.models.support import Support
 from lightning_gen.options import ARGUMENTS
 
 PLAIN = (str, bool, int, float, type(None))

@@ -2,12 +2,6 @@
 
 from lightning_gen.models.autoregressive import Autoregressive
 from lightning_gen.models.base import (
-    BINARY,
-    COUNTS,
-    POSITIVE,
-    REAL,
-    SIMPLEX,
-    UNIT,
     Conditionals,
     Encoded,
     Energy,
@@ -16,8 +10,6 @@ from lightning_gen.models.base import (
     Model,
     Normalised,
     ObservationModel,
-    Support,
-    levels,
 )
 from lightning_gen.models.closed_form import Beta, Dirichlet, Exponential, Gamma, Gaussian, Poisson
 from lightning_gen.models.denoiser import Denoiser
@@ -33,6 +25,7 @@ from lightning_gen.models.rbm import RBM, HiddenUnits
 from lightning_gen.models.recovery import RecoveryEnergy
 from lightning_gen.models.requirements import Requires, capabilities, fits, has, why_unfit
 from lightning_gen.models.score import Reading, Scored, ScoreNetwork
+from lightning_gen.models.support import BINARY, COUNTS, POSITIVE, REAL, SIMPLEX, UNIT, Support, levels
 from lightning_gen.models.vae import VAE
 from lightning_gen.models.velocity import VelocityNetwork
 

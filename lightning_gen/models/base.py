@@ -4,91 +4,15 @@ A sampler, a loss or an estimator names the capabilities that it needs (lightnin
 """
 
 import copy
-import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from lightning_gen.models.support import REAL, Support
 from lightning_gen.options import Checked
 from lightning_gen.randomness import Source, bernoulli
-
-SUM_TOLERANCE = 1e-4  # of a point of the simplex
-
-SupportKind = Literal["real", "interval", "simplex", "binary", "levels", "counts"]
-
-
-@dataclass(frozen=True)
-class Support:
-    """The set that x lies in; p(x) = 0 outside of it.
-
-    real: all real numbers; interval: those from low to high; simplex: numbers >= 0 whose sum is 1; binary: 0 and 1;
-    levels: the whole numbers 0..K - 1; counts: all whole numbers 0, 1, ...
-
-    Args:
-        kind: one of these.
-        levels: the number of values K; null where there are infinitely many, or K is unknown.
-        low, high: ends of an interval.
-    """
-
-    kind: SupportKind
-    levels: int | None = None
-    low: float = -math.inf
-    high: float = math.inf
-
-    def __str__(self) -> str:
-        if self.kind == "interval" and self != Support("interval"):
-            return f"numbers from {self.low:g} to {self.high:g}"
-        whole = "whole numbers" if self.levels is None else f"whole numbers below {self.levels}"
-        names = {"real": "real numbers", "interval": "an interval", "simplex": "the simplex", "counts": "counts"}
-        return (names | {"binary": "binary values", "levels": whole})[self.kind]
-
-    def contains(self, x: Tensor) -> Tensor:
-        """Whether each sample of x (B, ...) lies in it, (B,)."""
-        rows = x.flatten(1)
-        match self.kind:
-            case "real":
-                inside = torch.ones_like(rows, dtype=torch.bool)
-            case "interval":
-                inside = (rows >= self.low) & (rows <= self.high)
-            case "simplex":
-                inside = (rows >= 0) & ((rows.sum(1, keepdim=True) - 1).abs() <= SUM_TOLERANCE)
-            case _:
-                inside = (rows >= 0) & (rows == rows.round()) & (rows < (self.levels or math.inf))
-        return inside.all(1)
-
-    def check(self, data: Any) -> None:
-        """ValueError for data that are encoded to values that do not lie in it."""
-        if self.kind == "levels" and (data.levels != self.levels or data.value_range != (0.0, self.levels - 1.0)):
-            raise ValueError(
-                f"data.value_range is {data.value_range} for the {data.levels} levels of {data.name}, expected "
-                f"[0, {self.levels - 1}], the whole numbers below {self.levels}: set data.value_range to it"
-            )
-        if self.kind == "binary" and (data.binarise is None or data.value_range != (0.0, 1.0)):
-            raise ValueError(
-                f"data.binarise is {data.binarise} and data.value_range {data.value_range} for {data.name}, expected "
-                "binary values: set data.binarise to fixed, stochastic or threshold, and data.value_range to [0.0, 1.0]"
-            )
-        if self.kind in ("interval", "simplex", "counts") and data.value_range is not None:
-            raise ValueError(
-                f"data.value_range is {data.value_range} for {data.name}, images, expected points in {self}: choose "
-                "data of points"
-            )
-
-
-REAL = Support("real")
-POSITIVE = Support("interval", low=0.0)
-UNIT = Support("interval", low=0.0, high=1.0)
-SIMPLEX = Support("simplex")
-COUNTS = Support("counts")
-BINARY = Support("binary", 2)
-
-
-def levels(count: int) -> Support:
-    """The whole numbers 0..count - 1: 256 for 8-bit images."""
-    return Support("levels", count)
 
 
 class Model(Checked, nn.Module):

@@ -17,8 +17,9 @@ import torch
 from annotated_types import MinLen
 from torch import Tensor, distributions, nn
 
-from lightning_gen.models.base import COUNTS, POSITIVE, SIMPLEX, UNIT, Normalised
+from lightning_gen.models.base import Normalised
 from lightning_gen.models.energy import SmoothEnergy
+from lightning_gen.models.support import COUNTS, POSITIVE, SIMPLEX, UNIT
 from lightning_gen.options import Finite, Positive
 from lightning_gen.process import Clean
 from lightning_gen.randomness import normal, uniform

@@ -8,7 +8,8 @@ import torch
 from annotated_types import Ge, MultipleOf
 from torch import Tensor, nn
 
-from lightning_gen.models.base import Normalised, Support
+from lightning_gen.models.base import Normalised
+from lightning_gen.models.support import Support
 from lightning_gen.options import Finite
 from lightning_gen.randomness import uniform
 

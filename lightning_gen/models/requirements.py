@@ -4,8 +4,9 @@ import inspect
 from collections.abc import Sequence
 from typing import ClassVar, get_args
 
-from lightning_gen.models.base import Model, Support, SupportKind
+from lightning_gen.models.base import Model
 from lightning_gen.models.score import Scored
+from lightning_gen.models.support import Support, SupportKind
 
 
 class Requires:

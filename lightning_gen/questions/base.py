@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning_gen.models import Model, Requires, capabilities, fits
-from lightning_gen.models.base import Support
 from lightning_gen.models.requirements import title
+from lightning_gen.models.support import Support
 from lightning_gen.options import Checked
 
 

@@ -222,7 +222,7 @@ PLANTS = [
     ),
     Plant(
         "points off the simplex taken for shares",
-        "lightning_gen/models/base.py",
+        "lightning_gen/models/support.py",
         "(rows.sum(1, keepdim=True) - 1).abs() <= SUM_TOLERANCE",
         "rows <= 1",
         "tests/models/test_closed_form.py::test_outside_of_the_support_p_is_zero_and_gradients_are_finite",
@@ -249,13 +249,6 @@ PLANTS = [
         "tests/models/test_closed_form.py::test_draws_have_the_mean_and_the_covariance",
     ),
     Plant(
-        "a Gamma density with the scale for the rate",
-        "lightning_gen/models/closed_form.py",
-        "distributions.Gamma(a, rate,",
-        "distributions.Gamma(a, 1 / rate,",
-        "tests/models/test_closed_form.py::test_log_p_is_scipys",
-    ),
-    Plant(
         "Gamma draws with the scale for the rate",
         "lightning_gen/models/closed_form.py",
         "n, generator) / self.log_rate.exp()",
@@ -268,13 +261,6 @@ PLANTS = [
         "return y / (y + standard_gamma",
         "return 1 - y / (y + standard_gamma",
         "tests/models/test_closed_form.py::test_draws_have_the_mean_and_the_covariance",
-    ),
-    Plant(
-        "a Beta density of 1 - x",
-        "lightning_gen/models/closed_form.py",
-        "distributions.Beta(self.log_a.exp(), self.log_b.exp(),",
-        "distributions.Beta(self.log_b.exp(), self.log_a.exp(),",
-        "tests/models/test_closed_form.py::test_log_p_is_scipys",
     ),
     Plant(
         "Dirichlet shares by a softmax",
@@ -302,13 +288,6 @@ PLANTS = [
         "lightning_gen/models/quadrature.py",
         "self.dimensions * math.log(width)",
         "math.log(width)",
-        "tests/models/test_quadrature.py::test_z_is_the_closed_form",
-    ),
-    Plant(
-        "the left ends of cells for their midpoints",
-        "lightning_gen/models/quadrature.py",
-        "dtype=self.like.dtype) + 0.5) / cells",
-        "dtype=self.like.dtype)) / cells",
         "tests/models/test_quadrature.py::test_z_is_the_closed_form",
     ),
     Plant(
