@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 SUM_TOLERANCE = 1e-4  # of a point of the simplex
+LOOKED_AT = 512  # points of the training data
 SupportKind = Literal["real", "interval", "simplex", "binary", "levels", "counts"]
 
 
@@ -51,7 +52,7 @@ class Support:
         return inside.all(1)
 
     def check(self, data: Any) -> None:
-        """ValueError for data that are encoded to values that do not lie in it."""
+        """ValueError for data that are encoded to values that do not lie in it, as far as a first look tells."""
         if self.kind == "levels" and (data.levels != self.levels or data.value_range != (0.0, self.levels - 1.0)):
             raise ValueError(
                 f"data.value_range is {data.value_range} for the {data.levels} levels of {data.name}, expected "
@@ -62,10 +63,21 @@ class Support:
                 f"data.binarise is {data.binarise} and data.value_range {data.value_range} for {data.name}, expected "
                 "binary values: set data.binarise to fixed, stochastic or threshold, and data.value_range to [0.0, 1.0]"
             )
-        if self.kind in ("interval", "simplex", "counts") and data.value_range is not None:
+        if self.kind in ("interval", "simplex", "counts"):
+            self.check_points(data)
+
+    def check_points(self, data: Any) -> None:
+        """ValueError for images, and for points of which one of the first does not lie in it."""
+        if data.value_range is not None:
             raise ValueError(
-                f"data.value_range is {data.value_range} for {data.name}, images, expected points in {self}: choose "
-                "data of points"
+                f"data.value_range is {data.value_range} for {data.name}, images, expected points, each in {self}: "
+                "choose data of points"
+            )
+        x = data.encode(data.split("train").take(slice(0, LOOKED_AT)))
+        if not self.contains(x).all():
+            raise ValueError(
+                f"{data.name} has points of values from {x.min():.4g} to {x.max():.4g}, expected each in {self}: "
+                "choose other data, or a model over real numbers"
             )
 
 

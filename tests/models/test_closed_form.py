@@ -8,8 +8,22 @@ import scipy.integrate
 import scipy.stats
 import torch
 
+from lightning_gen.data import Digits, Moons
 from lightning_gen.losses import NegativeLogLikelihood
-from lightning_gen.models import Beta, Dirichlet, Exponential, Gamma, Gaussian, Poisson
+from lightning_gen.models import (
+    COUNTS,
+    POSITIVE,
+    REAL,
+    SIMPLEX,
+    UNIT,
+    Beta,
+    Dirichlet,
+    Exponential,
+    Gamma,
+    Gaussian,
+    Poisson,
+    Support,
+)
 from lightning_gen.samplers import Exact
 
 F64 = {"dtype": torch.float64}
@@ -248,6 +262,18 @@ def values(model, theta, x):
     names, sizes = zip(*[(name, p.numel()) for name, p in model.named_parameters()], strict=True)
     model.forward = model.log_prob
     return torch.func.functional_call(model, dict(zip(names, theta.split(sizes), strict=True)), (x,))
+
+
+@pytest.mark.parametrize("support", [POSITIVE, UNIT, SIMPLEX, COUNTS], ids=str)
+def test_data_outside_of_the_support_are_refused(support):
+    moons, digits = Moons(n=200, val_size=10, test_size=10), Digits()
+    moons.setup()
+    with pytest.raises(ValueError, match=f"moons has points of values from -.* expected each in {support}"):
+        support.check(moons)
+    Support("interval", low=-5.0, high=5.0).check(moons)
+    REAL.check(moons)
+    with pytest.raises(ValueError, match=f"data.value_range is .*digits, images.* expected points, each in {support}"):
+        support.check(digits)
 
 
 @pytest.mark.parametrize(
