@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
 from lightning_gen.errors import first_line
 from lightning_gen.models import Scored, has
-from lightning_gen.models.base import Support
+from lightning_gen.models.support import Support
 from lightning_gen.options import ARGUMENTS
 
 PLAIN = (str, bool, int, float, type(None))
@@ -96,8 +95,8 @@ def check_x(x: Tensor, shape: Any, value_range: Any, support: Support) -> None:
         raise ValueError(
             f"x of a batch is from {low:.4g} to {high:.4g}, expected module.value_range, {list(value_range)}: scale it"
         )
-    if support.kind != "real" and not ((x == x.round()) & (x >= 0) & (x < (support.levels or torch.inf))).all():
-        raise ValueError(f"x of a batch is from {low:.4g} to {high:.4g}, expected {support}: round or binarise it")
+    if not support.contains(x).all():
+        raise ValueError(f"x of a batch is from {low:.4g} to {high:.4g}, expected {support}: encode it so")
 
 
 def checked_label(label: Any, n: int, classes: int) -> Tensor:

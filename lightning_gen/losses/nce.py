@@ -24,7 +24,7 @@ class NCE(Loss):
     """
 
     needs = (Energy,)
-    supports = ("real",)
+    supports = ("real", "interval")
 
     def __init__(self, std: Positive, mean: Finite = 0.0, ratio: Count = 1) -> None:
         super().__init__()

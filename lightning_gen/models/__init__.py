@@ -2,8 +2,6 @@
 
 from lightning_gen.models.autoregressive import Autoregressive
 from lightning_gen.models.base import (
-    BINARY,
-    REAL,
     Conditionals,
     Encoded,
     Energy,
@@ -12,9 +10,8 @@ from lightning_gen.models.base import (
     Model,
     Normalised,
     ObservationModel,
-    Support,
-    levels,
 )
+from lightning_gen.models.closed_form import Beta, Dirichlet, Exponential, Gamma, Gaussian, Poisson
 from lightning_gen.models.denoiser import Denoiser
 from lightning_gen.models.energy import EnergyNetwork, SmoothEnergy, SumOfEnergies
 from lightning_gen.models.flow import Flow
@@ -23,25 +20,36 @@ from lightning_gen.models.generated_energy import GeneratedEnergy
 from lightning_gen.models.generator import Generator
 from lightning_gen.models.guidance import Guided
 from lightning_gen.models.observation import GaussianObservation
+from lightning_gen.models.quadrature import Quadrature
 from lightning_gen.models.rbm import RBM, HiddenUnits
 from lightning_gen.models.recovery import RecoveryEnergy
 from lightning_gen.models.requirements import Requires, capabilities, fits, has, why_unfit
 from lightning_gen.models.score import Reading, Scored, ScoreNetwork
+from lightning_gen.models.support import BINARY, COUNTS, POSITIVE, REAL, SIMPLEX, UNIT, Support, levels
 from lightning_gen.models.vae import VAE
 from lightning_gen.models.velocity import VelocityNetwork
 
 __all__ = [
     "Autoregressive",
     "BINARY",
+    "COUNTS",
+    "POSITIVE",
     "RBM",
     "REAL",
+    "SIMPLEX",
+    "UNIT",
     "VAE",
+    "Beta",
     "Conditionals",
     "Denoiser",
+    "Dirichlet",
     "Encoded",
     "Energy",
     "EnergyNetwork",
+    "Exponential",
     "Flow",
+    "Gamma",
+    "Gaussian",
     "GaussianBernoulliRBM",
     "GaussianConditionals",
     "GaussianObservation",
@@ -53,6 +61,8 @@ __all__ = [
     "Model",
     "Normalised",
     "ObservationModel",
+    "Poisson",
+    "Quadrature",
     "Reading",
     "RecoveryEnergy",
     "Requires",

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_gen.models.base import BINARY, Energy, Normalised, levels
+from lightning_gen.models.base import Energy, Normalised
+from lightning_gen.models.support import BINARY, levels
 from lightning_gen.nets.causal import Causal
 from lightning_gen.randomness import Source, uniform
 

@@ -5,53 +5,14 @@ A sampler, a loss or an estimator names the capabilities that it needs (lightnin
 
 import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from lightning_gen.models.support import REAL, Support
 from lightning_gen.options import Checked
 from lightning_gen.randomness import Source, bernoulli
-
-
-@dataclass(frozen=True)
-class Support:
-    """The set that x lies in: real numbers, binary values 0 and 1, or levels, the whole numbers 0..K - 1.
-
-    Args:
-        kind: real, binary or levels.
-        levels: the number of values K; null where there are infinitely many, or K is unknown.
-    """
-
-    kind: Literal["real", "binary", "levels"]
-    levels: int | None = None
-
-    def __str__(self) -> str:
-        whole = "whole numbers" if self.levels is None else f"whole numbers below {self.levels}"
-        return {"real": "real numbers", "binary": "binary values"}.get(self.kind, whole)
-
-    def check(self, data: Any) -> None:
-        """ValueError for data that are encoded to values that do not lie in it."""
-        if self.kind == "levels" and (data.levels != self.levels or data.value_range != (0.0, self.levels - 1.0)):
-            raise ValueError(
-                f"data.value_range is {data.value_range} for the {data.levels} levels of {data.name}, expected "
-                f"[0, {self.levels - 1}], the whole numbers below {self.levels}: set data.value_range to it"
-            )
-        if self.kind == "binary" and (data.binarise is None or data.value_range != (0.0, 1.0)):
-            raise ValueError(
-                f"data.binarise is {data.binarise} and data.value_range {data.value_range} for {data.name}, expected "
-                "binary values: set data.binarise to fixed, stochastic or threshold, and data.value_range to [0.0, 1.0]"
-            )
-
-
-REAL = Support("real")
-BINARY = Support("binary", 2)
-
-
-def levels(count: int) -> Support:
-    """The whole numbers 0..count - 1: 256 for 8-bit images."""
-    return Support("levels", count)
 
 
 class Model(Checked, nn.Module):

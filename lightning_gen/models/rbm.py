@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from annotated_types import Gt, Le
 from torch import Tensor, nn
 
-from lightning_gen.models.base import BINARY, Conditionals, Energy
+from lightning_gen.models.base import Conditionals, Energy
+from lightning_gen.models.support import BINARY
 from lightning_gen.options import Count, Positive
 from lightning_gen.randomness import bernoulli
 

@@ -2,10 +2,11 @@
 
 import inspect
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, get_args
 
-from lightning_gen.models.base import Model, Support
+from lightning_gen.models.base import Model
 from lightning_gen.models.score import Scored
+from lightning_gen.models.support import Support, SupportKind
 
 
 class Requires:
@@ -13,7 +14,7 @@ class Requires:
 
     role: ClassVar[str] = "sampler"  # in messages
     needs: ClassVar[tuple[type, ...]] = ()
-    supports: ClassVar[tuple[str, ...]] = ("real", "binary", "levels")
+    supports: ClassVar[tuple[str, ...]] = get_args(SupportKind)
 
     def check(self, model: Model) -> None:
         """TypeError, with one sentence, for a model without a needed capability or support."""
@@ -65,7 +66,7 @@ def why_unfit(component: type[Requires], model: Model, others: Sequence[type[Req
     if fits(component, model):
         return None
     needed = " and ".join(title(need) for need in component.needs) or "a model"
-    if len(component.supports) < 3:
+    if set(component.supports) < set(Requires.supports):
         needed += f" over {' or '.join(str(Support(kind)) for kind in component.supports)}"
     own = sorted(title(each) for each in capabilities(model))
     root = [each for each in component.__mro__ if issubclass(each, Requires)][-2]  # Sampler, Loss, ...

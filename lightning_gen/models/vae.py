@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_gen.models.base import BINARY, REAL, Encoded
+from lightning_gen.models.base import Encoded
+from lightning_gen.models.support import BINARY, REAL
 from lightning_gen.nets import EncoderDecoder
 from lightning_gen.options import Positive
 from lightning_gen.randomness import bernoulli, noise_like

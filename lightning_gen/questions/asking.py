@@ -240,10 +240,8 @@ class Questions(Checked):
     def as_data(self, x: Numbers, name: str = "x") -> Tensor:
         """x as the model takes it, on its device; ValueError for another shape, or values that the data cannot have."""
         x, support = self.finite(self.shaped(x, name), name), self.model.support
-        if support.kind != "real":
-            most = 1 if support.levels is None else support.levels - 1
-            if not ((x == x.round()) & (x >= 0) & (x <= most)).all():
-                raise ValueError(
-                    f"{name} has values from {x.min():g} to {x.max():g}, expected {support}: encode it as the data"
-                )
+        if not support.contains(x).all():
+            raise ValueError(
+                f"{name} has values from {x.min():g} to {x.max():g}, expected {support}: encode it as the data"
+            )
         return x

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning_gen.models import Model, Requires, capabilities, fits
-from lightning_gen.models.base import Support
 from lightning_gen.models.requirements import title
+from lightning_gen.models.support import Support
 from lightning_gen.options import Checked
 
 
@@ -50,6 +50,6 @@ def why_none(answers: Sequence[Requires], model: Model) -> str:
 def wanted(answer: Requires) -> str:
     """The needs of an answer in words."""
     needs = " and ".join(title(need) for need in answer.needs)
-    if len(answer.supports) == 3:
+    if set(answer.supports) == set(Requires.supports):
         return needs
     return f"{needs} over {' or '.join(str(Support(kind)) for kind in answer.supports)}"

@@ -200,6 +200,8 @@ def complete_with_sampler(config: dict[str, Any], choose: bool) -> None:
     data = build(trial["data"], "data")
     complete(trial, data)
     module = build_module(trial)
+    data.prepare_data()
+    data.setup()
     module.check_data(data)
     if not choose:
         return

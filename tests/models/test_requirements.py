@@ -37,11 +37,14 @@ from lightning_gen.models import (
     VAE,
     Autoregressive,
     Conditionals,
+    Dirichlet,
     Energy,
+    Exponential,
     Flow,
     GaussianBernoulliRBM,
     Generator,
     Normalised,
+    Poisson,
     Scored,
     SmoothEnergy,
     SumOfEnergies,
@@ -155,7 +158,11 @@ MODELS = {
     "flow": lambda: scaling(RealNVP((2,), 4, couplings=2)),
     "spline flow": lambda: scaling(NSF((2,), 4, transforms=1)),
     "generator": lambda: Generator(Affine()),
+    "exponential": lambda: Exponential([1.0, 2.0]),
+    "dirichlet": lambda: Dirichlet([1.0, 2.0]),
+    "poisson": lambda: Poisson([0.5, 4.0]),
 }
+CLOSED_FORMS = {"exponential", "dirichlet", "poisson"}  # that are not over all real numbers
 
 
 # Chains on flows take many passes through the network; tests/models/test_flow.py has the quick laws.
@@ -212,6 +219,9 @@ ACCEPTED = {
     "flow": {*ENERGY_CHAINS, "Exact"},
     "spline flow": {*ENERGY_CHAINS, "Exact"},
     "generator": {"Latent"},
+    "exponential": {"Exact"},
+    "dirichlet": {"Exact"},
+    "poisson": {"Exact"},
 }
 
 
@@ -234,6 +244,8 @@ def moments(name, model):
         return mean, (p * v.square()).sum(0) - mean.square()
     if name == "independent bits":
         return model.p, model.p * (1 - model.p)
+    if name in CLOSED_FORMS:
+        return model.law().mean.detach(), model.law().variance.detach()
     if name == "generator":
         return model.net.bias.detach(), model.net.weight.detach().square().sum(1)
     if name.endswith("vae"):
@@ -340,7 +352,7 @@ LOSSES = {
     "ExactScoreMatching": (ExactScoreMatching(), DIFFERENTIABLE | SCORES),
     "SlicedScoreMatching": (SlicedScoreMatching(), DIFFERENTIABLE | SCORES),
     "FlowMatching": (FlowMatching(uniform()), NOISED - {"vp"}),
-    "NCE": (NCE(1.0), SMOOTH),
+    "NCE": (NCE(1.0), SMOOTH | {"exponential"}),
     "ContrastiveDivergence by Gibbs": (ContrastiveDivergence(samplers.Gibbs(1)), RBMS),
     "ContrastiveDivergence by MALA": (ContrastiveDivergence(samplers.MALA(1)), SMOOTH),
     "RBMContrastiveDivergence": (RBMContrastiveDivergence(samplers.Gibbs(1)), RBMS),
@@ -348,7 +360,7 @@ LOSSES = {
     "IWAE": (IWAE(2), VAES),
     "NegativeLogLikelihood": (
         NegativeLogLikelihood(),
-        {"independent bits", "bowl", "binary made", "made of levels", "flow", "spline flow"},
+        {"independent bits", "bowl", "binary made", "made of levels", "flow", "spline flow", *CLOSED_FORMS},
     ),
 }
 REPRESENTATIONS = {
