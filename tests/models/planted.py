@@ -282,6 +282,8 @@ PLANTS = [
         "2 * self.log_alpha(t))  # not -expm1: that is -0 at t = 0, and the ratio -inf\n\n    @prop",
         "self.log_alpha(t))\n\n    @prop",
         "tests/test_process.py::test_vp_marginal_variance_has_the_whole_integral_of_beta",
+    ),
+    Plant(
         "a closed form with a density outside of its support",
         "lightning_gen/models/closed_form.py",
         "torch.where(inside, law.log_prob(rows), -math.inf)",
