@@ -1,5 +1,7 @@
 """make results: its list of trainings, what it keeps of them, its page, and stops."""
 
+import re
+import shutil
 import signal
 import threading
 from dataclasses import replace
@@ -32,12 +34,13 @@ if "stage" not in words:
     sum(i * i for i in range(10**6))
     (run / "run.json").write_text(json.dumps({"config": "c" * 64, "step": 40}))
     number = {"value": 1.0 + int(words["seed"]), "error": 0.5, "kind": "estimate", "unit": ""}
-    number |= {"protocol": {"n": 5}, "protocol_hash": "p" * 16}
+    number |= {"protocol": {"n": 5, "evaluations": 35.0}, "protocol_hash": "p" * 16}
     names = ("fid/digits/ema", "fid/digits/held-out", "is/digits/ema")
     (run / "metrics.json").write_text(json.dumps(dict.fromkeys(names, number)))
 elif words["stage"] == "export":
     (run / "export").mkdir(exist_ok=True)
-    (run / "export" / "metrics.json").write_text((run / "metrics.json").read_text())
+    for name in ("metrics.json", "config.yaml"):
+        (run / "export" / name).write_text((run / name).read_text())
 """
 
 
@@ -64,7 +67,8 @@ def elsewhere(tmp_path, monkeypatch):
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 def test_every_row_composes_without_faults(cell, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "job", lambda config, folder: None)
-    assert entry.main([*cell.words, f"run={tmp_path / 'run'}"]) == 0, capsys.readouterr().err
+    trained = [*cell.source.words, *cell.words[1:]] if cell.source else cell.words  # its samplers are checked so, too
+    assert entry.main([*trained, f"run={tmp_path / 'run'}"]) == 0, capsys.readouterr().err
 
 
 def test_every_column_shows_a_number_that_is_registered():
@@ -93,10 +97,12 @@ def test_all_are_trained_once_and_shown_with_their_spread(table, tmp_path, capsy
     kept = stored["rows"]["a"]["1"]
     assert list(kept["numbers"]) == ["fid/digits/ema"] and kept["numbers"]["fid/digits/ema"]["value"] == 2.0
     assert kept["words"] == ["x=1", "seed=1", "logger=none"] and kept["steps"] == 40 and kept["unseen"] == 0
-    assert kept["minutes"] == 40 * 30 / 10 / 60 and kept["cpu_minutes"] > 0
-    assert stored["protocols"] == {"p" * 16: {"n": 5}}
+    assert kept["minutes"] > kept["cpu_minutes"] > 0  # the stand-in's rates say two minutes
+    assert stored["protocols"] == {"p" * 16: {"n": 5, "evaluations": 35.0}}
     text = "\n".join(page.section(table))
-    assert "| a | 1.50 ± 0.50 | 40 | 2.0 | 2 |" in text  # (1 + 2) / 2, and their deviation / sqrt(2)
+    assert re.search(
+        r"\| a \| 1.50 ± 0.50 \| 40 \| \d+\.\d \| 2 \|", text
+    )  # (1 + 2) / 2, and their deviation / sqrt(2)
     assert record.expected_minutes(Cell(table, "a", 0)) < 1
 
 
@@ -104,7 +110,22 @@ def test_other_words_are_another_training(table):
     train.train_all(record.missing(table), jobs=2, hours=None)
     other = replace(table, rows=table.rows | {"b": ("x=3",)})
     assert [str(cell) for cell in record.missing(other)] == ["small/b seed=0", "small/b seed=1"]
-    assert "| b | – | not yet trained |" in "\n".join(page.section(other))
+    assert "| b | – | not yet measured |" in "\n".join(page.section(other))
+
+
+def test_rows_of_a_training_measure_its_export_seed_by_seed(table, monkeypatch):
+    evaluated = Table("other", "Other", "", 1.0, (0, 1), table.columns, {"ddim": ("sampler=ddim",)}, of="small/a")
+    monkeypatch.setattr("benchmarks.recipes.tables.tables", lambda: {"small": table, "other": evaluated})
+    cells = evaluated.cells()
+    assert train.train_all(cells, jobs=1, hours=None) == train.STOPPED  # there is nothing to measure yet
+    assert train.train_all([Cell(table, "a", seed) for seed in (0, 1)], jobs=1, hours=None) == 0
+    assert train.train_all(cells, jobs=1, hours=None) == 0
+    kept = record.entry(cells[1])
+    assert kept["words"] == ["stage=evaluate", "sampler=ddim", "logger=none"] and kept["minutes"] == 0
+    assert kept["numbers"]["fid/digits/ema"]["value"] == 2.0 and kept["steps"] == 40
+    assert check.check(cells[1], train.Commands()) == "again from the export: agrees"
+    text = "\n".join(page.section(evaluated))
+    assert "| ddim | 1.50 ± 0.50 | 35 | 2 |" in text and "| evaluations | seeds |" in text
 
 
 def test_a_failure_is_told_and_the_others_go_on(table, capfd):
@@ -152,8 +173,7 @@ def test_an_export_is_measured_again_and_a_short_row_without_one_trained_again(t
     train.train_all(record.missing(table), jobs=2, hours=None)
     cell = Cell(table, "a", 0)
     assert check.check(cell, train.Commands()) == "again from the export: agrees"
-    (cell.run / "export" / "metrics.json").unlink()
-    (cell.run / "export").rmdir()
+    shutil.rmtree(cell.run / "export")
     assert check.check(cell, train.Commands()) == "trained again: agrees"
     monkeypatch.setattr(check, "SHORT", 0.0)
     assert check.check(cell, train.Commands()).startswith("not checked")

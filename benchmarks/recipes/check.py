@@ -31,13 +31,13 @@ def check(cell: Cell, commands: Commands) -> str:
     stored = entry(cell)
     if stored is None:
         return "not trained"
-    export = cell.run / "export"
+    export = (cell.source or cell).run / "export"
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         if export.is_dir():
             shutil.copytree(export, run)
-            words, sigmas = ["stage=evaluate", f"run={run}", "logger=none"], 1.0
-        elif stored["cpu_minutes"] < SHORT:
+            words, sigmas = [*(cell.words if cell.source else ("stage=evaluate", "logger=none")), f"run={run}"], 1.0
+        elif cell.source is None and stored["cpu_minutes"] < SHORT:
             words, sigmas = [*cell.words, f"run={run}"], SIGMAS
         else:
             return "not checked: no export, and training takes longer than 5 minutes"

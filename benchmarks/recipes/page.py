@@ -25,8 +25,8 @@ make results-check
 ```
 
 A number is the mean over the seeds ± its standard error (their deviation / √seeds). Where one seed has been trained,
-the error is the evaluation's, and *one seed* stands beside it. *Minutes* are those of training, by the clock, on one
-thread, validation left out; *CPU minutes* those of all that the command does, measuring included. Other versions,
+the error is the evaluation's, and *one seed* stands beside it. *Minutes* are CPU minutes of training, on one thread,
+validation left out; *CPU minutes* those of all that the command does, measuring included. Other versions,
 processors or numbers of threads train other weights: they agree within the errors, not to the digit. Before a
 likelihood ≥ marks a lower bound, ≤ an upper bound, ≈ an estimate; without a mark it is exact.
 """
@@ -67,6 +67,12 @@ def of_seeds(values: Iterable[Any]) -> str:
     return ", ".join(dict.fromkeys(str(value) for value in values))
 
 
+def evaluations(trained: Mapping[str, Any], stored: Mapping[str, Any]) -> set[float]:
+    """Network evaluations a sample, by the protocols of its numbers."""
+    protocols = (stored["protocols"][x["protocol_hash"]] for x in trained["numbers"].values())
+    return {protocol["evaluations"] for protocol in protocols if "evaluations" in protocol}
+
+
 def rows(table: Table, stored: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Of each row, what is stored of its seeds."""
     found = {row: [entry(Cell(table, row, seed), stored) for seed in table.seeds] for row in table.rows}
@@ -77,15 +83,20 @@ def section(table: Table) -> list[str]:
     """A table, and below it what was run, where and by which versions."""
     stored = load(table)
     trained = rows(table, stored)
-    head = ["", *table.columns, "steps", "minutes", "seeds"]
+    effort = ["steps", "minutes"] if table.of is None else ["evaluations"]
+    head = ["", *table.columns, *effort, "seeds"]
     lines = [f"## {table.title}", "", table.about.strip(), "", line(head), line("---" for _ in head)]
     for row, entries in trained.items():
         if entries:
             cells = [shown(table, column, entries) for column in table.columns]
-            minutes = f"{statistics.mean(e['minutes'] for e in entries):.1f}"
-            cells += [of_seeds(f"{e['steps']:,}" for e in entries), minutes, str(len(entries))]
+            if table.of is None:
+                minutes = f"{statistics.mean(e['minutes'] for e in entries):.1f}"
+                cells += [of_seeds(f"{e['steps']:,}" for e in entries), minutes]
+            else:
+                cells.append(of_seeds(f"{calls:.4g}" for e in entries for calls in evaluations(e, stored)))
+            cells.append(str(len(entries)))
         else:
-            cells = ["–"] * len(table.columns) + ["not yet trained", "", "0"]
+            cells = ["–"] * len(table.columns) + ["not yet measured"] + [""] * (len(effort) - 1) + ["0"]
         lines.append(line([row, *cells]))
     if not any(trained.values()):
         return [*lines, ""]

@@ -63,12 +63,12 @@ def measured(table: Table, run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return numbers, protocols
 
 
-def training_minutes(run: Path, batch: int) -> float:
+def training_seconds(run: Path, batch: int) -> float:
     """By the clock, validation left out, from the rates that the run has recorded."""
     rates = [line for line in read_record(run / RECORD) if line["name"] == "speed/images_per_s"]
     ends = [0, *(line["step"] for line in rates)]
     images = [batch * (end - start) for start, end in itertools.pairwise(ends)]
-    return sum(n / line["value"] for n, line in zip(images, rates, strict=True)) / 60
+    return sum(n / line["value"] for n, line in zip(images, rates, strict=True))
 
 
 def commit() -> str:
@@ -102,16 +102,21 @@ def changing(table: Table) -> Iterator[dict[str, Any]]:
         write_atomically(STORED / f"{table.name}.json", (json.dumps(stored, indent=1) + "\n").encode())
 
 
-def add(cell: Cell, seconds: float, unseen: int) -> None:
+def add(cell: Cell, seconds: float, clock: float, unseen: int) -> None:
     """Store a cell that has been trained, measured and exported.
+
+    CPU minutes of training are the share of training in the time by the clock, of the CPU time.
 
     Args:
         cell: the cell.
         seconds: of CPU of its commands.
-        unseen: how many of them have ended without being seen, whose time is not in `seconds`.
+        clock: seconds that they took.
+        unseen: how many of them have ended without being seen, whose time is in neither.
     """
-    config = yaml.safe_load((cell.run / "config.yaml").read_text())
-    state = json.loads((cell.run / "run.json").read_text())
+    trained = (cell.source or cell).run
+    batch = yaml.safe_load((trained / "config.yaml").read_text())["data"]["batch_size"]
+    state = json.loads((trained / "run.json").read_text())
+    share = 0.0 if cell.source else training_seconds(trained, batch) / clock
     numbers, protocols = measured(cell.table, cell.run)
     if not numbers:
         raise ValueError(f"{cell}: {cell.run / METRICS} has none of the numbers that its table shows")
@@ -121,7 +126,7 @@ def add(cell: Cell, seconds: float, unseen: int) -> None:
             "words": cell.words,
             "config": state["config"][:16],
             "steps": state["step"],
-            "minutes": round(training_minutes(cell.run, config["data"]["batch_size"]), 4),
+            "minutes": round(seconds * share / 60, 4),
             "cpu_minutes": round(seconds / 60, 4),
             "unseen": unseen,
             "machine": machine(),

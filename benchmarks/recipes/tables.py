@@ -27,6 +27,7 @@ class Table:
         seeds: each row is trained with each of them
         columns: heading -> the numbers of metrics.json, without their weights, of which a row has one
         rows: name -> the words of its command
+        of: TABLE/ROW whose export each row evaluates with its words, seed by seed; None: each row is trained
     """
 
     name: str
@@ -36,6 +37,7 @@ class Table:
     seeds: tuple[int, ...]
     columns: dict[str, tuple[str, ...]]
     rows: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    of: str | None = None
 
     def cells(self) -> list["Cell"]:
         """Row by row within one seed, so that every row has a number early."""
@@ -55,15 +57,26 @@ class Cell:
     seed: int
 
     @property
+    def source(self) -> "Cell | None":
+        """The training that it evaluates."""
+        if self.table.of is None:
+            return None
+        name, _, row = self.table.of.partition("/")
+        return Cell(tables()[name], row, self.seed)
+
+    @property
     def words(self) -> list[str]:
         """What follows run.py, without the folder: recorded beside the numbers, and typed by whoever repeats them."""
         own = list(self.table.rows[self.row])
+        if self.source is not None:
+            return ["stage=evaluate", *own, "logger=none"]
         return [*own, *schedule(own), f"seed={self.seed}", "logger=none"]
 
     @property
     def folder(self) -> Path:
         """Where it is trained: a row whose words have changed is another one."""
-        digest = hashlib.sha256(" ".join(self.words).encode()).hexdigest()[:8]
+        words = [*(self.source.words if self.source else ()), *self.words]
+        digest = hashlib.sha256(" ".join(words).encode()).hexdigest()[:8]
         return FOLDER / self.table.name / f"{re.sub(r'[^a-z0-9]+', '-', self.row.lower())}-{self.seed}-{digest}"
 
     @property

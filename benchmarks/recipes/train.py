@@ -1,7 +1,8 @@
-"""Training of cells: any number of pieces, two at a time, each on one thread, and what they cost."""
+"""Training of cells: in any number of pieces, some at a time, each on one thread; and what they cost."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,24 +19,26 @@ from benchmarks.recipes.tables import ROOT, Cell
 from lightning_gen.results.store import write_atomically
 
 STOPPED = 75  # run.py's exit code: saved, and the same command goes on
+WAITS = "waits for the training of "
 STOPS = (STOPPED, -signal.SIGTERM)  # the second where it was stopped before it could listen
 
 
 class Cost:
-    """CPU seconds that a cell's commands have taken, kept in its folder.
+    """Seconds that a cell's commands have taken, of CPU and by the clock, kept in its folder.
 
-    A command whose end nobody saw, since this program was killed with it, is counted in `unseen` and not in `seconds`.
+    A command whose end nobody saw, since this program was killed with it, is counted in `unseen` and not in them.
     """
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "cost.json"
         kept = json.loads(self.file.read_text()) if self.file.exists() else {}
         self.seconds: float = kept.get("seconds", 0.0)
+        self.clock: float = kept.get("clock", 0.0)
         self.unseen: int = kept.get("unseen", 0) + kept.get("open", 0)
 
     def write(self, open: int) -> None:
         """Keep it; `open` commands are at work."""
-        kept = {"seconds": self.seconds, "unseen": self.unseen, "open": open}
+        kept = {"seconds": self.seconds, "clock": self.clock, "unseen": self.unseen, "open": open}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.file, json.dumps(kept).encode())
 
@@ -56,6 +59,7 @@ class Commands:
             if self.stopping.is_set():
                 cost.write(open=0)
                 return STOPPED
+            start = time.perf_counter()
             command = [sys.executable, str(ROOT / "run.py"), *words]
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
             child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
@@ -65,6 +69,7 @@ class Commands:
         with self._lock:
             self._children.discard(child)
         cost.seconds += usage.ru_utime + usage.ru_stime
+        cost.clock += time.perf_counter() - start
         cost.write(open=0)
         return child.returncode
 
@@ -78,14 +83,22 @@ class Commands:
 
 def train(cell: Cell, commands: Commands) -> str:
     """Train, measure, export and record a cell, or go on with it; a word on how it ended."""
-    for words in ([*cell.words, f"run={cell.run}"], ["stage=export", f"run={cell.run}", "logger=none"]):
+    source = cell.source
+    if source is None:
+        series = [[*cell.words, f"run={cell.run}"], ["stage=export", f"run={cell.run}", "logger=none"]]
+    elif not (source.run / "export").is_dir():
+        return WAITS + str(source)
+    else:
+        shutil.copytree(source.run / "export", cell.run, dirs_exist_ok=True)
+        series = [[*cell.words, f"run={cell.run}"]]
+    for words in series:
         code = commands(words, cell.folder)
         if code != 0:
             return (
                 "stopped" if code == STOPPED else f"exit code {code}: see {(cell.folder / 'log.txt').relative_to(ROOT)}"
             )
     cost = Cost(cell.folder)
-    record.add(cell, cost.seconds, cost.unseen)
+    record.add(cell, cost.seconds, cost.clock, cost.unseen)
     return "done"
 
 
@@ -120,5 +133,5 @@ def train_all(cells: list[Cell], jobs: int, hours: float | None) -> int:
 
         lock = threading.Lock()
         list(pool.map(one, cells))
-    failed = [cell for cell, word in ended.items() if word not in ("done", "stopped")]
+    failed = [word for word in ended.values() if word not in ("done", "stopped") and not word.startswith(WAITS)]
     return 1 if failed else STOPPED if left else 0
