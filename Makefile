@@ -6,6 +6,7 @@
 # make lint       ruff and mypy              make clean      remove the environment and what tools left behind
 #
 # make bench      speed beside the best peers         make bench-quick  its short rows, against the stored results
+# make notes      measure the quick sections of docs/notes anew, and write its pages      make notes-full  the long ones
 # make audit      known vulnerabilities of what is installed, by pip-audit, which asks the package index for them
 #
 # TORCH=cpu installs PyTorch's builds without CUDA, from PyTorch's own index, which uv knows: 1.2 GB in place of 5.6.
@@ -18,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: demo test test-slow test-faults test-cluster bench bench-quick docs lint audit hashes clean
+.PHONY: demo test test-slow test-faults test-cluster bench bench-quick notes notes-full docs lint audit hashes clean
 
 VENV := .venv
 COMMA := ,
@@ -53,6 +54,12 @@ bench: $(VENV)/.bench
 
 bench-quick: $(VENV)/.bench
 	$(VENV)/bin/python benchmarks/suite.py --quick $(ARGS)
+
+notes: $(VENV)/.test
+	$(VENV)/bin/python benchmarks/notes $(ARGS)
+
+notes-full: $(VENV)/.test
+	$(VENV)/bin/python benchmarks/notes --full $(ARGS)
 
 docs: $(VENV)/.test
 	@$(call install,.[docs])
