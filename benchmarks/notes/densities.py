@@ -77,6 +77,7 @@ def draw_normalising(figure: "Figure", numbers: Numbers) -> None:
     above.legend(ncols=2)
     below.set(xlabel="integrated from −L to L, L", ylabel="integral of g", xscale="log", yscale="log")
     below.set_xticks(numbers["halves"], [f"{half:g}" for half in numbers["halves"]])
+    below.minorticks_off()
     round_ticks(below.yaxis, 5, 70, "{x:g}")
 
 
