@@ -392,11 +392,11 @@ square over {parameters} parameters.
 
 def gaussian_machine(draws: int = 20_000, sweeps: int = 100, grid: int = 61) -> Numbers:
     """p(v) of a Gaussian-Bernoulli RBM as a mixture and by its free energy, and draws of two samplers."""
-    model = GaussianBernoulliRBM(2, 3, variance=0.1).double().requires_grad_(False)
+    model = GaussianBernoulliRBM(2, 3, variance=0.5).double().requires_grad_(False)
     model.W.copy_(torch.tensor([[1.6, 0.0, -1.2], [0.0, 1.6, 1.0]], dtype=torch.float64))
     model.c.copy_(-(model.W.square().sum(0) / 2) / model.variance[0])
     log_weights, means, variance = model.mixture()
-    at, noise = plane(3.0, grid), generator(0, "gaussian")
+    at, noise = plane(4.0, grid), generator(0, "gaussian")
     away = (at[:, None] - means).square().sum(2) / (2 * variance[0])
     mixture = (log_weights - log_weights.logsumexp(0) - away - math.log(2 * math.pi * variance[0])).logsumexp(1)
     density = -model.energy(at) - model.exact_log_z()
@@ -425,9 +425,9 @@ def draw_gaussian_machine(figure: "Figure", numbers: Numbers) -> None:
     """The density and draws."""
     (axes,) = panels(figure)
     image = torch.tensor(numbers["density"]).view(numbers["side"], numbers["side"])
-    axes.imshow(image, origin="lower", extent=(-3, 3, -3, 3), cmap="Blues")
+    axes.imshow(image, origin="lower", extent=(-4, 4, -4, 4), cmap="Blues")
     axes.plot(*zip(*numbers["points"], strict=True), ".", color="C1", markersize=3)
-    axes.set(xlabel="first value of v", ylabel="second value of v")
+    axes.set(xlabel="first value of v", ylabel="second value of v", xlim=(-4, 4), ylim=(-4, 4))
 
 
 GAUSSIAN = Section(
@@ -444,7 +444,7 @@ Of two real visible units and three hidden ones, p(v) is a mixture of {component
     measure=gaussian_machine,
     draw=draw_gaussian_machine,
     proof=lambda n: n["off"] < 1e-8 and n["apart"]["gibbs"] < 4 * n["noise"],
-    alt="The density of a Gaussian RBM in the plane, several round peaks, with draws of a Gibbs sampler upon them",
+    alt="The density of a Gaussian RBM in the plane, overlapping round peaks, with draws of a Gibbs sampler upon them",
     height=4.2,
     erratum=True,
     tiny={"draws": 50, "sweeps": 5},

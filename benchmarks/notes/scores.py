@@ -277,7 +277,7 @@ errors of the score, its error's mean square over that of the true score of the 
 | σ = {high:g} | {dense[large]:.4f} | {sparse[large]:.4f} |
 | {count} levels, read at the smallest | {dense[several]:.3f} | {sparse[several]:.2f} |
 
-The large noise's score is learned well everywhere, but it is not that of the data: from theirs it differs by {blur:.2f} by the same measure. Of the network with several levels
+Among the data, too, the small noise is learned better together with the others. The large noise's score is learned well everywhere, but it is not that of the data: from theirs it differs by {blur:.2f} by the same measure. Of the network with several levels
 the error far from the data is {by_level[11]:.4f} at the largest level, {by_level[6]:.3f} in the middle and {by_level[0]:.2f} at the smallest: a chain that comes down through the levels uses
 each where it is good.
 """,
