@@ -444,7 +444,7 @@ Of two real visible units and three hidden ones, p(v) is a mixture of {component
     measure=gaussian_machine,
     draw=draw_gaussian_machine,
     proof=lambda n: n["off"] < 1e-8 and n["apart"]["gibbs"] < 4 * n["noise"],
-    alt="The density of a Gaussian RBM in the plane, overlapping round peaks, with draws of a Gibbs sampler upon them",
+    alt="The density of a Gaussian RBM in the plane, one large peak and faint ones beside it, with draws of a sampler upon them",
     height=4.2,
     erratum=True,
     tiny={"draws": 50, "sweeps": 5},
