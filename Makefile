@@ -9,6 +9,7 @@
 # make results-check  measure again what it left, and compare
 #
 # make bench      speed beside the best peers         make bench-quick  its short rows, against the stored results
+# make notes      measure the quick sections of docs/notes anew, and write its pages      make notes-full  the long ones
 # make audit      known vulnerabilities of what is installed, by pip-audit, which asks the package index for them
 #
 # TORCH=cpu installs PyTorch's builds without CUDA, from PyTorch's own index, which uv knows: 1.2 GB in place of 5.6.
@@ -21,7 +22,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
-.PHONY: demo test test-slow test-faults test-cluster results results-check bench bench-quick docs lint audit hashes clean
+.PHONY: demo test test-slow test-faults test-cluster results results-check bench bench-quick notes notes-full docs lint audit hashes \
+	clean
 
 VENV := .venv
 COMMA := ,
@@ -62,6 +64,12 @@ bench: $(VENV)/.bench
 
 bench-quick: $(VENV)/.bench
 	$(VENV)/bin/python benchmarks/suite.py --quick $(ARGS)
+
+notes: $(VENV)/.test
+	$(VENV)/bin/python benchmarks/notes $(ARGS)
+
+notes-full: $(VENV)/.test
+	$(VENV)/bin/python benchmarks/notes --full $(ARGS)
 
 docs: $(VENV)/.test
 	@$(call install,.[docs])

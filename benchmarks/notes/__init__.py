@@ -1,0 +1,1 @@
+"""The lecture notes as a book that runs: python benchmarks/notes"""
