@@ -258,6 +258,7 @@ def draw_fields_by_noise(figure: "Figure", numbers: Numbers) -> None:
         axes.imshow(image, origin="lower", extent=(-2.5, 2.5, -2.5, 2.5), norm=LogNorm(0.05, 500), cmap="magma")
         axes.set_title(titles[name])
         axes.grid(False)
+    figure.colorbar(image, ax=axes, label="length of the error")
     last.plot(numbers["sigmas"], numbers["by_level"], "o-")
     last.set(xscale="log", yscale="log", xlabel="noise level σ", title="far from data")
     round_ticks(last.xaxis, 0.05, 1.5, "{x:g}")

@@ -71,10 +71,15 @@ def training_seconds(run: Path, batch: int) -> float:
     return sum(n / line["value"] for n, line in zip(images, rates, strict=True))
 
 
+def git(*words: str) -> str:
+    """What git prints of this repository."""
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def commit() -> str:
-    """The first digits of the code's own, with + where files have changed since."""
-    words = ["git", "describe", "--always", "--abbrev=8", "--dirty=+", "--exclude=*"]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    """The first digits of the present code's commit, with + where what computes has changed since."""
+    changed = git("status", "--porcelain", "--", "lightning_gen", "callbacks", "experiments", "run.py")
+    return git("rev-parse", "--short=8", "HEAD") + "+" * bool(changed)
 
 
 def machine() -> str:
