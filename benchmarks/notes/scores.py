@@ -255,10 +255,10 @@ def draw_fields_by_noise(figure: "Figure", numbers: Numbers) -> None:
     titles = {"small": "small noise", "large": "large noise", "several": "several, at the smallest"}
     for axes, (name, miss) in zip(maps, numbers["map"].items(), strict=True):
         image = torch.tensor(miss).view(numbers["side"], numbers["side"])
-        axes.imshow(image, origin="lower", extent=(-2.5, 2.5, -2.5, 2.5), norm=LogNorm(0.05, 500), cmap="magma")
+        shown = axes.imshow(image, origin="lower", extent=(-2.5, 2.5, -2.5, 2.5), norm=LogNorm(0.05, 500), cmap="magma")
         axes.set_title(titles[name])
         axes.grid(False)
-    figure.colorbar(image, ax=axes, label="length of the error")
+    figure.colorbar(shown, ax=axes, label="length of the error")
     last.plot(numbers["sigmas"], numbers["by_level"], "o-")
     last.set(xscale="log", yscale="log", xlabel="noise level σ", title="far from data")
     round_ticks(last.xaxis, 0.05, 1.5, "{x:g}")
