@@ -14,7 +14,12 @@ from benchmarks.recipes.tables import Cell, Table, recipe, schedule, tables
 from lightning_gen.results.result import Name
 from lightning_gen.stages import command
 
-CELLS = [Cell(table, row, table.seeds[0]) for table in tables().values() for row in table.rows]
+# The first row of each table is quick.
+CELLS = [
+    pytest.param(Cell(table, row, table.seeds[0]), id=f"{table.name}, {row}", marks=[pytest.mark.slow] * bool(i))
+    for table in tables().values()
+    for i, row in enumerate(table.rows)
+]
 # What stands in for run.py: it logs a rate and is measured; pause=1 has its parent stopped, once; fail=1 fails.
 FAKE = """
 import json, os, sys, pathlib
@@ -64,7 +69,7 @@ def elsewhere(tmp_path, monkeypatch):
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=str)
+@pytest.mark.parametrize("cell", CELLS)
 def test_every_row_composes_without_faults(cell, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "job", lambda config, folder: None)
     trained = [*cell.source.words, *cell.words[1:]] if cell.source else cell.words  # its samplers are checked so, too
