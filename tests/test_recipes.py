@@ -126,7 +126,7 @@ def test_rows_of_a_training_measure_its_export_seed_by_seed(table, monkeypatch):
     assert train.train_all([Cell(table, "a", seed) for seed in (0, 1)], jobs=1, hours=None) == 0
     assert train.train_all(cells, jobs=1, hours=None) == 0
     kept = record.entry(cells[1])
-    assert kept["words"] == ["stage=evaluate", "sampler=ddim", "logger=none"] and kept["minutes"] == 0
+    assert kept["words"] == ["stage=evaluate", "sampler=ddim", "logger=none"] and kept["minutes"] is None
     assert kept["numbers"]["fid/digits/ema"]["value"] == 2.0 and kept["steps"] == 40
     assert check.check(cells[1], train.Commands()) == "again from the export: agrees"
     text = "\n".join(page.section(evaluated))
@@ -156,6 +156,15 @@ def test_a_command_whose_end_nobody_saw_is_told(table, tmp_path):
     cost.seconds += 7
     cost.write(open=0)
     assert (train.Cost(tmp_path / "x").seconds, train.Cost(tmp_path / "x").unseen) == (7.0, 1)
+
+
+def test_a_training_with_an_unseen_end_has_no_minutes(table):
+    train.Cost(Cell(table, "a", 0).folder).write(open=1)
+    assert train.train_all([Cell(table, "a", 0)], jobs=1, hours=None) == 0
+    kept = record.entry(Cell(table, "a", 0))
+    assert (kept["minutes"], kept["unseen"]) == (None, 1)
+    assert "| a | 1.00 ± 0.50 (one seed) | 40 | – | 1 |" in "\n".join(page.section(table))
+    assert "| ≥ " in "\n".join(page.section(table))
 
 
 def test_hours_end_it(table):

@@ -90,7 +90,8 @@ def section(table: Table) -> list[str]:
         if entries:
             cells = [shown(table, column, entries) for column in table.columns]
             if table.of is None:
-                minutes = f"{statistics.mean(e['minutes'] for e in entries):.1f}"
+                known = [e["minutes"] for e in entries if e["minutes"] is not None]
+                minutes = f"{statistics.mean(known):.1f}" if known else "–"
                 cells += [of_seeds(f"{e['steps']:,}" for e in entries), minutes]
             else:
                 cells.append(of_seeds(f"{calls:.4g}" for e in entries for calls in evaluations(e, stored)))

@@ -110,7 +110,8 @@ def changing(table: Table) -> Iterator[dict[str, Any]]:
 def add(cell: Cell, seconds: float, clock: float, unseen: int) -> None:
     """Store a cell that has been trained, measured and exported.
 
-    CPU minutes of training are the share of training in the time by the clock, of the CPU time.
+    CPU minutes of training are the share of training in the time by the clock, of the CPU time; null where that share is
+    not known.
 
     Args:
         cell: the cell.
@@ -121,7 +122,7 @@ def add(cell: Cell, seconds: float, clock: float, unseen: int) -> None:
     trained = (cell.source or cell).run
     batch = yaml.safe_load((trained / "config.yaml").read_text())["data"]["batch_size"]
     state = json.loads((trained / "run.json").read_text())
-    share = 0.0 if cell.source else training_seconds(trained, batch) / clock
+    known = cell.source is None and not unseen
     numbers, protocols = measured(cell.table, cell.run)
     if not numbers:
         raise ValueError(f"{cell}: {cell.run / METRICS} has none of the numbers that its table shows")
@@ -131,7 +132,7 @@ def add(cell: Cell, seconds: float, clock: float, unseen: int) -> None:
             "words": cell.words,
             "config": state["config"][:16],
             "steps": state["step"],
-            "minutes": round(seconds * share / 60, 4),
+            "minutes": round(seconds * training_seconds(trained, batch) / clock / 60, 4) if known else None,
             "cpu_minutes": round(seconds / 60, 4),
             "unseen": unseen,
             "machine": machine(),
