@@ -110,8 +110,8 @@ def changing(table: Table) -> Iterator[dict[str, Any]]:
 def add(cell: Cell, seconds: float, clock: float, unseen: int) -> None:
     """Store a cell that has been trained, measured and exported.
 
-    CPU minutes of training are the share of training in the time by the clock, of the CPU time; null where that share is
-    not known.
+    CPU minutes of training are the share of training in the time by the clock, of the CPU time; null where it is not
+    known.
 
     Args:
         cell: the cell.
