@@ -79,51 +79,64 @@ def rows(table: Table, stored: Mapping[str, Any]) -> dict[str, list[dict[str, An
     return {row: [e for e in entries if e is not None] for row, entries in found.items()}
 
 
-def section(table: Table) -> list[str]:
-    """A table, and below it what was run, where and by which versions."""
-    stored = load(table)
-    trained = rows(table, stored)
-    effort = ["steps", "minutes"] if table.of is None else ["evaluations"]
-    head = ["", *table.columns, *effort, "seeds"]
-    lines = [f"## {table.title}", "", table.about.strip(), "", line(head), line("---" for _ in head)]
+def efforts(table: Table, entries: list[dict[str, Any]], stored: Mapping[str, Any]) -> list[str]:
+    """What a row took: steps and minutes of a training, evaluations of a sampler."""
+    if table.of is not None:
+        return [of_seeds(f"{calls:.4g}" for e in entries for calls in evaluations(e, stored))]
+    known = [e["minutes"] for e in entries if e["minutes"] is not None]
+    return [of_seeds(f"{e['steps']:,}" for e in entries), f"{statistics.mean(known):.1f}" if known else "–"]
+
+
+def numbers_of(table: Table, trained: Mapping[str, list[dict[str, Any]]], stored: Mapping[str, Any]) -> list[str]:
+    """The table of the rows that have numbers."""
+    head = ["", *table.columns, *(["steps", "minutes"] if table.of is None else ["evaluations"]), "seeds"]
+    lines = [line(head), line("---" for _ in head)]
     for row, entries in trained.items():
-        if entries:
-            cells = [shown(table, column, entries) for column in table.columns]
-            if table.of is None:
-                known = [e["minutes"] for e in entries if e["minutes"] is not None]
-                minutes = f"{statistics.mean(known):.1f}" if known else "–"
-                cells += [of_seeds(f"{e['steps']:,}" for e in entries), minutes]
-            else:
-                cells.append(of_seeds(f"{calls:.4g}" for e in entries for calls in evaluations(e, stored)))
-            cells.append(str(len(entries)))
-        else:
-            cells = ["–"] * len(table.columns) + ["not yet measured"] + [""] * (len(effort) - 1) + ["0"]
-        lines.append(line([row, *cells]))
-    if not any(trained.values()):
-        return [*lines, ""]
+        cells = [shown(table, column, entries) for column in table.columns]
+        lines.append(line([row, *cells, *efforts(table, entries, stored), str(len(entries))]))
+    return lines
+
+
+def commands_of(trained: Mapping[str, list[dict[str, Any]]]) -> list[str]:
+    """The table of what was run."""
     head = ["", "`python run.py …`", "CPU minutes", "config", "protocols", "code"]
-    lines += ["", f"What was run, with `seed={'`, `seed='.join(map(str, table.seeds))}`:", "", line(head)]
-    lines.append(line("---" for _ in head))
+    lines = [line(head), line("---" for _ in head)]
     for row, entries in trained.items():
-        if not entries:
-            continue
         words = [word for word in entries[0]["words"] if not word.startswith("seed=")]
-        minutes = ("≥ " if any(e["unseen"] for e in entries) else "") + ", ".join(
-            f"{e['cpu_minutes']:.1f}" for e in entries
-        )
+        minutes = ", ".join(f"{e['cpu_minutes']:.1f}" for e in entries)
         protocols = dict.fromkeys(x["protocol_hash"][:6] for e in entries for x in e["numbers"].values())
         configs, commits = (of_seeds(e[key][:8] for e in entries) for key in ("config", "commit"))
-        lines.append(line([row, f"`{' '.join(words)}`", minutes, configs, ", ".join(protocols), commits]))
-    every = [e for entries in trained.values() for e in entries]
-    places = dict.fromkeys(
-        f"{e['machine']}: {', '.join(f'{name} {version}' for name, version in e['versions'].items())}" for e in every
-    )
-    return [
-        *lines,
-        "",
-        f"On {'; on '.join(places)}. Hashes are the first digits of those in `docs/results/{table.name}.json`.",
-        "",
-    ]
+        least = "≥ " if any(e["unseen"] for e in entries) else ""
+        lines.append(line([row, f"`{' '.join(words)}`", least + minutes, configs, ", ".join(protocols), commits]))
+    return lines
+
+
+def section(table: Table) -> list[str]:
+    """A table, what was run, where and by which versions, and what has not been measured."""
+    stored = load(table)
+    every = rows(table, stored)
+    trained = {row: entries for row, entries in every.items() if entries}
+    lines = [f"## {table.title}", "", table.about.strip(), ""]
+    if trained:
+        places = dict.fromkeys(
+            f"{e['machine']}: {', '.join(f'{name} {version}' for name, version in e['versions'].items())}"
+            for entries in trained.values()
+            for e in entries
+        )
+        lines += [*numbers_of(table, trained, stored), ""]
+        lines += [
+            f"What was run, with `seed={'`, `seed='.join(map(str, table.seeds))}`:",
+            "",
+            *commands_of(trained),
+            "",
+        ]
+        lines += [
+            f"On {'; on '.join(places)}. Hashes are the first digits of those in `docs/results/{table.name}.json`.",
+            "",
+        ]
+    if missing := [row for row in every if row not in trained]:
+        lines += [f"Not measured yet: {'; '.join(missing)}.", ""]
+    return lines
 
 
 def render() -> str:
