@@ -79,6 +79,17 @@ def rows(table: Table, stored: Mapping[str, Any]) -> dict[str, list[dict[str, An
     return {row: [e for e in entries if e is not None] for row, entries in found.items()}
 
 
+def typed(trained: Mapping[str, Any]) -> str:
+    """What follows run.py, and of a peer what writes the samples that it measures; without the seed."""
+
+    def text(words: list[str]) -> str:
+        return " ".join(word for word in words if not word.lstrip("-").startswith("seed="))
+
+    if "peer" not in trained:
+        return f"`{text(trained['words'])}`"
+    return f"`{text(trained['words'])} samples=FILE`, FILE by `python {text(trained['peer'])} --file=FILE`"
+
+
 def section(table: Table) -> list[str]:
     """A table, and below it what was run, where and by which versions."""
     stored = load(table)
@@ -106,13 +117,12 @@ def section(table: Table) -> list[str]:
     for row, entries in trained.items():
         if not entries:
             continue
-        words = [word for word in entries[0]["words"] if not word.startswith("seed=")]
         minutes = ("≥ " if any(e["unseen"] for e in entries) else "") + ", ".join(
             f"{e['cpu_minutes']:.1f}" for e in entries
         )
         protocols = dict.fromkeys(x["protocol_hash"][:6] for e in entries for x in e["numbers"].values())
         configs, commits = (of_seeds(e[key][:8] for e in entries) for key in ("config", "commit"))
-        lines.append(line([row, f"`{' '.join(words)}`", minutes, configs, ", ".join(protocols), commits]))
+        lines.append(line([row, typed(entries[0]), minutes, configs, ", ".join(protocols), commits]))
     every = [e for entries in trained.values() for e in entries]
     places = dict.fromkeys(
         f"{e['machine']}: {', '.join(f'{name} {version}' for name, version in e['versions'].items())}" for e in every
