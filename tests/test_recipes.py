@@ -187,7 +187,7 @@ def test_a_peer_writes_samples_which_are_measured(peers, tmp_path):
     assert f"| theirs | `stage=evaluate data=x logger=none samples=FILE`, FILE by {command} |" in text
     assert check.check(cell, train.Commands()) == "again from the samples: agrees"
     np.savez(cell.samples, images=np.full((5, 1, 8, 8), 1.8))
-    assert check.check(cell, train.Commands()) == "again from the samples: fid/digits/samples: 0.8, stored 0.25 ± 0.5"
+    assert check.check(cell, train.Commands()) == "again from the samples: fid/digits/samples: 1.8, stored 0.25 ± 0.5"
     cell.samples.unlink()
     assert check.check(cell, train.Commands()).startswith("not checked")
     longer = replace(peers, rows={"theirs": ("peer=fake", "--steps=50")})
