@@ -53,7 +53,7 @@ test-cluster: $(VENV)/.test
 	@$(call install,.[test$(COMMA)slurm])
 	$(VENV)/bin/python -m pytest -q -rs -m cluster tests/cluster $(ARGS)
 
-results: $(VENV)/.test
+results: $(VENV)/.test $(VENV)/.bench
 	$(VENV)/bin/python -m benchmarks.recipes $(ARGS)
 
 results-check: $(VENV)/.test

@@ -1,16 +1,21 @@
 """make results: its list of trainings, what it keeps of them, its page, and stops."""
 
+import importlib
 import re
 import shutil
 import signal
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
 import run as entry
+from benchmarks.peers import program, pytorch_ddpm
 from benchmarks.recipes import check, page, record, train
 from benchmarks.recipes.tables import Cell, Table, recipe, schedule, tables
+from lightning_gen.data.samples import ROUNDED, read_samples
 from lightning_gen.results.result import Name
 from lightning_gen.stages import command
 
@@ -25,6 +30,11 @@ FAKE = """
 import json, os, sys, pathlib
 words = dict(word.split("=", 1) for word in sys.argv[1:])
 run = pathlib.Path(words["run"])
+def measure(weights, value):
+    number = {"value": value, "error": 0.5, "kind": "estimate", "unit": ""}
+    number |= {"protocol": {"n": 5, "evaluations": 35.0}, "protocol_hash": "p" * 16}
+    names = (f"fid/digits/{weights}", "fid/digits/held-out", f"is/digits/{weights}")
+    (run / "metrics.json").write_text(json.dumps(dict.fromkeys(names, number)))
 if "stage" not in words:
     if words.get("fail"): sys.exit("error: fail")
     run.mkdir(exist_ok=True, parents=True)
@@ -38,14 +48,33 @@ if "stage" not in words:
             while True: signal.pause()
     sum(i * i for i in range(10**6))
     (run / "run.json").write_text(json.dumps({"config": "c" * 64, "step": 40}))
-    number = {"value": 1.0 + int(words["seed"]), "error": 0.5, "kind": "estimate", "unit": ""}
-    number |= {"protocol": {"n": 5, "evaluations": 35.0}, "protocol_hash": "p" * 16}
-    names = ("fid/digits/ema", "fid/digits/held-out", "is/digits/ema")
-    (run / "metrics.json").write_text(json.dumps(dict.fromkeys(names, number)))
+    measure("ema", 1.0 + int(words["seed"]))
+elif "samples" in words:
+    import numpy
+    run.mkdir(exist_ok=True, parents=True)
+    measure("samples", float(numpy.load(words["samples"])["images"].mean()))
 elif words["stage"] == "export":
     (run / "export").mkdir(exist_ok=True)
     for name in ("metrics.json", "config.yaml"):
         (run / "export" / name).write_text((run / name).read_text())
+"""
+# What stands in for the program of a peer: its samples are a quarter of the seed; --pause has its parent stopped, once.
+PROGRAM = """
+import argparse, os, pathlib, signal, numpy
+made = argparse.ArgumentParser()
+made.add_argument("--seed", type=int)
+made.add_argument("--steps", type=int)
+made.add_argument("--pause", action="store_true")
+made.add_argument("--file", type=pathlib.Path)
+options = made.parse_args()
+begun = pathlib.Path("begun")
+if options.pause and not begun.exists():
+    begun.touch()
+    os.kill(os.getppid(), signal.SIGTERM)
+    while True: signal.pause()
+sum(i * i for i in range(10**6))
+about = {"sampler": "none", "package": "numpy", "program": "d" * 64, "steps": options.steps, "seconds": 30.0}
+numpy.savez(options.file, images=numpy.full((5, 1, 8, 8), options.seed / 4), **about)
 """
 
 
@@ -58,6 +87,10 @@ def table():
 def elsewhere(tmp_path, monkeypatch):
     """Nothing is trained in the repository, and nothing written into its pages."""
     (tmp_path / "run.py").write_text(FAKE)
+    peers = tmp_path / "benchmarks" / "peers"
+    peers.mkdir(parents=True)
+    for file, text in (("../__init__.py", ""), ("__init__.py", ""), ("fake.py", PROGRAM)):
+        (peers / file).write_text(text)
     monkeypatch.setattr(train, "ROOT", tmp_path)
     monkeypatch.setattr("benchmarks.recipes.tables.FOLDER", tmp_path / "outputs")
     monkeypatch.setattr(record, "FOLDER", tmp_path / "outputs")
@@ -73,6 +106,11 @@ def elsewhere(tmp_path, monkeypatch):
 def test_every_row_composes_without_faults(cell, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "job", lambda config, folder: None)
     trained = [*cell.source.words, *cell.words[1:]] if cell.source else cell.words  # its samplers are checked so, too
+    if cell.peer:
+        options = importlib.import_module(cell.peer[1]).words().parse_args([*cell.peer[2:], "--file=x"])
+        assert options.steps > 0 and options.n == 1500
+        np.savez(tmp_path / "x.npz", images=np.zeros((2, 1, 8, 8)))
+        trained = [*trained, f"samples={tmp_path / 'x.npz'}"]
     assert entry.main([*trained, f"run={tmp_path / 'run'}"]) == 0, capsys.readouterr().err
 
 
@@ -131,6 +169,70 @@ def test_rows_of_a_training_measure_its_export_seed_by_seed(table, monkeypatch):
     assert check.check(cells[1], train.Commands()) == "again from the export: agrees"
     text = "\n".join(page.section(evaluated))
     assert "| ddim | 1.50 ± 0.50 | 35 | 2 |" in text and "| evaluations | seeds |" in text
+
+
+@pytest.fixture
+def peers(table):
+    return replace(table, rows={"theirs": ("peer=fake", "--steps=40")}, measure=("data=x",))
+
+
+def test_a_peer_writes_samples_which_are_measured(peers, tmp_path):
+    assert train.train_all(record.missing(peers), jobs=2, hours=None) == 0
+    assert record.missing(peers) == []
+    cell = Cell(peers, "theirs", 1)
+    kept = record.entry(cell)
+    assert kept["peer"] == ["-m", "benchmarks.peers.fake", "--steps=40", "--seed=1"]
+    assert kept["words"] == ["stage=evaluate", "data=x", "seed=1", "logger=none"]
+    assert kept["numbers"]["fid/digits/samples"]["value"] == 0.25
+    assert (kept["steps"], kept["minutes"], kept["config"]) == (40, 0.5, "d" * 16)
+    assert kept["cpu_minutes"] > 0 and kept["versions"]["numpy"] == np.__version__
+    text = "\n".join(page.section(peers))
+    assert re.search(r"\| theirs \| 0.12 ± 0.12 \| 40 \| 0.5 \| 2 \|", text), text
+    command = "`python -m benchmarks.peers.fake --steps=40 --file=FILE`"
+    assert f"| theirs | `stage=evaluate data=x logger=none samples=FILE`, FILE by {command} |" in text
+    assert check.check(cell, train.Commands()) == "again from the samples: agrees"
+    np.savez(cell.samples, images=np.full((5, 1, 8, 8), 1.8))
+    assert check.check(cell, train.Commands()) == "again from the samples: fid/digits/samples: 1.8, stored 0.25 ± 0.5"
+    cell.samples.unlink()
+    assert check.check(cell, train.Commands()).startswith("not checked")
+    longer = replace(peers, rows={"theirs": ("peer=fake", "--steps=50")})
+    assert len(record.missing(longer)) == 2
+
+
+def test_a_peer_that_was_stopped_is_begun_anew_and_its_samples_are_drawn_once(peers):
+    paused = replace(peers, rows={"theirs": ("peer=fake", "--steps=40", "--pause")}, seeds=(0,))
+    assert train.train_all(record.missing(paused), jobs=1, hours=None) == train.STOPPED
+    cell = Cell(paused, "theirs", 0)
+    assert not cell.samples.exists()
+    assert train.train_all([cell], jobs=1, hours=None) == 0
+    drawn = cell.samples.stat().st_mtime_ns
+    assert train.train_all([cell], jobs=1, hours=None) == 0 and cell.samples.stat().st_mtime_ns == drawn
+
+
+def test_the_loop_written_anew_draws_a_gaussian_of_known_variance():
+    """By the exact noise of x_0 ~ N(0, s^2): sqrt(1 - a) x / (a s^2 + 1 - a), a = prod(1 - beta)."""
+    torch.manual_seed(0)
+    s, kept = 0.4, (1 - pytorch_ddpm.BETAS).cumprod(0)
+
+    def net(x, t):
+        a = kept[t].float()
+        return (1 - a).sqrt() * x / (a * s**2 + 1 - a)
+
+    drawn = pytorch_ddpm.ancestral(net, torch.randn(20_000), pytorch_ddpm.BETAS)
+    assert abs(drawn.mean()) < 4 * s / 20_000**0.5
+    assert drawn.std() == pytest.approx(s, rel=0.03)
+
+
+def test_a_program_writes_what_run_py_reads(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pytorch_ddpm, "BETAS", pytorch_ddpm.BETAS[:3])
+    file = tmp_path / "new" / "x.npz"
+    options = pytorch_ddpm.words().parse_args(["--steps=2", "--n=3", f"--file={file}"])
+    program.main(pytorch_ddpm.train, options)
+    assert capsys.readouterr().out.startswith("649,329 parameters, 2 steps, ")
+    with np.load(file) as stored:
+        assert int(stored["steps"]) == 2 and stored["seconds"] > 0 and len(str(stored["program"])) == 64
+    given = read_samples(file, (1, 8, 8), "digits")
+    assert given.rows.shape == (3, 1, 8, 8) and given.quantisation == ROUNDED
 
 
 def test_a_failure_is_told_and_the_others_go_on(table, capfd):

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from benchmarks.recipes.record import entry, measured
 from benchmarks.recipes.tables import Cell
-from benchmarks.recipes.train import Commands
+from benchmarks.recipes.train import Commands, measuring
 
 SHORT = 5.0  # CPU minutes up to which a row without an export is trained again
 SIGMAS = 3.0
@@ -34,17 +34,19 @@ def check(cell: Cell, commands: Commands) -> str:
     export = (cell.source or cell).run / "export"
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        if export.is_dir():
+        if cell.peer and cell.samples.exists():
+            words, sigmas, how = measuring(cell, run), 1.0, "again from the samples"
+        elif export.is_dir():
             shutil.copytree(export, run)
-            words, sigmas = [*(cell.words if cell.source else ("stage=evaluate", "logger=none")), f"run={run}"], 1.0
-        elif cell.source is None and stored["cpu_minutes"] < SHORT:
-            words, sigmas = [*cell.words, f"run={run}"], SIGMAS
+            words = measuring(cell, run) if cell.source else ["run.py", "stage=evaluate", "logger=none", f"run={run}"]
+            sigmas, how = 1.0, "again from the export"
+        elif cell.source is None and not cell.peer and stored["cpu_minutes"] < SHORT:
+            words, sigmas, how = measuring(cell, run), SIGMAS, "trained again"
         else:
-            return "not checked: no export, and training takes longer than 5 minutes"
+            return "not checked: no export and no samples, and a training that is not short"
         if code := commands(words, Path(folder)):
             return f"exit code {code}: {(Path(folder) / 'log.txt').read_text().strip().splitlines()[-1]}"
         found = list(differences(stored["numbers"], measured(cell.table, run)[0], sigmas))
-    how = "again from the export" if sigmas == 1 else "trained again"
     return f"{how}: " + ("; ".join(found) or "agrees")
 
 

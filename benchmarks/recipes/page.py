@@ -79,6 +79,17 @@ def rows(table: Table, stored: Mapping[str, Any]) -> dict[str, list[dict[str, An
     return {row: [e for e in entries if e is not None] for row, entries in found.items()}
 
 
+def typed(trained: Mapping[str, Any]) -> str:
+    """What follows run.py, and of a peer what writes the samples that it measures; without the seed."""
+
+    def text(words: list[str]) -> str:
+        return " ".join(word for word in words if not word.lstrip("-").startswith("seed="))
+
+    if "peer" not in trained:
+        return f"`{text(trained['words'])}`"
+    return f"`{text(trained['words'])} samples=FILE`, FILE by `python {text(trained['peer'])} --file=FILE`"
+
+
 def efforts(table: Table, entries: list[dict[str, Any]], stored: Mapping[str, Any]) -> list[str]:
     """What a row took: steps and minutes of a training, evaluations of a sampler."""
     if table.of is not None:
@@ -102,12 +113,11 @@ def commands_of(trained: Mapping[str, list[dict[str, Any]]]) -> list[str]:
     head = ["", "`python run.py …`", "CPU minutes", "config", "protocols", "code"]
     lines = [line(head), line("---" for _ in head)]
     for row, entries in trained.items():
-        words = [word for word in entries[0]["words"] if not word.startswith("seed=")]
         minutes = ", ".join(f"{e['cpu_minutes']:.1f}" for e in entries)
         protocols = dict.fromkeys(x["protocol_hash"][:6] for e in entries for x in e["numbers"].values())
         configs, commits = (of_seeds(e[key][:8] for e in entries) for key in ("config", "commit"))
         least = "≥ " if any(e["unseen"] for e in entries) else ""
-        lines.append(line([row, f"`{' '.join(words)}`", least + minutes, configs, ", ".join(protocols), commits]))
+        lines.append(line([row, typed(entries[0]), least + minutes, configs, ", ".join(protocols), commits]))
     return lines
 
 

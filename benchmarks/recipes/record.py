@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from benchmarks.recipes.tables import FOLDER, ROOT, Cell, Table
@@ -35,7 +36,8 @@ def entry(cell: Cell, stored: Mapping[str, Any] | None = None) -> dict[str, Any]
     """What is stored of a cell; None where it has not been trained, or with other words."""
     stored = load(cell.table) if stored is None else stored
     found = stored["rows"].get(cell.row, {}).get(str(cell.seed))
-    return found if found is not None and found["words"] == cell.words else None
+    same = found is not None and found["words"] == cell.words and found.get("peer", []) == cell.peer
+    return found if same else None
 
 
 def missing(table: Table) -> list[Cell]:
@@ -57,7 +59,7 @@ def measured(table: Table, run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     numbers, protocols = {}, {}
     for key, stored in json.loads((run / METRICS).read_text()).items():
         name = name_of(key, stored)
-        if name.label in ("ema", "raw") and table.column_of(name.subject) is not None:
+        if name.label in ("ema", "raw", "samples") and table.column_of(name.subject) is not None:
             numbers[key] = {part: stored[part] for part in KEPT}
             protocols[stored["protocol_hash"]] = stored["protocol"]
     return numbers, protocols
@@ -107,11 +109,35 @@ def changing(table: Table) -> Iterator[dict[str, Any]]:
         write_atomically(STORED / f"{table.name}.json", (json.dumps(stored, indent=1) + "\n").encode())
 
 
+def trained_by_us(cell: Cell, seconds: float, clock: float, unseen: int) -> dict[str, Any]:
+    """Config, steps and minutes of a training: its share of the time by the clock, of the CPU time; null if unknown."""
+    run = (cell.source or cell).run
+    batch = yaml.safe_load((run / "config.yaml").read_text())["data"]["batch_size"]
+    state = json.loads((run / "run.json").read_text())
+    known = cell.source is None and not unseen
+    return {
+        "config": state["config"][:16],
+        "steps": state["step"],
+        "minutes": round(seconds * training_seconds(run, batch) / clock / 60, 4) if known else None,
+        "versions": version_of_all(),
+    }
+
+
+def trained_by_peer(cell: Cell) -> dict[str, Any]:
+    """The same of a peer's, as its program has counted them; in the place of the config, the program's SHA-256."""
+    with np.load(cell.samples) as stored:
+        package = str(stored["package"])
+        return {
+            "peer": cell.peer,
+            "config": str(stored["program"])[:16],
+            "steps": int(stored["steps"]),
+            "minutes": round(float(stored["seconds"]) / 60, 4),
+            "versions": version_of_all() | ({package: version(package)} if package else {}),
+        }
+
+
 def add(cell: Cell, seconds: float, clock: float, unseen: int) -> None:
     """Store a cell that has been trained, measured and exported.
-
-    CPU minutes of training are the share of training in the time by the clock, of the CPU time; null where it is not
-    known.
 
     Args:
         cell: the cell.
@@ -119,10 +145,6 @@ def add(cell: Cell, seconds: float, clock: float, unseen: int) -> None:
         clock: seconds that they took.
         unseen: how many of them have ended without being seen, whose time is in neither.
     """
-    trained = (cell.source or cell).run
-    batch = yaml.safe_load((trained / "config.yaml").read_text())["data"]["batch_size"]
-    state = json.loads((trained / "run.json").read_text())
-    known = cell.source is None and not unseen
     numbers, protocols = measured(cell.table, cell.run)
     if not numbers:
         raise ValueError(f"{cell}: {cell.run / METRICS} has none of the numbers that its table shows")
@@ -130,13 +152,10 @@ def add(cell: Cell, seconds: float, clock: float, unseen: int) -> None:
         stored["protocols"] |= protocols
         stored["rows"].setdefault(cell.row, {})[str(cell.seed)] = {
             "words": cell.words,
-            "config": state["config"][:16],
-            "steps": state["step"],
-            "minutes": round(seconds * training_seconds(trained, batch) / clock / 60, 4) if known else None,
+            **(trained_by_peer(cell) if cell.peer else trained_by_us(cell, seconds, clock, unseen)),
             "cpu_minutes": round(seconds / 60, 4),
             "unseen": unseen,
             "machine": machine(),
-            "versions": version_of_all(),
             "commit": commit(),
             "numbers": numbers,
         }

@@ -11,14 +11,19 @@ from pathlib import Path
 from benchmarks.recipes.tables import STEPS, Cell, recipe, tables, value
 from benchmarks.recipes.train import Commands, Cost
 
+PEER_STEPS = "--steps="
 SHORT = (30, 130)
+MEASURED = ("quality", "callbacks.likelihood.")  # which a bare training leaves out
 BARE = ("quality=none", "callbacks.likelihood=null", "callbacks.pictures=null", "callbacks.checkpoints=null")
 
 
 def seconds(cell: Cell, steps: int, commands: Commands) -> float:
-    """CPU seconds of a training of so many steps."""
+    """CPU seconds of a training of so many steps; a peer's draws one sample, too."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [*cell.words, *BARE, f"{STEPS}{steps}", "trainer.limit_val_batches=0", f"run={folder}/run"]
+        own = [word for word in cell.words if not word.startswith(MEASURED)]
+        words = ["run.py", *own, *BARE, f"{STEPS}{steps}", "trainer.limit_val_batches=0", f"run={folder}/run"]
+        if cell.peer:
+            words = [*cell.peer, f"{PEER_STEPS}{steps}", "--n=1", f"--file={folder}/samples.npz"]
         if code := commands(words, Path(folder)):
             raise RuntimeError(f"{cell}: exit code {code}:\n{(Path(folder) / 'log.txt').read_text()}")
         return Cost(Path(folder)).seconds
@@ -37,9 +42,12 @@ def main() -> None:
             continue
         few, many = (seconds(Cell(table, row, 0), steps, commands) for steps in SHORT)
         each = (many - few) / (SHORT[1] - SHORT[0])
-        whole = recipe(value(list(words), "experiment=") or "")["trainer"]["max_steps"]
-        steps = min(whole, int(60 * options.minutes / each))
-        print(f"{row}: {1000 * each:.1f} ms a step, {STEPS}{steps} of {whole}", flush=True)
+        steps, experiment = int(60 * options.minutes / each), value(list(words), "experiment=")
+        if experiment is None:
+            print(f"{row}: {1000 * each:.1f} ms a step, {PEER_STEPS}{steps}", flush=True)
+            continue
+        whole = recipe(experiment)["trainer"]["max_steps"]
+        print(f"{row}: {1000 * each:.1f} ms a step, {STEPS}{min(whole, steps)} of {whole}", flush=True)
 
 
 if __name__ == "__main__":

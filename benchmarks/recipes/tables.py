@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIST = Path(__file__).with_name("tables.yaml")
 FOLDER = ROOT / "outputs" / "results"
 STEPS = "trainer.max_steps="
+PEER = "peer="
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,9 @@ class Table:
         minutes: of CPU, on one thread, that a row is expected to train
         seeds: each row is trained with each of them
         columns: heading -> the numbers of metrics.json, without their weights, of which a row has one
-        rows: name -> the words of its command
+        rows: name -> the words of its command; peer=NAME and the words after it are those of the program
+            benchmarks/peers/NAME.py, which trains on the same data and writes samples, for run.py to measure
+        measure: words of the command that measures the samples of peers
         of: TABLE/ROW whose export each row evaluates with its words, seed by seed; None: each row is trained
     """
 
@@ -37,6 +40,7 @@ class Table:
     seeds: tuple[int, ...]
     columns: dict[str, tuple[str, ...]]
     rows: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    measure: tuple[str, ...] = ()
     of: str | None = None
 
     def cells(self) -> list["Cell"]:
@@ -65,9 +69,24 @@ class Cell:
         return Cell(tables()[name], row, self.seed)
 
     @property
+    def peer(self) -> list[str]:
+        """What follows `python` to write the samples of a peer, without their file, and is recorded; empty for ours."""
+        first, *own = self.table.rows[self.row]
+        if not first.startswith(PEER):
+            return []
+        return ["-m", f"benchmarks.peers.{first.removeprefix(PEER)}", *own, f"--seed={self.seed}"]
+
+    @property
+    def samples(self) -> Path:
+        """The file of a peer's samples."""
+        return self.folder / "samples.npz"
+
+    @property
     def words(self) -> list[str]:
         """What follows run.py, without the folder: recorded beside the numbers, and typed by whoever repeats them."""
         own = list(self.table.rows[self.row])
+        if self.peer:
+            return ["stage=evaluate", *self.table.measure, f"seed={self.seed}", "logger=none"]
         if self.source is not None:
             return ["stage=evaluate", *own, "logger=none"]
         return [*own, *schedule(own), f"seed={self.seed}", "logger=none"]
@@ -75,7 +94,7 @@ class Cell:
     @property
     def folder(self) -> Path:
         """Where it is trained: a row whose words have changed is another one."""
-        words = [*(self.source.words if self.source else ()), *self.words]
+        words = [*self.peer, *(self.source.words if self.source else ()), *self.words]
         digest = hashlib.sha256(" ".join(words).encode()).hexdigest()[:8]
         return FOLDER / self.table.name / f"{re.sub(r'[^a-z0-9]+', '-', self.row.lower())}-{self.seed}-{digest}"
 
@@ -125,6 +144,7 @@ def tables() -> dict[str, Table]:
                 "seeds": tuple(entry["seeds"]),
                 "columns": {head: tuple(names) for head, names in entry["columns"].items()},
                 "rows": {row: tuple(words.split()) for row, words in entry["rows"].items()},
+                "measure": tuple(entry.get("measure", "").split()),
             },
         )
         for name, entry in listed.items()

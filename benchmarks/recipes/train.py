@@ -44,7 +44,7 @@ class Cost:
 
 
 class Commands:
-    """Runs commands of run.py, each on one thread, and hands a stop on to those at work."""
+    """Runs programs, each on one thread, and hands a stop on to those at work."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
@@ -52,7 +52,7 @@ class Commands:
         self._lock = threading.Lock()
 
     def __call__(self, words: Iterable[str], folder: Path) -> int:
-        """The exit code of run.py, its output in folder/log.txt, its CPU time in folder/cost.json."""
+        """The exit code of `python words`, its output in folder/log.txt, its CPU time in folder/cost.json."""
         cost = Cost(folder)
         cost.write(open=1)
         with open(folder / "log.txt", "ab") as log, self._lock:
@@ -60,7 +60,7 @@ class Commands:
                 cost.write(open=0)
                 return STOPPED
             start = time.perf_counter()
-            command = [sys.executable, str(ROOT / "run.py"), *words]
+            command = [sys.executable, *words]
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
             child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
             self._children.add(child)
@@ -81,21 +81,32 @@ class Commands:
                 os.kill(child.pid, signal.SIGTERM)  # Popen.send_signal would wait for it, and lose its usage
 
 
+def measuring(cell: Cell, run: Path) -> list[str]:
+    """What follows `python` to train and measure a cell in a run folder, of a peer's to measure its samples there.
+
+    Samples are named from the root, since the protocols of their numbers have the name.
+    """
+    given = [f"samples={cell.samples.relative_to(ROOT)}"] if cell.peer else []
+    return ["run.py", *cell.words, *given, f"run={run}"]
+
+
 def train(cell: Cell, commands: Commands) -> str:
     """Train, measure, export and record a cell, or go on with it; a word on how it ended."""
-    source = cell.source
-    if source is None:
-        series = [[*cell.words, f"run={cell.run}"], ["stage=export", f"run={cell.run}", "logger=none"]]
+    source, series = cell.source, [measuring(cell, cell.run)]
+    if cell.peer:
+        if not cell.samples.exists():  # a training that was stopped is begun anew
+            series.insert(0, [*cell.peer, f"--file={cell.samples}"])
+    elif source is None:
+        series.append(["run.py", "stage=export", f"run={cell.run}", "logger=none"])
     elif not (source.run / "export").is_dir():
         return WAITS + str(source)
     else:
         shutil.copytree(source.run / "export", cell.run, dirs_exist_ok=True)
-        series = [[*cell.words, f"run={cell.run}"]]
     for words in series:
         code = commands(words, cell.folder)
         if code != 0:
             return (
-                "stopped" if code == STOPPED else f"exit code {code}: see {(cell.folder / 'log.txt').relative_to(ROOT)}"
+                "stopped" if code in STOPS else f"exit code {code}: see {(cell.folder / 'log.txt').relative_to(ROOT)}"
             )
     cost = Cost(cell.folder)
     record.add(cell, cost.seconds, cost.clock, cost.unseen)
