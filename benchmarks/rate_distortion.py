@@ -8,6 +8,7 @@ Fixing a broken ELBO (Alemi et al., 2018), https://arxiv.org/abs/1711.00464
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,6 +22,9 @@ from lightning_gen.models import VAE  # noqa: E402
 from lightning_gen.nets import MLPAutoencoder  # noqa: E402
 from lightning_gen.randomness import generator  # noqa: E402
 from lightning_gen.results.pictures.figures import light_frame, new_figure, png  # noqa: E402
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 BETAS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)
 
@@ -46,10 +50,8 @@ def rate_and_distortion(model: VAE, x: Tensor, draws: int = 20) -> tuple[float, 
     return model.kl(mean, log_variance).mean().item(), -torch.stack(logs).mean().item()
 
 
-def picture(points: dict[float, tuple[float, float]]) -> bytes:
-    """D over R, and the line of the least R + D."""
-    figure = new_figure(5, 4, dpi=120)
-    axes = figure.add_subplot()
+def curve(axes: "Axes", points: dict[float, tuple[float, float]]) -> None:
+    """D over R for each beta, and the line of the least R + D."""
     rates, distortions = zip(*points.values(), strict=True)
     least = min(map(sum, points.values()))
     axes.plot(rates, distortions, "o-", color="#2563a8")
@@ -59,6 +61,13 @@ def picture(points: dict[float, tuple[float, float]]) -> bytes:
     axes.set(xlabel="rate R, nats an image", ylabel="distortion D, nats an image")
     axes.set(xlim=(0, 1.15 * max(rates)), ylim=(0, 1.15 * max(distortions)))
     axes.legend(fontsize=8)
+
+
+def picture(points: dict[float, tuple[float, float]]) -> bytes:
+    """The curve, a PNG."""
+    figure = new_figure(5, 4, dpi=120)
+    axes = figure.add_subplot()
+    curve(axes, points)
     light_frame(axes)
     return png(figure)
 

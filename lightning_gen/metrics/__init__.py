@@ -14,6 +14,7 @@ from lightning_gen.metrics.kernel import KernelDistance, kernel_distance, kernel
 from lightning_gen.metrics.manifold import Manifold, manifold
 from lightning_gen.metrics.memorisation import Memorised, memorised, memorised_distances
 from lightning_gen.metrics.reference import Reference, reference
+from lightning_gen.metrics.sliced import SlicedWasserstein, sliced_wasserstein
 
 __all__ = [
     "ClassifierFeatures",
@@ -29,6 +30,7 @@ __all__ = [
     "ModuleFeatures",
     "PixelFeatures",
     "Reference",
+    "SlicedWasserstein",
     "TimmFeatures",
     "frechet_bootstrap",
     "frechet_distance",
@@ -48,4 +50,5 @@ __all__ = [
     "polynomial_kernel",
     "quantised",
     "reference",
+    "sliced_wasserstein",
 ]

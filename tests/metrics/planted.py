@@ -193,6 +193,20 @@ PLANTS = [
         "tests/metrics/features/test_efficientnet.py::test_images_are_resized_smoothly_and_grey_is_repeated",
     ),
     Plant(
+        "each feature's line without a sort",
+        "lightning_gen/metrics/sliced.py",
+        "(y @ part).sort(0).values[j]",
+        "(y @ part)[j]",
+        "tests/metrics/test_sliced.py::test_on_a_line_it_is_the_least_cost_of_all_matchings",
+    ),
+    Plant(
+        "directions of no unit length",
+        "lightning_gen/metrics/sliced.py",
+        "u = (u / u.norm(dim=0)).to(x.device)",
+        "u = u.to(x.device)",
+        "tests/metrics/test_sliced.py::test_a_shift_has_its_squared_length_over_the_dimension",
+    ),
+    Plant(
         "E32: the distance of Wasserstein for its square",
         "lightning_gen/metrics/frechet.py",
         "return quick\n    return _by_squares(shift, _factor(a",

@@ -43,7 +43,7 @@ X, LOGITS = 1.3 * _set(120, 3) + 0.2, 2 * _set(120, 4, 5)
 
 
 METRICS = ("fid", "fid_inf", "kid", "is", "precision", "recall", "density", "coverage", "memorised")
-METRICS += ("class_distance",)
+METRICS += ("class_distance", "sliced_wasserstein")
 
 
 def _numbers(x=X, logits=LOGITS, real=REAL, memory=(REAL, TEST), metrics=METRICS, seed=0, **options):
