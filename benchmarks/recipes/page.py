@@ -128,6 +128,7 @@ def section(table: Table) -> list[str]:
     trained = {row: entries for row, entries in every.items() if entries}
     lines = [f"## {table.title}", "", table.about.strip(), ""]
     if trained:
+        seeds = [seed for seed in table.seeds if any(entry(Cell(table, row, seed), stored) for row in trained)]
         places = dict.fromkeys(
             f"{e['machine']}: {', '.join(f'{name} {version}' for name, version in e['versions'].items())}"
             for entries in trained.values()
@@ -135,7 +136,9 @@ def section(table: Table) -> list[str]:
         )
         lines += [*numbers_of(table, trained, stored), ""]
         lines += [
-            f"What was run, with `seed={'`, `seed='.join(map(str, table.seeds))}`:",
+            f"What was run, with the seeds {', '.join(map(str, seeds))}:"
+            if seeds[1:]
+            else f"What was run, seed {seeds[0]}:",
             "",
             *commands_of(trained),
             "",
