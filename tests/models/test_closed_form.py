@@ -25,6 +25,7 @@ from lightning_gen.models import (
     Support,
 )
 from lightning_gen.samplers import Exact
+from tests.models.fits import minimise
 
 F64 = {"dtype": torch.float64}
 LAWS = {
@@ -204,17 +205,7 @@ def minimised(model, loss, x):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(0.5).add_(0.2)
-    optimizer = torch.optim.LBFGS(
-        model.parameters(), max_iter=300, tolerance_grad=1e-11, tolerance_change=1e-13, line_search_fn="strong_wolfe"
-    )
-
-    def closure():
-        optimizer.zero_grad()
-        mean = loss(model, x, None).mean()
-        mean.backward()
-        return mean
-
-    optimizer.step(closure)
+    minimise(loss, model, x)
     return model
 
 

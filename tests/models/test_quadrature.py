@@ -11,6 +11,7 @@ from lightning_gen.likelihood import annealing_path, log_weights, partition, tem
 from lightning_gen.losses import NegativeLogLikelihood
 from lightning_gen.models import EnergyNetwork, Gaussian, Quadrature
 from lightning_gen.samplers import MALA, Exact
+from tests.models.fits import minimise
 
 F64 = {"dtype": torch.float64}
 
@@ -97,17 +98,7 @@ def test_the_gradient_of_the_likelihood_passes_through_z():
     x = 0.5 + 0.8 * torch.randn(2000, 1, generator=torch.Generator().manual_seed(0), **F64)
     model, loss = Quadrature(Polynomial(), "exp", -8.0, 8.0).double(), NegativeLogLikelihood()
     loss.check(model)
-    optimizer = torch.optim.LBFGS(
-        model.parameters(), max_iter=200, tolerance_change=1e-13, line_search_fn="strong_wolfe"
-    )
-
-    def closure():
-        optimizer.zero_grad()
-        mean = loss(model, x, None).mean()
-        mean.backward()
-        return mean
-
-    optimizer.step(closure)
+    minimise(loss, model, x)
     mean, variance = float(x.mean()), float(x.var(correction=0))
     expected = torch.tensor([mean / variance, -0.5 / variance], **F64)
     torch.testing.assert_close(model.net.weight.detach(), expected, rtol=1e-5, atol=0)
