@@ -127,7 +127,7 @@ def test_one_process_draws_the_same_from_the_folder(runs, tmp_path):
         ("vae_digits", [], "trainer.strategy is fsdp, but the model VAE"),
         ("ssm_rings", [], "trainer.strategy is fsdp, but the loss SlicedScoreMatching"),
         ("ddpm_digits", ["module.compile=true"], "module.compile is true, expected false"),
-        ("ddpm_digits", ["module.channels_last=true"], "module.channels_last is true, expected false"),
+        ("ddpm_digits", ["module.checkpointing=true"], "module.checkpointing is true, expected false"),
         ("ddpm_digits", ["trainer.precision=16-mixed"], "trainer.precision is 16-mixed with trainer.strategy fsdp"),
         ("ddpm_digits", ["trainer.strategy=fsdp_cpu_offload"], "trainer.strategy is fsdp_cpu_offload"),
     ],

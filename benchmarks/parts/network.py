@@ -43,11 +43,9 @@ def diffusers_net(config: dict[str, Any], net: nn.Module) -> nn.Module:
 class Ours:
     """A whole step of DDPM: loss, gradient, clipping, fused Adam, average."""
 
-    def __init__(self, net: nn.Module, channels_last: bool = False) -> None:
+    def __init__(self, net: nn.Module) -> None:
         adam = partial(torch.optim.Adam, lr=1e-5, fused=True)
         self.module = DDPM(net, adam, steps=LEVELS, ema_decay=DECAY, value_range=(-1.0, 1.0))
-        if channels_last:
-            self.module.to(memory_format=torch.channels_last)
         self.parameters = list(self.module.model.parameters())
         self.optimizer = adam(self.parameters)
         self.average = Average(self.module.ema, self.module.model, DECAY, False)
@@ -111,13 +109,13 @@ def least_seconds(one: Ours, x: Tensor) -> float:
     return flops(lambda: one.loss(x, one.generator).backward()) / matrix_rate()
 
 
-def steps(run: Run, what: str, config: dict[str, Any], batch: int, bound: float, channels_last: bool = False) -> Row:
-    """A whole step against diffusers' recipe of the same weights; theirs in both memory formats where ours is."""
+def steps(run: Run, what: str, config: dict[str, Any], batch: int, bound: float, both: bool = False) -> Row:
+    """A whole step against diffusers' recipe of the same weights; with `both` theirs in our memory format, too."""
     net, x = build(config), torch.randn(batch, *config["shape"])
     peers = {"diffusers": Recipe(diffusers_net(config, net))}
-    ours = Ours(net, channels_last)
+    ours = Ours(net)
     check(ours, peers["diffusers"], x)
-    if channels_last:
+    if both:
         last = diffusers_net(config, net).to(memory_format=torch.channels_last)
         peers["diffusers, channels_last"] = Recipe(last)
     calls: dict[str, Callable[[], object]] = {name: partial(peer.step, x) for name, peer in peers.items()}
@@ -145,11 +143,11 @@ def digits(run: Run) -> Iterator[Row]:
 
 
 def natural(run: Run) -> Iterator[Row]:
-    """Steps of ddpm_cifar's network, batches of 8, in both memory formats."""
+    """Steps of ddpm_cifar's network, batches of 8, against the recipe as it is and in our memory format, too."""
     batch = run.pick(8, 2)
-    for last in (False, True):
-        what = f"CIFAR-10 U-Net, a step of {batch}{', channels_last' * last}"
-        yield steps(run, what, cifar(run), batch, 0.85, last)
+    for both in (False, True):
+        what = f"CIFAR-10 U-Net, a step of {batch}{', theirs channels_last too' * both}"
+        yield steps(run, what, cifar(run), batch, 0.85, both)
 
 
 def lucidrains(run: Run) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from benchmarks.table import Row, at_least, counted
 from benchmarks.timing import ROOT, Run, median_and_spread, row
 
 WORDS = ["experiment=ddpm_cifar", "data=digits", "data.flip=false", "net.shape=[3,32,32]", *STEPS_ALONE]
-WORDS += ["module.compile=false", "module.channels_last=false"]
+WORDS += ["module.compile=false"]
 TINY = ["net.channels=8", "net.groups=4", "net.blocks=1"]
 
 

@@ -120,7 +120,7 @@ def small_save(run: Run) -> Iterator[Row]:
 def large_save(run: Run) -> Iterator[Row]:
     """A save of ddpm_cifar's network, weights, average and Adam's moments."""
     words = ["experiment=ddpm_cifar", "data=digits", "data.batch_size=2", "data.flip=false", "net.attention=[4]"]
-    words += ["sampler.steps=10", "module.compile=false", "module.channels_last=false"]
+    words += ["sampler.steps=10", "module.compile=false"]
     words += ["net.channels=8", "net.groups=4"] if run.tiny else []
     yield from save(run, "a save of ddpm_cifar, by the clock", words)
 

@@ -53,7 +53,8 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
         value_range: lowest and highest value of images in model space; null for points.
         seed: of all noise in training, validation and sampling.
         compile: whether to compile the networks.
-        channels_last: whether to use the channels-last memory format.
+        channels_last: whether convolutions have the channels-last memory format, faster on CPUs and CUDA devices;
+            without effect on Apple's GPUs and with weights in shards.
         checkpointing: whether to keep the inputs of the networks' blocks alone for the backward pass.
         classes: number of classes of a conditional model; null for an unconditional one.
         label_dropout: probability in training that a label becomes `classes`, the label for none, in [0, 1).
@@ -74,7 +75,7 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
         value_range: ValueRange | None = None,
         seed: int = 0,
         compile: bool = False,
-        channels_last: bool = False,
+        channels_last: bool = True,
         checkpointing: bool = False,
         classes: Count | None = None,
         label_dropout: Rate = 0.1,
@@ -105,7 +106,9 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.ema = None if ema_decay is None else copy.deepcopy(model).requires_grad_(False).eval()
         self.ema_decay, self.ema_warmup, self.seed = ema_decay, ema_warmup, seed
-        self.compiled, self.channels_last, self.checkpointing = compile, channels_last, checkpointing
+        self.compiled, self.checkpointing = compile, checkpointing
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)
         self.last_loss: float | None = None  # on the host, for the progress bar, of the last record
         self.started_from: str | None = None  # the run that the initial weights are from (init)
         self.resumed: dict[str, Any] | None = None  # the players' state in a checkpoint, until the players exist

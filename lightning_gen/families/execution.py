@@ -12,7 +12,7 @@ from lightning_gen.models import Energy, has
 
 
 def prepare(module: LightningModule) -> None:
-    """Apply channels_last, checkpointing and compile of a GenerativeModule, once.
+    """Apply checkpointing and compile of a GenerativeModule, once, and take back channels_last on Apple's GPUs.
 
     ValueError where checkpointing does not fit: for an energy, and for a network without blocks.
 
@@ -25,8 +25,10 @@ def prepare(module: LightningModule) -> None:
             f"module.checkpointing is true with {type(module.model).__name__}, whose loss takes a gradient within a "
             "gradient: write module.checkpointing=false"
         )
-    if module.channels_last:
-        module.to(memory_format=torch.channels_last)
+    trainer = module._trainer
+    if trainer is not None and trainer.strategy.root_device.type == "mps":
+        # There several operators have silently had wrong gradients in the other format (PyTorch's issue 175189).
+        module.to(memory_format=torch.contiguous_format)
     for net in module.model.networks() if module.checkpointing else ():
         for block in blocks(net):
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)

@@ -51,7 +51,8 @@ class GAN(GenerativeModule):
             raise ValueError(f"module.guidance is {options['guidance']}, expected 1: a GAN has no score to guide")
         model = models.Generator(net.generator)
         super().__init__(model=model, loss=None, optimizer=optimizer, label_dropout=label_dropout, **options)
-        self.critic, self.adversarial, self.penalty = net.critic, loss, penalty
+        self.critic = net.critic.to(memory_format=self.memory_format)
+        self.adversarial, self.penalty = loss, penalty
         self.critic_steps, self.range = critic_steps, declared(net, "value_range")
         self.make_critic_optimizer, self.make_critic_scheduler = critic_optimizer or optimizer, critic_scheduler
 

@@ -51,6 +51,7 @@ class Player:
             check_rates(self.optimizer)
         except Exception as error:
             raise ValueError(f"module.optimizer cannot be made ({first_line(error)}): change its options") from error
+        self.optimizer.register_load_state_dict_post_hook(match_formats)
         if self.make_scheduler is not None:
             rehearse(self.make_optimizer, self.make_scheduler, steps)
         self.schedule = None if self.make_scheduler is None else self.make_scheduler(self.optimizer)
@@ -63,6 +64,14 @@ class Player:
         """Gradients of the parameters that have one."""
         groups = self.optimizer.param_groups
         return [p.grad for group in groups for p in group["params"] if p.grad is not None]
+
+
+def match_formats(optimizer: torch.optim.Optimizer) -> None:
+    """Give loaded state the memory formats of the parameters: fused steps take both in the order of their memory."""
+    for parameter, entries in optimizer.state.items():
+        for key, value in entries.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                entries[key] = torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
 
 
 def check_rates(optimizer: torch.optim.Optimizer) -> None:

@@ -5,8 +5,7 @@ from lightning_gen.families.base import GenerativeModule
 
 def why_unshardable(module: GenerativeModule) -> str | None:
     """Why a family cannot train with weights in shards, and the remedy; None where it can."""
-    options = {"compile": module.compiled, "channels_last": module.channels_last, "checkpointing": module.checkpointing}
-    for key, option in options.items():
+    for key, option in {"compile": module.compiled, "checkpointing": module.checkpointing}.items():
         if option:
             return f"module.{key} is true, expected false: write module.{key}=false"
     reason = _why_whole(module)

@@ -148,8 +148,9 @@ class Attention(nn.Module):
         """Like x, (B, C, H, W)."""
         # (B, HW, C), a view where x is channels_last; of others one copy, which Linear would make beside a sum.
         flat = self.norm(x).flatten(2).transpose(1, 2).contiguous()
-        q, k, v = self.qkv(flat).unsqueeze(1).chunk(3, dim=-1)
-        mixed = self.out(F.scaled_dot_product_attention(q, k, v).squeeze(1))
+        rows = self.qkv(flat.flatten(0, 1))  # of a matrix, Linear is one product
+        q, k, v = rows.view(len(x), 1, -1, rows.shape[1]).chunk(3, dim=-1)
+        mixed = self.out(F.scaled_dot_product_attention(q, k, v).flatten(0, 2)).view_as(flat)
         return residual_sum(x, mixed.transpose(1, 2).unflatten(2, x.shape[2:]), self.rescale)
 
 

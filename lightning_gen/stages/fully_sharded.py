@@ -31,6 +31,7 @@ class FullyShardedStrategy(DDPStrategy):
         """Split model and average, in the place of DDP's wrapper."""
         module, mesh = self.lightning_module, init_device_mesh(self.root_device.type, (self.world_size,))
         _sync_module_states(module)
+        module.to(memory_format=torch.contiguous_format)  # the only one that fully_shard takes
         for name in ("model", "ema"):
             if (model := getattr(module, name)) is not None:
                 self.blank[name] = without_weights(model)

@@ -18,6 +18,13 @@ PLANTS = [
         "tests/families/test_base.py::test_the_average_follows_its_recursion_once_per_optimizer_step",
     ),
     Plant(
+        "a state in another memory format",
+        "lightning_gen/families/players.py",
+        "value.stride() != parameter.stride()",
+        "False",
+        "tests/families/test_execution.py::test_a_state_of_another_memory_format_is_brought_to_the_weights",
+    ),
+    Plant(
         "the critic moves with the generator",
         "lightning_gen/families/optimisation.py",
         "toggle(self.players, player)",
