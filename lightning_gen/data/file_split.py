@@ -45,8 +45,8 @@ class Reader:
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        pixels = numpy.array(self._fit(image.convert(self.mode)))
-        return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()
+        pixels = numpy.array(self._fit(image if image.mode == self.mode else image.convert(self.mode)))
+        return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1)
 
     def _fit(self, image: "Image.Image") -> "Image.Image":
         """The image resized, then cropped or padded."""
@@ -59,6 +59,8 @@ class Reader:
         if (width, height) != image.size:
             image = image.resize((width, height), Image.Resampling.BICUBIC)
         if self.fit is None:
+            return image
+        if width == height:
             return image
         left, top = (width - self.size) // 2, (height - self.size) // 2
         if self.fit == "crop":

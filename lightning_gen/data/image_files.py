@@ -66,13 +66,11 @@ def open_image(item: Encoded) -> "Image":
         try:
             with Image.open(stream, formats=FORMATS) as file:
                 # Pillow reads a PNG's 16 bits a channel as 8, without a word, where it has several channels.
-                stream.seek(0)
-                deep = stream.read(25)[24:] == b"\x10" and file.format == "PNG"
+                deep = file.format == "PNG" and not stream.seek(0) and stream.read(25)[24:] == b"\x10"
                 if deep or file.mode.startswith(("I", "F")):
                     raise Unreadable(f"{item} has more than 8 bits a channel ({file.mode}): convert it to 8 bits")
-                image = ImageOps.exif_transpose(file)
-                image.load()
-                return image
+                ImageOps.exif_transpose(file, in_place=True)  # which decodes it
+                return file
         except UnidentifiedImageError:
             stream.seek(0)
             formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
