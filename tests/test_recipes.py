@@ -12,9 +12,11 @@ import pytest
 import torch
 
 import run as entry
+from benchmarks.parts.loop import composed
 from benchmarks.peers import program, pytorch_ddpm
-from benchmarks.recipes import check, page, record, train
+from benchmarks.recipes import check, page, record, train, which
 from benchmarks.recipes.tables import Cell, Table, recipe, schedule, tables
+from lightning_gen.config.instantiate import build, build_module, complete
 from lightning_gen.data.samples import ROUNDED, read_samples
 from lightning_gen.results.result import Name
 from lightning_gen.stages import command
@@ -96,6 +98,8 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "FOLDER", tmp_path / "outputs")
     monkeypatch.setattr(record, "STORED", tmp_path / "stored")
     monkeypatch.setattr(page, "PAGE", tmp_path / "results.md")
+    monkeypatch.setattr(which, "PAGE", tmp_path / "which-family.md")
+    which.PAGE.write_text("")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in handlers.items():
@@ -309,3 +313,35 @@ def test_kinds_are_marked_and_never_mixed(table):
 def test_the_page_is_what_its_files_say(monkeypatch):
     monkeypatch.undo()
     assert page.render() == page.PAGE.read_text()
+    text = which.PAGE.read_text()
+    assert which.render(text) == text
+
+
+def test_no_number_of_which_family_is_typed(monkeypatch):
+    monkeypatch.undo()
+    by_hand = re.sub(r"<!-- part: \w+ -->.*?<!-- end -->", "", which.PAGE.read_text(), flags=re.DOTALL)
+    assert not re.findall(r"\d", by_hand)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", tables()["digits"].rows)
+def test_a_family_has_the_model_of_which_family(row):
+    config = composed([*tables()["digits"].rows[row], "trainer=cpu"])
+    complete(config, build(config["data"], "data"))
+    assert type(build_module(config).model) is which.model_of(tables()["digits"], row)
+
+
+def test_the_far_and_the_few_are_told(table, monkeypatch):
+    """A family with more than twice the best FID, and one whose samples reach less than half of the data."""
+    digits = replace(table, name="digits", columns={"FID": ("fid/digits",), "coverage": ("coverage/digits",)})
+    monkeypatch.setattr(which, "tables", lambda: {"digits": digits})
+
+    def entry_of(row, fid, coverage):
+        cell, number = Cell(digits, row, 0), {"error": 0.1, "kind": "estimate", "unit": "", "protocol_hash": "p"}
+        numbers = {"fid/digits/raw": {"value": fid, **number}, "coverage/digits/raw": {"value": coverage, **number}}
+        return {"0": {"words": cell.words, "numbers": numbers}}
+
+    stored = {"protocols": {}, "rows": {"a": entry_of("a", 1.0, 0.4), "b": entry_of("b", 2.5, 0.9)}}
+    monkeypatch.setattr(which, "load", lambda table: stored)
+    first, second = which.failures().splitlines()
+    assert "that of a." in first and "2 times as large: b." in first and second.endswith("digits: a.")

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from benchmarks.recipes import check, page, record, train
+from benchmarks.recipes import check, page, record, train, which
 from benchmarks.recipes.tables import Cell, tables
 
 
@@ -17,7 +17,7 @@ def main() -> int:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--left", action="store_true", help="say how many CPU hours are left, and end")
     what.add_argument("--check", action="store_true", help="measure the exports again, and compare")
-    what.add_argument("--page", action="store_true", help="write docs/results.md anew, and end")
+    what.add_argument("--page", action="store_true", help="write the pages from what is stored, and end")
     options = parser.parse_args()
     names = [*listed, *(f"{table.name}/{row}" for table in listed.values() for row in table.rows)]
     for name in options.only or ():
@@ -36,6 +36,7 @@ def main() -> int:
             print(f"{name}: {len(mine)} of {len(table.cells())} trainings, {train.hours_left(mine):.1f} CPU hours")
         return 0
     page.write()
+    which.write()
     if options.page:
         return 0
     print(f"{len(cells)} trainings, {train.hours_left(cells):.1f} CPU hours left, {options.jobs} at a time")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.recipes import page, record
+from benchmarks.recipes import page, record, which
 from benchmarks.recipes.tables import ROOT, Cell
 from lightning_gen.results.store import write_atomically
 
@@ -137,6 +137,7 @@ def train_all(cells: list[Cell], jobs: int, hours: float | None) -> int:
                 if word == "done":
                     left.discard(cell)
                     page.write()
+                    which.write()
                 if word != "stopped":
                     bar.update()
                     spent = (time.time() - start) / 60
