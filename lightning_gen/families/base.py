@@ -127,8 +127,8 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
     # Training: what a family may override
 
     def check_data(self, data: Any) -> None:
-        """ValueError for data that do not fit the model: over binary values, or the whole numbers below K."""
-        self.model.support.check(data)
+        """ValueError for data that do not fit the model."""
+        self.model.check_data(data)
 
     def initialise(self, data: Any) -> None:
         """Set initial weights that depend on the training data, before the first step of a new run."""
