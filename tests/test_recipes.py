@@ -318,6 +318,7 @@ def test_a_training_with_an_unseen_end_has_no_minutes(table):
     assert train.train_all([Cell(table, "a", 0)], jobs=1, hours=None) == 0
     kept = record.entry(Cell(table, "a", 0))
     assert (kept["minutes"], kept["unseen"]) == (None, 1)
+    assert record.expected_minutes(Cell(table, "a", 1)) == table.minutes  # its CPU minutes are too few
     assert "| a | 1.00 ± 0.50 (one seed) | 40 | – | 1 |" in "\n".join(page.section(table))
     assert "| ≥ " in "\n".join(page.section(table))
 

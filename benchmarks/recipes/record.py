@@ -50,10 +50,10 @@ def missing(table: Table) -> list[Cell]:
 
 
 def expected_minutes(cell: Cell) -> float:
-    """CPU minutes: those of the row's other seeds, else what its table expects."""
+    """CPU minutes: those of the row's other seeds whose cost is known, else what its table expects."""
     stored = load(cell.table)
     others = [entry(Cell(cell.table, cell.row, seed), stored) for seed in cell.table.seeds]
-    known = [other["cpu_minutes"] for other in others if other is not None]
+    known = [other["cpu_minutes"] for other in others if other is not None and not other["unseen"]]
     return statistics.median(known) if known else cell.table.minutes
 
 
