@@ -32,7 +32,8 @@ CELLS = [
     for table in tables().values()
     for i, row in enumerate(table.rows)
 ]
-# What stands in for run.py: it logs a rate and is measured; pause=1 has its parent stopped, once; fail=1 fails.
+# What stands in for run.py: it logs a rate and is measured; pause=1 has its parent stopped, once; wait=1 waits for a
+# stop, once; fail=1 fails.
 FAKE = """
 import json, os, sys, pathlib
 words = dict(word.split("=", 1) for word in sys.argv[1:])
@@ -48,10 +49,10 @@ if "stage" not in words:
     if not (run / "config.yaml").exists():
         (run / "config.yaml").write_text("data: {batch_size: 30}\\nmodule: {}")
         (run / "record.jsonl").write_text(json.dumps({"name": "speed/images_per_s", "value": 10, "step": 40}) + "\\n")
-        if words.get("pause"):
+        if words.get("pause") or words.get("wait"):
             import signal
             signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
-            os.kill(os.getppid(), signal.SIGTERM)
+            if words.get("pause"): os.kill(os.getppid(), signal.SIGTERM)
             while True: signal.pause()
     sum(i * i for i in range(10**6))
     (run / "run.json").write_text(json.dumps({"config": "c" * 64, "step": 40}))
@@ -324,9 +325,12 @@ def test_a_training_with_an_unseen_end_has_no_minutes(table):
 
 
 def test_hours_end_it(table):
-    paused = replace(table, rows={"a": ("x=1",)})
-    assert train.train_all(record.missing(paused), jobs=1, hours=0.0) in (train.STOPPED, 0)
-    assert threading.active_count() < 5
+    """One training that would never end, and one that is not begun; no alarm is left of a run that ends before."""
+    waiting = replace(table, rows={"a": ("wait=1",)})
+    assert train.train_all(record.missing(waiting), jobs=1, hours=1 / 3600) == train.STOPPED
+    assert len(record.missing(waiting)) == 2 and not Cell(waiting, "a", 1).run.exists()
+    assert train.train_all([Cell(table, "a", 0)], jobs=1, hours=1.0) == 0
+    assert not any(isinstance(thread, threading.Timer) for thread in threading.enumerate())
 
 
 def test_what_has_moved_is_told(table):

@@ -173,5 +173,6 @@ def train_all(cells: list[Cell], jobs: int, hours: float | None) -> int:
         list(pool.map(one, cells))
     if alarm is not None:
         alarm.cancel()
+        alarm.join()
     failed = [word for word in ended.values() if word not in ("done", "stopped") and not word.startswith(WAITS)]
     return 1 if failed else STOPPED if left else 0
