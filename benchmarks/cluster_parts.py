@@ -173,7 +173,7 @@ def rank_runs(channels: int, batch: int, rounds: int) -> dict[str, Any]:
             "quartiles": [steps[len(steps) // 4], steps[-1 - len(steps) // 4]],
             **{name: median(seconds) for name, seconds in got["parts"].items()},
             "reduce": [[int(size), median(s)] for size, s in got["reduce"].items() if s],
-            "busy": median(got["busy"][max(got["busy"], key=int)] or [0.0]),
+            "busy": median(got["busy"] or [0.0]),
         }
     return found
 

@@ -47,7 +47,7 @@ class Timer(Callback):
         self.cpu: list[float] = []  # CPU seconds of the steps with averaged gradients
         self.parts: dict[str, list[float]] = {"loop": [], "forward": [], "backward": [], "update": []}
         self.reduce: dict[int, list[float]] = {size: [] for size in SIZES}
-        self.busy: dict[int, list[float]] = {size: [] for size in SIZES}
+        self.busy: list[float] = []  # CPU seconds for each second of the largest of them
         backward = Optimisation.backward
         Optimisation.backward = lambda owner, loss, sync: backward(owner, loss, sync and self.averages)
 
@@ -88,14 +88,14 @@ class Timer(Callback):
         self.since = self.last
 
     def average_alone(self) -> None:
-        """Seconds, and CPU seconds for each of them, of an all-reduce of each size."""
+        """Seconds of an all-reduce of each size, and CPU seconds for each of them of the largest, the last."""
         for size in SIZES:
             values = torch.zeros(size // 4)
             torch.distributed.barrier()
             start, used = time.perf_counter(), time.process_time()
             torch.distributed.all_reduce(values)
             self.reduce[size].append(time.perf_counter() - start)
-            self.busy[size].append((time.process_time() - used) / self.reduce[size][-1])
+        self.busy.append((time.process_time() - used) / self.reduce[size][-1])
 
 
 def main(folder: str, steps: str, rounds: str, *words: str) -> None:

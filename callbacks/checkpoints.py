@@ -14,6 +14,7 @@ from lightning_gen.callbacks.loop_state import ends_here, say_validation, valida
 from lightning_gen.callbacks.measuring import measuring, stop_together
 from lightning_gen.callbacks.monitored import check_early_stopping, check_plateau, check_time, listed, published
 from lightning_gen.config.stored import CONFIG
+from lightning_gen.families.by_hand import data_of
 from lightning_gen.families.shards import local
 from lightning_gen.metrics.gather import gather_problems
 from lightning_gen.options import Checked, Count, Natural, choose
@@ -252,8 +253,8 @@ def nonfinite_weight(trainer: Trainer) -> str | None:
 def final_step(trainer: Trainer) -> int | None:
     """The optimizer steps of the whole run; None where that is not known."""
     limits = [trainer.max_steps] if trainer.max_steps != -1 else []
-    data, share = getattr(trainer, "datamodule", None), trainer.limit_train_batches
-    if trainer.max_epochs not in (None, -1) and hasattr(data, "batch_size"):
+    data, share = data_of(trainer), trainer.limit_train_batches
+    if trainer.max_epochs not in (None, -1) and data is not None:
         batches = len(data.split("train")) // data.batch_size
         batches = int(batches * share) if isinstance(share, float) else min(batches, share)
         limits.append(trainer.max_epochs * -(-batches // trainer.accumulate_grad_batches))

@@ -212,6 +212,24 @@ class Measuring(Checked, Requires, Callback, ABC):
         return split, n
 
 
+class MeasuringSamples(Measuring):
+    """Measures n samples of the model, drawn in blocks that are dealt to the ranks.
+
+    Args:
+        n: samples
+        block: samples per draw, null for as many as fill the device
+        options: those of Measuring
+    """
+
+    def __init__(self, n: Count, block: Count | None = None, **options: Any) -> None:
+        super().__init__(n=n, **options)
+        self.block = block
+
+    def size(self, module: Any, sampler: Any = None) -> int:
+        """Samples per draw."""
+        return self.block or module.block_size(self.n, sampler)
+
+
 def measuring(callbacks: Iterable[Callback]) -> list[Measuring]:
     """Those of a trainer's callbacks that measure; Lightning's and a user's own are among the others."""
     return [callback for callback in callbacks if isinstance(callback, Measuring)]

@@ -7,6 +7,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping
 
 from lightning_gen.callbacks.measuring import measured_weights, measuring
+from lightning_gen.families.by_hand import data_of
 from lightning_gen.options import choose
 from lightning_gen.results.result import Name
 
@@ -17,8 +18,7 @@ VALIDATION = "val/loss"
 def published(trainer: Trainer, module: LightningModule) -> dict[str, int | None]:
     """Name -> after how many epochs it comes (0: only when the run ends); "" -> None where a callback does not say."""
     known: dict[str, int | None] = {TRAINING: 1}
-    data = getattr(trainer, "datamodule", None)
-    if data is not None and len(data.split("val")) and trainer.limit_val_batches:
+    if validates(trainer):
         known[str(Name(VALIDATION, None, measured_weights(module)))] = 1
     said = {callback: callback.publishes(module) for callback in measuring(trainer.callbacks)}
     for callback, names in said.items():
@@ -27,6 +27,13 @@ def published(trainer: Trainer, module: LightningModule) -> dict[str, int | None
     if None in said.values() or packages - {"lightning_gen", "pytorch_lightning"}:
         known[""] = None  # somebody else's may publish anything
     return known
+
+
+def validates(trainer: Trainer) -> bool:
+    """Whether the run has validations; of others' data as Lightning says, which has their loaders by then."""
+    if (data := data_of(trainer)) is None:
+        return trainer.enable_validation
+    return bool(len(data.split("val")) and trainer.limit_val_batches)
 
 
 def check_early_stopping(trainer: Trainer, known: dict[str, int | None]) -> None:
@@ -91,8 +98,8 @@ def listed(names: Any) -> str:
 
 def epochs(trainer: Trainer) -> int | None:
     """How many whole epochs the run has; None where that is not known."""
-    data = getattr(trainer, "datamodule", None)
-    if data is None or trainer.limit_train_batches != 1.0 or not hasattr(data, "batch_size"):
+    data = data_of(trainer)
+    if data is None or trainer.limit_train_batches != 1.0:
         return None
     batches = len(data.split("train")) // data.batch_size
     limits = [trainer.max_epochs] if trainer.max_epochs not in (None, -1) else []

@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_gen import __version__
 from lightning_gen.bar import Counted
 from lightning_gen.caching import cache_folder
-from lightning_gen.callbacks.measuring import Measuring, stop_together
+from lightning_gen.callbacks.measuring import MeasuringSamples, stop_together
 from lightning_gen.callbacks.publishing import save_picture, step_of
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics.evaluation import Evaluation, Options
@@ -39,7 +39,7 @@ class Drawn(NamedTuple):
     first: Tensor | None = None
 
 
-class Quality(Measuring):
+class Quality(MeasuringSamples):
     """Numbers of exactly `n` samples, as `fid/<features>/<weights>`, from features that are computed once an image.
 
     fid, fid_inf (FID without the bias of n), kid, is (also as sharpness * diversity), precision, recall, density,
@@ -87,11 +87,11 @@ class Quality(Measuring):
         cache: str | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(n=n, split=None, **options)
+        super().__init__(n=n, block=block, split=None, **options)
         if isinstance(metrics, str) or not metrics or set(metrics) - set(registered()):
             raise ValueError(f"quality.metrics needs a list of some of {', '.join(registered())}, got {metrics!r}")
         if held_out and reference == "test":
-            raise ValueError("quality.held_out needs reference train, got test: write quality.held_out=false")
+            raise ValueError("quality.held_out needs reference train or val, got test: write quality.held_out=false")
         self.options = Options(
             kid_subsets, kid_subset_size, kid_pairs, neighbours, density_neighbours, at_most, alpha, resamples
         )
@@ -100,8 +100,8 @@ class Quality(Measuring):
             if value < self.least:
                 raise ValueError(f"quality.{name} is {value}: {', '.join(metrics)} need {self.least} or more")
         self.features, self.metrics = features, tuple(metrics)
-        self.reference, self.block = reference, block
-        self.batch, self.held_out, self.folder = batch, held_out, cache_folder(cache)
+        self.reference, self.batch = reference, batch
+        self.held_out, self.folder = held_out, cache_folder(cache)
 
     def check_files(self) -> None:
         """Raise what a look at the files of weights tells, before any data are read."""
@@ -171,10 +171,6 @@ class Quality(Measuring):
         spread = (squares / (count - 1) / count) ** 0.5 * count / self.n * 1000 if count > 1 else None
         first = blocks[0]["images"] if blocks else None
         return Drawn(features, logits, calls / count, taken / self.n * 1000, spread, first)
-
-    def size(self, module: Any, sampler: Sampler | None = None) -> int:
-        """Samples per draw."""
-        return self.block or module.block_size(self.n, sampler)
 
     def _extracted(
         self, trainer: Trainer, module: Any, sampler: Sampler | None, progress: Callable | None

@@ -67,10 +67,10 @@ def measured(name: str) -> list[str]:
         source = f"From [{page.stem}](../{page.name}), {heading}:"
         for before, block, after in zip(["", *blocks], blocks, [*blocks[1:], ""], strict=False):
             if block.startswith("|"):
-                head, rule, *rows = block.splitlines()
+                title, rule, *rows = block.splitlines()
                 own = [row for row in rows if f"`{name}`" in row.split("|")[1]]
                 kept = as_it_is if any(row.startswith(f"| `{name}` |") for row in own) else variants
-                pieces = [before, "\n".join([head, rule, *own])] if own else []
+                pieces = [before, "\n".join([title, rule, *own])] if own else []
             else:
                 kept = in_full
                 pieces = [block, *([after] if after.startswith("|") else [])] if subject.search(block) else []

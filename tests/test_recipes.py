@@ -1,9 +1,15 @@
 """make results: its list of trainings, what it keeps of them, its page, and stops."""
 
 import importlib
+import json
+import math
+import os
 import re
+import shlex
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -14,6 +20,7 @@ import torch
 import run as entry
 from benchmarks.parts.loop import composed
 from benchmarks.peers import program, pytorch_ddpm
+from benchmarks.recipes import __main__ as recipes
 from benchmarks.recipes import check, page, record, train, which
 from benchmarks.recipes.tables import Cell, Table, recipe, schedule, tables
 from lightning_gen.config.instantiate import build, build_module, complete
@@ -27,7 +34,8 @@ CELLS = [
     for table in tables().values()
     for i, row in enumerate(table.rows)
 ]
-# What stands in for run.py: it logs a rate and is measured; pause=1 has its parent stopped, once; fail=1 fails.
+# What stands in for run.py: it logs a rate and is measured; pause=1 has its parent stopped, once; wait=1 waits for a
+# stop, once; fail=1 fails.
 FAKE = """
 import json, os, sys, pathlib
 words = dict(word.split("=", 1) for word in sys.argv[1:])
@@ -41,12 +49,12 @@ if "stage" not in words:
     if words.get("fail"): sys.exit("error: fail")
     run.mkdir(exist_ok=True, parents=True)
     if not (run / "config.yaml").exists():
-        (run / "config.yaml").write_text("data: {batch_size: 30}")
+        (run / "config.yaml").write_text("data: {batch_size: 30}\\nmodule: {}")
         (run / "record.jsonl").write_text(json.dumps({"name": "speed/images_per_s", "value": 10, "step": 40}) + "\\n")
-        if words.get("pause"):
+        if words.get("pause") or words.get("wait"):
             import signal
             signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
-            os.kill(os.getppid(), signal.SIGTERM)
+            if words.get("pause"): os.kill(os.getppid(), signal.SIGTERM)
             while True: signal.pause()
     sum(i * i for i in range(10**6))
     (run / "run.json").write_text(json.dumps({"config": "c" * 64, "step": 40}))
@@ -173,6 +181,12 @@ def test_rows_of_a_training_measure_its_export_seed_by_seed(table, monkeypatch):
     assert check.check(cells[1], train.Commands()) == "again from the export: agrees"
     text = "\n".join(page.section(evaluated))
     assert "| ddim | 1.50 ± 0.50 | 35 | 2 |" in text and "| evaluations | seeds |" in text
+    with record.changing(table) as stored:
+        stored["rows"]["a"]["1"]["config"] = "d" * 16
+    assert [cell.seed for cell in record.missing(evaluated)] == [1]  # seed 1 was trained anew, by another config
+    with record.changing(table) as stored:
+        del stored["rows"]["a"]["0"]
+    assert [cell.seed for cell in record.missing(evaluated)] == [0, 1]
 
 
 @pytest.fixture
@@ -255,6 +269,27 @@ def test_a_stop_is_handed_on_and_the_same_command_goes_on(table):
     assert record.entry(Cell(paused, "a", 0))["cpu_minutes"] * 60 > first
 
 
+def test_seconds_of_training_count_every_image_and_the_steps_after_the_last_record(tmp_path):
+    """30 images a batch, 10 and then 20 a second: 40 steps take 120 s, 20 more 30 s; five times that with a critic."""
+    lines = [{"name": "speed/images_per_s", "value": value, "step": step} for value, step in ((10, 40), (20, 50))]
+    (tmp_path / "record.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for critic_steps, seconds in ((None, 150.0), (5, 750.0)):
+        module = {} if critic_steps is None else {"critic_steps": critic_steps}
+        (tmp_path / "config.yaml").write_text(json.dumps({"data": {"batch_size": 30}, "module": module}))
+        assert record.training_seconds(tmp_path, 60) == pytest.approx(seconds)
+    (tmp_path / "record.jsonl").write_text("")
+    with pytest.raises(ValueError, match="record.jsonl has no speed/images_per_s"):
+        record.training_seconds(tmp_path, 60)
+
+
+def test_what_cannot_be_recorded_is_told_and_the_others_go_on(table, capfd):
+    nothing = replace(table, columns={"KID": ("kid/digits",)})
+    assert train.train_all(record.missing(nothing), jobs=1, hours=None) == 1
+    told = capfd.readouterr().out
+    assert all(f"small/{row} seed={seed}: not recorded: " in told for row in "ab" for seed in (0, 1))
+    assert "has none of the numbers that its table shows" in told and len(record.missing(nothing)) == 4
+
+
 def test_a_command_whose_end_nobody_saw_is_told(table, tmp_path):
     train.Cost(tmp_path / "x").write(open=1)
     cost = train.Cost(tmp_path / "x")
@@ -264,29 +299,61 @@ def test_a_command_whose_end_nobody_saw_is_told(table, tmp_path):
     assert (train.Cost(tmp_path / "x").seconds, train.Cost(tmp_path / "x").unseen) == (7.0, 1)
 
 
+def test_a_command_that_outlived_a_killed_start_is_stopped_before_it_is_begun_again(table):
+    """Neither another process that has its number by now, nor one whose program is at work."""
+    cells = [Cell(table, row, seed) for row in ("a", "b") for seed in (0, 1)][:3]
+    named, began = [f"run={cells[0].run}", "run=another", f"run={cells[2].run}"], [1, 1, os.getpid()]
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    running = [subprocess.Popen([*sleep, word]) for word in named]
+    for cell, process, by in zip(cells, running, began, strict=True):
+        cost = train.Cost(cell.folder)
+        cost.write(open=process.pid)
+        cost.file.write_text(json.dumps(json.loads(cost.file.read_text()) | {"by": by}))
+    assert train.train_all(cells, jobs=1, hours=None) == 0
+    assert running[0].wait(timeout=10) == -signal.SIGTERM
+    assert [process.poll() for process in running[1:]] == [None, None]
+    for process in running[1:]:
+        process.kill()
+        process.wait()
+    assert [record.entry(cell)["unseen"] for cell in cells] == [1, 1, 1]
+
+
 def test_a_training_with_an_unseen_end_has_no_minutes(table):
     train.Cost(Cell(table, "a", 0).folder).write(open=1)
     assert train.train_all([Cell(table, "a", 0)], jobs=1, hours=None) == 0
     kept = record.entry(Cell(table, "a", 0))
     assert (kept["minutes"], kept["unseen"]) == (None, 1)
+    assert record.expected_minutes(Cell(table, "a", 1)) == table.minutes  # its CPU minutes are too few
     assert "| a | 1.00 ± 0.50 (one seed) | 40 | – | 1 |" in "\n".join(page.section(table))
     assert "| ≥ " in "\n".join(page.section(table))
 
 
 def test_hours_end_it(table):
-    paused = replace(table, rows={"a": ("x=1",)})
-    assert train.train_all(record.missing(paused), jobs=1, hours=0.0) in (train.STOPPED, 0)
-    assert threading.active_count() < 5
+    """One training that would never end, and one that is not begun; no alarm is left of a run that ends before."""
+    waiting = replace(table, rows={"a": ("wait=1",)})
+    assert train.train_all(record.missing(waiting), jobs=1, hours=1 / 3600) == train.STOPPED
+    assert len(record.missing(waiting)) == 2 and not Cell(waiting, "a", 1).run.exists()
+    assert train.train_all([Cell(table, "a", 0)], jobs=1, hours=1.0) == 0
+    assert not any(isinstance(thread, threading.Timer) for thread in threading.enumerate())
 
 
 def test_what_has_moved_is_told(table):
-    old = {"fid/digits/ema": {"value": 1.0, "error": 0.1}, "is/digits/ema": {"value": 1.0, "error": None}}
+    def number(value, error=None, kind="estimate"):
+        return {"value": value, "error": error, "kind": kind}
+
+    old = {"fid/digits/ema": number(1.0, 0.1), "is/digits/ema": number(1.0)}
     assert list(check.differences(old, old, 1.0)) == []
-    moved = {"fid/digits/ema": {"value": 1.2, "error": 0.1}}
-    assert list(check.differences(old, moved, 1.0)) == [
-        "fid/digits/ema: 1.2, stored 1 ± 0.1",
-        "is/digits/ema is not measured any more",
+    near, far = {"fid/digits/ema": number(1.14, 0.1)}, {"fid/digits/ema": number(1.2, 0.1)}
+    gone = "is/digits/ema is not measured any more"
+    assert list(check.differences(old, near, 1.0)) == [gone]  # 1.4 of 0.1, and the difference has an error of 0.141
+    assert list(check.differences(old, far, 1.0)) == ["fid/digits/ema: 1.2, stored 1 ± 0.1", gone]
+    other = {"fid/digits/ema": number(math.nan, 0.1), "is/digits/ema": number(1.01)}
+    assert list(check.differences(old, other, 1.0)) == [
+        "fid/digits/ema: nan, stored 1 ± 0.1",
+        "is/digits/ema: 1.01, stored 1",
     ]
+    kinds = {"fid/digits/ema": number(1.0, 0.1, "exact"), "is/digits/ema": number(1.0)}
+    assert list(check.differences(old, kinds, 1.0)) == ["fid/digits/ema is of the kind exact, stored estimate"]
 
 
 def test_an_export_is_measured_again_and_a_short_row_without_one_trained_again(table, monkeypatch):
@@ -306,8 +373,44 @@ def test_kinds_are_marked_and_never_mixed(table):
     nats = replace(table, columns={"nats": ("exact/log_likelihood",)})
     assert page.shown(nats, "nats", [one]) == "≥ -80.00 ± 0.50 (one seed)"
     other = {"numbers": {"exact/log_likelihood/ema": {"value": -80.0, "error": 0.5, "kind": "exact"}}}
-    with pytest.raises(ValueError, match="several kinds"):
+    with pytest.raises(ValueError, match="2 numbers of 2 runs, of kind exact and lower bound, expected one of each"):
         page.shown(nats, "nats", [one, other])
+
+
+def test_a_command_is_shown_as_a_shell_takes_it():
+    """bash would make two words of {a,b}."""
+    words = ["experiment=x", "module.loss={_target_:a.B,r1:1.0}", "sampler.steps=null", "seed=3"]
+    shown = page.typed({"words": words})
+    assert shown == "`experiment=x 'module.loss={_target_:a.B,r1:1.0}' sampler.steps=null`"
+    assert shlex.split(shown.strip("`")) == words[:-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--jobs", "0"], "--jobs: 0, expected a whole number of 1 or more"),
+        (["--hours", "-1"], "--hours"),
+        (["--hours", "nan"], "--hours: nan, expected a number of hours"),
+        (["--page", "--only", "demo"], "--page takes no --only"),
+        (["--left", "--jobs", "1"], "--left takes no --jobs"),
+        (["--check", "--hours", "1"], "--check takes no --hours"),
+        (["--only", "demo/nothing"], "--only demo/nothing: no such table or row"),
+    ],
+)
+def test_what_does_nothing_or_cannot_be_is_refused(words, said, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["recipes", *words])
+    with pytest.raises(SystemExit, match="2"):
+        recipes.main()
+    assert said in capsys.readouterr().err
+
+
+def test_what_is_left_of_the_chosen_is_said_and_nothing_of_others(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["recipes", "--left", "--only", "rings", "demo/EDM, dropout .1"])
+    assert recipes.main() == 0
+    assert re.findall(r"^(\w+): (\d+) of (\d+) ", capsys.readouterr().out, re.MULTILINE) == [
+        ("demo", "3", "3"),
+        ("rings", "15", "15"),
+    ]
 
 
 def test_the_page_is_what_its_files_say(monkeypatch):

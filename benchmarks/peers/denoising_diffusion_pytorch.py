@@ -2,8 +2,8 @@
 
 https://github.com/lucidrains/denoising-diffusion-pytorch, MIT licence. Theirs: network, loss, sigmoid schedule of beta,
 data loader, Adam, clipping at 1, average, sampler, by the values of its README where it names them (batches of 32, two
-a step, rate 8e-5, average 0.995, 250 steps of DDIM), else by its defaults. Ours: the network's width, the grey images,
-no flips, no pictures, no mixed precision on a CPU.
+a step, rate 8e-5, average 0.995, 250 steps of DDIM), else by its defaults. Ours: the network's width, heads and three
+levels, the grey images, no flips, no pictures, no mixed precision on a CPU.
 """
 
 import argparse

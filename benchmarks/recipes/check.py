@@ -22,8 +22,16 @@ def differences(before: dict[str, Any], now: dict[str, Any], sigmas: float) -> I
         new = now.get(name)
         if new is None:
             yield f"{name} is not measured any more"
-        elif abs(new["value"] - old["value"]) > sigmas * ((old["error"] or 0) ** 2 + (new["error"] or 0) ** 2) ** 0.5:
-            yield f"{name}: {new['value']:.6g}, stored {old['value']:.6g} ± {old['error']:.2g}"
+        elif new["kind"] != old["kind"]:
+            yield f"{name} is of the kind {new['kind']}, stored {old['kind']}"
+        elif not abs(new["value"] - old["value"]) <= sigmas * error_of_both(old["error"], new["error"]):
+            error = "" if old["error"] is None else f" ± {old['error']:.2g}"
+            yield f"{name}: {new['value']:.6g}, stored {old['value']:.6g}{error}"
+
+
+def error_of_both(*errors: float | None) -> float:
+    """The standard error of a difference, where some of both numbers have none."""
+    return sum((error or 0.0) ** 2 for error in errors) ** 0.5
 
 
 def check(cell: Cell, commands: Commands) -> str:
@@ -45,7 +53,7 @@ def check(cell: Cell, commands: Commands) -> str:
         else:
             return "not checked: no export and no samples, and a training that is not short"
         if code := commands(words, Path(folder)):
-            return f"exit code {code}: {(Path(folder) / 'log.txt').read_text().strip().splitlines()[-1]}"
+            return f"exit code {code}: {(Path(folder) / 'log.txt').read_text().strip().rpartition(chr(10))[2]}"
         found = list(differences(stored["numbers"], measured(cell.table, run)[0], sigmas))
     return f"{how}: " + ("; ".join(found) or "agrees")
 

@@ -1,5 +1,6 @@
 """docs/results.md, written from docs/results/*.json and the list of tables alone."""
 
+import shlex
 import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -57,7 +58,10 @@ def shown(table: Table, column: str, trained: list[dict[str, Any]]) -> str:
         return "–"
     kinds = {x["kind"] for _, x in found}
     if len(found) != len(trained) or len(kinds) > 1:
-        raise ValueError(f"{table.name}: the column {column} has several numbers of one run, or several kinds: {kinds}")
+        raise ValueError(
+            f"{table.name}: the column {column} has {len(found)} numbers of {len(trained)} runs, of kind "
+            f"{' and '.join(sorted(kinds))}, expected one of each, of one kind: show them in columns of their own"
+        )
     sign = SIGNS[kinds.pop()] if found[0][0].about.likelihood else ""
     return sign + spread([x for _, x in found])
 
@@ -80,10 +84,10 @@ def rows(table: Table, stored: Mapping[str, Any]) -> dict[str, list[dict[str, An
 
 
 def typed(trained: Mapping[str, Any]) -> str:
-    """What follows run.py, and of a peer what writes the samples that it measures; without the seed."""
+    """What follows run.py in a shell, and of a peer what writes the samples that it measures; without the seed."""
 
     def text(words: list[str]) -> str:
-        return " ".join(word for word in words if not word.lstrip("-").startswith("seed="))
+        return shlex.join(word for word in words if not word.lstrip("-").startswith("seed="))
 
     if "peer" not in trained:
         return f"`{text(trained['words'])}`"

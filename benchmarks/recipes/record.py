@@ -33,10 +33,13 @@ def load(table: Table) -> dict[str, Any]:
 
 
 def entry(cell: Cell, stored: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    """What is stored of a cell; None where it has not been trained, or with other words."""
+    """What is stored of a cell; None where it has not been trained, with other words, or evaluates another training."""
     stored = load(cell.table) if stored is None else stored
     found = stored["rows"].get(cell.row, {}).get(str(cell.seed))
     same = found is not None and found["words"] == cell.words and found.get("peer", []) == cell.peer
+    if same and cell.source is not None:
+        trained = entry(cell.source)
+        same = trained is not None and trained["config"] == found["config"]
     return found if same else None
 
 
@@ -47,10 +50,10 @@ def missing(table: Table) -> list[Cell]:
 
 
 def expected_minutes(cell: Cell) -> float:
-    """CPU minutes: those of the row's other seeds, else what its table expects."""
+    """CPU minutes: those of the row's other seeds whose cost is known, else what its table expects."""
     stored = load(cell.table)
     others = [entry(Cell(cell.table, cell.row, seed), stored) for seed in cell.table.seeds]
-    known = [other["cpu_minutes"] for other in others if other is not None]
+    known = [other["cpu_minutes"] for other in others if other is not None and not other["unseen"]]
     return statistics.median(known) if known else cell.table.minutes
 
 
@@ -65,12 +68,21 @@ def measured(table: Table, run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return numbers, protocols
 
 
-def training_seconds(run: Path, batch: int) -> float:
-    """By the clock, validation left out, from the rates that the run has recorded."""
+def training_seconds(run: Path, steps: int) -> float:
+    """By the clock, validation left out, from the rates that the run has recorded.
+
+    What is left of the `steps` after the last record goes by its rate. A step of a family of two players takes a batch
+    for each of the critic's.
+    """
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    images = config["data"]["batch_size"] * config["module"].get("critic_steps", 1)
     rates = [line for line in read_record(run / RECORD) if line["name"] == "speed/images_per_s"]
+    if not rates:
+        raise ValueError(f"{run / RECORD} has no speed/images_per_s, expected one of each fifty steps: train longer")
     ends = [0, *(line["step"] for line in rates)]
-    images = [batch * (end - start) for start, end in itertools.pairwise(ends)]
-    return sum(n / line["value"] for n, line in zip(images, rates, strict=True))
+    ends[-1] = max(steps, ends[-1])
+    each = [end - start for start, end in itertools.pairwise(ends)]
+    return sum(images * n / line["value"] for n, line in zip(each, rates, strict=True))
 
 
 def git(*words: str) -> str:
@@ -112,13 +124,12 @@ def changing(table: Table) -> Iterator[dict[str, Any]]:
 def trained_by_us(cell: Cell, seconds: float, clock: float, unseen: int) -> dict[str, Any]:
     """Config, steps and minutes of a training: its share of the time by the clock, of the CPU time; null if unknown."""
     run = (cell.source or cell).run
-    batch = yaml.safe_load((run / "config.yaml").read_text())["data"]["batch_size"]
     state = json.loads((run / "run.json").read_text())
     known = cell.source is None and not unseen
     return {
         "config": state["config"][:16],
         "steps": state["step"],
-        "minutes": round(seconds * training_seconds(run, batch) / clock / 60, 4) if known else None,
+        "minutes": round(seconds * training_seconds(run, state["step"]) / clock / 60, 4) if known else None,
         "versions": version_of_all(),
     }
 

@@ -32,11 +32,13 @@ def seconds(cell: Cell, steps: int, commands: Commands) -> float:
 def main() -> None:
     """Print a line for each row."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("table", choices=tables())
+    parser.add_argument("table", choices=[name for name, table in tables().items() if table.of is None])
     parser.add_argument("--rows", nargs="+")
     parser.add_argument("--minutes", type=float, default=5.0, help="of training (%(default)s)")
     options = parser.parse_args()
     table, commands = tables()[options.table], Commands()
+    if unknown := sorted({*(options.rows or ())} - {*table.rows}):
+        parser.error(f"--rows {unknown[0]}: no such row; rows are {', '.join(table.rows)}")
     for row, words in table.rows.items():
         if options.rows and row not in options.rows:
             continue

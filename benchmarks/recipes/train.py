@@ -34,13 +34,34 @@ class Cost:
         kept = json.loads(self.file.read_text()) if self.file.exists() else {}
         self.seconds: float = kept.get("seconds", 0.0)
         self.clock: float = kept.get("clock", 0.0)
-        self.unseen: int = kept.get("unseen", 0) + kept.get("open", 0)
+        self.open: int = kept.get("open", 0)  # the process of a command whose end was not seen
+        self.by: int = kept.get("by", 0)  # the process that began it
+        self.unseen: int = kept.get("unseen", 0) + bool(self.open)
 
     def write(self, open: int) -> None:
-        """Keep it; `open` commands are at work."""
-        kept = {"seconds": self.seconds, "clock": self.clock, "unseen": self.unseen, "open": open}
+        """Keep it; `open` is the process of the command at work, 0 for none."""
+        kept = {"seconds": self.seconds, "clock": self.clock, "unseen": self.unseen}
+        kept |= {"open": open, "by": os.getpid()}
         self.file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.file, json.dumps(kept).encode())
+
+
+def stop_survivor(pid: int, by: int, folder: Path) -> None:
+    """Where a command in this folder outlived the program that began it, ask it for a save, and wait for its end.
+
+    The number of its process may be another's by now, whose command line does not name the folder. One whose program
+    is at work is left to it.
+    """
+
+    def lives() -> bool:
+        words = ["ps", "-ww", "-o", "ppid=,command=", "-p", str(pid)]
+        parent, _, command = subprocess.run(words, capture_output=True, text=True).stdout.strip().partition(" ")
+        return f"{folder}/" in command and parent != str(by)
+
+    if lives():
+        os.kill(pid, signal.SIGTERM)
+    while lives():
+        time.sleep(0.2)
 
 
 class Commands:
@@ -54,7 +75,9 @@ class Commands:
     def __call__(self, words: Iterable[str], folder: Path) -> int:
         """The exit code of `python words`, its output in folder/log.txt, its CPU time in folder/cost.json."""
         cost = Cost(folder)
-        cost.write(open=1)
+        if cost.open:
+            stop_survivor(cost.open, cost.by, folder)
+        cost.write(open=os.getpid())  # whose child there is soon
         with open(folder / "log.txt", "ab") as log, self._lock:
             if self.stopping.is_set():
                 cost.write(open=0)
@@ -64,6 +87,7 @@ class Commands:
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
             child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
             self._children.add(child)
+            cost.write(open=child.pid)
         _, status, usage = os.wait4(child.pid, 0)  # of this child and its own, whatever runs beside it
         child.returncode = os.waitstatus_to_exitcode(status)
         with self._lock:
@@ -109,7 +133,10 @@ def train(cell: Cell, commands: Commands) -> str:
                 "stopped" if code in STOPS else f"exit code {code}: see {(cell.folder / 'log.txt').relative_to(ROOT)}"
             )
     cost = Cost(cell.folder)
-    record.add(cell, cost.seconds, cost.clock, cost.unseen)
+    try:
+        record.add(cell, cost.seconds, cost.clock, cost.unseen)
+    except ValueError as error:
+        return f"not recorded: {error}"
     return "done"
 
 
@@ -125,7 +152,7 @@ def train_all(cells: list[Cell], jobs: int, hours: float | None) -> int:
         signal.signal(number, lambda *_: commands.stop())
     alarm = threading.Timer(3600 * hours, commands.stop) if hours is not None else None
     if alarm is not None:
-        alarm.daemon = True
+        alarm.daemon = True  # where an error ends the program, nothing waits for it
         alarm.start()
     with tqdm(total=len(cells), unit="training") as bar, ThreadPoolExecutor(jobs) as pool:
 
@@ -145,5 +172,8 @@ def train_all(cells: list[Cell], jobs: int, hours: float | None) -> int:
 
         lock = threading.Lock()
         list(pool.map(one, cells))
+    if alarm is not None:
+        alarm.cancel()
+        alarm.join()
     failed = [word for word in ended.values() if word not in ("done", "stopped") and not word.startswith(WAITS)]
     return 1 if failed else STOPPED if left else 0

@@ -8,7 +8,7 @@ from annotated_types import Ge
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_gen.callbacks.measuring import Measuring, stop_together
+from lightning_gen.callbacks.measuring import MeasuringSamples, stop_together
 from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.likelihood import bits_per_dim, dequantised, kernel_density
 from lightning_gen.likelihood.dequantise import bins_protocol
@@ -19,7 +19,7 @@ from lightning_gen.randomness import generator
 from lightning_gen.results.result import HELD_OUT, Name, Result
 
 
-class KernelDensityLikelihood(Measuring):
+class KernelDensityLikelihood(MeasuringSamples):
     """kde/log_likelihood, nats, of `points` samples of a split under a Gaussian about each of `n` of the model's.
 
     Of kind KDE, never to be ranked with bounds: read its warning in the protocol. `…/held-out` is the same with n
@@ -39,10 +39,10 @@ class KernelDensityLikelihood(Measuring):
         block: Count | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(n=n, split=split, **options)
+        super().__init__(n=n, block=block, split=split, **options)
         if n < folds:
             raise ValueError(f"callbacks.kde.n is {n}, expected at least the {folds} folds: give more samples")
-        self.points, self.folds, self.block = points, folds, block
+        self.points, self.folds = points, folds
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         data = trainer.datamodule
@@ -86,10 +86,6 @@ class KernelDensityLikelihood(Measuring):
             own = {"samples": n, "sampler": "training data"}
             results += self.estimates(HELD_OUT, real, x, module, levels, {**protocol, **own})
         return results
-
-    def size(self, module: Any) -> int:
-        """Samples per draw."""
-        return self.block or module.block_size(self.n)
 
     def drawn(self, trainer: Trainer, module: Any) -> Tensor:
         """n samples in model space, (n, d), on every rank; NonFinite on all where one has one that is not finite."""

@@ -37,7 +37,7 @@ def read_checkpoint(file: Path, **options: Any) -> Imported:
         )
     if strange := sorted({*options} - known):
         raise ValueError(f"--{strange[0]} is given, and {file} is of {code}, which does not take it: leave it out")
-    return read(file, **options)
+    return read(file, content=content, **options)
 
 
 __all__ = ["Imported", "read_checkpoint", "read_diffusers", "read_edm", "read_pytorch_ddpm", "read_score_sde", "write"]

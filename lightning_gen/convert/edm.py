@@ -71,14 +71,15 @@ def _state(content: Mapping[str, Any]) -> Mapping[str, Any]:
     return content["ema"] if isinstance(content.get("ema"), Mapping) else content
 
 
-def read_edm(file: Path, sde: Literal["vp", "ve"] | None = None) -> Imported:
+def read_edm(file: Path, sde: Literal["vp", "ve"] | None = None, content: Mapping[str, Any] | None = None) -> Imported:
     """The network of a file with EDM's tensors; ValueError where ours has no such option.
 
     Args:
         file: .pt or .safetensors, with tensors alone.
         sde: vp for VPPrecond, ve for VEPrecond, null for what the file says as precond, else EDMPrecond.
+        content: of the file, where it has been read.
     """
-    content = read_tensors(file)
+    content = read_tensors(file) if content is None else content
     asked = BY_SDE.get(sde, sde)
     kind = content.get("precond", asked)
     if sde is not None and kind != asked:

@@ -44,15 +44,18 @@ LAYERS = {
 THIRDS = {"attn.proj_q": 0, "attn.proj_k": 1, "attn.proj_v": 2}
 
 
-def read_pytorch_ddpm(file: Path, weights: Literal["ema", "raw"] = "ema", size: int = 32) -> Imported:
+def read_pytorch_ddpm(
+    file: Path, weights: Literal["ema", "raw"] = "ema", size: int = 32, content: Mapping[str, Any] | None = None
+) -> Imported:
     """A checkpoint of a network for images of size x size pixels; ValueError where it does not fit.
 
     Args:
         file: ckpt.pt.
         weights: ema for the averaged weights, raw for the last ones.
         size: height and width, pixels.
+        content: of the file, where it has been read.
     """
-    content = read_tensors(file)
+    content = read_tensors(file) if content is None else content
     found = content.get(SETS[weights])
     if not isinstance(found, Mapping):
         raise ValueError(f"{file} has no {SETS[weights]}, the {weights} weights: take the whole file")

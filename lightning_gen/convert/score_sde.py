@@ -82,6 +82,7 @@ def read_score_sde(
     size: int = 32,
     beta_min: float = 0.1,
     beta_max: float = 20.0,
+    content: Mapping[str, Any] | None = None,
 ) -> Imported:
     """A checkpoint of a network for images of size x size pixels; ValueError where it does not fit.
 
@@ -92,8 +93,9 @@ def read_score_sde(
         size: height and width, pixels.
         beta_min: beta(0) of vp and subvp, per unit of time.
         beta_max: beta(1) of vp and subvp, per unit of time.
+        content: of the file, where it has been read.
     """
-    content = read_tensors(file)
+    content = read_tensors(file) if content is None else content
     nested = isinstance(content.get("model"), Mapping)
     tensors = named_tensors(content["model"] if nested else content, file)
     sigmas = tensors.pop("sigmas", None)

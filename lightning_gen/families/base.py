@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_gen.errors import first_line
 from lightning_gen.families.average import Average
-from lightning_gen.families.by_hand import ByHand, plain_arguments
+from lightning_gen.families.by_hand import ByHand, data_of, plain_arguments
 from lightning_gen.families.execution import prepare
 from lightning_gen.families.latent import Latent
 from lightning_gen.families.optimisation import Optimisation, restore_step_count
@@ -130,8 +130,8 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
     # Training: what a family may override
 
     def check_data(self, data: Any) -> None:
-        """ValueError for data that do not fit the model: over binary values, or the whole numbers below K."""
-        self.model.support.check(data)
+        """ValueError for data that do not fit the model."""
+        self.model.check_data(data)
 
     def initialise(self, data: Any) -> None:
         """Set initial weights that depend on the training data, before the first step of a new run."""
@@ -165,8 +165,8 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
     # Training: what the base owns
 
     def setup(self, stage: str) -> None:
-        """Check the data, and initialise a new run from them."""
-        if (data := self.trainer.datamodule) is None:
+        """Check the data, and initialise a new run from them; of others' data each batch is checked."""
+        if (data := data_of(self.trainer)) is None:
             return
         self.check_data(data)
         self.take_autoencoder(data, stage)

@@ -84,6 +84,12 @@ def parts(batch: Any) -> tuple[Tensor, Any]:
     return found[0], found[1] if len(found) > 1 else None
 
 
+def data_of(trainer: Any) -> Any | None:
+    """The trainer's data, where they have splits, as a GenerativeData has; None for loaders, and others' data."""
+    data = getattr(trainer, "datamodule", None)
+    return data if hasattr(data, "split") else None
+
+
 def check_x(x: Tensor, shape: Any, value_range: Any, support: Support) -> None:
     """ValueError for data that are not in model space."""
     if shape is not None and tuple(x.shape[1:]) != tuple(shape):

@@ -106,6 +106,14 @@ class Sampling:
                     progress()
             yield index * size, self.decoded(x[: n - index * size])
 
+    def chosen(self, sampler: Sampler | None) -> Sampler:
+        """The sampler, by default the module's; ValueError where it has none, or no shape of a sample."""
+        sampler = self.sampler if sampler is None else sampler
+        if sampler is None or self.shape is None:
+            missing = "module.sampler" if sampler is None else "module.shape"
+            raise ValueError(f"{missing} is null, expected one, for samples are to be drawn: write it")
+        return sampler
+
     def block_size(self, n: int, sampler: Sampler | None = None) -> int:
         """Samples that are drawn together of n: so many that the device is full, and its memory constant in n.
 
@@ -122,8 +130,8 @@ class Sampling:
         self, n: int, sampler: Sampler | None = None, size: int | None = None, rank: int = 0, world: int = 1
     ) -> int:
         """Number of sampler steps in `blocks` on this rank."""
-        size = size or self.block_size(n, sampler)
-        plan = (sampler or self.sampler).plan(self.model, (size, *self.model_shape))
+        sampler, size = self.chosen(sampler), size or self.block_size(n, sampler)
+        plan = sampler.plan(self.model, (size, *self.model_shape))
         return len(range(rank, -(-n // size), world)) * len(plan)
 
     def log_snr(self, n: int) -> list[float]:
@@ -131,7 +139,7 @@ class Sampling:
 
         0 without a process of noise, or without a step.
         """
-        plan = self.sampler.plan(self.model, (n, *self.model_shape))
+        plan = self.chosen(None).plan(self.model, (n, *self.model_shape))
         if not plan or not has(self.model, Scored):
             return [0.0] * (len(plan) + 1)
         times = torch.tensor([plan[0].t, *(transition.s for transition in plan)], dtype=torch.float64)
@@ -156,9 +164,7 @@ class Sampling:
 
         The first `needed` samples alone are computed where the sampler allows it (`independent`), with the same noise.
         """
-        sampler = self.sampler if sampler is None else sampler
-        if sampler is None or self.shape is None:
-            raise ValueError(f"module.sampler is {sampler} and module.shape {self.shape}, expected both: write them")
+        sampler = self.chosen(sampler)
         self.check(sampler)
         model = averaged = self.averaged if weights is None else self.weights(weights)
         training = averaged.training

@@ -25,7 +25,7 @@ from lightning_gen.models.rbm import RBM, HiddenUnits
 from lightning_gen.models.recovery import RecoveryEnergy
 from lightning_gen.models.requirements import Requires, capabilities, fits, has, why_unfit
 from lightning_gen.models.score import Reading, Scored, ScoreNetwork
-from lightning_gen.models.support import BINARY, COUNTS, POSITIVE, REAL, SIMPLEX, UNIT, Support, levels
+from lightning_gen.models.support import BINARY, COUNTS, NON_NEGATIVE, POSITIVE, REAL, SIMPLEX, UNIT, Support, levels
 from lightning_gen.models.vae import VAE
 from lightning_gen.models.velocity import VelocityNetwork
 
@@ -33,6 +33,7 @@ __all__ = [
     "Autoregressive",
     "BINARY",
     "COUNTS",
+    "NON_NEGATIVE",
     "POSITIVE",
     "RBM",
     "REAL",

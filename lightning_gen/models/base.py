@@ -4,7 +4,9 @@ A sampler, a loss or an estimator names the capabilities that it needs (lightnin
 """
 
 import copy
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -36,6 +38,25 @@ class Model(Checked, nn.Module):
     def networks(self) -> list[nn.Module]:
         """The networks of the model, for compilation and for the number of their classes."""
         return []
+
+    @property
+    def coordinates(self) -> int | None:
+        """The number of values of a sample, where the model decides it; None where it takes the data's."""
+        return None
+
+    def check_data(self, data: Any) -> None:
+        """ValueError for data outside of the support, or of another number of values than the coordinates."""
+        self.support.check(data)
+        if self.coordinates is not None and hasattr(data, "shape"):
+            self.check_shape(data.shape)
+
+    def check_shape(self, shape: Sequence[int]) -> None:
+        """ValueError for samples of another number of values than the coordinates."""
+        if self.coordinates is not None and math.prod(shape) != self.coordinates:
+            raise ValueError(
+                f"a sample has shape {tuple(shape)}, expected {self.coordinates} values, one for each coordinate of "
+                f"{type(self).__name__}: choose other data, or another number of coordinates"
+            )
 
     def why_not_differentiable(self) -> str | None:
         """Why log p has no second derivative in x everywhere, as a network declares (kinks); None where none does."""
@@ -100,7 +121,7 @@ class Normalised(Energy):
 
     @property
     def levels(self) -> int | None:
-        """The number of values K of the data, whole as they are or dequantised; None for real data."""
+        """The number of values K of the data, whole as they are or dequantised; None where there is no such number."""
         return self.support.levels
 
     @abstractmethod

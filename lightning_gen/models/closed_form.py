@@ -1,8 +1,9 @@
 """Closed forms: p(x) = g(x) / Z with Z known, and parameters that any optimizer trains by likelihood.
 
-All but the Gaussian are over a part of the real numbers: samplers and losses that need all of them refuse these. A
-positive parameter is the exponential of a real one, so that no step leaves its range. x (B, ...) has one value for each
-number of a constructor's lists, in order.
+All but the Gaussian are over a part of the real numbers: samplers and losses that need all of them refuse these. Where
+T has a logarithm, x lies inside of the support's ends, at which log p is infinite, and draws are rounded to the inside.
+A positive parameter is the exponential of a real one, so that no step leaves its range. x (B, ...) has one value for
+each number of a constructor's lists, in order.
 An exponential family is g(x) = h(x) exp(theta^T T(x)): at the greatest likelihood E_p T is the mean of T over the data.
 Graphical models, exponential families, and variational inference (Wainwright & Jordan, 2008), section 3,
 https://doi.org/10.1561/2200000001
@@ -19,7 +20,7 @@ from torch import Tensor, distributions, nn
 
 from lightning_gen.models.base import Normalised
 from lightning_gen.models.energy import SmoothEnergy
-from lightning_gen.models.support import COUNTS, POSITIVE, SIMPLEX, UNIT
+from lightning_gen.models.support import COUNTS, NON_NEGATIVE, POSITIVE, SIMPLEX, UNIT
 from lightning_gen.options import Finite, Positive
 from lightning_gen.process import Clean
 from lightning_gen.randomness import normal, uniform
@@ -39,15 +40,22 @@ class ClosedForm(Normalised, ABC):
     def rows(self, n: int, generator: torch.Generator | None) -> Tensor:
         """n draws, (n, D)."""
 
+    @property
+    def coordinates(self) -> int:
+        """D, the length of the constructor's lists."""
+        return self.law().mean.numel()
+
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x), nats, (B,); -inf outside of the support."""
+        """log p(x), nats, (B,); -inf outside of the support; ValueError for another number of values."""
+        self.check_shape(x.shape[1:])
         law, inside = self.law(), self.support.contains(x)
         rows = torch.where(inside.unsqueeze(1), x.flatten(1), law.mean.detach())  # finite gradients outside
         return torch.where(inside, law.log_prob(rows), -math.inf)
 
     @torch.no_grad()
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-        """x ~ p, `shape` = (B, ...)."""
+        """x ~ p, `shape` = (B, ...); ValueError for another number of values."""
+        self.check_shape(shape[1:])
         return self.rows(shape[0], generator).view(shape)
 
 
@@ -81,7 +89,7 @@ class Exponential(ClosedForm):
         rate: of each coordinate, > 0.
     """
 
-    support = POSITIVE
+    support = NON_NEGATIVE
 
     def __init__(self, rate: Positives) -> None:
         super().__init__()
@@ -98,7 +106,7 @@ class Exponential(ClosedForm):
 
 
 class Gamma(ClosedForm):
-    """g(x) = x^(a - 1) exp(-rate x), x >= 0, Z = Gamma(a) / rate^a, for each coordinate; T = (log x, x).
+    """g(x) = x^(a - 1) exp(-rate x), x > 0, Z = Gamma(a) / rate^a, for each coordinate; T = (log x, x).
 
     Args:
         concentration: a of each coordinate, > 0.
@@ -119,11 +127,11 @@ class Gamma(ClosedForm):
 
     def rows(self, n: int, generator: torch.Generator | None) -> Tensor:
         """y / rate, y ~ Gamma(a, 1), (n, D)."""
-        return standard_gamma(self.log_concentration.exp(), n, generator) / self.log_rate.exp()
+        return positive((standard_log_gamma(self.log_concentration.exp(), n, generator) - self.log_rate).exp())
 
 
 class Beta(ClosedForm):
-    """g(x) = x^(a - 1) (1 - x)^(b - 1), 0 <= x <= 1, Z = Gamma(a) Gamma(b) / Gamma(a + b), for each coordinate.
+    """g(x) = x^(a - 1) (1 - x)^(b - 1), 0 < x < 1, Z = Gamma(a) Gamma(b) / Gamma(a + b), for each coordinate.
 
     T = (log x, log(1 - x)).
 
@@ -145,12 +153,13 @@ class Beta(ClosedForm):
 
     def rows(self, n: int, generator: torch.Generator | None) -> Tensor:
         """y / (y + z), y ~ Gamma(a, 1) and z ~ Gamma(b, 1), (n, D)."""
-        y = standard_gamma(self.log_a.exp(), n, generator)
-        return y / (y + standard_gamma(self.log_b.exp(), n, generator))
+        log_y, log_z = (standard_log_gamma(log.exp(), n, generator) for log in (self.log_a, self.log_b))
+        x = (log_y - log_z).sigmoid()
+        return positive(x).clamp(max=1 - torch.finfo(x.dtype).eps / 2)
 
 
 class Dirichlet(ClosedForm):
-    """g(x) = prod_i x_i^(a_i - 1) on the simplex, Z = prod_i Gamma(a_i) / Gamma(sum_i a_i); T = log x.
+    """g(x) = prod_i x_i^(a_i - 1) on the simplex, x_i > 0, Z = prod_i Gamma(a_i) / Gamma(sum_i a_i); T = log x.
 
     p is the density of all coordinates but one, which the others determine.
 
@@ -172,8 +181,7 @@ class Dirichlet(ClosedForm):
 
     def rows(self, n: int, generator: torch.Generator | None) -> Tensor:
         """y / sum y, y_i ~ Gamma(a_i, 1), (n, D)."""
-        y = standard_gamma(self.log_concentration.exp(), n, generator)
-        return y / y.sum(1, keepdim=True)
+        return positive(standard_log_gamma(self.log_concentration.exp(), n, generator).softmax(1))
 
 
 class Poisson(ClosedForm):
@@ -218,7 +226,19 @@ def independent(law: distributions.Distribution) -> distributions.Distribution:
     return distributions.Independent(law, 1, validate_args=False)
 
 
-def standard_gamma(concentration: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
-    """y ~ Gamma(concentration, 1), concentration (D,), (n, D)."""
+def standard_log_gamma(concentration: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    """log y, y ~ Gamma(a, 1), a the concentration (D,), (n, D): by y = z u^(1/a), z ~ Gamma(a + 1, 1), u uniform.
+
+    The logarithm is finite for small a, too, where y itself is too small to be a number.
+    A simple method for generating gamma variables (Marsaglia & Tsang, 2000), section 6,
+    https://doi.org/10.1145/358407.358414
+    """
     # torch.distributions draws by this function too, but from the global generator.
-    return torch._standard_gamma(concentration.repeat(n, 1), generator=generator)
+    z = torch._standard_gamma((concentration + 1).repeat(n, 1), generator=generator)
+    u = uniform(z.shape, generator, z.device, z.dtype)
+    return z.log() + torch.log1p(-u) / concentration
+
+
+def positive(x: Tensor) -> Tensor:
+    """x >= 0, with the least positive number of its kind for 0."""
+    return x.clamp(min=torch.finfo(x.dtype).tiny)

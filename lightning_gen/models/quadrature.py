@@ -8,7 +8,7 @@ import torch
 from annotated_types import Ge, MultipleOf
 from torch import Tensor, nn
 
-from lightning_gen.models.base import Normalised
+from lightning_gen.models.base import Normalised, declared
 from lightning_gen.models.support import Support
 from lightning_gen.options import Finite
 from lightning_gen.randomness import uniform
@@ -33,7 +33,7 @@ class Quadrature(Normalised):
     trained by likelihood. Its cost is cells^d evaluations of f for each batch: in many dimensions that cannot be paid.
 
     Args:
-        net: the network f(x, time), (B,), of x (B, d).
+        net: the network f(x, time), (B,), of x (B, d), without labels.
         g: square, f^2; exp, exp f; or absolute, |f|.
         low, high: ends of the box in each dimension, low < high.
         dimensions: d, 1 or 2.
@@ -52,6 +52,8 @@ class Quadrature(Normalised):
         super().__init__()
         if not low < high:
             raise ValueError(f"low is {low} and high {high}, expected low < high: write a box")
+        if (classes := declared(net, "classes")) is not None:
+            raise ValueError(f"net.classes is {classes}, expected null, for Z is that of one density: write null")
         self.net, self.g, self.cells, self.support = net, g, cells, Support("interval", low=low, high=high)
         self.dimensions = dimensions
         self.register_buffer("like", torch.zeros(()), persistent=False)  # has the device and the dtype
@@ -59,6 +61,11 @@ class Quadrature(Normalised):
     def networks(self) -> list[nn.Module]:
         """The one network."""
         return [self.net]
+
+    @property
+    def coordinates(self) -> int:
+        """d."""
+        return self.dimensions
 
     def midpoints(self, cells: int) -> Tensor:
         """The midpoints of the cells, (cells^d, d)."""
@@ -82,14 +89,17 @@ class Quadrature(Normalised):
         return float((self.log_constant() - self.log_constant(self.cells // 2)).abs())
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x), nats, (B,); -inf outside of the box."""
+        """log p(x), nats, (B,); -inf outside of the box; ValueError for another number of dimensions."""
+        self.check_shape(x.shape[1:])
         log_g = self.log_g(x.clamp(self.support.low, self.support.high))  # f may be defined in the box alone
         return torch.where(self.support.contains(x), log_g, -math.inf) - self.log_constant()
 
     @torch.no_grad()
     def draw(self, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
         """x ~ p, `shape` = (B, d), but for a cell's width: a cell by its share of Z, then uniform in it."""
-        points = self.midpoints(self.cells)
+        self.check_shape(shape[1:])
+        points, low, high = self.midpoints(self.cells), self.support.low, self.support.high
         chosen = torch.multinomial(self.log_g(points).softmax(0), shape[0], replacement=True, generator=generator)
         u = uniform(points[chosen].shape, generator, points.device, points.dtype)
-        return (points[chosen] + (u - 0.5) * (self.support.high - self.support.low) / self.cells).view(shape)
+        x = points[chosen] + (u - 0.5) * (high - low) / self.cells
+        return x.clamp(low, high).view(shape)  # rounding may leave the box

@@ -16,23 +16,26 @@ SupportKind = Literal["real", "interval", "simplex", "binary", "levels", "counts
 class Support:
     """The set that x lies in; p(x) = 0 outside of it.
 
-    real: all real numbers; interval: those from low to high; simplex: numbers >= 0 whose sum is 1; binary: 0 and 1;
+    real: all real numbers; interval: those from low to high; simplex: numbers > 0 whose sum is 1; binary: 0 and 1;
     levels: the whole numbers 0..K - 1; counts: all whole numbers 0, 1, ...
 
     Args:
         kind: one of these.
         levels: the number of values K; null where there are infinitely many, or K is unknown.
         low, high: ends of an interval.
+        open: whether an interval is without its ends, as where log p may be infinite at them.
     """
 
     kind: SupportKind
     levels: int | None = None
     low: float = -math.inf
     high: float = math.inf
+    open: bool = False
 
     def __str__(self) -> str:
         if self.kind == "interval" and self != Support("interval"):
-            return f"numbers from {self.low:g} to {self.high:g}"
+            ends = f"from {self.low:g} to {self.high:g}"
+            return f"numbers {ends} without the ends" if self.open else f"numbers {ends}"
         whole = "whole numbers" if self.levels is None else f"whole numbers below {self.levels}"
         names = {"real": "real numbers", "interval": "an interval", "simplex": "the simplex", "counts": "counts"}
         return (names | {"binary": "binary values", "levels": whole})[self.kind]
@@ -43,10 +46,14 @@ class Support:
         match self.kind:
             case "real":
                 inside = torch.ones_like(rows, dtype=torch.bool)
+            case "interval" if self.open:
+                inside = (rows > self.low) & (rows < self.high)
             case "interval":
                 inside = (rows >= self.low) & (rows <= self.high)
             case "simplex":
-                inside = (rows >= 0) & ((rows.sum(1, keepdim=True) - 1).abs() <= SUM_TOLERANCE)
+                inside = (rows > 0) & ((rows.sum(1, keepdim=True) - 1).abs() <= SUM_TOLERANCE)
+            case "binary":
+                inside = (rows == 0) | (rows == 1)
             case _:
                 inside = (rows >= 0) & (rows == rows.round()) & (rows < (self.levels or math.inf))
         return inside.all(1)
@@ -82,8 +89,9 @@ class Support:
 
 
 REAL = Support("real")
-POSITIVE = Support("interval", low=0.0)
-UNIT = Support("interval", low=0.0, high=1.0)
+NON_NEGATIVE = Support("interval", low=0.0)
+POSITIVE = Support("interval", low=0.0, open=True)
+UNIT = Support("interval", low=0.0, high=1.0, open=True)
 SIMPLEX = Support("simplex")
 COUNTS = Support("counts")
 BINARY = Support("binary", 2)

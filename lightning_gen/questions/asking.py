@@ -158,6 +158,7 @@ class Questions(Checked):
     @checked
     def inpaint(self, x: Numbers, mask: Numbers, by: Any = None) -> Tensor:
         """x with the values where `mask` is false drawn given the others, (B, *shape), mask like x or one of them."""
+        answer = self.answer("inpaint", by)
         x, mask, shape = self.shaped(x), numbers(mask, "mask"), tuple(self.module.shape)
         if mask.dtype != torch.bool or tuple(mask.shape) not in (shape, (1, *shape), (len(x), *shape)):
             found = f"mask is {mask.dtype} of shape {tuple(mask.shape)}"
@@ -165,7 +166,7 @@ class Questions(Checked):
             raise ValueError(f"{found}, expected {known}: make it one that is true where x is known")
         known = mask.to(self.module.device).expand(len(x), *shape)
         x = self.as_data(torch.where(known, x.to(known.device), 0))
-        return self.answer("inpaint", by)(self.bound(len(x)), x, known, self.noise("inpaint"))
+        return answer(self.bound(len(x)), x, known, self.noise("inpaint"))
 
     @torch.no_grad()
     @checked

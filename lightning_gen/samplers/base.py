@@ -101,6 +101,11 @@ class Sampler(Checked, Requires, ABC):
         """A copy that takes `steps` steps."""
         return self.with_options(steps=steps)
 
+    @property
+    def word(self) -> str:
+        """What the files of its samples are named by: its class, in small letters."""
+        return type(self).__name__.lower()
+
     def describe(self) -> dict[str, Any]:
         """Name and options, for the protocol of a result."""
         options = {key: value for key, value in vars(self).items() if key != ARGUMENTS}

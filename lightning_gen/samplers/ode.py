@@ -47,6 +47,11 @@ class ProbabilityFlow(StepwiseDiffusion):
     ) -> None:
         self.steps, self.method, self.spacing, self.t_end, self.denoise = steps, method, spacing, t_end, denoise
 
+    @property
+    def word(self) -> str:
+        """The method, as sampler=heun names it."""
+        return self.method
+
     def transitions(self, process: Process) -> list[Transition]:
         """The transitions, with (alpha_t, lambda_t, alpha_s, lambda_s), and for rk4 alpha at the midpoint."""
         rows = self.moments(process)

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning_gen.config.allow import allowing, used
 from lightning_gen.config.command_line.named import node, trusting
-from lightning_gen.config.command_line.words import CONFIGS, HELP, SWEEP, split
+from lightning_gen.config.command_line.words import CONFIGS, HELP, NAME, SWEEP, split
 from lightning_gen.config.compose import key_of, launch
 from lightning_gen.config.faults import check as config_faults
 from lightning_gen.config.instantiate import Maker, build, build_module, complete, import_extensions, refusing
@@ -68,8 +68,9 @@ def own_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
     found = refusing(split, words, CONFIGS)
     if found.faults:
         raise ConfigError(found.faults)
-    folders = [f"--config-dir={folder}" for folder in found.folders[1:]]
-    return found.allow, [*found.overrides, *found.flags, *folders]
+    places = [f"--config-dir={folder}" for folder in found.folders[1:]]
+    places += [word for word in words if word.partition("=")[0] in NAME]
+    return found.allow, [*found.overrides, *found.flags, *places]
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

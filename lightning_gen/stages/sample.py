@@ -21,5 +21,5 @@ def sample(session: "Session") -> None:
         x = torch.cat([x for _, x in module.blocks(n, seed, progress=shown.update, label=label)])
     check_finite(x, "samples")
     images = to_uint8(module.decode(x)) if module.value_range is not None else x.cpu().numpy()
-    name = f"{type(module.sampler).__name__.lower()}-seed{seed}-n{n}" + ("" if label is None else f"-label{label}")
+    name = f"{module.sampler.word}-seed{seed}-n{n}" + ("" if label is None else f"-label{label}")
     list_files(save_samples(session.folder.path, name, images, seed, str(module.sampler.describe()), keep=True))

@@ -190,6 +190,8 @@ def test_files_of_somebody_else_are_looked_at(capsys):
         (["lightning_gen.nets.MLP", "-m"], "-m"),
         (["lightning_gen.nets.MLP", "--allow"], "--allow"),
         (["lightning_gen.nets.MLP", "--config-dir", str(EXTENSION / "configs")], "--config-dir"),
+        (["lightning_gen.nets.MLP", "--config-name", "config"], "--config-name"),
+        (["fid", "--config-name=config"], "--config-name=config"),
         (["lightning_gen.nets.MLP", "32"], "32"),
     ],
 )

@@ -164,6 +164,17 @@ def test_what_edm_wraps_is_told_by_the_file_or_asked(tmp_path):
         read_checkpoint(tmp_path / "edm.pt", sde="vp")
 
 
+def test_a_file_is_read_once(tmp_path, monkeypatch):
+    """Published ones have gigabytes."""
+    files, load = [], torch.load
+    monkeypatch.setattr(torch, "load", lambda file, **options: files.append(file.name) or load(file, **options))
+    torch.save(edm_state(DDPMPP), tmp_path / "edm.pt")
+    torch.save(ddpm_checkpoint(UNIT), tmp_path / "ddpm.pt")
+    assert read_checkpoint(tmp_path / "edm.pt").source == "edm edm.pt, EDMPrecond"
+    read_checkpoint(tmp_path / "ddpm.pt", size=8)
+    assert files == ["edm.pt", "ddpm.pt"]
+
+
 @pytest.mark.parametrize("weights", ["ema", "raw"])
 @pytest.mark.parametrize(
     "settings", [UNIT, UNIT | {"mult": (1, 2, 1), "blocks": 2, "attn": (0, 2)}], ids=["two", "three"]

@@ -75,8 +75,17 @@ def test_blocks_fill_the_device_and_share_the_work():
     made.sample(64 * 16)
     assert set(rows) == {128}
     made.shape = None
-    with pytest.raises(ValueError, match="module.shape None, expected both"):
+    with pytest.raises(ValueError, match="module.shape is null, expected one"):
         made.sample(1)
+
+
+@pytest.mark.parametrize("missing", ["sampler", "shape"])
+def test_without_a_sampler_or_a_shape_samples_are_refused(missing):
+    made, _ = module(samplers.DDIM(4))
+    setattr(made, missing, None)
+    for ask in (lambda: made.work(3), lambda: made.log_snr(3), lambda: made.sample(3)):
+        with pytest.raises(ValueError, match=f"module.{missing} is null, expected one.*write it"):
+            ask()
 
 
 def test_labels_go_with_the_rows():

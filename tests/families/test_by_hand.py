@@ -4,8 +4,11 @@ from functools import partial
 
 import pytest
 import torch
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.callbacks import EarlyStopping
 from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_gen.callbacks.checkpoints import Checkpoints
 from lightning_gen.families import DDPM, RBM
 from lightning_gen.nets import MLP
 from lightning_gen.samplers import DDIM
@@ -50,6 +53,41 @@ def test_tensors_pairs_and_mappings_are_one_batch(tmp_path):
         assert fit(model, data, tmp_path, limit_val_batches=0).global_step == 8
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert all(torch.equal(weights[0], other) for other in weights[1:])
+
+
+class Theirs(LightningDataModule):
+    """A data module that knows nothing of splits."""
+
+    batch_size = 8
+
+    def train_dataloader(self):
+        return DataLoader(X, batch_size=8)
+
+    def val_dataloader(self):
+        return DataLoader(X, batch_size=8)
+
+
+class Unvalidated(Theirs):
+    """Without validation."""
+
+    val_dataloader = LightningDataModule.val_dataloader
+
+
+def test_others_data_modules_are_as_their_loaders(tmp_path):
+    """Checkpoints of the best validation and early stopping know that there is one, or that there is none."""
+    loaders = module()
+    fit(loaders, X, tmp_path / "loaders")
+    for number, data in enumerate((Theirs(), Unvalidated())):
+        saving, stopping = Checkpoints(monitor="val/loss/ema"), EarlyStopping("val/loss/ema", patience=9)
+        options = {"max_epochs": 2, "enable_checkpointing": True}
+        by_hand, model = trainer(tmp_path / str(number), [saving, stopping], **options), module()
+        if number:
+            with pytest.raises(ValueError, match="EarlyStopping.monitor is val/loss/ema, but the run measures train"):
+                by_hand.fit(model, datamodule=data)
+            continue
+        by_hand.fit(model, datamodule=data)
+        assert by_hand.global_step == 8 and (tmp_path / "0/checkpoints/best.ckpt").is_file()
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), loaders.parameters(), strict=True))
 
 
 def test_train_loss_is_there_for_callbacks_and_lightnings_bar(trained):

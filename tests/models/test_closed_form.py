@@ -11,7 +11,9 @@ import torch
 from lightning_gen.data import Digits, Moons
 from lightning_gen.losses import NegativeLogLikelihood
 from lightning_gen.models import (
+    BINARY,
     COUNTS,
+    NON_NEGATIVE,
     POSITIVE,
     REAL,
     SIMPLEX,
@@ -28,19 +30,27 @@ from lightning_gen.samplers import Exact
 from tests.models.fits import minimise
 
 F64 = {"dtype": torch.float64}
-LAWS = {
-    "gaussian": lambda: Gaussian([0.5, -1.0], [0.7, 2.0]),
-    "exponential": lambda: Exponential([0.6, 3.0]),
-    "gamma": lambda: Gamma([0.7, 4.0], [2.0, 0.5]),
-    "beta": lambda: Beta([0.7, 3.0], [2.5, 1.5]),
-    "dirichlet": lambda: Dirichlet([1.5, 2.0, 3.5]),
-    "poisson": lambda: Poisson([0.8, 12.0]),
+LAWS = {  # the model, and the lists of its constructor
+    "gaussian": (Gaussian, [0.5, -1.0], [0.7, 2.0]),
+    "exponential": (Exponential, [0.6, 3.0]),
+    "gamma": (Gamma, [0.7, 4.0], [2.0, 0.5]),
+    "beta": (Beta, [0.7, 3.0], [2.5, 1.5]),
+    "dirichlet": (Dirichlet, [1.5, 2.0, 3.5]),
+    "poisson": (Poisson, [0.8, 12.0]),
 }
 N = 20_000
 
 
 def law(name):
-    return LAWS[name]().double()
+    """In float64, with parameters that are those of the lists to its last digits."""
+    model, *lists = LAWS[name]
+    made = model(*lists).double()
+    for parameter, numbers in zip(made.parameters(), lists, strict=True):
+        exact = torch.tensor(numbers, **F64)
+        exact = exact if parameter is getattr(made, "mean", None) else exact.log()
+        torch.testing.assert_close(parameter.detach(), exact, rtol=1e-6, atol=1e-6)  # was made in float32
+        parameter.data.copy_(exact)
+    return made
 
 
 def draws(name, n=N, seed=0):
@@ -48,33 +58,28 @@ def draws(name, n=N, seed=0):
     return model.draw((n, 3 if name == "dirichlet" else 2), torch.Generator().manual_seed(seed))
 
 
-def positive(parameter):
-    return parameter.detach().exp().numpy()
-
-
 def coordinates(name):
-    """scipy's law of each coordinate: of a Dirichlet density, the marginal ones."""
-    model, stats = law(name), scipy.stats
+    """scipy's law of each coordinate, by the same lists: of a Dirichlet density, the marginal ones."""
+    (_, *lists), stats = LAWS[name], scipy.stats
+    first, second = (np.array(numbers) for numbers in (lists[0], lists[-1]))
     match name:
         case "gaussian":
-            laws = stats.norm(model.mean.detach().numpy(), positive(model.log_deviation))
+            return stats.norm(first, second)
         case "exponential":
-            laws = stats.expon(scale=1 / positive(model.log_rate))
+            return stats.expon(scale=1 / first)
         case "gamma":
-            laws = stats.gamma(positive(model.log_concentration), scale=1 / positive(model.log_rate))
+            return stats.gamma(first, scale=1 / second)
         case "beta":
-            laws = stats.beta(positive(model.log_a), positive(model.log_b))
+            return stats.beta(first, second)
         case "dirichlet":
-            a = positive(model.log_concentration)
-            laws = stats.beta(a, a.sum() - a)
+            return stats.beta(first, first.sum() - first)
         case "poisson":
-            laws = stats.poisson(positive(model.log_rate))
-    return laws
+            return stats.poisson(first)
 
 
 def covariance(name):
     if name == "dirichlet":
-        return scipy.stats.dirichlet(positive(law(name).log_concentration)).cov()
+        return scipy.stats.dirichlet(LAWS[name][1]).cov()
     return np.diag(coordinates(name).var())
 
 
@@ -114,12 +119,12 @@ def test_a_dirichlet_density_integrates_to_one_over_all_coordinates_but_one():
 def test_log_p_is_scipys(name):
     x = draws(name, 200)
     if name == "dirichlet":
-        expected = scipy.stats.dirichlet(positive(law(name).log_concentration)).logpdf(x.numpy().T)
+        expected = scipy.stats.dirichlet(LAWS[name][1]).logpdf(x.numpy().T)
     else:
         laws = coordinates(name)
         expected = (laws.logpmf if name == "poisson" else laws.logpdf)(x.numpy()).sum(1)
     model = law(name)
-    np.testing.assert_allclose(model.log_prob(x).detach().numpy(), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(model.log_prob(x).detach().numpy(), expected, rtol=0, atol=1e-10)
     assert torch.equal(model.energy(x), -model.log_prob(x)) and float(model.log_z()) == 0 and model.tractable()
 
 
@@ -164,9 +169,9 @@ def test_draws_depend_on_the_generator_alone_and_lie_in_the_support(name):
 
 OUTSIDE = {
     "exponential": [[-0.1, 1.0]],
-    "gamma": [[1.0, -2.0]],
-    "beta": [[0.5, 1.1], [-0.1, 0.5]],
-    "dirichlet": [[0.5, 0.5, 0.5], [-0.2, 0.6, 0.6]],
+    "gamma": [[1.0, -2.0], [0.0, 1.0]],
+    "beta": [[0.5, 1.1], [-0.1, 0.5], [0.0, 0.5], [0.5, 1.0]],
+    "dirichlet": [[0.5, 0.5, 0.5], [-0.2, 0.6, 0.6], [0.0, 0.5, 0.5]],
     "poisson": [[1.5, 2.0], [-1.0, 2.0]],
 }
 
@@ -182,6 +187,62 @@ def test_outside_of_the_support_p_is_zero_and_gradients_are_finite(name):
 
     for one, both in zip(gradients(inside), gradients(torch.cat([inside, outside])), strict=True):
         torch.testing.assert_close(one, both)
+
+
+SPARSE = {
+    "gamma": Gamma([0.01, 0.01], [1.0, 1.0]),
+    "beta": Beta([0.01, 2.0], [0.01, 0.01]),
+    "dirichlet": Dirichlet([0.01, 0.02, 0.03]),
+}
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_draws_of_small_concentrations_have_finite_log_p_and_the_right_shares(name):
+    """In float32 nearly all of their mass rounds to 0 or 1, of shares of 0.01, 0.02 and 0.03 most to a corner."""
+    model, n = SPARSE[name], 4000
+    x = model.draw((n, model.coordinates), torch.Generator().manual_seed(0))
+    assert model.support.contains(x).all() and model.log_prob(x).isfinite().all()
+    high = (x > 0.5).double()
+    if name == "gamma":
+        known = scipy.stats.gamma([0.01, 0.01]).sf(0.5)
+    elif name == "beta":
+        known = scipy.stats.beta([0.01, 2.0], [0.01, 0.01]).sf(0.5)
+    else:
+        known = scipy.stats.beta([0.01, 0.02, 0.03], [0.05, 0.04, 0.03]).sf(0.5)
+    known = torch.from_numpy(known)
+    assert ((high.mean(0) - known).abs() <= 4 * (known * (1 - known) / n).sqrt() + 1e-12).all()
+
+
+def test_data_at_the_ends_are_refused_where_log_p_is_infinite_there():
+    """The likelihood of a Beta density has no maximum for data that hold a 0: E log x is not finite."""
+    for support, inside in ((UNIT, False), (POSITIVE, False), (NON_NEGATIVE, True)):
+        assert bool(support.contains(torch.tensor([[0.5, 0.0]]))) is inside
+    assert str(UNIT) == "numbers from 0 to 1 without the ends" and str(NON_NEGATIVE) == "numbers from 0 to inf"
+
+
+def test_binary_values_are_0_and_1_whatever_is_known_of_their_number():
+    for support in (Support("binary"), BINARY):
+        assert support.contains(torch.tensor([[0.0, 1.0], [2.0, 0.0], [0.5, 0.0]])).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_samples_of_another_number_of_values_are_refused(name):
+    """They would be broadcast: one rate for every coordinate."""
+    model, d = law(name), len(LAWS[name][1])
+    for n in (1, d + 1):
+        with pytest.raises(ValueError, match=rf"shape \({n},\), expected {d} values.*{type(model).__name__}"):
+            model.log_prob(torch.full((4, n), 1.0, **F64))
+        with pytest.raises(ValueError, match=f"expected {d} values"):
+            model.draw((4, n), torch.Generator())
+    with pytest.raises(ValueError, match="expected 3 values.*Gaussian"):
+        Gaussian([0.0] * 3, [1.0] * 3).check_data(moons())
+    Gaussian([0.0] * 2, [1.0] * 2).check_data(moons())
+
+
+def moons():
+    data = Moons(n=200, val_size=10, test_size=10)
+    data.setup()
+    return data
 
 
 def test_the_score_is_the_closed_form():
@@ -255,16 +316,15 @@ def values(model, theta, x):
     return torch.func.functional_call(model, dict(zip(names, theta.split(sizes), strict=True)), (x,))
 
 
-@pytest.mark.parametrize("support", [POSITIVE, UNIT, SIMPLEX, COUNTS], ids=str)
+@pytest.mark.parametrize("support", [NON_NEGATIVE, POSITIVE, UNIT, SIMPLEX, COUNTS], ids=str)
 def test_data_outside_of_the_support_are_refused(support):
-    moons, digits = Moons(n=200, val_size=10, test_size=10), Digits()
-    moons.setup()
+    data = moons()
     with pytest.raises(ValueError, match=f"moons has points of values from -.* expected each in {support}"):
-        support.check(moons)
-    Support("interval", low=-5.0, high=5.0).check(moons)
-    REAL.check(moons)
+        support.check(data)
+    Support("interval", low=-5.0, high=5.0).check(data)
+    REAL.check(data)
     with pytest.raises(ValueError, match=f"data.value_range is .*digits, images.* expected points, each in {support}"):
-        support.check(digits)
+        support.check(Digits())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 
 from lightning_gen.likelihood import annealing_path, log_weights, partition, temperatures, tuned_steps
 from lightning_gen.losses import NegativeLogLikelihood
-from lightning_gen.models import EnergyNetwork, Gaussian, Quadrature
+from lightning_gen.models import EnergyNetwork, Gaussian, Quadrature, quadrature
 from lightning_gen.samplers import MALA, Exact
 from tests.models.fits import minimise
 
@@ -80,6 +80,14 @@ def test_draws_have_the_density():
     mean = x.mean(0) - (8 / 3 - 1 / 3) / 2.5
     assert (mean.abs() <= 4 * x.std(0) / n**0.5 + 1e-3).all() and torch.equal(x, again)
     assert product.support.contains(x).all()
+
+
+def test_draws_stay_in_the_box_where_rounding_would_leave_it(monkeypatch):
+    """The last cell's largest u gives 59.261669 in float32, and the box ends at 59.261665."""
+    model = Quadrature(Function(lambda x: 0 * x[:, 0]), "exp", 25.35824889539147, 59.26166482962634, cells=432)
+    monkeypatch.setattr(quadrature, "uniform", lambda shape, *_: torch.full(shape, 1 - 2**-24))
+    x = model.draw((5000, 1), torch.Generator().manual_seed(0))
+    assert x.max() > 59.2616 and model.support.contains(x).all()
 
 
 class Polynomial(torch.nn.Module):
@@ -153,3 +161,12 @@ def test_annealing_finds_the_constant(energy):
 def test_wrong_options_are_refused(options, said):
     with pytest.raises(ValueError, match=said):
         made(np.sin, **({"g": "exp", "low": 0.0, "high": 1.0} | options))
+
+
+def test_a_network_of_labels_and_points_of_another_dimension_are_refused():
+    f = Function(lambda x: x[:, 0])
+    with pytest.raises(ValueError, match=r"expected 1 values.*Quadrature"):
+        made(lambda x: x[:, 0], "exp", 0.0, 1.0).log_prob(torch.zeros(3, 2, **F64))
+    f.classes = 3
+    with pytest.raises(ValueError, match="net.classes is 3, expected null"):
+        Quadrature(f, "exp", 0.0, 1.0)

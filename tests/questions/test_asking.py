@@ -366,3 +366,10 @@ def test_a_question_with_wrong_input_is_refused(call, sentence):
     family = module("ScoreSDE")
     with pytest.raises(ValueError, match=sentence):
         call(lightning_gen.ask(family), points(family))
+
+
+def test_a_question_without_an_answer_is_refused_whatever_x_is():
+    """The zeros in the place of what is drawn do not lie in the support of a Beta density, which is not the reason."""
+    family = of(models.Beta([1.0, 2.0], [1.0, 2.0]), shape=(2,))
+    with pytest.raises(TypeError, match="inpaint.*needs.*Beta, over numbers from 0 to 1 without the ends"):
+        lightning_gen.ask(family).inpaint(torch.full((N, 2), 0.5), torch.tensor([True, False]))

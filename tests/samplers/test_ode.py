@@ -234,6 +234,13 @@ def test_levels_are_spaced_as_said():
         assert len(ks) == steps + 1
 
 
+@pytest.mark.parametrize(
+    ("sampler", "word"), [(ProbabilityFlow(6), "heun"), (ProbabilityFlow(6, "rk4"), "rk4"), (DDIM(6), "ddim")]
+)
+def test_files_of_samples_are_named_as_the_sampler_is_chosen(sampler, word):
+    assert sampler.word == word
+
+
 class Breaking(torch.nn.Module):
     """A network that gives NaN from its call number `after` on."""
 
