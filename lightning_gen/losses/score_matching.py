@@ -140,7 +140,6 @@ class DenoisingScoreMatching(Loss):
         """Weighted squared error of each sample, (B,)."""
         t = self.times(len(x), generator)
         noise = noise_like(x, generator)
-        predicted = model.noise(model.process.perturb(x, t, noise), t)
-        error = F.mse_loss(predicted, noise, reduction="none").flatten(1)
+        error = F.mse_loss(model.noise(model.process.perturb(x, t, noise), t), noise, reduction="none").flatten(1)
         error = error.mean(1) if self.reduction == "mean" else error.sum(1) / 2
         return error if self.weigh is simple else self.weigh(model.process, t).to(error.dtype) * error
