@@ -1,6 +1,7 @@
 """Where a run's time goes."""
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -10,6 +11,7 @@ from lightning_gen.callbacks.publishing import step_of
 from lightning_gen.options import Checked, Count
 
 SHARES = ("data", "step", "logging", "evaluation")
+NOTHING = nullcontext()
 
 
 class Throughput(Checked, Callback):
@@ -42,7 +44,7 @@ class Throughput(Checked, Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._watch.enter("logging")
-        self._watch.images += len(batch["x"]) * trainer.world_size
+        self._watch.images += batch["x"].shape[0] * trainer.world_size
         if trainer.global_step - self._logged < self.every_n_steps:
             return
         values = {f"speed/{name}": value for name, value in self._watch.summary().items()}
@@ -115,6 +117,10 @@ class _FetchListener(Profiler):
 
     def stop(self, action_name: str) -> None:
         self._inner.stop(action_name)
+
+    def profile(self, action_name: str) -> AbstractContextManager:
+        """Nothing without a profiler of the trainer's own: Lightning asks it around each of a step's many hooks."""
+        return NOTHING if type(self._inner) is PassThroughProfiler else self._inner.profile(action_name)
 
     def describe(self) -> None:
         self._inner.describe()

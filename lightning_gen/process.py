@@ -253,8 +253,8 @@ class DiscreteVP(Process):
         key = (t.device, t.dtype)
         if key not in self.copies:
             self.copies[key] = self.table.to(device=t.device, dtype=t.dtype)
-        table, position = self.copies[key], snap(self.steps * t)
-        left = position.detach().floor().clamp(0, self.steps - 1).long()
+        table, position = self.copies[key], self.steps * t
+        left = (position * (1 + 4 * torch.finfo(t.dtype).eps)).long().clamp(0, self.steps - 1)  # T (k / T) may be < k
         return torch.lerp(table[left], table[left + 1], position - left)
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -278,9 +278,9 @@ class DiscreteVP(Process):
 def snap(position: Tensor) -> Tensor:
     """Grid positions without rounding errors, like position: T (k / T) in float32 is off k by up to 6e-5."""
     nearest = position.detach().round()
+    gap = nearest - position.detach()
     rounding = 4 * torch.finfo(position.dtype).eps * nearest.abs().clamp(min=1)
-    close = (position.detach() - nearest).abs() < rounding
-    return torch.where(close, position + (nearest - position.detach()), position)
+    return torch.where(gap.abs() < rounding, position + gap, position)
 
 
 @checked

@@ -16,7 +16,7 @@ UNIT = 64  # samples that share a generator
 
 def derived_seed(seed: int, purpose: str, *address: int | str) -> int:
     """63-bit seed of an address: SHA-256 of its text, so that neighbouring addresses are unrelated."""
-    name = "/".join(str(part) for part in (int(seed), purpose, *address))
+    name = "/".join(map(str, (int(seed), purpose, *address)))
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lightning_gen.process import VE, VP, Clean, DiscreteVP, SubVP, cosine_betas, linear_betas
+from lightning_gen.process import VE, VP, Clean, DiscreteVP, SubVP, cosine_betas, derivative, linear_betas
 from tests.gaussian import PROCESSES
 
 SMOOTH = ["vp", "subvp", "ve", "ve from zero"]
@@ -130,6 +130,18 @@ def test_the_network_receives_whole_indices_in_single_precision():
     assert torch.equal(index, torch.arange(1000.0))
     off_grid = process.network_time(torch.tensor(0.0105, dtype=torch.float64))
     assert float(off_grid) == pytest.approx(9.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("steps", [49, 1000])  # 49 (1 / 49) < 1 in either precision
+def test_a_grid_point_has_its_value_and_the_slope_after_it(steps, dtype):
+    process = DiscreteVP(linear_betas(steps))
+    t = torch.arange(steps, dtype=dtype) / steps
+    assert steps == 1000 or (steps * t < torch.arange(steps)).any()
+    loose = {"rtol": 0, "atol": 2e-6} if dtype == torch.float32 else {"rtol": 1e-12, "atol": 1e-14}
+    torch.testing.assert_close(process.log_alpha(t), process.table[:-1].to(dtype), **loose)
+    slope = derivative(process.log_alpha, t) / steps
+    torch.testing.assert_close(slope, process.table.diff().to(dtype), **loose)
 
 
 def test_discrete_sde_matches_its_own_increments():

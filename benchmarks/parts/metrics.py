@@ -160,7 +160,9 @@ def evaluation(run: Run) -> Iterator[Row]:
     data.setup()
     module = digits_module(DDIM(steps, clip=(-1.0, 1.0)))
     block = module.block_size(n)
-    drawing, inside = forward_seconds(module, lambda: [x for _, x in module.blocks(block, 0)])
+    module.sample(1)
+    # Of n samples, that is in one block: `block` samples alone would be drawn in smaller ones.
+    drawing, inside = forward_seconds(module, lambda: next(module.blocks(n, 0)))
     extractor = ClassifierFeatures()
     extractor.prepare(data)
     images, rows = data.split("train").images(torch.arange(n) % 1300), []

@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lightning_gen.families.shards import local
 
@@ -27,6 +26,6 @@ class Average:
     def update(self, step: int) -> None:
         """Average the weights after optimizer step number `step`, counted from 1."""
         decay = min(self.decay, (1 + step) / (10 + step)) if self.warmup else self.decay
-        get_ema_multi_avg_fn(decay)(*self.parameters, step)
+        torch._foreach_lerp_(*self.parameters, 1 - decay)
         for target, source in self.buffers:
             target.copy_(source)

@@ -22,13 +22,13 @@ class Latent:
         """Shape of what the model is of: of a sample, or (latent,)."""
         return self.shape if self.autoencoder is None else (self.autoencoder.latent,)
 
-    @torch.no_grad()
     def encoded(self, batch: dict[str, Tensor], noise: torch.Generator) -> dict[str, Tensor]:
         """The batch with z ~ q(z|x), (B, latent), in the place of x; unchanged without an autoencoder."""
         if self.autoencoder is None:
             return batch
         coder = self.autoencoder.eval()
-        return {**batch, "x": coder.sample_posterior(*coder.posterior(batch["x"]), noise)}
+        with torch.no_grad():
+            return {**batch, "x": coder.sample_posterior(*coder.posterior(batch["x"]), noise)}
 
     @torch.no_grad()
     def decoded(self, z: Tensor) -> Tensor:

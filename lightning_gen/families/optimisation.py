@@ -102,7 +102,7 @@ class Optimisation:
     ) -> Tensor:
         """Loss of one micro-batch of n, (), after its backward pass; the last of a window is followed by the update."""
         if is_first:
-            player.optimizer.zero_grad()
+            player.forget_gradients()
         loss = self.module.losses(player, batch, batch_idx, player is self.main).mean()
         self.statistics.add_loss(loss, player.name)
         loss = loss / n if n > 1 else loss
@@ -184,14 +184,14 @@ class Optimisation:
 
     def clip(self, norm: Tensor) -> None:
         """Clip the current player's gradient, of Euclidean norm `norm`, by trainer.gradient_clip_val."""
-        trainer = self.module.trainer
-        if not trainer.gradient_clip_val:
+        trainer, limit = self.module.trainer, self.module.trainer.gradient_clip_val
+        if not limit:
             return
         parameters = [p for group in self.turn.optimizer.param_groups for p in group["params"]]
         if trainer.gradient_clip_algorithm == "value":
-            torch.nn.utils.clip_grad_value_(parameters, trainer.gradient_clip_val)
-        else:
-            torch.nn.utils.clip_grads_with_norm_(parameters, trainer.gradient_clip_val, norm)
+            torch.nn.utils.clip_grad_value_(parameters, limit)
+        elif self.on_accelerator() or not float(norm) + 1e-6 <= limit:  # else the factor, limit / (norm + 1e-6), is 1
+            torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
 
     def count(self, step: int) -> None:
         """Update the average after the main player's step number `step`; record every log_every_n_steps."""

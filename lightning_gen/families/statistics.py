@@ -35,10 +35,11 @@ class TrainingStatistics:
     def add_loss(self, loss: Tensor, player: str | None = None) -> None:
         """Add the loss of one micro-batch, (), of a player (None: the main one)."""
         player = player or self.main
-        self.losses[player] = self.losses[player] + loss.detach().float()
+        value = number(loss)
+        self.losses[player] = self.losses[player] + value
         self.batches[player] += 1
         if player == self.main:
-            self.unread = (self.unread[0] + loss.detach().float(), self.unread[1] + 1)
+            self.unread = (self.unread[0] + value, self.unread[1] + 1)
 
     def add_gradient(self, norm: Tensor, trainer: Any, player: str | None = None, scaled: bool = False) -> None:
         """Add the gradient norm of one update; sets `nonfinite` on all ranks if a sum of any rank is not finite.
@@ -49,14 +50,15 @@ class TrainingStatistics:
             player: name of the player; None for the main one.
             scaled: whether a loss scaler skips updates with an infinite gradient: the means leave them out, too.
         """
-        player, norm, count = player or self.main, norm.detach().float(), 1
+        player, value, count = player or self.main, number(norm), 1
         if scaled:
-            count = torch.isfinite(norm)
-            norm = norm.where(count, 0.0)
-        self.norms[player], self.updates[player] = self.norms[player] + norm, self.updates[player] + count
+            count = torch.isfinite(value := torch.as_tensor(value))
+            value = value.where(count, 0.0)
+        self.norms[player], self.updates[player] = self.norms[player] + value, self.updates[player] + count
         # Sums stay non-finite: no update may change the weights until the host has read the flag and stopped.
         total = reduce(add, [*self.losses.values(), *self.norms.values()])
-        nonfinite = torch.isfinite(total).logical_not().float()  # (), as fused optimizers need found_inf
+        # Infinity and nan times 0 are nan; (), float32, as fused optimizers need found_inf.
+        nonfinite = torch.as_tensor(total * 0 != 0, dtype=torch.float32)
         if trainer.world_size > 1:
             torch.distributed.all_reduce(nonfinite, torch.distributed.ReduceOp.MAX)
         self.nonfinite = nonfinite
@@ -91,3 +93,9 @@ class TrainingStatistics:
             values[f"train/gradient_norm{of}"] = float(self.norms[player]) / max(float(self.updates[player]), 1)
         self.reset(step)
         return values
+
+
+def number(value: Tensor) -> Tensor | float:
+    """A value, (), to be added to a sum: on the host where it is there, for numbers take less time than tensors."""
+    value = value.detach()
+    return value.item() if value.device.type == "cpu" else value.float()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_gen.losses.base import Loss
@@ -139,6 +140,6 @@ class DenoisingScoreMatching(Loss):
         """Weighted squared error of each sample, (B,)."""
         t = self.times(len(x), generator)
         noise = noise_like(x, generator)
-        error = (model.noise(model.process.perturb(x, t, noise), t) - noise).square().flatten(1)
+        error = F.mse_loss(model.noise(model.process.perturb(x, t, noise), t), noise, reduction="none").flatten(1)
         error = error.mean(1) if self.reduction == "mean" else error.sum(1) / 2
-        return self.weigh(model.process, t).to(error.dtype) * error
+        return error if self.weigh is simple else self.weigh(model.process, t).to(error.dtype) * error

@@ -111,8 +111,10 @@ class Denoiser(Scored):
 
     def noise(self, x: Tensor, t: Tensor) -> Tensor:
         """E[noise | x_t = x], (B, ...)."""
-        c_in, c_noise, _, noise = self.factors(double(t))
-        return affine(noise, x, self.network(x, c_in, c_noise))
+        if self.coefficients is noise:  # F is it, so that a training step computes no factors
+            return self.network(x, None, self.process.network_time(double(t)))
+        c_in, c_noise, _, factors = self.factors(double(t))
+        return affine(factors, x, self.network(x, c_in, c_noise))
 
     def velocity(self, x: Tensor, t: Tensor) -> Tensor:
         """E[dx_t / dt | x_t = x], (B, ...)."""
@@ -128,8 +130,7 @@ class Denoiser(Scored):
         """F = net(c_in x, c_noise) at the time of a reading, (B, ...)."""
         return self.call(self.net, *self.network_input(x, reading)).to(x.dtype)
 
-    def network(self, x: Tensor, c_in: Tensor, c_noise: Tensor) -> Tensor:
-        """F(c_in x, c_noise) in the dtype of x, (B, ...); bfloat16 would merge neighbouring times."""
-        return self.call(self.net, expand(c_in, x) * x, c_noise.to(torch.promote_types(x.dtype, torch.float32))).to(
-            x.dtype
-        )
+    def network(self, x: Tensor, c_in: Tensor | None, c_noise: Tensor) -> Tensor:
+        """F(c_in x, c_noise) in the dtype of x, (B, ...), c_in None for 1; bfloat16 would merge neighbouring times."""
+        scaled = x if c_in is None else expand(c_in, x) * x
+        return self.call(self.net, scaled, c_noise.to(torch.promote_types(x.dtype, torch.float32))).to(x.dtype)

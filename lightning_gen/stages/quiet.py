@@ -1,8 +1,10 @@
 """What is not said on the terminal, and what Lightning is not to do by itself."""
 
 import logging
+import os
 import sys
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from lightning_gen.config.instantiate import refusing
@@ -17,6 +19,10 @@ def quieten() -> None:
     if "pytorch_lightning" not in sys.modules and refusing(process_rank) == 0:
         print("loading PyTorch and Lightning ...", flush=True)
     import pytorch_lightning  # noqa: F401  # sets its own level when it is imported
+    import torch
+
+    if not torch.cuda.is_available():  # Lightning has every optimizer step search for the driver's library
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for asked in ("callbacks.model_summary", "profilers.profiler"):  # which say nothing unless the trainer has them
@@ -32,6 +38,22 @@ def quieten() -> None:
         ".*Total length of `list` across ranks is zero.*",  # a paper that trains on all of train
     ):
         warnings.filterwarnings("ignore", untrue)
+
+
+# Lightning's hooks of a callback that it calls once or more a step.
+STEP = ("on_train_batch_start", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
+STEP += ("on_train_batch_end", "on_before_zero_grad")
+
+
+def drop_empty_hooks(callbacks: Iterable[Any]) -> None:
+    """Let Lightning pass over the hooks of a step that a callback does not define: each call takes time, and does
+    nothing."""
+    from pytorch_lightning import Callback
+
+    for callback in callbacks:
+        for name in STEP:
+            if getattr(getattr(callback, name), "__func__", None) is getattr(Callback, name):
+                setattr(callback, name, None)
 
 
 def without_handlers(trainer: Any) -> Any:

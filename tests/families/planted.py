@@ -13,8 +13,8 @@ PLANTS = [
     Plant(
         "average and model exchanged",
         "lightning_gen/families/average.py",
-        "(*self.parameters, step)",
-        "(*self.parameters[::-1], step)",
+        "(*self.parameters, 1 - decay)",
+        "(*self.parameters[::-1], 1 - decay)",
         "tests/families/test_base.py::test_the_average_follows_its_recursion_once_per_optimizer_step",
     ),
     Plant(

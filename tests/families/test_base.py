@@ -206,6 +206,24 @@ def test_gradients_are_clipped_by_the_trainers_own_key(tmp_path):
     assert norms and max(norms) <= 0.01 * (1 + 1e-4)
 
 
+@pytest.mark.parametrize("limit", [0.5, 4.9, 5.0, 5.1])
+def test_clipping_is_torchs_bit_for_bit(limit):
+    """On a CPU a gradient within the limit is left alone, on a device, which the host does not ask, multiplied by 1."""
+    found = []
+    for device in (False, True):
+        parameter = torch.nn.Parameter(torch.zeros(2))
+        parameter.grad = torch.tensor([3.0, 4.0])
+        module = SimpleNamespace(
+            trainer=SimpleNamespace(gradient_clip_val=limit, gradient_clip_algorithm=None),
+            device=SimpleNamespace(type="cuda" if device else "cpu"),
+        )
+        optimisation = Optimisation(module, [SimpleNamespace(name="model")], None)
+        optimisation.turn = SimpleNamespace(optimizer=torch.optim.SGD([parameter], lr=0.1))
+        optimisation.clip(torch.tensor(5.0))
+        found.append(parameter.grad)
+    assert torch.equal(*found)
+
+
 def test_validation_moves_neither_training_nor_depends_on_it(tmp_path):
     values = []
     for every in (1, 3):

@@ -137,6 +137,13 @@ PLANTS = [
         "tests/test_process.py::test_discrete_chain_is_the_product_of_its_steps",
     ),
     Plant(
+        "a grid point's slope before it, where T (k / T) is below k",
+        "lightning_gen/process.py",
+        "(position * (1 + 4 * torch.finfo(t.dtype).eps)).long()",
+        "position.long()",
+        "tests/test_process.py::test_a_grid_point_has_its_value_and_the_slope_after_it",
+    ),
+    Plant(
         "missing square root",
         "lightning_gen/process.py",
         "self.variance(t).sqrt()",

@@ -115,6 +115,19 @@ def test_every_parametrization_tells_the_network_its_index(name):
     assert torch.equal(PARAMETRIZATIONS[name](process, t)[3], torch.arange(10, **F64))
 
 
+def test_a_network_of_the_noise_is_it_to_the_bit():
+    """As it is by its four coefficients, but for their rounding."""
+
+    class Net(torch.nn.Module):
+        def forward(self, x, time):
+            return x.sin() * time[:, None]
+
+    process, net, (x, t) = DiscreteVP(linear_betas(1000)), Net(), batch()
+    model, written = (Denoiser(net, process, each) for each in ("noise", lambda *a: PARAMETRIZATIONS["noise"](*a)))
+    assert torch.equal(model.noise(x, t), net(x, process.network_time(t)))
+    torch.testing.assert_close(model.noise(x, t), written.noise(x, t), rtol=1e-9, atol=1e-9)
+
+
 def test_a_noise_network_is_read_without_loss_at_small_noise():
     output = torch.randn(100, 3, 2, 2, generator=torch.Generator().manual_seed(0))
     model = Denoiser(lambda_net(output), DiscreteVP(linear_betas(1000)))
