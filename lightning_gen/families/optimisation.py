@@ -215,7 +215,8 @@ class Optimisation:
         """Entries of a checkpoint: the updates of each player but the main one, whose count is the trainer's
         global_step, and the losses whose mean no callback has read; called on all ranks."""
         total, count = self.statistics.unread
-        total = torch.as_tensor(total, device=self.module.device, dtype=torch.float32)
+        dtype = torch.float32 if self.on_accelerator() else torch.float64  # as it is summed, for a resume to the bit
+        total = torch.as_tensor(total, device=self.module.device, dtype=dtype)
         unread = [float(self.module.trainer.strategy.reduce(total, reduce_op="mean")), count]
         return {"updates": {player.name: player.updates for player in self.players[:-1]}, "unread": unread}
 
