@@ -32,6 +32,7 @@ OWN = (
     *("on_train_start", "on_train_batch_start", "on_train_end", "automatic_optimization", "on_before_batch_transfer"),
     "on_train_epoch_end",
 )
+FORMATS = (torch.contiguous_format, torch.channels_last)  # by whether it is channels_last
 
 
 class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningModule):
@@ -106,8 +107,7 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.ema = None if ema_decay is None else copy.deepcopy(model).requires_grad_(False).eval()
         self.ema_decay, self.ema_warmup, self.seed = ema_decay, ema_warmup, seed
-        self.compiled, self.checkpointing = compile, checkpointing
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.compiled, self.checkpointing, self.memory_format = compile, checkpointing, FORMATS[channels_last]
         self.to(memory_format=self.memory_format)
         self.last_loss: float | None = None  # on the host, for the progress bar, of the last record
         self.started_from: str | None = None  # the run that the initial weights are from (init)

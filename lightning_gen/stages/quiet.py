@@ -56,7 +56,9 @@ def drop_empty_hooks(callbacks: Iterable[Any]) -> None:
                 setattr(callback, name, None)
 
 
-def without_handlers(trainer: Any) -> Any:
-    """The trainer, which sets no signal handlers: they would replace ours, and broadcast from within a handler."""
+def adapted(trainer: Any) -> Any:
+    """The trainer, which passes over hooks that do nothing, and sets no signal handlers: they would replace ours, and
+    broadcast from within a handler."""
+    drop_empty_hooks(trainer.callbacks)
     trainer._signal_connector.register_signal_handlers = lambda: None
     return trainer

@@ -18,7 +18,7 @@ from lightning_gen.stages.evaluate import evaluate
 from lightning_gen.stages.fit import fit
 from lightning_gen.stages.loggers import build_loggers, describe
 from lightning_gen.stages.objective import check_objective
-from lightning_gen.stages.quiet import drop_empty_hooks, without_handlers
+from lightning_gen.stages.quiet import adapted
 from lightning_gen.stages.sample import sample
 from lightning_gen.stages.watched import environment, watched
 
@@ -87,7 +87,7 @@ class Session:
         from lightning_gen.callbacks import RecordLogger
         from lightning_gen.stages.checkpoint_io import AtomicCheckpointIO
 
-        return without_handlers(
+        return adapted(
             build(
                 {key: value for key, value in started.items() if key not in ("strategy", "profiler")},
                 "trainer",
@@ -118,7 +118,6 @@ class Session:
             on_exception=lambda trainer, module, error: forget_data(self, error),
         )
         self.trainer.callbacks.insert(0, watch)
-        drop_empty_hooks(self.trainer.callbacks)
         try:
             watched(self.trainer, self.config["trainer"], call, *args, **kwargs)
         except Exception as error:
