@@ -151,7 +151,7 @@ class Run:
             goal: of one figure of the row.
             unit: a key of UNITS.
             per: items (steps, images) of a call.
-            reason: why a goal is missed; None: the operators that take the time.
+            reason: why a goal is missed that peer or limit would hold; None: the operators that take the time.
             clock: what the time is of.
         """
         peers = dict(peers or {})
@@ -176,7 +176,8 @@ def row(
     per: float = 1,
     reason: str | Callable[[], str] = "",
 ) -> Row:
-    """The row of seconds by name, ours under ''; `reason` is asked for only where the goal is missed."""
+    """The row of seconds by name, ours under ''; `reason` is asked for only where the goal is missed, and neither the
+    limit nor the peer shows that nothing else holds it."""
     convert, less = UNITS[unit]
     values = {name: [convert(s, per) for s in found] for name, found in seconds.items()}
     medians = {name: statistics.median(found) for name, found in values.items()}
@@ -195,4 +196,16 @@ def row(
         rounds=len(values[""]),
         own=None if best or limit else (medians[""], min(values[""]), max(values[""])),
     )
-    return made if made.held() is not False else made.because(reason if isinstance(reason, str) else reason())
+    if made.held() is not False:
+        return made
+    other = others_miss(medians, best, limit, goal)
+    return made.because(other or (reason if isinstance(reason, str) else reason()))
+
+
+def others_miss(medians: Mapping[str, float], peer: str | None, limit: str | None, goal: Goal | None) -> str:
+    """That the goal of a ratio to the peer is missed by the limit too, or that to the limit by the peer; else ''."""
+    if peer is None or limit is None or goal is None or goal.figure == "ours":
+        return ""
+    other, base = (limit, peer) if goal.figure == "peer" else (peer, limit)
+    ratio = medians[other] / medians[base]
+    return "" if goal.held(ratio) else f"also by {other}, at {ratio:.2f}"

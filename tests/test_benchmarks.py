@@ -66,10 +66,14 @@ def test_a_missed_goal_is_shown_as_missed():
 
 def test_a_row_is_of_medians_and_of_the_rounds_ratios():
     seconds = {"": [1.0, 2.0, 9.0], "far": [8.0, 8.0, 8.0], "near": [1.0, 4.0, 3.0], "least": [1.0, 1.0, 1.0]}
-    made = row("a", seconds, ["far", "near"], "least", at_most(1.5, "limit"), "ms", 2, "b")
+    made = row("a", seconds, ["far", "near"], "least", at_most(0.5), "ms", 2, "b")
     assert (made.ours, made.peer, made.theirs) == (1000.0, "near", 1500.0)
     assert made.ratio == (pytest.approx(2 / 3), 0.5, 3.0) and made.limit_ratio == (2.0, 1.0, 9.0)
     assert made.held() is False and made.reason == "b"
+    also = row("a", seconds, ["far", "near"], "least", at_most(0.3), reason="b")  # the limit has 1 of 3
+    assert also.held() is False and also.reason == "also by least, at 0.33"
+    also = row("a", seconds, ["far", "near"], "least", at_most(1.9, "limit"), reason="b")  # the peer 3 of 1
+    assert also.held() is False and also.reason == "also by near, at 3.00"
     rate = row("a", seconds, ["far", "near"], goal=at_least(1.2), unit="a second", per=2)
     assert (rate.ours, rate.peer) == (1.0, "near") and rate.held() and rate.reason == ""
 

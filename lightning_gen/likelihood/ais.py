@@ -59,7 +59,7 @@ def log_weights(
     for k, (old, new) in enumerate(zip(order, order[1:], strict=False)):
         if k:
             v, parts = path.move(v, parts, old, generator)
-        total += (path.energy(v, parts, old) - path.energy(v, parts, new)).double()
+        total += path.difference(parts, old, new)
         if progress is not None:
             progress()
     return total

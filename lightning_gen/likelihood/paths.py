@@ -19,6 +19,11 @@ def floored(variance: Tensor) -> Tensor:
     return variance.clamp(min=1e-2 * float(variance.max()))
 
 
+def softplus_difference(logits: Tensor, old: float, new: float) -> Tensor:
+    """sum_j softplus(new logits_j) - softplus(old logits_j), (n,), a new tensor, by logits (n, H)."""
+    return F.softplus(new * logits).sub_(F.softplus(old * logits)).sum(1)
+
+
 class AnnealingPath(Requires, ABC):
     """Distributions p_beta from a tractable p_0 to the model p_1, with transitions T_beta that leave them invariant."""
 
@@ -41,8 +46,8 @@ class AnnealingPath(Requires, ABC):
         """Terms of the energy at v that do not depend on beta, each (n,) or (n, ...)."""
 
     @abstractmethod
-    def energy(self, v: Tensor, parts: Any, beta: float) -> Tensor:
-        """E_beta(v), nats, (n,)."""
+    def difference(self, parts: Any, old: float, new: float) -> Tensor:
+        """E_old(v) - E_new(v) at two beta, nats, (n,), by `evaluate` at v."""
 
     @abstractmethod
     def move(self, v: Tensor, parts: Any, beta: float, generator: torch.Generator) -> tuple[Tensor, Any]:
@@ -93,20 +98,18 @@ class RBMPath(AnnealingPath):
     def start(self, n: int, generator: torch.Generator) -> Tensor:
         return bernoulli(self.base.sigmoid().expand(n, -1), generator).view(n, *self.model.shape)
 
-    def evaluate(self, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        rows = v.flatten(1)
-        return self.model.logits(v), rows @ self.base, rows @ self.model.b
+    def evaluate(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.logits(v), v.flatten(1) @ (self.model.b - self.base)
 
-    def energy(self, v: Tensor, parts: tuple[Tensor, ...], beta: float) -> Tensor:
-        logits, base, bias = parts
-        return -(1 - beta) * base - beta * bias - F.softplus(beta * logits).sum(1)
+    def difference(self, parts: tuple[Tensor, ...], old: float, new: float) -> Tensor:
+        logits, biases = parts
+        return softplus_difference(logits, old, new).add_(biases, alpha=new - old)
 
     def move(
         self, v: Tensor, parts: tuple[Tensor, ...], beta: float, generator: torch.Generator
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        h = bernoulli((beta * parts[0]).sigmoid(), generator)
-        biases = (1 - beta) * self.base + beta * self.model.b
-        mean = torch.addmm(biases, h, self.model.W.T, alpha=beta).sigmoid()
+        h = bernoulli((beta * parts[0]).sigmoid_(), generator)
+        mean = torch.addmm(torch.lerp(self.base, self.model.b, beta), h, self.model.W.T, alpha=beta).sigmoid_()
         v = bernoulli(mean, generator).view_as(v)
         return v, self.evaluate(v)
 
@@ -148,15 +151,15 @@ class GaussianPath(AnnealingPath):
         ]
         return model.logits(v), *squares
 
-    def energy(self, v: Tensor, parts: tuple[Tensor, ...], beta: float) -> Tensor:
+    def difference(self, parts: tuple[Tensor, ...], old: float, new: float) -> Tensor:
         logits, base, target = parts
-        return (1 - beta) * base + beta * target - F.softplus(beta * logits).sum(1)
+        return softplus_difference(logits, old, new).add_(base - target, alpha=new - old)
 
     def move(
         self, v: Tensor, parts: tuple[Tensor, ...], beta: float, generator: torch.Generator
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         model = self.model
-        h = bernoulli((beta * parts[0]).sigmoid(), generator)
+        h = bernoulli((beta * parts[0]).sigmoid_(), generator)
         old, new = (1 - beta) / self.variance, beta / model.variance
         mean = (old * self.mean + new * torch.addmm(model.mu, h, model.W.T)) / (old + new)
         z = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
@@ -252,8 +255,8 @@ class EnergyPath(AnnealingPath):
     def evaluate(self, v: Tensor) -> tuple[Tensor, ...]:
         return self.tempered.evaluate(v)
 
-    def energy(self, v: Tensor, parts: tuple[Tensor, ...], beta: float) -> Tensor:
-        return (1 - beta) * parts[0] + beta * parts[2]
+    def difference(self, parts: tuple[Tensor, ...], old: float, new: float) -> Tensor:
+        return (new - old) * (parts[0] - parts[2])
 
     def move(
         self, v: Tensor, parts: tuple[Tensor, ...], beta: float, generator: torch.Generator

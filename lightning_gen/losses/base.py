@@ -1,5 +1,6 @@
 """Base of the losses: (model, x, generator) -> one value per sample, with the capabilities that the model needs."""
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -27,5 +28,6 @@ class Loss(Checked, Requires, nn.Module, ABC):
 
     def deviated(self, energies: Tensor, dimension: int) -> None:
         """Keep the largest of differences of energies, nats, (B,), in nats per dimension, on the device."""
-        deviation, largest = energies.detach().abs().amax() / dimension, self.max_deviation
+        largest = self.max_deviation
+        deviation = torch.linalg.vector_norm(energies.detach(), math.inf) / dimension
         self.max_deviation = deviation if largest is None else torch.maximum(largest, deviation)

@@ -187,7 +187,7 @@ class RBMContrastiveDivergence(ContrastiveDivergence):
             return value
         if model.centred:
             model.update_offsets(v, logits.sigmoid())
-        parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        parameters = {name: p for name in model.names if (p := getattr(model, name)).requires_grad}
 
         def gradients(grad: Tensor) -> list[Tensor]:
             total = grad.sum()

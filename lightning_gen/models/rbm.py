@@ -107,8 +107,9 @@ class HiddenUnits(Energy, Conditionals):
 
     def statistics(self, rows: Tensor, hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """-sum weight (r hT, r, h), relative to the offsets with centring; r (B, D), h (B, H), weight (B,)."""
-        weighted = hidden * -weight[:, None]
-        w, b, c = (weighted.T @ rows).T, -weight @ rows, weighted.sum(0)
+        negative = -weight
+        weighted = hidden * negative[:, None]
+        w, b, c = (weighted.T @ rows).T, negative @ rows, weighted.sum(0)
         if self.centred:
             mu, lam = self.offset_v, self.offset_h
             w = w - torch.outer(mu, c) - torch.outer(b, lam)
@@ -159,7 +160,7 @@ class RBM(HiddenUnits):
 
     def visible(self, h: Tensor) -> Tensor:
         """p(v=1|h), (B, *shape)."""
-        return torch.addmm(self.b, h, self.W.T).sigmoid().view(-1, *self.shape)
+        return torch.addmm(self.b, h, self.W.T).sigmoid_().view(-1, *self.shape)
 
     def sample_visible(self, h: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """v ~ p(v|h), 0 or 1, (B, *shape)."""

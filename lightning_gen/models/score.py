@@ -188,11 +188,16 @@ def affine(factors: Factors, x: Tensor, y: Tensor) -> Tensor:
 
 
 def combine(*terms: tuple[float, Tensor]) -> Tensor:
-    """sum_i c_i x_i of terms (c_i, x_i), like each x_i, in at most one operation a term; zero factors are skipped."""
+    """sum_i c_i x_i of terms (c_i, x_i), a new tensor like each x_i, in at most one operation a term; zero factors are
+    skipped."""
     (factor, x), *others = [term for term in terms if term[0] != 0] or terms[:1]
-    total = x if factor == 1 and others else factor * x
+    if factor == 1 and others:
+        (other, y), *others = others
+        total = torch.add(x, y, alpha=other)
+    else:
+        total = factor * x
     for factor, x in others:
-        total = torch.add(total, x, alpha=factor)
+        total.add_(x, alpha=factor)  # memory at hand: a new tensor takes longer than its sum
     return total
 
 

@@ -1,5 +1,6 @@
 """A masked perceptron: all conditionals p(x_i | x_<i) by one pass."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,15 @@ from lightning_gen.nets.causal import Causal, scaled
 from lightning_gen.nets.layers import init
 from lightning_gen.options import Count, Levels, Natural, Shape
 from lightning_gen.randomness import generator
+
+
+def mask(compare: Callable[..., Tensor], after: Tensor, before: Tensor, weight: Tensor) -> Tensor:
+    """1 where compare(after_i, before_j), else 0, (len(after), len(before)), in the dtype of the weight that it masks.
+
+    Comparison and product of floats, in which degrees are exact, take less time than of whole numbers and truth values.
+    """
+    ones = torch.empty(len(after), len(before), device=weight.device, dtype=weight.dtype)
+    return compare(after.float()[:, None], before.float(), out=ones)
 
 
 @dataclass
@@ -91,14 +101,16 @@ class MADE(Causal):
         """The masked weights of the layers, the last (D, size, H), and those of the direct links (D, size, D)."""
         position, degrees = self.positions[ordering], [self.positions[ordering], *self.degrees[ordering]]
         weights = [
-            layer.weight * (after[:, None] >= before)
+            layer.weight * mask(torch.ge, after, before, layer.weight)
             for layer, before, after in zip(self.layers, degrees, degrees[1:], strict=False)
         ]
         shape = (self.sites, self.law.size, -1)
-        weights.append(self.last.weight.view(shape) * (position[:, None] > degrees[-1]).unsqueeze(1))
+        last = self.last.weight.view(shape)
+        weights.append(last * mask(torch.gt, position, degrees[-1], last).unsqueeze(1))
         if self.direct is None:
             return weights, None
-        return weights, self.direct.weight.view(shape) * (position[:, None] > position).unsqueeze(1)
+        direct = self.direct.weight.view(shape)
+        return weights, direct * mask(torch.gt, position, position, direct).unsqueeze(1)
 
     def forward(self, x: Tensor, ordering: int = 0) -> Tensor:
         """Outputs at all sites, (B, D, size), of sequences x (B, D)."""

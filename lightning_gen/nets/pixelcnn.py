@@ -14,9 +14,9 @@ from lightning_gen.nets.layers import image_shape
 from lightning_gen.options import Count, Levels, Shape
 
 
-def gate(x: Tensor) -> Tensor:
-    """tanh(a) * sigmoid(b), of the halves a and b of the channels."""
-    a, b = x.chunk(2, dim=1)
+def gate(x: Tensor, dim: int = 1) -> Tensor:
+    """tanh(a) * sigmoid(b), of the halves a and b of the channels, which are dimension `dim`."""
+    a, b = x.chunk(2, dim=dim)
     return a.tanh() * b.sigmoid()
 
 
@@ -49,20 +49,21 @@ class GatedLayer(nn.Module):
         change = self.out(gate(left + above))
         return gate(rows), change if self.first else h + change
 
-    def matrices(self) -> tuple[Tensor, Tensor]:
-        """The horizontal stack's weights, (pixels x inputs, 2 channels), and its output's, (channels, channels)."""
-        return self.horizontal.weight.squeeze(2).permute(2, 1, 0).flatten(0, 1), self.out.weight.flatten(1).T
+    def matrices(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The weights of the vertical stack, (columns x rows x inputs, 2 channels), of the horizontal one, (pixels x
+        inputs, 2 channels), and of its output, (channels, channels)."""
+        stacks = (conv.weight.permute(3, 2, 1, 0).flatten(0, 2) for conv in (self.vertical, self.horizontal))
+        return (*stacks, self.out.weight.flatten(1).T)
 
     def border(self, n: int) -> deque[Tensor]:
         """Inputs of 0 to the left of an image, (n, inputs) each, to which those of the pixels are added."""
         weight = self.horizontal.weight
         return deque([weight.new_zeros(n, weight.shape[1])] * self.reach, maxlen=weight.shape[3])
 
-    def above(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """What a row of the vertical stack, (B, 2 channels, 1, W), gives to each of the W pixels of the next,
+    def above(self, row: Tensor) -> tuple[Tensor, ...]:
+        """What a row of the vertical stack, (W, B, 2 channels), gives to each of the W pixels of the next,
         (B, 2 channels), with the biases of both."""
-        bias = self.across.bias + self.horizontal.bias
-        return F.linear(rows.squeeze(2).permute(2, 0, 1), self.across.weight.flatten(1), bias).unbind()
+        return F.linear(row, self.across.weight.flatten(1), self.across.bias + self.horizontal.bias).unbind()
 
 
 @dataclass
@@ -71,12 +72,12 @@ class Cache:
 
     Args:
         matrices: of each layer.
-        rows: of each layer the last rows of the vertical stack's input, (B, inputs, reach + 1, W + 2 reach).
+        rows: of each layer the last rows of the vertical stack's input, (W + 2 reach, B, (reach + 1) x inputs).
         above: of each layer what the row above gives to each pixel of the present one, (B, 2 channels) each.
         left: of each layer the horizontal stack's inputs at the last pixels of the present row, (B, inputs) each.
     """
 
-    matrices: list[tuple[Tensor, Tensor]]
+    matrices: list[tuple[Tensor, Tensor, Tensor]]
     rows: list[Tensor]
     above: list[tuple[Tensor, ...]]
     left: list[deque[Tensor]]
@@ -127,7 +128,7 @@ class PixelCNN(Causal):
 
     def forward(self, x: Tensor, ordering: int = 0) -> Tensor:
         """Outputs at all pixels, (B, H W, size), of sequences x (B, D)."""
-        v = h = self.pixels(x, 0, self.sites).unflatten(2, (self.height, self.width))
+        v = h = self.pixels(x, 0, self.sites).transpose(1, 2).unflatten(2, (self.height, self.width)).contiguous()
         for layer in self.layers:
             v, h = layer(v, h)
         return self.last(F.relu(self.middle(F.relu(h)))).flatten(2).transpose(1, 2)
@@ -136,37 +137,41 @@ class PixelCNN(Causal):
         """Rows of zeros above the image."""
         cache, n = Cache([layer.matrices() for layer in self.layers], [], [], []), len(x)
         for layer in self.layers:
-            reach, channels = layer.reach, layer.vertical.out_channels
-            cache.rows.append(x.new_zeros(n, layer.vertical.in_channels, reach + 1, self.width + 2 * reach))
-            cache.above.append(layer.above(x.new_zeros(n, channels, 1, self.width)))
+            reach, inputs, channels = layer.reach, layer.vertical.in_channels, layer.vertical.out_channels
+            cache.rows.append(x.new_zeros(self.width + 2 * reach, n, (reach + 1) * inputs))
+            cache.above.append(layer.above(x.new_zeros(self.width, n, channels)))
         return cache
 
     def finish_row(self, cache: Cache, row: Tensor) -> None:
-        """The vertical stack of one whole row of the input, (B, colours + 1, W), and what it gives to the next."""
-        for i, layer in enumerate(self.layers):
-            new = F.pad(row, (layer.reach, layer.reach)).unsqueeze(2)
-            cache.rows[i] = torch.cat([cache.rows[i][:, :, 1:], new], dim=2)
-            rows = layer.vertical(cache.rows[i])
-            cache.above[i], row = layer.above(rows), gate(rows).squeeze(2)
+        """The vertical stack of one whole row of the input, (W, B, colours + 1), and what it gives to the next.
+
+        Its convolution is a product with what each pixel's window holds: of one row that takes less time.
+        """
+        for i, (layer, (vertical, _, _)) in enumerate(zip(self.layers, cache.matrices, strict=True)):
+            new = F.pad(row, (0, 0, 0, 0, layer.reach, layer.reach))
+            cache.rows[i] = rows = torch.cat([cache.rows[i][..., row.shape[-1] :], new], dim=-1)
+            windows = torch.cat([rows[j : j + self.width] for j in range(2 * layer.reach + 1)], dim=-1)
+            features = windows @ vertical + layer.vertical.bias
+            cache.above[i], row = layer.above(features), gate(features, dim=-1)
 
     def step(self, cache: Cache, x: Tensor, k: int) -> Tensor:
         """Outputs at the k-th pixel, (B, size): the vertical stack where a row begins, then the horizontal one."""
         row, column = divmod(k, self.width)
         if column == 0:
             if row > 0:
-                self.finish_row(cache, self.pixels(x, k - self.width, k))
+                self.finish_row(cache, self.pixels(x, k - self.width, k).transpose(0, 1))
             cache.left = [layer.border(len(x)) for layer in self.layers]
-        h = self.pixels(x, k - 1, k)[:, :, 0] if column > 0 else cache.left[0][0]
+        h = self.pixels(x, k - 1, k)[:, 0] if column > 0 else cache.left[0][0]
         for layer, matrices, above, left in zip(self.layers, cache.matrices, cache.above, cache.left, strict=True):
+            _, horizontal, out = matrices
             left.append(h)
-            features = torch.addmm(above[column], torch.cat([*left], dim=1), matrices[0])
-            change = torch.addmm(layer.out.bias, gate(features), matrices[1])
+            features = torch.addmm(above[column], torch.cat([*left], dim=1), horizontal)
+            change = torch.addmm(layer.out.bias, gate(features), out)
             h = change if layer.first else h + change
         h = F.relu(F.linear(F.relu(h), self.middle.weight.flatten(1), self.middle.bias))
         return F.linear(h, self.last.weight.flatten(1), self.last.bias)
 
     def pixels(self, x: Tensor, start: int, stop: int) -> Tensor:
-        """The input (B, colours + 1, stop - start) of pixels of sequences x (B, D)."""
+        """The input (B, stop - start, colours + 1) of pixels of sequences x (B, D)."""
         part = scaled(x[:, start * self.joint : stop * self.joint], self.levels)
-        part = part.view(len(x), stop - start, self.joint).transpose(1, 2)
-        return torch.cat([part, torch.ones_like(part[:, :1])], dim=1)
+        return F.pad(part.view(len(x), stop - start, self.joint), (0, 1), value=1.0)

@@ -40,7 +40,7 @@ class Posterior(StepwiseDiffusion, AffineSteps):
     def clean(self, model: Scored, x: Tensor, transition: Transition) -> Tensor:
         """E[x_0 | x_t = x], clipped to `clip`, (B, ...)."""
         clean = reading_of("denoise", model, x, transition.readings[0])
-        return clean if self.clip is None else clean.clamp(*self.clip)
+        return clean if self.clip is None else clean.clamp_(*self.clip)
 
     def step(
         self, model: Scored, x: Tensor, transition: Transition, carry: None, generator: Source

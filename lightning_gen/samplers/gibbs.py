@@ -88,7 +88,7 @@ class GibbsLangevin(Gibbs, MarkovChain):
     def draw_visible(self, model: GaussianConditionals, x: Tensor, h: Tensor, generator: Source) -> Tensor:
         """v after `inner` Langevin steps from x towards p(v|h), (B, ...)."""
         mean, (factor, variance) = model.visible(h), self.moments(model, x.shape[1:])
-        return torch.lerp(mean.to(x.dtype), x, factor).addcmul(variance.sqrt(), noise_like(x, generator))
+        return torch.lerp(mean.to(x.dtype), x, factor).addcmul_(variance.sqrt(), noise_like(x, generator))
 
     def moments(self, model: GaussianConditionals, shape: tuple[int, ...]) -> tuple[float | Tensor, Tensor]:
         """r^inner, a number where step_size is relative, and the variance that `inner` steps add; else of `shape`."""

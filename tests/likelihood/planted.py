@@ -34,8 +34,8 @@ PLANTS = [
     Plant(
         "AIS weights from one side of a step only",
         "lightning_gen/likelihood/ais.py",
-        "(path.energy(v, parts, old) - path.energy(v, parts, new)).double()",
-        "(path.energy(v, parts, new) - path.energy(v, parts, old)).double()",
+        "path.difference(parts, old, new)",
+        "path.difference(parts, new, old)",
         "tests/likelihood/test_ais.py::test_forward_and_reverse_estimate_the_exact_constant_of_twenty_rbms",
     ),
     Plant(

@@ -223,8 +223,8 @@ PLANTS = [
     Plant(
         "E1: p(x|h) of the other sign",
         "lightning_gen/models/rbm.py",
-        "torch.addmm(self.b, h, self.W.T).sigmoid()",
-        "torch.addmm(self.b, h, self.W.T).neg().sigmoid()",
+        "torch.addmm(self.b, h, self.W.T).sigmoid_()",
+        "torch.addmm(self.b, h, self.W.T).neg().sigmoid_()",
         "tests/models/test_rbm.py::test_conditionals_are_those_of_the_enumerated_rbm",
     ),
     Plant(

@@ -91,6 +91,18 @@ def test_no_law_depends_on_its_own_value_or_a_later_one(name):
         assert seen >= len(order) - 2
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_masks_tell_all_degrees_apart_in_every_dtype(dtype):
+    """bfloat16 has no whole number between 256 and 258."""
+    net = MADE((600,), 2, width=700, orderings=2).to(dtype)
+    (first, last), direct = net.masked(1)
+    position, degree = net.positions[1], net.degrees[1, 0]
+    assert torch.equal(first, net.layers[0].weight * (degree[:, None] >= position))
+    assert torch.equal(last[:, 0], net.last.weight * (position[:, None] > degree))
+    assert torch.equal(direct[:, 0], net.direct.weight * (position[:, None] > position))
+    assert first.dtype == last.dtype == direct.dtype == dtype
+
+
 def test_a_hidden_unit_sees_inputs_of_its_own_degree():
     """Without direct links, the output after the first value depends on it: m_out >= m_in (Germain et al., eq. 8)."""
     torch.manual_seed(0)

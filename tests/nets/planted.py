@@ -9,22 +9,22 @@ PLANTS = [
     Plant(
         "MADE's outputs see their own value",
         "lightning_gen/nets/made.py",
-        "(position[:, None] > degrees[-1])",
-        "(position[:, None] >= degrees[-1])",
+        "mask(torch.gt, position, degrees[-1], last)",
+        "mask(torch.ge, position, degrees[-1], last)",
         "tests/models/test_autoregressive.py::test_no_law_depends_on_its_own_value_or_a_later_one",
     ),
     Plant(
         "MADE's hidden units without those of their degree",
         "lightning_gen/nets/made.py",
-        "(after[:, None] >= before)",
-        "(after[:, None] > before)",
+        "mask(torch.ge, after, before,",
+        "mask(torch.gt, after, before,",
         "tests/models/test_autoregressive.py::test_a_hidden_unit_sees_inputs_of_its_own_degree",
     ),
     Plant(
         "MADE's direct links to the value itself",
         "lightning_gen/nets/made.py",
-        "(position[:, None] > position)",
-        "(position[:, None] >= position)",
+        "mask(torch.gt, position, position, direct)",
+        "mask(torch.ge, position, position, direct)",
         "tests/models/test_autoregressive.py::test_no_law_depends_on_its_own_value_or_a_later_one",
     ),
     Plant(
@@ -58,8 +58,8 @@ PLANTS = [
     Plant(
         "PixelCNN's kept rows in the wrong order",
         "lightning_gen/nets/pixelcnn.py",
-        "[cache.rows[i][:, :, 1:], new]",
-        "[new, cache.rows[i][:, :, 1:]]",
+        "[cache.rows[i][..., row.shape[-1] :], new]",
+        "[new, cache.rows[i][..., row.shape[-1] :]]",
         "tests/models/test_autoregressive.py::test_site_by_site_gives_what_a_full_pass_gives",
     ),
     Plant(

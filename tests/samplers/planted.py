@@ -41,7 +41,7 @@ PLANTS = [
     Plant(
         "clip ignored",
         "lightning_gen/samplers/diffusion.py",
-        "return clean if self.clip is None else clean.clamp(*self.clip)",
+        "return clean if self.clip is None else clean.clamp_(*self.clip)",
         "return clean",
         "tests/samplers/test_diffusion.py::test_clipping_holds_the_clean_data_not_the_state",
     ),

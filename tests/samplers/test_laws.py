@@ -145,6 +145,40 @@ def test_planned_calls_are_the_networks_and_a_path_has_its_plans_length(sampler,
         assert all(type(value) is float for value in (transition.t, transition.s, *transition.coefficients))
 
 
+class Kept(torch.nn.Module):
+    """x itself, or twice x, and what every output was when it was returned."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor, self.outputs = factor, []
+
+    def forward(self, x, t):
+        out = x if self.factor == 1 else self.factor * x
+        self.outputs.append((out, out.clone()))
+        return out
+
+
+CLIPPED = {
+    "ancestral clipped": lambda k=1: samplers.Ancestral("large", 200 // k, clip=(-1.0, 1.0)),
+    "ddim clipped": lambda k=1: samplers.DDIM(100 // k, 0.5, clip=(-1.0, 1.0)),
+    "dpm-solver clipped": lambda k=1: samplers.DPMSolver(40 // k, clip=(-1.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS | CLIPPED)
+@pytest.mark.parametrize("make", [Denoiser, lambda net, process: Denoiser(net, process, "clean"), ScoreNetwork])
+@pytest.mark.parametrize("factor", [1, 2])
+def test_no_step_writes_into_its_state_or_into_the_networks_output(sampler, make, factor):
+    net, process = Kept(factor), PROCESSES["ve levels" if sampler == "annealed langevin" else "vp"]()
+    model, start, states = make(net, process), torch.full((2, 3, 2, 2), 0.1), []
+    with torch.no_grad():
+        for x in (SAMPLERS | CLIPPED)[sampler](10).trajectory(model, start, torch.Generator()):
+            states.append((x, x.clone()))
+    assert len(states) > 2 and len(net.outputs) > 1
+    for now, then in (*states, *net.outputs):
+        torch.testing.assert_close(now, then, rtol=0, atol=0, equal_nan=True)
+
+
 @pytest.mark.parametrize(("sampler", "calls"), [(samplers.MALA(7), 8), (samplers.Langevin(7), 7)])
 def test_chains_count_their_calls(sampler, calls):
     model = Quadratic()
