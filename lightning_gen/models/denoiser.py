@@ -132,5 +132,8 @@ class Denoiser(Scored):
 
     def network(self, x: Tensor, c_in: Tensor | None, c_noise: Tensor) -> Tensor:
         """F(c_in x, c_noise) in the dtype of x, (B, ...), c_in None for 1; bfloat16 would merge neighbouring times."""
-        time = c_noise.to(torch.promote_types(x.dtype, torch.float32))
-        return self.call(self.net, x if c_in is None else expand(c_in, x) * x, time).to(x.dtype)
+        return self.call(
+            self.net,
+            x if c_in is None else expand(c_in, x) * x,
+            c_noise.to(torch.promote_types(x.dtype, torch.float32)),
+        ).to(x.dtype)
