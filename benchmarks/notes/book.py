@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs/notes"
 WIDTH, DPI, COLOURS = 5.0, 130, 64  # of a figure: inches, as wide as a phone shows well
 Numbers = dict[str, Any]
+F64 = {"dtype": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,20 @@ def collect(thing: Any, found: dict[str, Any]) -> None:
         if inspect.isclass(value) or inspect.isfunction(value):
             if value.__module__.startswith(("benchmarks.", "lightning_gen.")):
                 collect(value, found)
-        elif isinstance(value, int | float | str | tuple | list):
-            found[f"{thing.__module__}.{name}"] = repr(value)
+        elif text := constant(name, value):
+            found[f"{thing.__module__}.{name}"] = text
+
+
+def constant(name: str, value: Any) -> str | None:
+    """A constant of this book: its value, or of a dictionary, which may hold functions, its source; None of others."""
+    if isinstance(value, int | float | str | tuple | list):
+        return repr(value)
+    modules = [each for key, each in sys.modules.items() if key.startswith("benchmarks.")]
+    for module in modules if isinstance(value, dict) else ():
+        for node in ast.parse(inspect.getsource(module)).body if vars(module).get(name) is value else ():
+            if isinstance(node, ast.Assign | ast.AnnAssign) and ast.unparse(node).startswith((f"{name} =", f"{name}:")):
+                return ast.unparse(node)
+    return None
 
 
 @cache
