@@ -64,7 +64,10 @@ smaller of the two times. Squares of increments, summed along a path, have the m
     measure=brownian,
     draw=draw_brownian,
     proof=lambda n: (
-        abs(n["variance"]["value"] - 1) < 4 * n["variance"]["error"] and abs(n["quadratic"][8] / n["law"][8] - 1) < 0.1
+        abs(n["variance"]["value"] - 1) < 4 * n["variance"]["error"]
+        and abs(n["covariance"]["value"] - 0.5) < 4 * n["covariance"]["error"]
+        and abs(n["quadratic_mean"]["value"] - 1) < 4 * n["quadratic_mean"]["error"]
+        and all(abs(found / law - 1) < 0.1 for found, law in zip(n["quadratic"], n["law"], strict=True))
     ),
     alt="Eight Brownian paths between the curves of two standard deviations",
     tiny={"paths": 100},
@@ -264,10 +267,20 @@ MARGINALS = Section(
     why="The means are right. The variance needs the whole integral of β, and that of the data, which keeps VP above one where the data's is; VE's adds the data's and starts at zero.",
     measure=marginals,
     draw=draw_marginals,
-    proof=lambda n: all(
-        abs(found["value"] - law) < 4 * found["error"] + 0.005 * law
-        for name in ("vp", "ve")
-        for found, law in zip(n[name]["variances"], n[name]["variance"], strict=True)
+    proof=lambda n: (
+        all(
+            abs(found["value"] - law) < 4 * found["error"] + 0.005 * law
+            for name in ("vp", "ve")
+            for found, law in (
+                *zip(n[name]["means"], n[name]["mean"], strict=True),
+                *zip(n[name]["variances"], n[name]["variance"], strict=True),
+            )
+        )
+        and all(
+            found["value"] - notes > 4 * found["error"]
+            for name in ("vp", "ve")
+            for found, notes in zip(n[name]["variances"], n["notes"][name], strict=True)
+        )
     ),
     alt="Variance of simulated VP and VE paths over time on the lines of the formulas, and the notes' values below them",
     erratum=True,

@@ -89,7 +89,8 @@ the mean is minus that in x (their largest sum is {opposite:g}), so both have th
     proof=lambda n: (
         abs(n["information_mean"]["value"] - n["exact_mean"]) < 4 * n["information_mean"]["error"]
         and abs(n["information_variance"]["value"] - n["exact_variance"]) < 4 * n["information_variance"]["error"]
-        and abs(n["mean_x"]["value"]) < 4 * n["mean_x"]["error"]
+        and all(abs(n[key]["value"]) < 4 * n[key]["error"] for key in ("mean_x", "mean_mean", "mean_variance", "cross"))
+        and n["opposite"] < 1e-12
     ),
     alt="Gradients of log p in the mean and in the variance, a parabola of points about their mean at the origin",
     erratum=True,

@@ -97,7 +97,10 @@ square over {parameters} parameters.
     measure=contrastive,
     draw=draw_contrastive,
     proof=lambda numbers: (
-        all(off[0] > off[-1] for off in numbers["off"]) and numbers["off"][2][0] > 0.2 and 0.7 < numbers["z"] < 1.3
+        all(off[-1] < 1e-6 < off[0] for off in numbers["off"])
+        and numbers["off"][2][0] > 0.2
+        and all(cosines[0] > 0.8 for cosines in numbers["cosines"])
+        and 0.7 < numbers["z"] < 1.3
     ),
     alt="Relative error of the gradient of contrastive divergence over k, for three scales of the weights",
     erratum=True,

@@ -66,7 +66,10 @@ and {sizes[3]} principal components the V-measure is {values[0]:.3f}, {values[1]
     measure=clusters,
     draw=draw_clusters,
     proof=lambda n: (
-        n["pixels"]["v_measure"] > 0.5 > 0.05 > n["shuffled"] and n["many"]["homogeneity"] > n["pixels"]["homogeneity"]
+        n["pixels"]["v_measure"] > 0.5 > 0.05 > n["shuffled"]
+        and n["many"]["homogeneity"] > n["pixels"]["homogeneity"]
+        and n["many"]["completeness"] < n["pixels"]["completeness"]
+        and n["values"][0] < 0.8 * n["pixels"]["v_measure"] < 0.9 * n["pixels"]["v_measure"] < n["values"][2]
     ),
     alt="Digits in the plane of their first two principal components, coloured by class: some lie apart, some overlap",
     tiny={"starts": 1},

@@ -60,7 +60,11 @@ Data of variance {variance:g}, the exact score at the noise level {sigma:g}, {ch
     why="The limit is the noised density, since its score was learned; one denoising step brings it near the data if the noise is small.",
     measure=limit,
     draw=draw_limit,
-    proof=lambda n: abs(n["ends"][3]["value"] - n["noisy"]) < 0.06 and n["cleaned"][3]["value"] < 0.9 * n["variance"],
+    proof=lambda n: (
+        abs(n["ends"][3]["value"] - n["noisy"]) < 0.06
+        and n["ends"][3]["value"] - n["variance"] > 10 * n["ends"][3]["error"]
+        and abs(n["cleaned"][3]["value"] - n["tweedie"]) < 0.04
+    ),
     alt="Variance of Langevin chains over the step size: it tends to that of the noised data, and after denoising to less than the data's",
     erratum=True,
     tiny={"chains": 100},
