@@ -8,6 +8,8 @@ from PIL import Image
 
 from benchmarks.notes.book import FOLDER, ROOT, anchor, contents, rendered
 from benchmarks.notes.chapters import CHAPTERS
+from benchmarks.notes.densities.oracles import ORACLES
+from benchmarks.notes.source import collect
 
 SECTIONS = [(chapter, section) for chapter in CHAPTERS for section in chapter.sections]
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
@@ -34,6 +36,15 @@ def test_the_first_page_lists_the_sections():
 def test_numbers_and_figure_are_those_of_the_present_code(chapter, section):
     entry = chapter.stored()[section.name]
     assert {key: entry[key] for key in section.codes()} == section.codes(), MEASURE_AGAIN.format(section.name)
+
+
+def test_the_hash_covers_what_a_measurement_names_in_other_modules_and_dictionaries_of_functions():
+    found = {}
+    collect(ORACLES.measure, found)
+    names = {name.rpartition(".")[2]: name for name in found}
+    assert names["annealed"] == "benchmarks.notes.densities.partition.annealed"
+    assert {"constants", "WithConstant", "kernel_density"} <= names.keys()
+    assert "Exponential([0.6])" in found[names["LAWS"]], "a law could change, and its numbers would stay"
 
 
 @each_section

@@ -71,7 +71,9 @@ def main() -> None:
             entry = chapter.stored().get(section.name)
             if entry and entry["drawn_by"] != section.codes()["drawn_by"] and not is_stale(chapter, section):
                 store(chapter, section, entry)
-        if len(chapter.stored()) == len(chapter.sections):
+        if old := [section.name for section in chapter.sections if is_stale(chapter, section)]:
+            print(f"{chapter.page.name} is left as it is: {', '.join(old)} are not measured by the present code")
+        else:
             chapter.page.write_text(chapter.rendered())
     (FOLDER / "index.md").write_text(contents(CHAPTERS))
 

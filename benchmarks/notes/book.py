@@ -4,18 +4,13 @@ A page holds no digit that was typed: its text has {name} where a stored number 
 stand the hash of the code that measured them, of the code that drew the figure, seconds of CPU, and versions.
 """
 
-import ast
-import hashlib
-import inspect
 import json
 import math
 import platform
 import re
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.notes.source import code
 from lightning_gen.results.pictures.figures import light_frame, new_figure, pixels
 from lightning_gen.results.tables import number
 
@@ -34,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs/notes"
 WIDTH, DPI, COLOURS = 5.0, 130, 64  # of a figure: inches, as wide as a phone shows well
 Numbers = dict[str, Any]
+F64 = {"dtype": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -119,62 +116,29 @@ class Chapter:
         return "\n\n".join(parts) + "\n"
 
     def sources(self) -> str:
-        """Which command measured which numbers of the page."""
-        long = [section.title for section in self.sections if section.minutes]
+        """Which command measured which numbers of the page, and how long the long ones took."""
+        stored = self.stored()
+        long = [f"*{each.title}* ({duration([stored[each.name]])})" for each in self.sections if each.minutes]
         first = "The numbers of this page are measured anew by `make notes`"
-        return f"{first}, those of *{'*, *'.join(long)}* by `make notes-full`." if long else f"{first}."
+        return f"{first}, those of {', '.join(long)} by `make notes-full`." if long else f"{first}."
 
 
-def lines(thing: Any) -> list[str]:
-    """The source of a function or class, without docstrings, comments on lines of their own, and empty lines."""
-    source, start = inspect.getsourcelines(thing)
-    indent = len(source[0]) - len(source[0].lstrip())
-    tree, dropped = ast.parse("".join(line[indent:] or "\n" for line in source)), set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
-            dropped |= {*range(node.body[0].lineno, node.body[0].end_lineno + 1)}
-    kept = [line.strip() for i, line in enumerate(source, 1) if i not in dropped]
-    return [line for line in kept if line and not line.startswith("#")]
-
-
-def named(thing: Any) -> Iterator[tuple[str, Any]]:
-    """The names in the source of a function or class of this book, with what they are in its module."""
-    module, words = vars(sys.modules[thing.__module__]), set(re.findall(r"\w+", "\n".join(lines(thing))))
-    yield from ((word, module[word]) for word in sorted(words & set(module)))
-
-
-def collect(thing: Any, found: dict[str, Any]) -> None:
-    """Add the source of a function or class, and of what it names: of this book in depth, of the package once."""
-    key = f"{thing.__module__}.{thing.__qualname__}"
-    if key in found:
-        return
-    found[key] = lines(thing)
-    if not thing.__module__.startswith("benchmarks."):
-        return
-    for name, value in named(thing):
-        if inspect.isclass(value) or inspect.isfunction(value):
-            if value.__module__.startswith(("benchmarks.", "lightning_gen.")):
-                collect(value, found)
-        elif isinstance(value, int | float | str | tuple | list):
-            found[f"{thing.__module__}.{name}"] = repr(value)
-
-
-@cache
-def code(function: Callable) -> str:
-    """The hash of a function's code, with that of all that it names of this book, and of the package's classes."""
-    found: dict[str, Any] = {}
-    collect(function, found)
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+def duration(entries: list[Numbers]) -> str:
+    """The time of entries, in words."""
+    cpu, clock = (sum(each[key] for each in entries) for key in ("cpu_seconds", "seconds"))
+    return f"{cpu:.0f} s of one core, {clock:.0f} s by the clock"
 
 
 def measured(section: Section) -> Numbers:
     """The entry of a section, measured now."""
     torch.manual_seed(0)
-    begun = time.process_time()
+    since = time.process_time(), time.perf_counter()
     numbers = rounded(section.measure())
+    cpu, wall = (
+        round(clock() - begun, 1) for clock, begun in zip((time.process_time, time.perf_counter), since, strict=True)
+    )
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    seconds = round(time.process_time() - begun, 1)
-    return {"numbers": numbers, "cpu_seconds": seconds, "versions": versions, **section.codes()}
+    return {"numbers": numbers, "cpu_seconds": cpu, "seconds": wall, "versions": versions, **section.codes()}
 
 
 def rounded(value: Any) -> Any:
@@ -250,7 +214,9 @@ def contents(chapters: tuple[Chapter, ...]) -> str:
         for section in chapter.sections:
             link = f"[{section.title}]({chapter.name}.md#{anchor(section.title)})"
             rows.append(f"| {link} | {section.verdict} | `{section.command}` |")
-    return CONTENTS + "\n".join(rows) + "\n"
+    entries = [each for chapter in chapters for each in chapter.stored().items()]
+    long = {section.name for chapter in chapters for section in chapter.sections if section.minutes}
+    return CONTENTS.format(long=duration([each for name, each in entries if name in long])) + "\n".join(rows) + "\n"
 
 
 def anchor(title: str) -> str:
@@ -264,8 +230,8 @@ The models of this package follow lecture notes on generative models. Here are t
 was measured, a figure, and whether the claim holds. Where the notes have a wrong formula, the [errata](../errata.md) have the right one.
 
 Every number on these pages is read from the JSON file beside the page, which a command wrote, and every section ends with the command that measures it and
-draws its figure. `make notes` measures the quick sections anew in under twenty minutes of two cores; `make notes-full` measures the long ones, which train, and
-goes on where it was stopped. All seeds are fixed.
+draws its figure. `make notes` measures the quick sections anew, in minutes; `make notes-full` measures the long ones, which train, and goes on where it was stopped: it last took {long},
+beside other work. All seeds are fixed. Errors after ± are standard errors over what the section repeats: draws, chains, sets or seeds.
 
 """
 
