@@ -102,7 +102,7 @@ class Optimisation:
     ) -> Tensor:
         """Loss of one micro-batch of n, (), after its backward pass; the last of a window is followed by the update."""
         if is_first:
-            player.forget_gradients()
+            player.optimizer.zero_grad()
         loss = self.module.losses(player, batch, batch_idx, player is self.main).mean()
         self.statistics.add_loss(loss, player.name)
         loss = loss / n if n > 1 else loss

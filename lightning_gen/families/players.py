@@ -60,12 +60,6 @@ class Player:
         self.lr = self.optimizer.param_groups[0]["lr"]
         return {"optimizer": self.optimizer} | ({} if self.schedule is None else {"lr_scheduler": self.schedule})
 
-    def forget_gradients(self) -> None:
-        """What optimizer.zero_grad() does, without the records for a profiler that take most of its time."""
-        for group in self.optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
-
     def gradients(self) -> list[Tensor]:
         """Gradients of the parameters that have one."""
         groups = self.optimizer.param_groups
