@@ -2,7 +2,7 @@
 
 Simulates a step from its parts, and writes the tables and the picture of docs/scaling.md. The parts are in
 benchmarks/cluster.json: operations and bytes, counted, and times of one and two ranks on a CPU, by which the
-simulation's error is known. --measure counts and measures them anew, which takes half an hour.
+simulation's error is known. --measure counts and measures them anew, in minutes on an idle machine.
 """
 
 import argparse
