@@ -190,12 +190,13 @@ RUNS = {
             "callbacks.likelihood.burn=2",
         ),
         *("callbacks.likelihood.chains=4", "callbacks.health=null", "callbacks.energies=null", "sampler.steps=2"),
-        *("callbacks.pictures=null", "quality.n=20", "logger=none"),
+        *("callbacks.pictures=null", "callbacks.curves=null", "quality.n=20", "logger=none"),
     ),
     "dsm_rings": (
         *(
             "net.width=16",
             "callbacks.pictures=null",
+            "callbacks.curves=null",
             "data.n=64",
             "data.val_size=8",
             "data.test_size=32",
