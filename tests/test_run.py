@@ -20,6 +20,7 @@ from lightning_gen.stages import command as stages
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (
+    "experiment=ddpm_digits",
     "module.steps=4",
     "sampler.steps=4",
     "net.channels=8",
@@ -81,7 +82,7 @@ def test_the_folder_is_named_for_the_experiment_and_not_for_the_clock(tmp_path, 
     assert command() == 0
     assert command("experiment=ddpm_cifar") == 0
     assert command("-m", "experiment=ddpm_digits,ddpm_mnist", "seed=0,1") == 0
-    assert seen[:2] == [(0, "outputs/ddpm_digits"), (0, "outputs/ddpm_cifar")]
+    assert seen[:2] == [(0, "outputs/edm_digits"), (0, "outputs/ddpm_cifar")]
     assert sorted(folder for _, folder in seen[2:]) == [
         "outputs/ddpm_digits-seed=0",
         "outputs/ddpm_digits-seed=1",
@@ -269,8 +270,8 @@ def test_init_that_does_not_fit_is_one_sentence(trained, tmp_path, capsys):
         (["net.channels=-3", "data.val_size=-1"], ["net.channels", "-3", "data.val_size", "-1"]),
         # What needs the objects themselves:
         (["trainer.devices=64"], ["trainer.devices", "64", "torchrun"]),
-        (["sampler.clip=[0,1]"], ["sampler.clip", "[0, 1]", "-1.0"]),
-        (["sampler.steps=2000"], ["steps", "1000", "2000"]),
+        (["experiment=ddpm_digits", "sampler.clip=[0,1]"], ["sampler.clip", "[0, 1]", "-1.0"]),
+        (["experiment=ddpm_digits", "sampler.steps=2000"], ["steps", "1000", "2000"]),
         (["data.batch_size=5000"], ["batch_size", "5000"]),
         (["net.groups=7"], ["groups", "7"]),
         (["net.groups=7", "trainer.devices=64"], ["groups", "trainer.devices"]),
