@@ -75,6 +75,17 @@ def test_one_command_trains_samples_and_measures(trained):
     assert sorted(losses(trained)) == list(range(1, 31))
 
 
+def test_the_demo_trains_draws_and_measures_with_the_fewest_words(tmp_path):
+    """The experiment that nobody names; README.md and its tutorial print what it writes."""
+    words = [word for word in TINY if not word.startswith(("experiment", "module.steps"))]
+    ode = "callbacks.likelihood.flow={_target_: lightning_gen.likelihood.ODELikelihood, solver: euler, steps: 2}"
+    assert command(*words, ode, "trainer.max_steps=2", f"run={tmp_path / 'demo'}") == 0
+    for name in ("report.html", "samples/grid-00000002.png", "samples/strip-00000002.png"):
+        assert (tmp_path / "demo" / name).stat().st_size > 0, name
+    metrics = json.loads((tmp_path / "demo" / "metrics.json").read_text())
+    assert {"fid/digits/ema", "fid/digits/ema-n360", "fid/digits/held-out", "ode/bits_per_dim/ema"} <= metrics.keys()
+
+
 def test_the_folder_is_named_for_the_experiment_and_not_for_the_clock(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen = []
