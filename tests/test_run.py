@@ -287,6 +287,8 @@ def test_init_that_does_not_fit_is_one_sentence(trained, tmp_path, capsys):
         (["experiment=ddpm_digits", "sampler.clip=[0,1]"], ["sampler.clip", "[0, 1]", "-1.0"]),
         (["experiment=ddpm_digits", "sampler.steps=2000"], ["steps", "1000", "2000"]),
         (["data.batch_size=5000"], ["batch_size", "5000"]),
+        (["data=moons"], ["net.shape", "(2,)", "(C, H, W)", "net=mlp"]),
+        (["sampler=ancestral"], ["sampler.steps", "null", "continuous", "sampler.steps=100"]),
         (["net.groups=7"], ["groups", "7"]),
         (["net.groups=7", "trainer.devices=64"], ["groups", "trainer.devices"]),
         (["quality=inception"], ["weights"]),

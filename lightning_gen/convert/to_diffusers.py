@@ -86,7 +86,10 @@ def check(config: Mapping[str, Any]) -> None:
     steps, total = sampler["steps"], module["steps"]
     number = steps is None or isinstance(steps, int)
     demands = {
-        "module._target_": (_is(module, "families", "DDPM"), "lightning_gen.families.DDPM"),
+        "module._target_": (
+            _is(module, "families", "DDPM"),
+            "lightning_gen.families.DDPM: train one, as experiment=ddpm_digits",
+        ),
         "net._target_": (_is(net, "nets", "UNet"), "lightning_gen.nets.UNet"),
         "net.convention": (net.get("convention", "tensorflow") == "tensorflow", "tensorflow, as DDPM's pipelines"),
         "module.classes": (module.get("classes") is None, "null: pipelines give no labels"),

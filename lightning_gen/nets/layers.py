@@ -21,7 +21,8 @@ def image_shape(net: nn.Module, shape: Sequence[int]) -> tuple[int, ...]:
     """`shape` as (C, H, W); ValueError where it has not three axes."""
     if len(shape) != 3:
         raise ValueError(
-            f"{type(net).__name__}.shape is {tuple(shape)}, expected (C, H, W), of images: choose a net for vectors"
+            f"{type(net).__name__}.shape is {tuple(shape)}, expected (C, H, W), of images: choose a network for"
+            " vectors, as net=mlp"
         )
     return tuple(shape)
 

@@ -117,7 +117,12 @@ def fitting_levels(
 
 
 def fitted_levels(node: Mapping[str, Any]) -> dict[str, Any]:
-    """What a config that leaves multipliers or attention null takes from its shape, for the stored one."""
+    """What a config that leaves multipliers or attention null takes from its shape, for the stored one.
+
+    Nothing for vectors, which the network refuses.
+    """
+    if len(node["shape"]) != 3:
+        return {}
     levels = fitting_levels(node["shape"], node.get("multipliers", (1,)), node.get("attention", ()))
     return {key: list(levels[i]) for i, key in enumerate(("multipliers", "attention")) if node.get(key, 0) is None}
 

@@ -64,7 +64,10 @@ def _number(process: Process, steps: int | None) -> int:
     """Number of times, by default all T; ValueError for what the process does not have."""
     total = process.steps
     if steps is None and total is None:
-        raise ValueError(f"steps is null, and {type(process).__name__} is continuous: give a number of steps")
+        raise ValueError(
+            f"sampler.steps is null, for all steps of a discrete process, and {type(process).__name__} is continuous: "
+            "give a number, as sampler.steps=100"
+        )
     steps = total if steps is None else steps
     if steps < 1 or (total is not None and steps > total):
         expected = "steps >= 1" if total is None else f"1 <= steps <= {total}"

@@ -10,7 +10,7 @@ import yaml
 import lightning_gen
 import run as entry
 from lightning_gen.convert import read_diffusers, write
-from lightning_gen.convert.to_diffusers import write_diffusers
+from lightning_gen.convert.to_diffusers import check, write_diffusers
 from lightning_gen.samplers import DDIM, Ancestral
 from tests.convert.test_save import by_hand
 
@@ -115,6 +115,11 @@ def test_what_the_pipelines_do_not_have_is_refused(words, says, tmp_path, capsys
     assert entry.main(["stage=export", "format=diffusers", f"run={folder}", *words]) == 2
     error = capsys.readouterr().err
     assert re.search(says, error) and not (folder / "diffusers").exists(), error
+
+
+def test_the_demo_is_refused_with_what_to_train_in_its_place():
+    with pytest.raises(ValueError, match=r"families\.EDM.*experiment=ddpm_digits"):
+        check({"module": {"_target_": "lightning_gen.families.EDM"}})
 
 
 @pytest.mark.parametrize(
