@@ -1,5 +1,6 @@
 """EDM: a variance-exploding process, a preconditioned denoiser, and log-normal noise levels."""
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,6 +15,9 @@ from lightning_gen.models.denoiser import edm
 from lightning_gen.options import Finite, Positive, Rate
 from lightning_gen.process import VE
 
+MEASURED = 512  # training samples by which sigma_data is judged
+FAR = 1.25  # the factor from which on it is another data set's
+
 
 class EDM(GenerativeModule):
     """D(x, sigma) = c_skip x + c_out F(c_in x, ln(sigma) / 4), ln sigma ~ N(log_mean, log_std^2), weight 1 / c_out^2.
@@ -23,7 +27,8 @@ class EDM(GenerativeModule):
 
     Args:
         net: the network F(x, t), like x.
-        sigma_data: standard deviation of the data per dimension, in model space, > 0.
+        sigma_data: standard deviation of all values of the data, in model space, > 0; a new run warns where that of the
+            training data is another by a quarter.
         log_mean: mean of ln sigma in training.
         log_std: standard deviation of ln sigma in training, > 0.
         sigma_min: smallest noise level in sampling, > 0.
@@ -47,3 +52,14 @@ class EDM(GenerativeModule):
         model = Denoiser(net, process, partial(edm, sigma_data=sigma_data))
         loss = DenoisingScoreMatching(lognormal(process, log_mean, log_std), weight(sigma_data), "mean")
         super().__init__(model=model, loss=loss, optimizer=optimizer, ema_decay=ema_decay, **options)
+        self.sigma_data = sigma_data
+
+    def initialise(self, data: Any) -> None:
+        """Warn where sigma_data is not that of the training data, from which it scales what the network sees."""
+        found = float(data.encode(data.split("train").take(slice(0, MEASURED))).double().std())
+        if self.global_rank == 0 and not found / FAR < self.sigma_data < found * FAR:
+            print(
+                f"warning: module.sigma_data is {self.sigma_data:g}, but the standard deviation of the training data is "
+                f"{found:.2g}: write module.sigma_data={found:.2g}",
+                file=sys.stderr,
+            )

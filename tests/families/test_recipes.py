@@ -1,6 +1,7 @@
 """Each family is the loss of its paper, written out here with the paper's letters; NCSN's levels; labels."""
 
 import math
+import re
 from functools import partial
 
 import pytest
@@ -13,6 +14,7 @@ from lightning_gen.nets import MLP
 from lightning_gen.process import linear_betas
 from lightning_gen.randomness import UNIT, Numbered
 from lightning_gen.samplers import DDIM
+from tests.data.sets import ready
 
 ADAM = partial(torch.optim.Adam, lr=1e-3)
 
@@ -102,6 +104,15 @@ def test_ncsn_is_the_sum_over_its_levels():
     expected = 0.5 * sigma[:, 0] ** 2 * (score + z / sigma).square().sum(1)
     torch.testing.assert_close(module.loss(module.model, x, torch.Generator().manual_seed(4)), expected)
     assert module.model.process.levels == 10
+
+
+@pytest.mark.parametrize(("sigma_data", "warns"), [(0.6, True), (0.9, False), (1.0, False), (1.3, True)])
+def test_edm_warns_where_sigma_data_is_that_of_other_data(sigma_data, warns, capsys):
+    """Rings have one of 0.98: the demo's 0.75 is that of its digits."""
+    EDM(Net(), ADAM, sigma_data=sigma_data).initialise(ready(Rings(n=2000)))
+    said = capsys.readouterr().err
+    assert said.startswith("warning: module.sigma_data is") == warns == bool(said)
+    assert not warns or re.search(r"module\.sigma_data=(0\.9[0-9]*|1)$", said.strip())
 
 
 @pytest.mark.parametrize("model", ["score", "energy"])
