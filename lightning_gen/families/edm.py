@@ -59,7 +59,7 @@ class EDM(GenerativeModule):
         found = float(data.encode(data.split("train").take(slice(0, MEASURED))).double().std())
         if self.global_rank == 0 and not found / FAR < self.sigma_data < found * FAR:
             print(
-                f"warning: module.sigma_data is {self.sigma_data:g}, but the standard deviation of the training data is "
+                f"warning: module.sigma_data is {self.sigma_data:g}, but the training data have a deviation of "
                 f"{found:.2g}: write module.sigma_data={found:.2g}",
                 file=sys.stderr,
             )
