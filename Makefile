@@ -1,4 +1,4 @@
-# make demo       train, sample and measure a DDPM on handwritten digits: python run.py
+# make demo       train, sample and measure a diffusion model (EDM) of handwritten digits: python run.py
 # make test       the quick tests            make test-slow  those that take minutes
 # make test-faults    signals, kills and other faults at many moments, with their counts
 # make test-cluster   those that need SLURM, which it starts and stops (as root, with Debian's slurm-wlm and munge)

@@ -76,7 +76,14 @@ def pictures(folder, count):
 
 # As my_images, but for the network of the features, which takes seconds an image.
 QUICK = ("quality.features={_target_: lightning_gen.metrics.PixelFeatures}", "quality.metrics=[fid,kid,coverage]")
-QUICK += ("quality.n=12", "quality.block=12", "sampler.steps=2", "logger=none", "callbacks.pictures=null")
+QUICK += (
+    "quality.n=12",
+    "quality.block=12",
+    "sampler.steps=2",
+    "logger=none",
+    "callbacks.pictures=null",
+    "callbacks.curves=null",
+)
 QUICK += ("callbacks.likelihood=null", "trainer=cpu", "trainer.max_steps=2")
 
 

@@ -18,7 +18,7 @@ from lightning_gen.results.store import read_record
 from tests.extensions import CONFIGS, EXTENSION, forget, on_path
 
 TINY = ("experiment=spirals", "logger=none", "data.n=64", "data.batch_size=16", "quality.n=16", "sampler.steps=3")
-TINY += ("callbacks.pictures.n=4", "callbacks.pictures.strip=2", "trainer.log_every_n_steps=1")
+TINY += ("callbacks.pictures.n=4", "callbacks.pictures.strip=2", "trainer.log_every_n_steps=1", "callbacks.curves=null")
 FOLDER = ("--config-dir", str(CONFIGS))
 ALLOW = ("--allow", "spirals")
 
@@ -128,7 +128,13 @@ def test_allowed_by_name_it_works(trained, copied, capsys):
 def test_what_a_command_uses_is_recorded(copied):
     node = "{_target_: spirals.callbacks.WeightNorm, every: 1}"
     words = ["data=moons", "net=mlp", "quality=none", "sampler.clip=null", "logger=none", "run=out"]
-    words += ["callbacks.likelihood=null", "callbacks.pictures=null", "trainer.max_steps=1", f"callbacks.norm={node}"]
+    words += [
+        "callbacks.likelihood=null",
+        "callbacks.pictures=null",
+        "callbacks.curves=null",
+        "trainer.max_steps=1",
+        f"callbacks.norm={node}",
+    ]
     assert entry.main([*ALLOW, *words]) == 0
     assert yaml.safe_load(Path("out/config.yaml").read_text())["extensions"] == ["spirals"]
 

@@ -199,7 +199,7 @@ U_NET = ("net=unet_digits", "net.channels=8", "net.groups=4", "net.blocks=1", "n
 def test_a_u_net_trains_as_under_ddp(words, tmp_path):
     """In double precision, where sums in another order differ by less; a network of blocks, some of odd widths."""
     words = [word for word in WORDS if not word.startswith(("net", "trainer.limit"))] + [*U_NET, *words]
-    words += ["trainer.precision=64-true", "callbacks.pictures=null"]
+    words += ["trainer.precision=64-true", "callbacks.pictures=null", "callbacks.curves=null"]
     several = [
         [*words, f"trainer={name}_cpu", "trainer.max_steps=5", f"run={tmp_path / name}"] for name in ("fsdp", "ddp")
     ]

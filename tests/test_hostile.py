@@ -22,7 +22,7 @@ from tests.extensions import forget, unimport
 from tests.test_run import TINY
 
 SECRET = "a-secret-of-the-surroundings"
-QUICK = ("quality=none", "callbacks.likelihood=null", "callbacks.pictures=null")
+QUICK = ("quality=none", "callbacks.likelihood=null", "callbacks.pictures=null", "callbacks.curves=null")
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def test_a_notebook_is_stored_without_outputs(name):
     assert len({cell["id"] for cell in cells(name)}) == len(cells(name))
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", [pytest.param(x, marks=pytest.mark.slow if x == "comparing" else ()) for x in TINY])
 def test_a_notebook_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}

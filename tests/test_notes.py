@@ -1,5 +1,6 @@
 """The book of the notes: its pages hold stored numbers alone, which the present code measured."""
 
+import ast
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from benchmarks.notes.book import FOLDER, ROOT, anchor, contents, rendered
 from benchmarks.notes.chapters import CHAPTERS
 from benchmarks.notes.densities.oracles import ORACLES
+from benchmarks.notes.diffusion.trained import TRAINED_STRIPS
 from benchmarks.notes.source import collect
 
 SECTIONS = [(chapter, section) for chapter in CHAPTERS for section in chapter.sections]
@@ -45,6 +47,13 @@ def test_the_hash_covers_what_a_measurement_names_in_other_modules_and_dictionar
     assert names["annealed"] == "benchmarks.notes.densities.partition.annealed"
     assert {"constants", "WithConstant", "kernel_density"} <= names.keys()
     assert "Exponential([0.6])" in found[names["LAWS"]], "a law could change, and its numbers would stay"
+
+
+def test_the_hash_covers_the_recipe_that_a_measurement_trains():
+    found = {}
+    collect(TRAINED_STRIPS.measure, found)
+    net = (ROOT / "experiments/net/unet_digits.yaml").read_text()
+    assert net in ast.literal_eval(found["benchmarks.notes.diffusion.trained.RECIPE"])
 
 
 @each_section

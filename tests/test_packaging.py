@@ -230,7 +230,13 @@ def test_a_wheel_has_the_callbacks_and_the_experiments_under_our_name(wheel):
 
 
 TINY = ("module.steps=4", "sampler.steps=4", "net.channels=8", "net.groups=4", "trainer.max_steps=2", "quality=none")
-TINY += ("callbacks.likelihood=null", "callbacks.pictures.n=4", "callbacks.pictures.strip=2", "logger=none")
+TINY += (
+    "callbacks.likelihood=null",
+    "callbacks.pictures.n=4",
+    "callbacks.pictures.strip=2",
+    "callbacks.curves=null",
+    "logger=none",
+)
 
 
 # It needs nets, models and families alone.

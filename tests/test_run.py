@@ -19,7 +19,9 @@ from lightning_gen.results.store import read_record
 from lightning_gen.stages import command as stages
 
 ROOT = Path(__file__).resolve().parents[1]
+CURVES = "callbacks.curves=null"  # which are half of a tiny run's time
 TINY = (
+    "experiment=ddpm_digits",
     "module.steps=4",
     "sampler.steps=4",
     "net.channels=8",
@@ -30,12 +32,14 @@ TINY = (
     "callbacks.likelihood.n=4",
     "callbacks.pictures.n=4",
     "callbacks.pictures.strip=2",
+    CURVES,
     "quality.n=20",
     "logger=none",
 )
+DRAWN = tuple(word for word in TINY if word != CURVES)
 # Without measuring.
 BARE = tuple(word for word in TINY if not word.startswith(("quality.", "callbacks.")))
-BARE += ("quality=none", "callbacks.likelihood=null", "callbacks.pictures=null")
+BARE += ("quality=none", "callbacks.likelihood=null", "callbacks.pictures=null", CURVES)
 
 
 def command(*words):
@@ -58,7 +62,7 @@ def child(*words, **options):
 def trained(tmp_path_factory):
     """A run of 30 steps, more than an epoch of 23 batches, and its folder."""
     folder = tmp_path_factory.mktemp("runs") / "first"
-    assert command(*TINY, "trainer.max_steps=30", f"run={folder}") == 0
+    assert command(*DRAWN, "trainer.max_steps=30", f"run={folder}") == 0
     return folder
 
 
@@ -74,6 +78,17 @@ def test_one_command_trains_samples_and_measures(trained):
     assert sorted(losses(trained)) == list(range(1, 31))
 
 
+def test_the_demo_trains_draws_and_measures_with_the_fewest_words(tmp_path):
+    """The experiment that nobody names; README.md and its tutorial print what it writes."""
+    words = [word for word in TINY if not word.startswith(("experiment", "module.steps"))]
+    ode = "callbacks.likelihood.flow={_target_: lightning_gen.likelihood.ODELikelihood, solver: euler, steps: 2}"
+    assert command(*words, ode, "trainer.max_steps=2", f"run={tmp_path / 'demo'}") == 0
+    for name in ("report.html", "samples/grid-00000002.png", "samples/strip-00000002.png"):
+        assert (tmp_path / "demo" / name).stat().st_size > 0, name
+    metrics = json.loads((tmp_path / "demo" / "metrics.json").read_text())
+    assert {"fid/digits/ema", "fid/digits/ema-n360", "fid/digits/held-out", "ode/bits_per_dim/ema"} <= metrics.keys()
+
+
 def test_the_folder_is_named_for_the_experiment_and_not_for_the_clock(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen = []
@@ -81,7 +96,7 @@ def test_the_folder_is_named_for_the_experiment_and_not_for_the_clock(tmp_path, 
     assert command() == 0
     assert command("experiment=ddpm_cifar") == 0
     assert command("-m", "experiment=ddpm_digits,ddpm_mnist", "seed=0,1") == 0
-    assert seen[:2] == [(0, "outputs/ddpm_digits"), (0, "outputs/ddpm_cifar")]
+    assert seen[:2] == [(0, "outputs/edm_digits"), (0, "outputs/ddpm_cifar")]
     assert sorted(folder for _, folder in seen[2:]) == [
         "outputs/ddpm_digits-seed=0",
         "outputs/ddpm_digits-seed=1",
@@ -117,13 +132,13 @@ def test_kill_nine_then_the_same_command_goes_on_where_it_stood(trained, tmp_pat
 
 def test_a_finished_run_evaluates_again_and_trains_no_more(trained, capsys):
     before = (trained / "checkpoints" / "last.ckpt").stat().st_mtime_ns
-    assert command(*TINY, "trainer.max_steps=30", f"run={trained}") == 0
+    assert command(*DRAWN, "trainer.max_steps=30", f"run={trained}") == 0
     assert (trained / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
     assert "FID ↓" in capsys.readouterr().out
 
 
 def test_another_config_in_the_folder_is_refused_with_the_differences(trained, capsys):
-    assert command(*TINY, "trainer.max_steps=30", f"run={trained}", "module.ema_decay=0.5", "seed=3") == 2
+    assert command(*DRAWN, "trainer.max_steps=30", f"run={trained}", "module.ema_decay=0.5", "seed=3") == 2
     error = capsys.readouterr().err
     assert "module.ema_decay: 0.995 -> 0.5" in error
     assert "seed: 0 -> 3" in error
@@ -269,8 +284,8 @@ def test_init_that_does_not_fit_is_one_sentence(trained, tmp_path, capsys):
         (["net.channels=-3", "data.val_size=-1"], ["net.channels", "-3", "data.val_size", "-1"]),
         # What needs the objects themselves:
         (["trainer.devices=64"], ["trainer.devices", "64", "torchrun"]),
-        (["sampler.clip=[0,1]"], ["sampler.clip", "[0, 1]", "-1.0"]),
-        (["sampler.steps=2000"], ["steps", "1000", "2000"]),
+        (["experiment=ddpm_digits", "sampler.clip=[0,1]"], ["sampler.clip", "[0, 1]", "-1.0"]),
+        (["experiment=ddpm_digits", "sampler.steps=2000"], ["steps", "1000", "2000"]),
         (["data.batch_size=5000"], ["batch_size", "5000"]),
         (["net.groups=7"], ["groups", "7"]),
         (["net.groups=7", "trainer.devices=64"], ["groups", "trainer.devices"]),

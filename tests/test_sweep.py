@@ -78,10 +78,10 @@ def test_each_run_of_a_sweep_has_the_config_that_it_has_stored(tmp_path, monkeyp
         (7, 3, "b"),
     ]
     Path("outputs").mkdir()
-    Path("a").rename("outputs/ddpm_digits")
+    Path("a").rename("outputs/edm_digits")
     launch(lambda config, folder: seen.append(folder), command.CONFIGS, ["stage=evaluate"])
-    assert seen[-1] == Path("outputs/ddpm_digits")
-    assert entry.main(["-m", "stage=evaluate", "run=outputs/ddpm_digits,c"]) == 2
+    assert seen[-1] == Path("outputs/edm_digits")
+    assert entry.main(["-m", "stage=evaluate", "run=outputs/edm_digits,c"]) == 2
     assert "c/config.yaml does not exist" in capsys.readouterr().err
 
 
@@ -101,7 +101,7 @@ def test_failed_jobs_do_not_stop_the_others_and_are_listed_and_the_best_stands_f
             raise errors[config["seed"]]
         return float(config["seed"])
 
-    words = (*BARE[:4], "optimize=coverage/digits/ema", "seed=0,1,3,2,4")
+    words = (*BARE[:5], "optimize=coverage/digits/ema", "seed=0,1,3,2,4")
     code, folders = swept(*words, task=task, report=command.reported, better=command.better)
     assert code == 1 and [folder[-1] for folder in folders] == ["0", "1", "3", "2", "4"]
     out, err = capsys.readouterr()

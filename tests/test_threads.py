@@ -61,7 +61,7 @@ def seen(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize(("kept", "taken"), [(1, 1), (64, 2)])
+@pytest.mark.parametrize(("kept", "taken"), [pytest.param(1, 1, marks=pytest.mark.slow), (64, 2)])
 def test_a_resumed_run_keeps_its_number_and_measures_nothing(kept, taken, unsaid, tmp_path, seen, monkeypatch):
     """But no more threads than there are here."""
     run = tmp_path / "run"

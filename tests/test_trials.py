@@ -47,7 +47,13 @@ def test_profile_writes_a_table_and_a_trace(tmp_path):
 
 
 def test_debug_tries_everything_and_keeps_no_number(tmp_path, capsys):
-    words = ["trainer=debug", "trainer.accelerator=cpu", "quality=pixels", "callbacks.pictures=null"]
+    words = [
+        "trainer=debug",
+        "trainer.accelerator=cpu",
+        "quality=pixels",
+        "callbacks.pictures=null",
+        "callbacks.curves=null",
+    ]
     assert entry.main([*(word for word in TINY if "pictures" not in word), *words, f"run={tmp_path / 'a'}"]) == 0
     assert "keeps neither weights nor numbers" in capsys.readouterr().out
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

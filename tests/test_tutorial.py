@@ -4,6 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 import run as entry
@@ -33,6 +34,7 @@ def test_each_file_is_on_one_page_as_it_is():
     assert sorted(shown) == sorted((path.relative_to(EXTENSION).as_posix(), path.read_text()) for path in kept)
 
 
+@pytest.mark.slow  # tests/test_extension.py runs the finished package
 def test_each_page_works_with_what_the_pages_before_it_wrote(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     stages = []

@@ -179,7 +179,7 @@ def test_a_number_without_a_direction_needs_one(tmp_path):
 RUNS = {
     "ddpm_digits": TINY,
     "sde_vp_digits": (
-        *(word for word in TINY if "module.steps" not in word),
+        *(word for word in TINY if not word.startswith(("experiment", "module.steps"))),
         "callbacks.likelihood.flow={_target_: lightning_gen.likelihood.ODELikelihood, solver: euler, steps: 2}",
     ),
     "rbm_digits": (
@@ -190,12 +190,13 @@ RUNS = {
             "callbacks.likelihood.burn=2",
         ),
         *("callbacks.likelihood.chains=4", "callbacks.health=null", "callbacks.energies=null", "sampler.steps=2"),
-        *("callbacks.pictures=null", "quality.n=20", "logger=none"),
+        *("callbacks.pictures=null", "callbacks.curves=null", "quality.n=20", "logger=none"),
     ),
     "dsm_rings": (
         *(
             "net.width=16",
             "callbacks.pictures=null",
+            "callbacks.curves=null",
             "data.n=64",
             "data.val_size=8",
             "data.test_size=32",

@@ -112,7 +112,8 @@ def test_more_steps_are_the_longer_run(whole, first, tmp_path):
     assert_same_run(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("precision", ["64-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
 def test_another_precision_resumes_to_the_bit_too(precision, tmp_path):
     words = (f"trainer.precision={precision}", "trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=3")
     assert train(tmp_path / "a", *words, "trainer.max_steps=3") == 0

@@ -142,7 +142,7 @@ def test_a_run_its_export_and_its_checkpoint_are_looked_at(tmp_path, capsys):
     run = tmp_path / "run"
     words = ["experiment=sde_vp_digits", "data=moons", "data.n=128", "net=mlp", "net.width=16", "quality=none"]
     words += ["sampler=ddim", "sampler.steps=4", "sampler.clip=null", "logger=none", "callbacks.likelihood=null"]
-    words += ["callbacks.pictures=null", "trainer=cpu", "trainer.max_steps=3", f"run={run}"]
+    words += ["callbacks.pictures=null", "callbacks.curves=null", "trainer=cpu", "trainer.max_steps=3", f"run={run}"]
     assert entry.main(words) == 0
     before = sorted(path.name for path in run.rglob("*"))
     assert entry.main(["stage=export", f"run={run}"]) == 0

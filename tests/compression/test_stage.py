@@ -10,7 +10,7 @@ import run as entry
 from lightning_gen.compression import read_code, write_code
 from lightning_gen.results.tables import number
 
-BARE = ("logger=none", "quality=none", "callbacks.likelihood=null", "callbacks.pictures=null")
+BARE = ("logger=none", "quality=none", "callbacks.likelihood=null", "callbacks.pictures=null", "callbacks.curves=null")
 
 
 def train(folder, *words):

@@ -33,7 +33,7 @@ torch.optim.lr_scheduler: CosineAnnealingLR LinearLR
 """
 ROWS = [line.split(":") for line in BEFORE.replace("\n    ", " ").strip().splitlines()]
 TARGETS = [f"{module}.{name}" for module, names in ROWS for name in names.split()]
-QUICK = ("callbacks.likelihood=null", "callbacks.pictures=null", "quality.n=20", "logger=none")
+QUICK = ("callbacks.likelihood=null", "callbacks.pictures=null", "callbacks.curves=null", "quality.n=20", "logger=none")
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -46,7 +46,8 @@ def test_a_class_that_is_named_takes_no_argument_of_the_one_before(seen, words, 
 
 
 def test_a_family_keeps_its_parts(seen):
-    assert main(["module._target_=lightning_gen.families.EDM", "~module.steps", "~module.schedule", "logger=none"]) == 0
+    words = ["module._target_=lightning_gen.families.EDM", "~module.steps", "~module.schedule"]
+    assert main(["experiment=ddpm_digits", *words, "logger=none"]) == 0
     assert seen[0][0]["module"]["optimizer"]["lr"] == 1e-3
 
 

@@ -1,9 +1,11 @@
 """A command line as W&B's agents write it, several loggers, and the folder of an agent's run."""
 
 import pytest
+import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from lightning_gen.config.command_line.texts import undashed
+from lightning_gen.config.command_line.words import split
 from lightning_gen.config.compose import launch
 from lightning_gen.errors import ConfigError
 from lightning_gen.stages.command import CONFIGS
@@ -59,6 +61,21 @@ def test_spaces_around_an_equals_sign_are_one_fault():
         assert faults(*words) == ["seed = 1 has spaces around =: write seed=1"]
 
 
+def test_the_experiment_is_the_primary_configs_own_or_that_of_ours_in_its_defaults(tmp_path):
+    """By which the options of its sampler are told from others, and a run is named."""
+    (ours,) = (each["experiment"] for each in yaml.safe_load((CONFIGS / "config.yaml").read_text())["defaults"][-1:])
+    for name, own in (("study", ""), ("other", "  - override experiment: ddpm_mnist\n")):
+        (tmp_path / f"{name}.yaml").write_text(f"defaults:\n  - config\n{own}  - _self_\nseed: 5\n")
+    mine = ("--config-dir", str(tmp_path), "--config-name")
+    assert split([], CONFIGS).experiment({}) == (ours, ours)
+    assert split([*mine, "study"], CONFIGS).experiment({}) == (ours, "study")
+    assert split([*mine, "other"], CONFIGS).experiment({}) == ("ddpm_mnist", "other")
+    for name, folder, experiment in (("study", "outputs/study", ours), ("other", "outputs/other", "ddpm_mnist")):
+        config, found = composed(*mine, name)
+        assert found == folder and config["module"] == composed(f"experiment={experiment}")[0]["module"]
+    assert composed()[1] == f"outputs/{ours}"
+
+
 def test_help_says_null_as_a_command_line_does(capsys):
     assert launch(lambda config, folder: None, CONFIGS, ["--help"]) == 0
     assert "None" not in capsys.readouterr().out
@@ -110,7 +127,7 @@ def test_several_loggers_stand_under_their_names_and_one_stands_alone():
 def test_an_agents_run_has_a_folder_of_its_own_unless_it_is_named(monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "abc")
     config, folder = composed("logger=wandb")
-    assert folder == "outputs/ddpm_digits" and config["logger"]["_target_"].endswith(".Wandb")
+    assert folder == "outputs/edm_digits" and config["logger"]["_target_"].endswith(".Wandb")
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
-    assert composed("logger=none")[1] == "outputs/ddpm_digits-abc"
+    assert composed("logger=none")[1] == "outputs/edm_digits-abc"
     assert composed("logger=none", "--run=outputs/x")[1] == "outputs/x"

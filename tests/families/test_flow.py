@@ -22,7 +22,12 @@ from tests.processes import two
 ADAM = partial(torch.optim.Adam, lr=1e-3)
 TINY = ("experiment=realnvp_rings", "logger=none", "quality=none", "net.width=8", "net.couplings=2", "net.scale=1")
 TINY += ("data.n=256", "data.batch_size=64", "data.val_size=8", "data.test_size=64", "trainer.log_every_n_steps=1")
-TINY += ("callbacks.pictures=null", "callbacks.field=null", "trainer.check_val_every_n_epoch=1000")
+TINY += (
+    "callbacks.pictures=null",
+    "callbacks.curves=null",
+    "callbacks.field=null",
+    "trainer.check_val_every_n_epoch=1000",
+)
 IMAGE = {"shape": (1, 8, 8), "value_range": (-1.0, 1.0)}
 
 
@@ -114,6 +119,7 @@ def test_of_images_the_likelihood_is_a_bound_and_says_so(dequantisation, tmp_pat
     words = ("experiment=glow_digits", "logger=none", "quality=none", "net.channels=8", "net.steps=1")
     words += (
         "callbacks.pictures=null",
+        "callbacks.curves=null",
         "trainer.check_val_every_n_epoch=1000",
         f"module.dequantisation={dequantisation}",
     )

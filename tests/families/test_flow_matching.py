@@ -13,7 +13,13 @@ from lightning_gen.samplers import FlowODE
 ADAM = partial(torch.optim.Adam, lr=1e-3)
 WORDS = ["experiment=flow_matching_rings", "net.width=16", "net.depth=1", "data.n=64", "data.val_size=8"]
 WORDS += ["data.test_size=32", "data.batch_size=16", "trainer.max_steps=4", "sampler.steps=2", "quality=none"]
-WORDS += ["callbacks.pictures=null", "callbacks.likelihood=null", "callbacks.straightness=null", "logger=none"]
+WORDS += [
+    "callbacks.pictures=null",
+    "callbacks.curves=null",
+    "callbacks.likelihood=null",
+    "callbacks.straightness=null",
+    "logger=none",
+]
 
 
 def module(**options):

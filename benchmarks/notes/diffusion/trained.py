@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RECIPE = text("experiment/ddpm_digits", "net/unet_digits", "data/digits")
-STEPS = yaml.safe_load(text("experiment/ddpm_digits"))["trainer"]["max_steps"]
 TIMES = [0.0, 0.05, 0.1, 0.2, 0.4, 1.0]
 
 
@@ -37,7 +36,13 @@ def last_noise(alpha: float, x: Tensor, draws: int = 20) -> Numbers:
     return {"alpha": alpha, "mean": mean(values.flatten()), "variance": mean(values.flatten().square()), "kl": mean(kl)}
 
 
-def trained_strips(steps: int = STEPS, chain: int = 100, sets: int = 3, size: int = 360, shown: int = 4) -> Numbers:
+def trained_strips(
+    steps: int = yaml.safe_load(RECIPE)["trainer"]["max_steps"],
+    chain: int = 100,
+    sets: int = 3,
+    size: int = 360,
+    shown: int = 4,
+) -> Numbers:
     """A DDPM of the digits, trained by its recipe: the way to noise, and sets of samples on the way back."""
     data, features, noise = Digits(), ClassifierFeatures(), generator(0, "trained")
     data.setup()

@@ -18,7 +18,6 @@ SWEEP = ("-m", "--multirun")
 ALLOW, FOLDER, NAME = "--allow", ("--config-dir", "-cd"), ("--config-name", "-cn")
 HELP = ("--help", "-h")
 SHOWS = ("--cfg", "-c", "--info", "-i")  # the config, in the place of a run
-DEFAULT_EXPERIMENT = "ddpm_digits"
 COMMANDS = ("check", "slurm")  # of the program, that compose no config: the first word
 
 
@@ -125,11 +124,15 @@ class Words:
         return {}
 
     def experiment(self, groups: Mapping[str, str]) -> tuple[str, str]:
-        """(the experiment, what the run is named for), by the command line or by the primary config."""
-        of_primary = hydra_keys.choices_of(self.page("", self.name)).get("experiment") or DEFAULT_EXPERIMENT
+        """(the experiment, what the run is named for), by the command line, the primary config, or else ours."""
+        of_primary = self._chosen_by(self.name) or self._chosen_by("config")
         experiment = groups.get("experiment", of_primary)
         named = "experiment" in groups or self.name == "config"
         return str(experiment), str(experiment) if named else self.name
+
+    def _chosen_by(self, primary: str) -> Any:
+        """The experiment of a primary config's own defaults."""
+        return hydra_keys.choices_of(self.page("", primary)).get("experiment")
 
     def page_faults(self, groups: Mapping[str, str]) -> list[str]:
         """A fault for each chosen YAML of the person's own folders that Hydra could not read."""

@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,8 +20,8 @@ from lightning_gen.randomness import derived_seed, generator
 from lightning_gen.representations import clustering, linear_probe, mig
 from lightning_gen.representations.disentanglement import draw_factors
 from lightning_gen.representations.encoders import Bottleneck
-from tests.callbacks.likelihood.latent_parts import BINARY, GREY, digits, family, measures
-from tests.processes import ROOT, two
+from tests.callbacks.likelihood.latent_parts import BINARY, GREY, digits, family, main, measures
+from tests.processes import two
 
 SGD = lambda parameters: torch.optim.SGD(parameters, lr=0.1)  # noqa: E731
 
@@ -51,12 +49,7 @@ def measured(make_trainer, tmp_path):
 def alone(tmp_path_factory):
     """metrics.json of one process."""
     folder = tmp_path_factory.mktemp("alone")
-    subprocess.run(
-        [sys.executable, "-m", "tests.callbacks.likelihood.latent_parts", str(folder)],
-        cwd=ROOT,
-        check=True,
-        timeout=240,
-    )
+    main(str(folder))
     return json.loads((folder / "metrics.json").read_text())
 
 
