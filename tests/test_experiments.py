@@ -132,7 +132,9 @@ def test_every_option_of_every_group_has_no_fault(group, option):
     assert check(composed(*words)) == []
 
 
-@pytest.mark.parametrize("name", ["ddpm_digits", pytest.param("cfg_digits", marks=pytest.mark.slow), "ncsn_mnist"])
+@pytest.mark.parametrize(
+    "name", ["ddpm_digits", *(pytest.param(x, marks=pytest.mark.slow) for x in ("cfg_digits", "ncsn_mnist"))]
+)
 @pytest.mark.parametrize("sampler", sorted(path.stem for path in (CONFIGS / "sampler").glob("*.yaml")))
 def test_a_sampler_is_swapped_by_one_word(name, sampler):
     """What the experiment says of its own sampler is not said of another."""

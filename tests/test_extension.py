@@ -127,14 +127,8 @@ def test_allowed_by_name_it_works(trained, copied, capsys):
 
 def test_what_a_command_uses_is_recorded(copied):
     node = "{_target_: spirals.callbacks.WeightNorm, every: 1}"
-    words = ["data=moons", "net=mlp", "quality=none", "sampler.clip=null", "logger=none", "run=out"]
-    words += [
-        "callbacks.likelihood=null",
-        "callbacks.pictures=null",
-        "callbacks.curves=null",
-        "trainer.max_steps=1",
-        f"callbacks.norm={node}",
-    ]
+    words = ["data=moons", "net=mlp", "quality=none", "logger=none", "trainer.max_steps=1", "run=out"]
+    words += [f"callbacks.{name}=null" for name in ("likelihood", "pictures", "curves")] + [f"callbacks.norm={node}"]
     assert entry.main([*ALLOW, *words]) == 0
     assert yaml.safe_load(Path("out/config.yaml").read_text())["extensions"] == ["spirals"]
 

@@ -136,7 +136,7 @@ def shares(path, betas, n=400):
     return torch.tensor(result)
 
 
-@pytest.mark.parametrize("wild", [1e-6, 1e3])
+@pytest.mark.parametrize("wild", [1e-6, pytest.param(1e3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("make", [lambda size: MALA(1, size), lambda size: HMC(1, size, 5)])
 def test_step_sizes_are_tuned_at_every_temperature(make, wild):
     path, betas = narrow(make(wild)), temperatures(400)

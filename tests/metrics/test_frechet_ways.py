@@ -108,6 +108,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images():
     """40,000 x 256 features are 41 MB in float32 and 82 MB in float64; the sums take half a MB."""
     command = [sys.executable, "-c", MEMORY]
