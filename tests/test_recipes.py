@@ -435,7 +435,7 @@ def test_a_family_has_the_model_of_which_family(row):
 
 
 def test_the_far_and_the_few_are_told(table, monkeypatch):
-    """A family with more than twice the best FID, and one whose samples reach less than half of the data."""
+    """A family with more than ten times the best FID, and one whose samples reach less than half of the data."""
     digits = replace(table, name="digits", columns={"FID": ("fid/digits",), "coverage": ("coverage/digits",)})
     monkeypatch.setattr(which, "tables", lambda: {"digits": digits})
 
@@ -444,7 +444,7 @@ def test_the_far_and_the_few_are_told(table, monkeypatch):
         numbers = {"fid/digits/raw": {"value": fid, **number}, "coverage/digits/raw": {"value": coverage, **number}}
         return {"0": {"words": cell.words, "numbers": numbers}}
 
-    stored = {"protocols": {}, "rows": {"a": entry_of("a", 1.0, 0.4), "b": entry_of("b", 2.5, 0.9)}}
+    stored = {"protocols": {}, "rows": {"a": entry_of("a", 1.0, 0.4), "b": entry_of("b", 10.5, 0.9)}}
     monkeypatch.setattr(which, "load", lambda table: stored)
     first, second = which.failures().splitlines()
-    assert "that of a." in first and "2 times as large: b." in first and second.endswith("digits: a.")
+    assert "that of a." in first and "10 times as large: b." in first and second.endswith("digits: a.")

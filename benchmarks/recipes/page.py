@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from benchmarks.recipes.record import entry, load
-from benchmarks.recipes.tables import ROOT, Cell, Table, tables
+from benchmarks.recipes.tables import ROOT, Cell, Table, tables, value
 from lightning_gen.results.result import Kind, Name
 from lightning_gen.results.store import write_atomically
 from lightning_gen.results.tables import number
@@ -108,7 +108,9 @@ def numbers_of(table: Table, trained: Mapping[str, list[dict[str, Any]]], stored
     lines = [line(head), line("---" for _ in head)]
     for row, entries in trained.items():
         cells = [shown(table, column, entries) for column in table.columns]
-        lines.append(line([row, *cells, *efforts(table, entries, stored), str(len(entries))]))
+        experiment = value(list(table.rows[row]), "experiment=")
+        name = f"{row} (`{experiment}`)" if experiment else row
+        lines.append(line([name, *cells, *efforts(table, entries, stored), str(len(entries))]))
     return lines
 
 
