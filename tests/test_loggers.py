@@ -17,7 +17,7 @@ from lightning_gen.config.root import IDENTITY
 from lightning_gen.runs.folder import RunFolder
 from lightning_gen.runs.sources import digest
 from lightning_gen.stages.loggers import WITHHELD, build_loggers, close, describe, public
-from tests.test_run import BARE, command
+from tests.test_run import BARE, CHAIN, command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -95,7 +95,7 @@ def test_a_sweeps_run_by_wandbs_agent(tmp_path):
     sweep = yaml.safe_load((ROOT / "docs" / "sweep.yaml").read_text())
     assert sweep["metric"] == {"name": "val/loss/ema", "goal": "minimize"}
     values = {key: node.get("value", node.get("values", [None])[-1]) for key, node in sweep["parameters"].items()}
-    values |= {key: yaml.safe_load(value) for key, value in (word.split("=") for word in BARE[2:])}  # EDM has no chain
+    values |= {key: yaml.safe_load(value) for key, value in (word.split("=") for word in BARE if word not in CHAIN)}
     values |= {"trainer.max_steps": 3, "logger": "wandb", "trainer": "cpu", "logger.checkpoint": True}
     args = {key: {"value": value} for key, value in values.items()}
     script = f"""

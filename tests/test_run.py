@@ -20,9 +20,8 @@ from lightning_gen.stages import command as stages
 
 ROOT = Path(__file__).resolve().parents[1]
 CURVES = "callbacks.curves=null"  # which are half of a tiny run's time
-TINY = (
-    "experiment=ddpm_digits",
-    "module.steps=4",
+# A small run of any diffusion of digits, and one of the DDPM.
+SMALL = (
     "sampler.steps=4",
     "net.channels=8",
     "net.groups=4",
@@ -36,6 +35,8 @@ TINY = (
     "quality.n=20",
     "logger=none",
 )
+CHAIN = ("experiment=ddpm_digits", "module.steps=4")
+TINY = (*CHAIN, *SMALL)
 DRAWN = tuple(word for word in TINY if word != CURVES)
 # Without measuring.
 BARE = tuple(word for word in TINY if not word.startswith(("quality.", "callbacks.")))
@@ -80,9 +81,8 @@ def test_one_command_trains_samples_and_measures(trained):
 
 def test_the_demo_trains_draws_and_measures_with_the_fewest_words(tmp_path):
     """The experiment that nobody names; README.md and its tutorial print what it writes."""
-    words = [word for word in TINY if not word.startswith(("experiment", "module.steps"))]
     ode = "callbacks.likelihood.flow={_target_: lightning_gen.likelihood.ODELikelihood, solver: euler, steps: 2}"
-    assert command(*words, ode, "trainer.max_steps=2", f"run={tmp_path / 'demo'}") == 0
+    assert command(*SMALL, ode, "trainer.max_steps=2", f"run={tmp_path / 'demo'}") == 0
     for name in ("report.html", "samples/grid-00000002.png", "samples/strip-00000002.png"):
         assert (tmp_path / "demo" / name).stat().st_size > 0, name
     metrics = json.loads((tmp_path / "demo" / "metrics.json").read_text())

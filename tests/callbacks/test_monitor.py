@@ -17,7 +17,7 @@ from lightning_gen.stages.checkpoint_io import AtomicCheckpointIO
 from tests.callbacks.quality_parts import Projection
 from tests.callbacks.trainers import trainer as plain_trainer
 from tests.families.test_base import digits_module, fit
-from tests.test_run import TINY
+from tests.test_run import SMALL, TINY
 
 
 class Said(Quality):
@@ -179,7 +179,7 @@ def test_a_number_without_a_direction_needs_one(tmp_path):
 RUNS = {
     "ddpm_digits": TINY,
     "sde_vp_digits": (
-        *(word for word in TINY if not word.startswith(("experiment", "module.steps"))),
+        *SMALL,
         "callbacks.likelihood.flow={_target_: lightning_gen.likelihood.ODELikelihood, solver: euler, steps: 2}",
     ),
     "rbm_digits": (
