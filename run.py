@@ -3,10 +3,11 @@
 
 import sys
 
-from lightning_gen.runs import signals
+from lightning_gen.runs import garbage, signals
 
 if __name__ == "__main__":
     signals.listen()  # before all that takes time
+    garbage.wait()
 
 from lightning_gen.stages import Session, main
 

@@ -2,12 +2,13 @@
 
 import sys
 
-from lightning_gen.runs import signals
+from lightning_gen.runs import garbage, signals
 
 
 def main() -> int:
     """Run what the program's own command line asks for; the exit code."""
     signals.listen()  # before all that takes time
+    garbage.wait()
     from lightning_gen.stages import main as command
 
     return command()

@@ -10,6 +10,7 @@ from lightning_gen.config.command_line.words import Words
 from lightning_gen.config.compose import checked, compose, differing, key_of
 from lightning_gen.config.instantiate import refusing
 from lightning_gen.errors import ConfigError
+from lightning_gen.runs import garbage
 
 
 class Task(NamedTuple):
@@ -50,6 +51,7 @@ def tasks(words: Words, asked: Request, look: Callable[[dict[str, Any], Path], A
         kept += [word for word in own if key_of(word) != "run"]
         found.append(Task([*flags, *kept, f"run={folder}"], folder))
 
+    garbage.collect()  # the configs of many jobs
     compose(job, words, asked)
     faults = [fault if len(those) == len(jobs) else f"{fault} ({named(those)})" for fault, those in said.items()]
     folders = [task.folder.resolve() for task in found]
