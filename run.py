@@ -3,7 +3,8 @@
 
 import sys
 
-from lightning_gen.runs import garbage, signals
+from lightning_gen import garbage
+from lightning_gen.runs import signals
 
 if __name__ == "__main__":
     signals.listen()  # before all that takes time

@@ -2,7 +2,8 @@
 
 import sys
 
-from lightning_gen.runs import garbage, signals
+from lightning_gen import garbage
+from lightning_gen.runs import signals
 
 
 def main() -> int:

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
+from lightning_gen import garbage
 from lightning_gen.config.instantiate import refusing
-from lightning_gen.runs import garbage
 from lightning_gen.runs.devices import process_rank
 
 

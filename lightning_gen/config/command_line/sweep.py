@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lightning_gen import garbage
 from lightning_gen.config.command_line.request import Request
 from lightning_gen.config.command_line.texts import in_quotes
 from lightning_gen.config.command_line.words import Words
 from lightning_gen.config.compose import checked, compose, differing, key_of
 from lightning_gen.config.instantiate import refusing
 from lightning_gen.errors import ConfigError
-from lightning_gen.runs import garbage
 
 
 class Task(NamedTuple):

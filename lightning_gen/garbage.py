@@ -1,5 +1,6 @@
 """Python's collector of cyclic garbage, without which a process starts: modules and configs stay, and are many."""
 
+import atexit
 import gc
 
 
@@ -9,7 +10,8 @@ def wait() -> None:
 
 
 def collect() -> None:
-    """Collect again where `wait` has stopped it; what is there by now is not looked at again."""
+    """Collect again where `wait` has stopped it; what is there by now is looked at again only at the process's end."""
     if not gc.isenabled():
         gc.freeze()
+        atexit.register(gc.unfreeze)
         gc.enable()

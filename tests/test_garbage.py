@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lightning_gen.runs import garbage
+from lightning_gen import garbage
 from lightning_gen.stages.quiet import quieten
 
 
