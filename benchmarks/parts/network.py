@@ -145,7 +145,8 @@ def digits(run: Run) -> Iterator[Row]:
 
 def natural(run: Run) -> Iterator[Row]:
     """Steps of ddpm_cifar's network, batches of 8, against the recipe as it is and in our memory format, too."""
-    batch, run = run.pick(8, 2), replace(run, least=7)  # of three rounds the medians of two sittings differed by a tenth
+    batch = run.pick(8, 2)
+    run = replace(run, least=7)  # the medians of three rounds differed by a tenth between two sittings
     for both in (False, True):
         what = f"CIFAR-10 U-Net, a step of {batch}{', theirs channels_last too' * both}"
         yield steps(run, what, cifar(run), batch, 0.85, both)
