@@ -209,5 +209,5 @@ def others_miss(medians: Mapping[str, float], peer: str | None, limit: str | Non
     base, other = {"ours": (None, peer or limit), "peer": (peer, limit), "limit": (limit, peer)}[goal.figure]
     if other is None:
         return ""
-    value = medians[other] if base is None else medians[other] / medians[base]
-    return "" if goal.held(value) else f"also by {other}, at {number(value)}"
+    value = medians[other] / (1 if base is None else medians[base])
+    return "" if goal.held(value) else f"also by {other}, at {number(value) if base is None else f'{value:.2f}'}"

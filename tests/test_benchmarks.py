@@ -74,6 +74,10 @@ def test_a_row_is_of_medians_and_of_the_rounds_ratios():
     assert also.held() is False and also.reason == "also by least, at 0.33"
     also = row("a", seconds, ["far", "near"], "least", at_most(1.9, "limit"), reason="b")  # the peer 3 of 1
     assert also.held() is False and also.reason == "also by near, at 3.00"
+    also = row("a", seconds, ["far", "near"], goal=at_most(1500, "ours"), reason="b")
+    assert also.held() is False and also.reason == "also by near, at 3,000"
+    held = row("a", seconds, limit="least", goal=at_most(1500, "ours"), reason="b")  # by the limit
+    assert held.held() is False and held.reason == "b"
     rate = row("a", seconds, ["far", "near"], goal=at_least(1.2), unit="a second", per=2)
     assert (rate.ours, rate.peer) == (1.0, "near") and rate.held() and rate.reason == ""
 
