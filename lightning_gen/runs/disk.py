@@ -43,12 +43,10 @@ def checkpoint_bytes(folder: Path, module: nn.Module) -> int:
     """
     if sizes := [path.stat().st_size for path in folder.glob("*.ckpt")]:
         return max(sizes)
-    optimizers = module.trainer.optimizers
     return weights_bytes(module) + sum(
-        copies(optimizer) * p.numel() * p.element_size()
-        for optimizer in optimizers
-        for group in optimizer.param_groups
-        for p in group["params"]
+        copies(optimizer)
+        * sum(p.numel() * p.element_size() for group in optimizer.param_groups for p in group["params"])
+        for optimizer in module.trainer.optimizers
     )
 
 
