@@ -203,6 +203,7 @@ def compose(
         expected: raised as they are.
     """
     import hydra
+    from hydra._internal.hydra import Hydra
 
     scratch = TemporaryDirectory()
     quiet = [*QUIET, f"hydra.sweep.dir={scratch.name}", *more] if words.running else []
@@ -216,6 +217,8 @@ def compose(
     # Hydra's own reporter exits 1 with half a traceback; with this it lets the exception through to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     before, sys.argv = sys.argv, [sys.argv[0], *flags, *to_sweeper(asked), *quiet]
+    # It composes a config more to read hydra.mode there, which is not ours to set: -m alone starts a sweep.
+    find, Hydra.get_mode = Hydra.get_mode, lambda *_, **__: None
     try:
         hydra.main(config_path=ours, config_name=asked.primary, version_base="1.3")(job)()
     except Leave as leave:
@@ -227,7 +230,7 @@ def compose(
             raise
         raise ConfigError([*asked.faults, hydras(error)]) from None
     finally:
-        sys.argv = before
+        sys.argv, Hydra.get_mode = before, find
         scratch.cleanup()
 
 
