@@ -1,5 +1,6 @@
 """Every experiment composes, and takes two steps with tiny overrides; every other choice of a group composes too."""
 
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -109,26 +110,23 @@ def test_an_experiment_names_its_paper_first(name):
     assert second.startswith("# ") and "https://" in second
 
 
-OPTIONS = [
-    (path.parent.name, path.stem)
-    for path in sorted(CONFIGS.glob("*/*.yaml"))
-    if path.parent.name not in ("experiment",)
-]
-
-
+OPTIONS = {
+    folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
+    for folder in sorted(CONFIGS.iterdir())
+    if folder.is_dir() and folder.name != "experiment"
+}
+# Each option once, one of every group at a time.
+TOGETHER = [dict(zip(OPTIONS, row, strict=True)) for row in zip_longest(*OPTIONS.values())]
 OF_FILES = ("npz", "folder", "dsprites", "hf", "webdataset")
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_of_every_group_has_no_fault(group, option):
-    words = [f"{group}={option}"] + (["data.path=somewhere"] if option in OF_FILES else [])
-    words += ["data.run=somewhere"] if (group, option) == ("data", "latent") else []
-    if option in (
-        "kde",
-        "representations",
-        "solvers",
-    ):  # for a trained model; the experiment sets options of what they lack
-        words.append("callbacks.likelihood=null")
+@pytest.mark.parametrize("options", TOGETHER, ids=lambda options: "-".join(filter(None, options.values())))
+def test_every_option_of_every_group_has_no_fault(options):
+    words = [f"{group}={option}" for group, option in options.items() if option]
+    words += ["data.path=somewhere"] if options["data"] in OF_FILES else []
+    words += ["data.run=somewhere"] if options["data"] == "latent" else []
+    # Those for a trained model; the experiment sets options of what they lack.
+    words += ["callbacks.likelihood=null"] if options["callbacks"] in ("kde", "representations", "solvers") else []
     assert check(composed(*words)) == []
 
 
