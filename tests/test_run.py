@@ -146,7 +146,7 @@ def test_an_objective_that_comes_after_the_last_epoch_is_refused_before_the_firs
 
 
 def test_fresh_starts_beside_the_run(trained):
-    assert command(*TINY, "trainer.max_steps=1", f"run={trained}", "fresh=true", "seed=4") == 0
+    assert command(*BARE, "trainer.max_steps=1", f"run={trained}", "fresh=true", "seed=4") == 0
     assert yaml.safe_load((trained.parent / "first-2" / "config.yaml").read_text())["seed"] == 4
 
 
