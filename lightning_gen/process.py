@@ -13,7 +13,10 @@ import torch
 from annotated_types import MinLen
 from torch import Tensor, nn
 
-from lightning_gen.options import Checked, Count, NonNegative, OpenUnitInterval, Positive, Rate, checked
+from lightning_gen.discrete import cosine_betas as cosine_betas
+from lightning_gen.discrete import interpolate, position_of
+from lightning_gen.discrete import linear_betas as linear_betas
+from lightning_gen.options import Checked, Count, OpenUnitInterval, Positive, Rate
 
 
 def expand(coefficient: Tensor, x: Tensor) -> Tensor:
@@ -173,6 +176,12 @@ class VP(VariancePreserving):
         """log alpha_t = -1/2 int_0^t beta, the shape of t."""
         return -0.25 * t.square() * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
 
+    def invert(self, snr: Tensor) -> Tensor:
+        """t in closed form, the shape of snr: snr = 1 / (e^I - 1), where I = int_0^t beta is quadratic in t."""
+        integral = torch.log1p(1 / snr).clamp(max=(self.beta_min + self.beta_max) / 2)
+        root = (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral).sqrt()
+        return 2 * integral / (self.beta_min + root)
+
 
 class SubVP(VP):
     """The sub-VP SDE: alpha as VP, sigma = 1 - alpha^2, a smaller variance at every t.
@@ -183,6 +192,10 @@ class SubVP(VP):
     def variance_at(self, log_alpha: Tensor) -> Tensor:
         """(1 - alpha^2)^2, the shape of log alpha."""
         return super().variance_at(log_alpha).square()
+
+    def invert(self, snr: Tensor) -> Tensor:
+        """t in closed form, the shape of snr: that of a VP with the same alpha."""
+        return super().invert(2 / (1 / snr + (1 / snr * (1 / snr + 4)).sqrt()))
 
 
 class VE(Process):
@@ -251,6 +264,10 @@ class Interpolant(Process):
         """t, whose derivative exists at 0."""
         return t
 
+    def invert(self, snr: Tensor) -> Tensor:
+        """t in closed form, the shape of snr."""
+        return (1 / (snr.sqrt() + 1 - self.alpha_end)).clamp(max=1)
+
 
 class DiscreteVP(VariancePreserving):
     """The Markov chain of DDPM: alpha_k^2 = prod_{i<=k} (1 - beta_i) on the grid t = k / T, k = 1..T; alpha_0 = 1.
@@ -266,45 +283,25 @@ class DiscreteVP(VariancePreserving):
         super().__init__()
         table = torch.as_tensor(betas, dtype=torch.float64)
         self.steps = len(table)
-        log_alpha = 0.5 * torch.log1p(-table).cumsum(0)
-        self.table = torch.cat([torch.zeros(1, dtype=torch.float64), log_alpha])
+        self.table = torch.cat([torch.zeros(1, dtype=torch.float64), 0.5 * torch.log1p(-table).cumsum(0)])
         self.copies: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
+    def like(self, t: Tensor) -> Tensor:
+        """log alpha on the grid, (T + 1,), with the device and type of t."""
+        if (t.device, t.dtype) not in self.copies:
+            self.copies[t.device, t.dtype] = self.table.to(device=t.device, dtype=t.dtype)
+        return self.copies[t.device, t.dtype]
+
     def log_alpha(self, t: Tensor) -> Tensor:
-        """log alpha_t, linear between grid points, the shape of t; T (k / T) may be just below k."""
-        if (key := (t.device, t.dtype)) not in self.copies:
-            self.copies[key] = self.table.to(device=t.device, dtype=t.dtype)
-        table, position = self.copies[key], float(self.steps) * t  # an integer would be converted at each call
-        left = (position * (1 + 4 * torch.finfo(t.dtype).eps)).floor().clamp(0.0, self.steps - 1.0)
-        k = left.long()
-        return torch.lerp(table.take(k), table[1:].take(k), position - left)
+        """log alpha_t, linear between grid points, the shape of t."""
+        return interpolate(self.like(t), float(self.steps) * t)  # an integer would be converted at each call
+
+    def invert(self, snr: Tensor) -> Tensor:
+        """t in closed form, the shape of snr."""
+        return position_of(-0.5 * torch.log1p(1 / snr), self.like(snr)) / self.steps
 
     def network_time(self, t: Tensor) -> Tensor:
         """T t - 1: 0..T-1 on the grid, the shape of t; T (k / T), in float32 off k by up to 6e-5, is k."""
         position = float(self.steps) * t
         gap = (position.round() - position).detach()
         return torch.where(gap.abs() < 4 * self.steps * torch.finfo(t.dtype).eps, position + gap, position) - 1.0
-
-
-@checked
-def linear_betas(
-    steps: Count = 1000, beta_min: OpenUnitInterval = 1e-4, beta_max: OpenUnitInterval = 0.02
-) -> list[float]:
-    """beta_1..beta_T, linear from beta_min to beta_max.
-
-    DDPM (Ho et al., 2020, section 4), https://arxiv.org/abs/2006.11239
-    """
-    return torch.linspace(beta_min, beta_max, steps, dtype=torch.float64).tolist()
-
-
-@checked
-def cosine_betas(steps: Count = 1000, offset: NonNegative = 0.008, largest: OpenUnitInterval = 0.999) -> list[float]:
-    """beta_1..beta_T of alpha^2 = cos^2((t + offset) / (1 + offset) pi / 2), at most `largest`.
-
-    Improved DDPM (Nichol & Dhariwal, 2021, eq. 17), https://arxiv.org/abs/2102.09672
-    """
-
-    def alpha_squared(k: int) -> float:
-        return math.cos((k / steps + offset) / (1 + offset) * math.pi / 2) ** 2
-
-    return [min(1 - alpha_squared(k) / alpha_squared(k - 1), largest) for k in range(1, steps + 1)]

@@ -1,5 +1,6 @@
 """Shared settings: no network, no account, one thread a process: tiny networks gain nothing from a second, and where
-the cores are shared two threads wait for each other a hundred times longer than they work."""
+the cores are shared two threads wait for each other a hundred times longer than they work; where a test has two all the
+same, they sleep until there is work."""
 
 import os
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", MPLBACKEND="Agg")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 

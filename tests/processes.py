@@ -1,10 +1,14 @@
-"""Two real processes over gloo, as torchrun starts them, or by its variables alone, quicker by its imports."""
+"""Two real processes over gloo, as torchrun starts them, or by its variables alone, or forked: quicker by imports."""
 
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,6 +50,18 @@ def two(*arguments):
     """Two processes of `python arguments`, both of which must end well."""
     done = start_two(*arguments)
     assert done.returncode == 0, done.stdout
+
+
+def fork_two(function: Callable, *arguments: Any) -> None:
+    """Two forked processes of `function(*arguments)`, both of which must end well."""
+    torch.multiprocessing.start_processes(_rank, (function, arguments, free_port()), nprocs=2, start_method="fork")
+
+
+def _rank(rank: int, function: Callable, arguments: tuple, port: int) -> None:
+    """One of them; a forked process has none of its parent's threads."""
+    torch.set_num_threads(1)
+    os.environ.update(place(rank, 2, port))
+    function(*arguments)
 
 
 def torchrun(*arguments):

@@ -1,4 +1,4 @@
-"""Run by torchrun in test_ddp.py: run.py's own path, with each rank's noise, order and weights written down."""
+"""A rank of test_ddp.py: run.py's own path, with each rank's noise, order and weights written down."""
 
 import sys
 

@@ -8,23 +8,27 @@ import pytest
 import torch
 
 import run as entry
-from tests.processes import start_two, torchrun
+from tests.processes import fork_two, torchrun
+from tests.ranks import main
 from tests.test_run import TINY, losses
 
-WORDS = ("trainer.max_steps=6", "quality.n=150", "callbacks.likelihood.n=300", "callbacks.likelihood.batch=64")
+WORDS = ("trainer.max_steps=6", "quality.n=150", "callbacks.likelihood.n=80", "callbacks.likelihood.batch=16")
 
 
-def ranks(folder, start, poisoned=-1):
-    """Two processes of run.py ... trainer=ddp_cpu, with each rank's witness."""
-    words = [*TINY, *WORDS, "trainer=ddp_cpu", f"run={folder / 'run'}"]
-    return start("-m", "tests.ranks", str(folder), str(poisoned), *words)
+def words(folder):
+    """A run on two ranks."""
+    return [*TINY, *WORDS, "trainer=ddp_cpu", f"run={folder / 'run'}"]
+
+
+def rank(folder):
+    """One of them, with its witness."""
+    assert main(str(folder), -1, words(folder)) == 0
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ddp")
-    done = ranks(folder, start_two)
-    assert done.returncode == 0, done.stdout + done.stderr
+    fork_two(rank, folder)
     return folder, [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
 
 
@@ -68,7 +72,7 @@ def test_a_resume_on_another_number_of_ranks_says_what_changes(two, tmp_path, ca
 
 @pytest.mark.slow  # tests/families/test_players.py says the same of two players
 def test_a_rank_that_diverges_stops_both_and_is_named(tmp_path):
-    done = ranks(tmp_path, torchrun, poisoned=1)
+    done = torchrun("-m", "tests.ranks", str(tmp_path), "1", *words(tmp_path))
     assert done.returncode != 0
     assert len(re.findall("training loss.*not finite.*rank 1", done.stderr)) == 2, done.stderr
     assert "3 to 3" in done.stderr

@@ -1,5 +1,6 @@
 """Every experiment composes, and takes two steps with tiny overrides; every other choice of a group composes too."""
 
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -109,26 +110,23 @@ def test_an_experiment_names_its_paper_first(name):
     assert second.startswith("# ") and "https://" in second
 
 
-OPTIONS = [
-    (path.parent.name, path.stem)
-    for path in sorted(CONFIGS.glob("*/*.yaml"))
-    if path.parent.name not in ("experiment",)
-]
-
-
+OPTIONS = {
+    folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
+    for folder in sorted(CONFIGS.iterdir())
+    if folder.is_dir() and folder.name != "experiment"
+}
+# Each option once, one of every group at a time.
+TOGETHER = [dict(zip(OPTIONS, row, strict=True)) for row in zip_longest(*OPTIONS.values())]
 OF_FILES = ("npz", "folder", "dsprites", "hf", "webdataset")
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_of_every_group_has_no_fault(group, option):
-    words = [f"{group}={option}"] + (["data.path=somewhere"] if option in OF_FILES else [])
-    words += ["data.run=somewhere"] if (group, option) == ("data", "latent") else []
-    if option in (
-        "kde",
-        "representations",
-        "solvers",
-    ):  # for a trained model; the experiment sets options of what they lack
-        words.append("callbacks.likelihood=null")
+@pytest.mark.parametrize("options", TOGETHER, ids=lambda options: "-".join(filter(None, options.values())))
+def test_every_option_of_every_group_has_no_fault(options):
+    words = [f"{group}={option}" for group, option in options.items() if option]
+    words += ["data.path=somewhere"] if options["data"] in OF_FILES else []
+    words += ["data.run=somewhere"] if options["data"] == "latent" else []
+    # Those for a trained model; the experiment sets options of what they lack.
+    words += ["callbacks.likelihood=null"] if options["callbacks"] in ("kde", "representations", "solvers") else []
     assert check(composed(*words)) == []
 
 
@@ -139,9 +137,9 @@ def test_every_option_of_every_group_has_no_fault(group, option):
 def test_a_sampler_is_swapped_by_one_word(name, sampler):
     """What the experiment says of its own sampler is not said of another."""
     alone = yaml.safe_load((CONFIGS / "sampler" / f"{sampler}.yaml").read_text())
-    assert composed(f"experiment={name}", f"sampler={sampler}")["sampler"] == alone
-    changed = composed(f"experiment={name}", f"sampler={sampler}", "sampler.steps=7") if "steps" in alone else None
-    assert changed is None or changed["sampler"] == alone | {"steps": 7}
+    steps = {"steps": 7} if "steps" in alone else {}
+    words = [f"sampler.{key}={value}" for key, value in steps.items()]
+    assert composed(f"experiment={name}", f"sampler={sampler}", *words)["sampler"] == alone | steps
 
 
 def test_the_cifar_experiment_is_the_papers_to_the_letter():

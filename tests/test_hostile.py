@@ -258,8 +258,16 @@ RESOLVERS = [
 ]
 
 
-@pytest.mark.parametrize("value", RESOLVERS)
-@pytest.mark.parametrize("where", ["command line", "experiment"])
+IN_A_FILE = ("${oc.env:SOME_SECRET}", "${${logger.group}.env:SOME_SECRET}", "\\${oc.env:SOME_SECRET}")
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        *(("command line", value) for value in RESOLVERS),
+        *(pytest.param("experiment", x, marks=() if x in IN_A_FILE else pytest.mark.slow) for x in RESOLVERS),
+    ],
+)
 def test_nothing_of_the_surroundings_reaches_a_config(value, where, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SOME_SECRET", SECRET)

@@ -5,7 +5,18 @@ import math
 import pytest
 import torch
 
-from lightning_gen.process import VE, VP, Clean, DiscreteVP, SubVP, cosine_betas, derivative, linear_betas
+from lightning_gen.process import (
+    VE,
+    VP,
+    Clean,
+    DiscreteVP,
+    Interpolant,
+    Process,
+    SubVP,
+    cosine_betas,
+    derivative,
+    linear_betas,
+)
 from tests.gaussian import PROCESSES
 
 SMOOTH = ["vp", "subvp", "ve", "ve from zero"]
@@ -83,6 +94,16 @@ def test_time_inverts_the_noise_level(process):
     torch.testing.assert_close(process.time(process.snr(t)), t, rtol=0, atol=1e-9)
     with pytest.raises(ValueError, match="times|noise levels"):
         process.time(process.snr(torch.ones((), dtype=torch.float64)) / 2)
+
+
+@pytest.mark.parametrize("make", [*PROCESSES.values(), Interpolant, lambda: Interpolant(0.1), lambda: VP(2.0, 2.0)])
+def test_the_closed_form_of_a_time_is_what_bisection_finds(make):
+    """Also where a ratio lies beyond the process's, but for a VE, which has no bounds."""
+    process = make()
+    snr = process.snr(torch.cat([torch.linspace(0, 1, 60), torch.logspace(-6, -2, 20)]).double())
+    beyond = [] if isinstance(process, VE) else [torch.tensor([0.0, 1e-30, 1e30, math.inf], dtype=torch.float64)]
+    for ratio in (snr, *beyond):
+        torch.testing.assert_close(process.invert(ratio), Process.invert(process, ratio), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("betas", [linear_betas(1000), cosine_betas(200)])

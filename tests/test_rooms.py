@@ -12,7 +12,8 @@ PACKAGE = "lightning_gen"
 # From below: a room imports rooms of lower rows, and itself.
 FLOORS = (
     {"errors", "garbage", "options", "bar", "caching", "randomness"},
-    {"process", "config"},
+    {"discrete", "config"},
+    {"process"},
     {"nets", "data", "metrics", "runs"},
     {"models"},
     {"samplers"},

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import lightning_gen
 import run as entry
 from lightning_gen.results.store import read_record
 from lightning_gen.stages import command as stages
+from tests.faults.jobs import Job
 
 ROOT = Path(__file__).resolve().parents[1]
 CURVES = "callbacks.curves=null"  # which are half of a tiny run's time
@@ -51,12 +51,6 @@ def command(*words):
 def losses(folder):
     """Step -> training loss of a run folder's record."""
     return {row["step"]: row["value"] for row in read_record(folder / "record.jsonl") if row["name"] == "train/loss"}
-
-
-def child(*words, **options):
-    """python run.py WORDS in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, str(ROOT / "run.py"), *words], env=environment, **options)
 
 
 @pytest.fixture(scope="module")
@@ -110,14 +104,13 @@ def test_kill_nine_then_the_same_command_goes_on_where_it_stood(trained, tmp_pat
     """The killed run's losses, resumed in mid-epoch, are those of the run that nobody killed, to the last bit."""
     words = (*TINY, "trainer.max_steps=30", "callbacks.checkpoints.every_n_steps=7", f"run={tmp_path / 'killed'}")
     record = tmp_path / "killed" / "record.jsonl"
-    process = child(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    job = Job(words, 1, tmp_path / "log")
     last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 240
     while not (last.is_file() and record.read_text().count("train/loss") >= 9):
-        assert process.poll() is None and time.monotonic() < deadline, "the run ended or hung before it was killed"
+        assert job.ranks[0].is_alive() and time.monotonic() < deadline, "the run ended or hung before it was killed"
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    job.kill()
     stood = torch.load(last, weights_only=True)["global_step"]
     assert 0 < stood < 30 and stood % 7 == 0
     assert command(*words) == 0
@@ -153,7 +146,7 @@ def test_an_objective_that_comes_after_the_last_epoch_is_refused_before_the_firs
 
 
 def test_fresh_starts_beside_the_run(trained):
-    assert command(*TINY, "trainer.max_steps=1", f"run={trained}", "fresh=true", "seed=4") == 0
+    assert command(*BARE, "trainer.max_steps=1", f"run={trained}", "fresh=true", "seed=4") == 0
     assert yaml.safe_load((trained.parent / "first-2" / "config.yaml").read_text())["seed"] == 4
 
 

@@ -11,7 +11,8 @@ from tests.families.test_players import same
 from tests.test_estimate import QUICK, pictures
 from tests.test_run import BARE, command
 
-LONG = (*BARE, "trainer.max_steps=9")
+SHORT = (*BARE, "data.batch_size=8")
+LONG = (*SHORT, "trainer.max_steps=9")
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_a_resumed_run_keeps_its_number_and_measures_nothing(kept, taken, unsaid
     (run / "run.json").write_text(json.dumps(known | {"threads": kept}))
     monkeypatch.setattr(ThreadTrial, "medians", property(lambda self: pytest.fail("measured again")))
     seen.clear()
-    assert command(*BARE, "trainer.max_steps=12", f"run={run}") == 0
+    assert command(*SHORT, "trainer.max_steps=12", f"run={run}") == 0
     assert {*seen} == {taken}
 
 

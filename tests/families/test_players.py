@@ -21,7 +21,7 @@ from lightning_gen.nets import MLP
 from lightning_gen.runs.folder import RunFolder
 from tests.families import two_players
 from tests.families.two_players import Generator, TwoPlayers, train
-from tests.processes import ROOT, start_two
+from tests.processes import ROOT, fork_two, start_two
 
 BATCHES = 11  # of an epoch
 
@@ -196,8 +196,7 @@ def test_two_ranks_take_the_step_of_the_mean_gradient(tmp_path):
     """Without noise, dropout and batch statistics two ranks of 16 are one rank of 32."""
     words = ("plain=1", "max_steps=3")
     two_players.main(str(tmp_path / "1"), *words)
-    done = start(2, tmp_path / "2", *words)
-    assert done.returncode == 0, done.stdout
+    fork_two(two_players.main, str(tmp_path / "2"), *words)
     ends = [last(tmp_path / ranks)["state_dict"] for ranks in "12"]
     for key, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][key], rtol=1e-4, atol=1e-6, msg=key)

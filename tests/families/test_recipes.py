@@ -115,8 +115,15 @@ def test_edm_warns_where_sigma_data_is_that_of_other_data(sigma_data, warns, cap
     assert not warns or re.search(r"module\.sigma_data=(0\.9[0-9]*|1)$", said.strip())
 
 
-@pytest.mark.parametrize("model", ["score", "energy"])
-@pytest.mark.parametrize("method", ["exact", "sliced", "denoising"])
+@pytest.mark.parametrize(
+    ("method", "model"),
+    [
+        *(("exact", "score"), ("sliced", "energy"), ("denoising", "score")),
+        pytest.param("exact", "energy", marks=pytest.mark.slow),
+        pytest.param("sliced", "score", marks=pytest.mark.slow),
+        pytest.param("denoising", "energy", marks=pytest.mark.slow),
+    ],
+)
 def test_score_matching_trains_scores_and_energies(method, model):
     """After some steps the Fisher divergence to the score of a Gaussian has fallen to a small part."""
     torch.manual_seed(0)

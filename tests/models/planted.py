@@ -132,14 +132,14 @@ PLANTS = [
     Plant(
         "beta off by one",
         "lightning_gen/process.py",
-        "self.table = torch.cat([torch.zeros(1, dtype=torch.float64), log_alpha])",
-        "self.table = torch.cat([torch.zeros(2, dtype=torch.float64), log_alpha[:-1]])",
+        "torch.cat([torch.zeros(1, dtype=torch.float64), 0.5 * torch.log1p(-table).cumsum(0)])",
+        "torch.cat([torch.zeros(2, dtype=torch.float64), 0.5 * torch.log1p(-table[:-1]).cumsum(0)])",
         "tests/test_process.py::test_discrete_chain_is_the_product_of_its_steps",
     ),
     Plant(
         "a grid point's slope before it, where T (k / T) is below k",
-        "lightning_gen/process.py",
-        "(position * (1 + 4 * torch.finfo(t.dtype).eps)).long()",
+        "lightning_gen/discrete.py",
+        "inside.long()",
         "position.long()",
         "tests/test_process.py::test_a_grid_point_has_its_value_and_the_slope_after_it",
     ),
@@ -271,7 +271,7 @@ PLANTS = [
     ),
     Plant(
         "E20: two thousand of DDPM's betas",
-        "lightning_gen/process.py",
+        "lightning_gen/discrete.py",
         "steps: Count = 1000, beta_min: OpenUnitInterval",
         "steps: Count = 2000, beta_min: OpenUnitInterval",
         "tests/test_process.py::test_ddpm_schedule_ends_where_the_paper_says",
@@ -286,8 +286,8 @@ PLANTS = [
     Plant(
         "E24: half of the integral of beta in VP's variance",
         "lightning_gen/process.py",
-        "2 * self.log_alpha(t))  # not -expm1: that is -0 at t = 0, and the ratio -inf\n\n    @prop",
-        "self.log_alpha(t))\n\n    @prop",
+        "2 * self.log_alpha(t))  # not -expm1: that is -0 at t = 0, and the ratio -inf\n\n    def invert",
+        "self.log_alpha(t))\n\n    def invert",
         "tests/test_process.py::test_vp_marginal_variance_has_the_whole_integral_of_beta",
     ),
     Plant(
