@@ -35,6 +35,13 @@ def test_noise_grows_from_almost_none(process):
     assert (snr[1:] < snr[:-1]).all()
 
 
+def test_alpha_and_sigma_come_together_as_alone(process):
+    t = torch.linspace(0, 1, 201, dtype=torch.float64)
+    alpha, sigma = process.scales(t)
+    torch.testing.assert_close(alpha, process.alpha(t), rtol=1e-14, atol=0)
+    torch.testing.assert_close(sigma, process.sigma(t), rtol=1e-14, atol=0)
+
+
 @pytest.mark.parametrize("name", SMOOTH)
 def test_the_sde_reproduces_mean_and_variance(name):
     """dm = f m dt, dv = (2 f v + g^2) dt, by Runge-Kutta from t = 0.1: drift's sign, factor 2 and root are in here."""

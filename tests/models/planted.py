@@ -139,8 +139,8 @@ PLANTS = [
     Plant(
         "a grid point's slope before it, where T (k / T) is below k",
         "lightning_gen/discrete.py",
-        "inside.long()",
-        "position.long()",
+        "(position * (1 + 4 * torch.finfo(position.dtype).eps)).floor()",
+        "position.floor()",
         "tests/test_process.py::test_a_grid_point_has_its_value_and_the_slope_after_it",
     ),
     Plant(
@@ -149,6 +149,13 @@ PLANTS = [
         "self.variance(t).sqrt()",
         "self.variance(t)",
         "tests/test_process.py::test_subvp_sigma_is_the_square_of_vps",
+    ),
+    Plant(
+        "the variance for sigma beside alpha",
+        "lightning_gen/process.py",
+        "self.variance_at(log_alpha).sqrt()",
+        "self.variance_at(log_alpha)",
+        "tests/test_process.py::test_alpha_and_sigma_come_together_as_alone",
     ),
     Plant(
         "drift's sign",
@@ -286,8 +293,8 @@ PLANTS = [
     Plant(
         "E24: half of the integral of beta in VP's variance",
         "lightning_gen/process.py",
-        "2 * self.log_alpha(t))  # not -expm1: that is -0 at t = 0, and the ratio -inf\n\n    def invert",
-        "self.log_alpha(t))\n\n    def invert",
+        "torch.expm1(2.0 * log_alpha)",
+        "torch.expm1(log_alpha)",
         "tests/test_process.py::test_vp_marginal_variance_has_the_whole_integral_of_beta",
     ),
     Plant(
