@@ -39,14 +39,19 @@ class Reader:
 
     def __call__(self, item: Encoded) -> Tensor:
         """uint8, (3 or 1, H, W)."""
-        from PIL import Image
+        return torch.from_numpy(numpy.array(self._pixels(item), order="C"))
 
+    def _pixels(self, item: Encoded) -> numpy.ndarray:
+        """uint8, (3 or 1, H, W): a view of rows of pixels, not to be written."""
         image = open_image(item)
         if image.has_transparency_data:
+            from PIL import Image
+
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        pixels = numpy.array(self._fit(image if image.mode == self.mode else image.convert(self.mode)))
-        return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1)
+        image = self._fit(image if image.mode == self.mode else image.convert(self.mode))
+        rows = numpy.frombuffer(image.tobytes(), numpy.uint8)
+        return rows.reshape(image.height, image.width, -1).transpose(2, 0, 1)
 
     def _fit(self, image: "Image.Image") -> "Image.Image":
         """The image resized, then cropped or padded."""
@@ -58,9 +63,7 @@ class Reader:
         width, height = (max(1, round(scale * side)) for side in image.size)
         if (width, height) != image.size:
             image = image.resize((width, height), Image.Resampling.BICUBIC)
-        if self.fit is None:
-            return image
-        if width == height:
+        if self.fit is None or width == height:
             return image
         left, top = (width - self.size) // 2, (height - self.size) // 2
         if self.fit == "crop":
@@ -71,7 +74,10 @@ class Reader:
 
     def read_all(self, items: Sequence[Encoded], shape: tuple[int, ...]) -> Tensor:
         """uint8, (n, *shape)."""
-        return torch.stack([self.read(item, shape) for item in items])
+        images = numpy.empty((len(items), *shape), numpy.uint8)
+        for image, item in zip(images, items, strict=True):
+            image[...] = self._checked(item, shape)
+        return torch.from_numpy(images)
 
     def attempt(self, item: Encoded, shape: tuple[int, ...] | None = None) -> Tensor | Unreadable:
         """`read`, or what is wrong with the image."""
@@ -82,13 +88,17 @@ class Reader:
 
     def read(self, item: Encoded, shape: tuple[int, ...]) -> Tensor:
         """uint8, of `shape`; Unreadable for another."""
-        image = self(item)
-        if tuple(image.shape) != shape:
+        return self.read_all([item], shape)[0]
+
+    def _checked(self, item: Encoded, shape: tuple[int, ...]) -> numpy.ndarray:
+        """The same as an array, not to be written."""
+        pixels = self._pixels(item)
+        if pixels.shape != shape:
             raise Unreadable(
-                f"{item} is {image.shape[2]}x{image.shape[1]} pixels, expected {shape[2]}x{shape[1]} as the others: "
+                f"{item} is {pixels.shape[2]}x{pixels.shape[1]} pixels, expected {shape[2]}x{shape[1]} as the others: "
                 "set size, with fit=crop or pad, to make them equal"
             )
-        return image
+        return pixels
 
 
 def listed(faults: Sequence[str]) -> str:

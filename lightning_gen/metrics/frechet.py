@@ -11,7 +11,8 @@ from torchmetrics import Metric
 from lightning_gen.errors import NonFinite
 from lightning_gen.options import Checked, Count
 
-BLOCK = 256  # columns of the covariance that are made at once: of a symmetric matrix about half is enough
+BLOCK = 256  # columns of a symmetric matrix that are made at once: about half of it is enough
+ROWS, COLUMNS = 4096, 512  # samples and columns that are added at once to a covariance's sums
 ROUNDING = 1e-9  # of the distance: the most that the quick way may lose
 
 
@@ -93,7 +94,7 @@ def _contrasts(x: Tensor) -> Tensor:
 def _finite(x: Tensor, name: str) -> Tensor:
     """x in float64 on the host."""
     x = x.detach().double().cpu()
-    if not torch.isfinite(x).all():
+    if not torch.isfinite(x.sum()):  # as it is where any value is NaN or infinity, in a tenth of the time
         raise NonFinite(f"{name} of the Frechet distance is not finite: the features hold NaN or infinity")
     return x
 
@@ -145,23 +146,25 @@ class FrechetStatistics(Checked, Metric):
         """Add features (B, dim); B may be 0."""
         if features.ndim != 2 or features.shape[1] != self.dim:
             raise ValueError(f"FrechetStatistics needs features (B, {self.dim}), got {tuple(features.shape)}")
-        for part in features.detach().split(1024):
-            if not torch.isfinite(part).all():
-                raise NonFinite("features are not finite: the Frechet distance would be meaningless")
+        for part in features.detach().split(ROWS):
             x = part.double() - self.shift
+            sums = x.sum(0)
+            if not torch.isfinite(sums).all():
+                raise NonFinite("features are not finite: the Frechet distance would be meaningless")
             self.total[0, 0] += len(x)
-            self.total[0, 1:] += x.sum(0)
-            for start in range(0, self.dim, BLOCK):
-                self.total[1 + start : 1 + start + BLOCK, 1 + start :] += x[:, start : start + BLOCK].mT @ x[:, start:]
+            self.total[0, 1:] += sums
+            squares = self.total[1:, 1:]
+            for start in range(0, self.dim, COLUMNS):
+                end = start + COLUMNS
+                squares[start:end, start:].addmm_(x[:, start:end].mT, x[:, start:])
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Mean (dim,) and covariance (dim, dim), float64."""
         count, s = self.total[0, 0], self.total[0, 1:]
         if count < 2:
             raise ValueError(f"FrechetStatistics needs 2 samples or more for a covariance, got {int(count)}")
-        q = self.total[1:, 1:].triu()
-        q = q + q.triu(1).mT
-        return self.shift + s / count, (q - torch.outer(s, s) / count) / (count - 1)
+        q = torch.addr(self.total[1:, 1:], s / -count, s).div_(count - 1).triu_()
+        return self.shift + s / count, q.add_(q.triu(1).mT)
 
     def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
         """Add another instance's samples; both need the same shift."""
@@ -179,8 +182,9 @@ class FrechetStatistics(Checked, Metric):
 
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (d,) and covariance (d, d) of features (N, d) that one process holds; two passes in chunks, float64."""
-    mean = sum(part.double().sum(0) for part in features.split(1024)) / len(features)
-    statistics = FrechetStatistics(features.shape[1], mean, sync_on_compute=False).to(features.device)
+    """Mean (d,) and covariance (d, d) of features (N, d) that one process holds; one pass in chunks, float64."""
+    # The mean of the first M is within root N/M standard deviations of that of all, in whatever order they are.
+    shift = features[:ROWS].double().mean(0)
+    statistics = FrechetStatistics(features.shape[1], shift, sync_on_compute=False).to(features.device)
     statistics.update(features)
     return statistics.compute()

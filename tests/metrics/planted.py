@@ -97,8 +97,8 @@ PLANTS = [
     Plant(
         "N for N - 1",
         "lightning_gen/metrics/frechet.py",
-        "torch.outer(s, s) / count) / (count - 1)",
-        "torch.outer(s, s) / count) / count",
+        "s / -count, s).div_(count - 1)",
+        "s / -count, s).div_(count)",
         "tests/metrics/test_frechet.py::test_covariance_divides_by_n_minus_1",
     ),
     Plant(

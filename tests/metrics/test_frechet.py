@@ -7,6 +7,7 @@ from torch import nn
 
 from lightning_gen.errors import NonFinite
 from lightning_gen.metrics import FrechetStatistics, frechet_distance, moments
+from lightning_gen.metrics.frechet import ROWS
 from tests.metrics.reference_metrics import AsTheyAre, cloud
 
 
@@ -100,6 +101,19 @@ def test_covariance_divides_by_n_minus_1():
 def test_a_large_mean_costs_no_digits():
     x = cloud(400, 5, 5)
     torch.testing.assert_close(moments(x + 1e7)[1], torch.cov(x.T), rtol=1e-7, atol=1e-8)
+
+
+def test_the_order_of_many_samples_costs_no_digits():
+    x = cloud(3 * ROWS + 5, 3, 4).double().sort(0).values + 1e7  # the first are far from the mean of all
+    mean, cov = moments(x)
+    torch.testing.assert_close(mean, x.mean(0), rtol=1e-15, atol=0)
+    torch.testing.assert_close(cov, torch.cov((x - x.mean(0)).T), rtol=1e-12, atol=0)
+    assert torch.equal(cov, cov.mT)
+    for row, value in ((0, float("nan")), (-1, float("inf")), (ROWS, -float("inf"))):
+        bad = x.clone()
+        bad[row, 1] = value
+        with pytest.raises(NonFinite):
+            moments(bad)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,10 @@ from lightning_gen.metrics.features.base import FeatureExtractor, alone, check_f
 
 # torch-fidelity's conversion of the TensorFlow network of 2015-12-05
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+SIDE = 299  # of the images that the network takes, pixels
+LAYERS = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2")
+LAYERS += ("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e")
+LAYERS += ("Mixed_7a", "Mixed_7b", "Mixed_7c", "AvgPool")
 FILE = f"weights-inception-2015-12-05-{SHA256[:8]}.pth"
 
 
@@ -69,7 +73,11 @@ class InceptionFeatures(FeatureExtractor):
         """pool3 and bias-free logits of uint8 images, 1 or 3 channels."""
         if self.net is None:
             raise RuntimeError("InceptionFeatures has no weights yet: call prepare first")
-        return self.net(images.expand(-1, 3, -1, -1))
+        height, width = (_interpolation(side).to(images.device) for side in images.shape[2:])
+        # Its rows sum to 1: what is scaled before, at the smaller size, is scaled after.
+        x = height @ ((images.float() - 128) / 128) @ width.mT
+        features = self.net.layers(x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
+        return features, features @ self.net.fc.weight.mT
 
     def identity(self) -> dict[str, Any]:
         """Name, weights' SHA-256, resize, torch-fidelity's version."""
@@ -81,8 +89,16 @@ class InceptionFeatures(FeatureExtractor):
         }
 
 
+def _interpolation(side: int) -> Tensor:
+    """(299, side): TensorFlow 1's bilinear resize of one axis, output i at side/299 i, as a matrix."""
+    place = torch.arange(SIDE, dtype=torch.float32) * torch.tensor(side / SIDE, dtype=torch.float32)
+    low = place.long()
+    share, rows = (place - low)[:, None], torch.eye(side)
+    return rows[low] * (1 - share) + rows[(low + 1).clamp_max(side - 1)] * share
+
+
 def _network(path: Path) -> nn.Module:
-    """torch-fidelity's extractor with the tensors of `path`."""
+    """torch-fidelity's layers up to pool3, `layers`, and its last one, `fc`, with the tensors of `path`."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     # It reads its file with weights_only=False, so it is handed a file that we wrote from tensors. Its layers draw
@@ -95,8 +111,10 @@ def _network(path: Path) -> nn.Module:
             net = FeatureExtractorInceptionV3("inception", ["2048", "logits_unbiased"], buffer)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
             raise ValueError(f"{path} does not hold the tensors of torch-fidelity's Inception: {error}") from error
-        # Equal but for rounding, in 0.6 of the time on a CPU: batch norms inside the convolutions, channels last.
+        # Equal but for rounding, in 0.6 of the time on a CPU: batch norms inside the convolutions, channels last, and
+        # a resize by two products, which is not torch-fidelity's, so that its forward is not called.
         for part in net.modules():
             if isinstance(getattr(part, "bn", None), nn.BatchNorm2d):
                 part.conv, part.bn = fuse_conv_bn_eval(part.conv, part.bn), nn.Identity()
-        return net.to(memory_format=torch.channels_last)
+        layers = nn.Sequential(*(getattr(net, name) for name in LAYERS), nn.Flatten())
+        return nn.ModuleDict({"layers": layers, "fc": net.fc}).to(memory_format=torch.channels_last)
