@@ -3,10 +3,12 @@
 
 import sys
 
+from lightning_gen import garbage
 from lightning_gen.runs import signals
 
 if __name__ == "__main__":
     signals.listen()  # before all that takes time
+    garbage.wait()
 
 from lightning_gen.stages import Session, main
 

@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from benchmarks.table import Goal, Row
+from benchmarks.table import Goal, Row, number
 
 ROOT = Path(__file__).resolve().parents[1]
 Call = Callable[[], object]
@@ -177,7 +177,7 @@ def row(
     reason: str | Callable[[], str] = "",
 ) -> Row:
     """The row of seconds by name, ours under ''; `reason` is asked for only where the goal is missed, and neither the
-    limit nor the peer shows that nothing else holds it."""
+    limit nor the peer misses it too."""
     convert, less = UNITS[unit]
     values = {name: [convert(s, per) for s in found] for name, found in seconds.items()}
     medians = {name: statistics.median(found) for name, found in values.items()}
@@ -203,9 +203,11 @@ def row(
 
 
 def others_miss(medians: Mapping[str, float], peer: str | None, limit: str | None, goal: Goal | None) -> str:
-    """That the goal of a ratio to the peer is missed by the limit too, or that to the limit by the peer; else ''."""
-    if peer is None or limit is None or goal is None or goal.figure == "ours":
+    """That the goal of ours is missed by the peer or the limit too, that of a ratio to one by the other; else ''."""
+    if goal is None:
         return ""
-    other, base = (limit, peer) if goal.figure == "peer" else (peer, limit)
-    ratio = medians[other] / medians[base]
-    return "" if goal.held(ratio) else f"also by {other}, at {ratio:.2f}"
+    base, other = {"ours": (None, peer or limit), "peer": (peer, limit), "limit": (limit, peer)}[goal.figure]
+    if other is None:
+        return ""
+    value = medians[other] if base is None else medians[other] / medians[base]
+    return "" if goal.held(value) else f"also by {other}, at {number(value)}"

@@ -49,9 +49,14 @@ class Process(Checked, nn.Module, ABC):
         """sigma_t, the shape of t."""
         return self.variance(t).sqrt()
 
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha_t and sigma_t, each the shape of t."""
+        return self.alpha(t), self.sigma(t)
+
     def perturb(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t = alpha_t x_0 + sigma_t noise, (B, ...)."""
-        return expand(self.alpha(t), x) * x + expand(self.sigma(t), x) * noise
+        alpha, sigma = self.scales(t)
+        return expand(alpha, x) * x + expand(sigma, x) * noise
 
     def sde(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """f_t and g_t^2, each the shape of t, by differentiating alpha and variance."""
@@ -116,7 +121,37 @@ class Clean(Process):
         return torch.zeros_like(t)
 
 
-class VP(Process):
+class VariancePreserving(Process):
+    """A process given by log alpha, with alpha^2 + sigma^2 = 1 unless a subclass has another variance."""
+
+    @abstractmethod
+    def log_alpha(self, t: Tensor) -> Tensor:
+        """log alpha_t, the shape of t."""
+
+    def variance_at(self, log_alpha: Tensor) -> Tensor:
+        """1 - alpha^2, the shape of log alpha."""
+        return 0.0 - torch.expm1(2.0 * log_alpha)  # not -expm1: that is -0 at t = 0, and the ratio -inf
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """alpha_t, the shape of t."""
+        return self.log_alpha(t).exp()
+
+    def variance(self, t: Tensor) -> Tensor:
+        """sigma_t^2, the shape of t."""
+        return self.variance_at(self.log_alpha(t))
+
+    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha_t and sigma_t, each the shape of t, from one log alpha."""
+        log_alpha = self.log_alpha(t)
+        return log_alpha.exp(), self.variance_at(log_alpha).sqrt()
+
+    @property
+    def prior_sigma(self) -> float:
+        """1: the papers start from N(0, I), not from N(0, sigma_1^2 I)."""
+        return 1.0
+
+
+class VP(VariancePreserving):
     """Variance preserving: dx = -beta/2 x dt + sqrt(beta) dw, beta linear in t, alpha^2 + sigma^2 = 1.
 
     Score SDE (Song et al., 2021, eq. 32 and appendix B), https://arxiv.org/abs/2011.13456
@@ -138,19 +173,6 @@ class VP(Process):
         """log alpha_t = -1/2 int_0^t beta, the shape of t."""
         return -0.25 * t.square() * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
 
-    def alpha(self, t: Tensor) -> Tensor:
-        """alpha_t, the shape of t."""
-        return self.log_alpha(t).exp()
-
-    def variance(self, t: Tensor) -> Tensor:
-        """1 - alpha_t^2, the shape of t."""
-        return 0 - torch.expm1(2 * self.log_alpha(t))  # not -expm1: that is -0 at t = 0, and the ratio -inf
-
-    @property
-    def prior_sigma(self) -> float:
-        """1: the papers start from N(0, I), not from N(0, sigma_1^2 I)."""
-        return 1.0
-
 
 class SubVP(VP):
     """The sub-VP SDE: alpha as VP, sigma = 1 - alpha^2, a smaller variance at every t.
@@ -158,9 +180,9 @@ class SubVP(VP):
     Score SDE (Song et al., 2021, eq. 29 of the appendix), https://arxiv.org/abs/2011.13456
     """
 
-    def variance(self, t: Tensor) -> Tensor:
-        """(1 - alpha_t^2)^2, the shape of t."""
-        return super().variance(t).square()
+    def variance_at(self, log_alpha: Tensor) -> Tensor:
+        """(1 - alpha^2)^2, the shape of log alpha."""
+        return super().variance_at(log_alpha).square()
 
 
 class VE(Process):
@@ -230,7 +252,7 @@ class Interpolant(Process):
         return t
 
 
-class DiscreteVP(Process):
+class DiscreteVP(VariancePreserving):
     """The Markov chain of DDPM: alpha_k^2 = prod_{i<=k} (1 - beta_i) on the grid t = k / T, k = 1..T; alpha_0 = 1.
 
     Between grid points log alpha is linear in t, so the coefficients of the SDE are piecewise constant. The network's
@@ -249,38 +271,19 @@ class DiscreteVP(Process):
         self.copies: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     def log_alpha(self, t: Tensor) -> Tensor:
-        """log alpha_t, linear between grid points, the shape of t."""
-        key = (t.device, t.dtype)
-        if key not in self.copies:
+        """log alpha_t, linear between grid points, the shape of t; T (k / T) may be just below k."""
+        if (key := (t.device, t.dtype)) not in self.copies:
             self.copies[key] = self.table.to(device=t.device, dtype=t.dtype)
-        table, position = self.copies[key], self.steps * t
-        left = (position * (1 + 4 * torch.finfo(t.dtype).eps)).long().clamp(0, self.steps - 1)  # T (k / T) may be < k
-        return torch.lerp(table[left], table[left + 1], position - left)
-
-    def alpha(self, t: Tensor) -> Tensor:
-        """alpha_t, the shape of t."""
-        return self.log_alpha(t).exp()
-
-    def variance(self, t: Tensor) -> Tensor:
-        """1 - alpha_t^2, the shape of t."""
-        return 0 - torch.expm1(2 * self.log_alpha(t))  # not -expm1: that is -0 at t = 0, and the ratio -inf
+        table, position = self.copies[key], float(self.steps) * t  # an integer would be converted at each call
+        left = (position * (1 + 4 * torch.finfo(t.dtype).eps)).floor().clamp(0.0, self.steps - 1.0)
+        k = left.long()
+        return torch.lerp(table.take(k), table[1:].take(k), position - left)
 
     def network_time(self, t: Tensor) -> Tensor:
-        """T t - 1: 0..T-1 on the grid, the shape of t."""
-        return snap(self.steps * t) - 1
-
-    @property
-    def prior_sigma(self) -> float:
-        """1: DDPM starts from N(0, I), not from N(0, sigma_1^2 I)."""
-        return 1.0
-
-
-def snap(position: Tensor) -> Tensor:
-    """Grid positions without rounding errors, like position: T (k / T) in float32 is off k by up to 6e-5."""
-    nearest = position.detach().round()
-    gap = nearest - position.detach()
-    rounding = 4 * torch.finfo(position.dtype).eps * nearest.abs().clamp(min=1)
-    return torch.where(gap.abs() < rounding, position + gap, position)
+        """T t - 1: 0..T-1 on the grid, the shape of t; T (k / T), in float32 off k by up to 6e-5, is k."""
+        position = float(self.steps) * t
+        gap = (position.round() - position).detach()
+        return torch.where(gap.abs() < 4 * self.steps * torch.finfo(t.dtype).eps, position + gap, position) - 1.0
 
 
 @checked

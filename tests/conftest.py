@@ -11,6 +11,15 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", MPLBACKEND="Agg")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from lightning_gen import garbage
+
+garbage.wait()  # two fifths of the collection's time
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from here on."""
+    garbage.collect()
+
 
 @pytest.fixture(scope="module")
 def digits():

@@ -1,7 +1,8 @@
 """Energies: what they cost beyond the arithmetic that they cannot do without. RBMs are 784-500, in batches of 100."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,11 +63,27 @@ class Divergence:
         change = (down.T @ chain).addmm_(up.T, v, beta=1 / len(v), alpha=-1 / len(v))
         return change.T, (chain - v).mean(0), (down - up).mean(0)
 
-    @torch.no_grad()
     def step_by_hand(self) -> None:
-        """The same and its update."""
-        for parameter, gradient in zip(self.parameters, self.by_hand(), strict=True):
-            parameter.sub_(gradient, alpha=0.01)
+        """The same and its update, as a loss with loss.backward() and torch's SGD."""
+        self.optimizer.zero_grad()
+        ByHand.apply(self.by_hand, *self.parameters).backward()
+        self.optimizer.step()
+
+
+class ByHand(torch.autograd.Function):
+    """A loss whose gradients are computed with it: the least that one behind loss.backward() costs."""
+
+    @staticmethod
+    def forward(ctx: Any, gradients: Callable[[], tuple[Tensor, ...]], *parameters: Tensor) -> Tensor:
+        """(), and the gradients for later."""
+        ctx.gradients = gradients()
+        return parameters[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients, kept nowhere else: autograd would copy them."""
+        found, ctx.gradients = ctx.gradients, None
+        return None, *found
 
 
 def divergence(run: Run) -> Iterator[Row]:
@@ -99,7 +116,7 @@ def scikit_learn(run: Run) -> Iterator[Row]:
             f"RBM, a step of CD-1 in {name} (scikit-learn: of PCD-1, as many products)",
             lambda: [one.step() for _ in range(steps)],  # noqa: B023
             {"scikit-learn": partial(theirs.fit, many.astype(name))},
-            ("hand-written code", lambda: [one.step_by_hand() for _ in range(steps)]),  # noqa: B023
+            ("hand-written gradient, loss.backward(), torch's SGD", lambda: [one.step_by_hand() for _ in range(steps)]),  # noqa: B023
             at_most(bound),
             per=steps,
         )

@@ -1,7 +1,8 @@
 """The training loop as a run has it, with bar, callbacks and record, over a bare PyTorch loop of the same mathematics.
 
 All of a step counts: fetching, hooks, addressed noise, loss, clipping, finite checks, Adam, the average, the record.
-Lightning's smallest module of the same mathematics, without bar, callbacks and loggers, is what no loop can go below.
+Lightning's smallest module of the same mathematics, without bar, callbacks and loggers, is what no loop can go below;
+with Lightning's own bar, record and callbacks it is what a user of Lightning has.
 """
 
 import contextlib
@@ -16,6 +17,8 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, nn
 
 from benchmarks.table import Row, at_most
@@ -106,6 +109,16 @@ class Smallest(LightningModule):
         self.bare.average_weights()
 
 
+class Watched(Smallest):
+    """The same with its loss on Lightning's bar and in its record."""
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """The loss of a batch, logged."""
+        loss = super().training_step(batch, batch_idx)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+
 class Paused(Callback):
     """A training that takes `steps` steps at each call, in a thread of its own, and waits between: one at a time runs.
 
@@ -152,8 +165,11 @@ class Paused(Callback):
         self.thread.join()
 
 
+SMALLEST, WATCHED = "Lightning's smallest module", "Lightning's bar, record, monitor and checkpoints"
+
+
 def rounds(run: Run, words: list[str], steps: int) -> dict[str, list[float]]:
-    """Seconds a step of our run, of Lightning's smallest module and of the bare loop, in turn."""
+    """Seconds a step of our run, of Lightning's module without and with its own bar and record, and bare, in turn."""
     with tempfile.TemporaryDirectory() as folder, silent():
         config = composed(["experiment=ddpm_digits", "trainer=cpu", *words, *STEPS_ALONE, f"run={folder}/run"])
         session = Session(config, RunFolder(Path(folder, "run")))
@@ -161,25 +177,31 @@ def rounds(run: Run, words: list[str], steps: int) -> dict[str, list[float]]:
         data.setup()
         split = data.split("train")
         rows = split.points(slice(None)) if data.value_range is None else data.encode(split.images(slice(None)))
-        bare, other = (Bare(copy.deepcopy(module.model.net), rows, data.batch_size) for _ in range(2))
+        bare, *others = (Bare(copy.deepcopy(module.model.net), rows, data.batch_size) for _ in range(3))
         check(module, bare, rows[: data.batch_size])
-        trainer = Trainer(
-            accelerator="cpu",
-            default_root_dir=folder,
-            max_steps=config["trainer"]["max_steps"],
-            gradient_clip_val=CLIP,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        batches = torch.utils.data.DataLoader(list(rows.split(data.batch_size))[:-1], batch_size=None)
-        loops = {
-            "": Paused(session.fit, session.trainer, steps),
-            "Lightning's smallest module": Paused(
-                lambda: trainer.fit(Smallest(other), train_dataloaders=batches), trainer, steps
+        every = config["callbacks"]["checkpoints"]["every_n_steps"]
+        kinds = {
+            SMALLEST: (Smallest, {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}),
+            WATCHED: (
+                Watched,
+                {
+                    "logger": CSVLogger(folder),
+                    "callbacks": [LearningRateMonitor("step"), ModelCheckpoint(every_n_train_steps=every)],
+                },
             ),
         }
+        loops = {"": Paused(session.fit, session.trainer, steps)}
+        for (name, (kind, options)), other in zip(kinds.items(), others, strict=True):
+            trainer = Trainer(
+                accelerator="cpu",
+                default_root_dir=folder,
+                max_steps=config["trainer"]["max_steps"],
+                gradient_clip_val=CLIP,
+                enable_model_summary=False,
+                **options,
+            )
+            batches = torch.utils.data.DataLoader(list(rows.split(data.batch_size))[:-1], batch_size=None)
+            loops[name] = Paused(partial(trainer.fit, kind(other), train_dataloaders=batches), trainer, steps)
         seconds = run.rounds({**loops, "bare": lambda: [bare.step() for _ in range(steps)]})
         for loop in loops.values():
             loop.stop()
@@ -210,16 +232,16 @@ def less(a: list[float], b: list[float]) -> list[float]:
 def small(run: Run) -> Iterator[Row]:
     """A step of a tiny MLP in our loop, above the bare one and above Lightning's smallest module."""
     seconds = rounds(run, MLP, run.pick(20, 2))
-    ours, smallest, bare = seconds.values()
-    name = "Lightning's smallest module"
-    above = {"": less(ours, bare), name: less(smallest, bare)}
-    yield row("our loop above a bare step (DDPM, tiny MLP)", above, limit=name, unit="us")
-    over = {"": less(ours, smallest)}
+    ours, smallest, watched, bare = seconds.values()
+    above = {"": less(ours, bare), SMALLEST: less(smallest, bare)}
+    yield row("our loop above a bare step (DDPM, tiny MLP)", above, limit=SMALLEST, unit="us")
+    over = {"": less(ours, smallest), WATCHED: less(watched, smallest)}
     reason = (
         "coefficients at each sample's time in float64, seeds and generators of each batch, rows with index and label, "
         "callbacks, finite checks and statistics"
     )
-    yield row(f"our loop above {name}", over, goal=at_most(150, "ours"), unit="us", reason=reason)
+    goal = at_most(150, "ours")
+    yield row(f"our loop above {SMALLEST}", over, [WATCHED], goal=goal, unit="us", reason=reason)
 
 
 def digits(run: Run) -> Iterator[Row]:

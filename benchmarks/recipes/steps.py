@@ -1,7 +1,7 @@
 """Steps that take equal time: python -m benchmarks.recipes.steps TABLE [--minutes 5]; they go into tables.yaml.
 
 Two short trainings of each row, without validation and measuring, differ by steps alone: their CPU seconds on one
-thread say what a step takes. A recipe that ends earlier keeps its own number of steps.
+thread say what a step takes. The longer one grows until they differ by more than a start's seconds do.
 """
 
 import argparse
@@ -12,7 +12,8 @@ from benchmarks.recipes.tables import STEPS, Cell, recipe, tables, value
 from benchmarks.recipes.train import Commands, Cost
 
 PEER_STEPS = "--steps="
-SHORT = (30, 130)
+FEW, MANY = 30, 130
+APART = 15.0  # seconds at least between the two trainings
 MEASURED = ("quality", "callbacks.likelihood.")  # which a bare training leaves out
 BARE = ("quality=none", "callbacks.likelihood=null", "callbacks.pictures=null", "callbacks.checkpoints=null")
 
@@ -42,14 +43,16 @@ def main() -> None:
     for row, words in table.rows.items():
         if options.rows and row not in options.rows:
             continue
-        few, many = (seconds(Cell(table, row, 0), steps, commands) for steps in SHORT)
-        each = (many - few) / (SHORT[1] - SHORT[0])
+        least, many, apart = seconds(Cell(table, row, 0), FEW, commands), MANY, 0.0
+        while apart < APART:
+            apart = seconds(Cell(table, row, 0), many, commands) - least
+            each, many = apart / (many - FEW), 4 * many
         steps, experiment = int(60 * options.minutes / each), value(list(words), "experiment=")
         if experiment is None:
             print(f"{row}: {1000 * each:.1f} ms a step, {PEER_STEPS}{steps}", flush=True)
             continue
         whole = recipe(experiment)["trainer"]["max_steps"]
-        print(f"{row}: {1000 * each:.1f} ms a step, {STEPS}{min(whole, steps)} of {whole}", flush=True)
+        print(f"{row}: {1000 * each:.1f} ms a step, {STEPS}{steps}; the recipe has {whole}", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
+from lightning_gen import garbage
 from lightning_gen.config.instantiate import refusing
 from lightning_gen.runs.devices import process_rank
 
@@ -21,6 +22,7 @@ def quieten() -> None:
     import pytorch_lightning  # noqa: F401  # sets its own level when it is imported
     import torch
 
+    garbage.collect()
     if not torch.cuda.is_available():  # Lightning has every optimizer step search for the driver's library
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lightning_gen import garbage
 from lightning_gen.config.command_line.request import Request
 from lightning_gen.config.command_line.texts import in_quotes
 from lightning_gen.config.command_line.words import Words
@@ -50,6 +51,7 @@ def tasks(words: Words, asked: Request, look: Callable[[dict[str, Any], Path], A
         kept += [word for word in own if key_of(word) != "run"]
         found.append(Task([*flags, *kept, f"run={folder}"], folder))
 
+    garbage.collect()  # the configs of many jobs
     compose(job, words, asked)
     faults = [fault if len(those) == len(jobs) else f"{fault} ({named(those)})" for fault, those in said.items()]
     folders = [task.folder.resolve() for task in found]

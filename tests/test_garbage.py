@@ -1,0 +1,39 @@
+"""The command starts without Python's garbage collector, and has it once Lightning is loaded, or for a sweep."""
+
+import gc
+import subprocess
+import sys
+
+import pytest
+
+from lightning_gen import garbage
+from lightning_gen.stages.quiet import quieten
+
+
+@pytest.fixture
+def collector():
+    """As it was."""
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+def test_what_is_there_once_lightning_is_loaded_is_not_looked_at_again(collector):
+    garbage.wait()
+    assert not gc.isenabled()
+    quieten()
+    assert gc.isenabled() and gc.get_freeze_count() > 100_000
+
+
+def test_a_program_that_has_its_collector_keeps_it_as_it_is(collector):
+    garbage.collect()
+    assert gc.isenabled() and gc.get_freeze_count() == 0
+
+
+@pytest.mark.parametrize(("words", "on"), [(["--help"], False), (["-m", "module.steps=5,x"], True)])
+def test_one_config_is_composed_without_it_and_many_with_it(tmp_path, words, on):
+    code = "import gc, sys, lightning_gen.__main__ as command\n"
+    code += f"sys.argv = ['lightning-gen', *{words!r}]\n"
+    code += "command.main()\nprint('collects', gc.isenabled())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == f"collects {on}", done.stderr
