@@ -8,7 +8,7 @@ from lightning_gen.runs import signals
 
 if __name__ == "__main__":
     signals.listen()  # before all that takes time
-    garbage.wait()
+    garbage.pause()
 
 from lightning_gen.stages import Session, main
 

@@ -203,7 +203,7 @@ def row(
 
 
 def others_miss(medians: Mapping[str, float], peer: str | None, limit: str | None, goal: Goal | None) -> str:
-    """That the goal of ours is missed by the peer or the limit too, that of a ratio to one by the other; else ''."""
+    """Who misses the goal too: of ours the peer, else the limit; of a ratio to one the other; '' where nobody does."""
     if goal is None:
         return ""
     base, other = {"ours": (None, peer or limit), "peer": (peer, limit), "limit": (limit, peer)}[goal.figure]

@@ -9,7 +9,7 @@ from lightning_gen.runs import signals
 def main() -> int:
     """Run what the program's own command line asks for; the exit code."""
     signals.listen()  # before all that takes time
-    garbage.wait()
+    garbage.pause()
     from lightning_gen.stages import main as command
 
     return command()

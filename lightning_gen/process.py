@@ -13,9 +13,7 @@ import torch
 from annotated_types import MinLen
 from torch import Tensor, nn
 
-from lightning_gen.discrete import cosine_betas as cosine_betas
-from lightning_gen.discrete import interpolate, position_of
-from lightning_gen.discrete import linear_betas as linear_betas
+from lightning_gen.discrete import cosine_betas, interpolate, linear_betas, position_of  # noqa: F401  # configs name them here
 from lightning_gen.options import Checked, Count, OpenUnitInterval, Positive, Rate
 
 
@@ -40,6 +38,12 @@ class Process(Checked, nn.Module, ABC):
     steps: int | None = None  # the T of a discrete process
     levels: int | None = None  # the L of a continuous process that was trained at L times only
 
+    def __init_subclass__(cls, **options: object) -> None:
+        """A class with moments of its own has the `invert` of any process, unless it brings one."""
+        super().__init_subclass__(**options)
+        if {"alpha", "sigma", "variance", "log_alpha"} & cls.__dict__.keys() and "invert" not in cls.__dict__:
+            cls.invert = Process.invert
+
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
         """alpha_t, the shape of t, in [0, 1]."""
@@ -52,14 +56,9 @@ class Process(Checked, nn.Module, ABC):
         """sigma_t, the shape of t."""
         return self.variance(t).sqrt()
 
-    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha_t and sigma_t, each the shape of t."""
-        return self.alpha(t), self.sigma(t)
-
     def perturb(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t = alpha_t x_0 + sigma_t noise, (B, ...)."""
-        alpha, sigma = self.scales(t)
-        return expand(alpha, x) * x + expand(sigma, x) * noise
+        return expand(self.alpha(t), x) * x + expand(self.sigma(t), x) * noise
 
     def sde(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """f_t and g_t^2, each the shape of t, by differentiating alpha and variance."""
@@ -124,37 +123,25 @@ class Clean(Process):
         return torch.zeros_like(t)
 
 
-class VariancePreserving(Process):
+class ByLogAlpha(Process):
     """A process given by log alpha, with alpha^2 + sigma^2 = 1 unless a subclass has another variance."""
+
+    prior_sigma = 1.0  # the papers start from N(0, I), not from N(0, sigma_1^2 I)
 
     @abstractmethod
     def log_alpha(self, t: Tensor) -> Tensor:
         """log alpha_t, the shape of t."""
-
-    def variance_at(self, log_alpha: Tensor) -> Tensor:
-        """1 - alpha^2, the shape of log alpha."""
-        return 0.0 - torch.expm1(2.0 * log_alpha)  # not -expm1: that is -0 at t = 0, and the ratio -inf
 
     def alpha(self, t: Tensor) -> Tensor:
         """alpha_t, the shape of t."""
         return self.log_alpha(t).exp()
 
     def variance(self, t: Tensor) -> Tensor:
-        """sigma_t^2, the shape of t."""
-        return self.variance_at(self.log_alpha(t))
-
-    def scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha_t and sigma_t, each the shape of t, from one log alpha."""
-        log_alpha = self.log_alpha(t)
-        return log_alpha.exp(), self.variance_at(log_alpha).sqrt()
-
-    @property
-    def prior_sigma(self) -> float:
-        """1: the papers start from N(0, I), not from N(0, sigma_1^2 I)."""
-        return 1.0
+        """1 - alpha_t^2, the shape of t."""
+        return 0.0 - torch.expm1(2.0 * self.log_alpha(t))  # not -expm1: that is -0 at t = 0, and the ratio -inf
 
 
-class VP(VariancePreserving):
+class VP(ByLogAlpha):
     """Variance preserving: dx = -beta/2 x dt + sqrt(beta) dw, beta linear in t, alpha^2 + sigma^2 = 1.
 
     Score SDE (Song et al., 2021, eq. 32 and appendix B), https://arxiv.org/abs/2011.13456
@@ -180,7 +167,7 @@ class VP(VariancePreserving):
         """t in closed form, the shape of snr: snr = 1 / (e^I - 1), where I = int_0^t beta is quadratic in t."""
         integral = torch.log1p(1 / snr).clamp(max=(self.beta_min + self.beta_max) / 2)
         root = (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral).sqrt()
-        return 2 * integral / (self.beta_min + root)
+        return (2 * integral / (self.beta_min + root)).clamp(max=1)
 
 
 class SubVP(VP):
@@ -189,9 +176,9 @@ class SubVP(VP):
     Score SDE (Song et al., 2021, eq. 29 of the appendix), https://arxiv.org/abs/2011.13456
     """
 
-    def variance_at(self, log_alpha: Tensor) -> Tensor:
-        """(1 - alpha^2)^2, the shape of log alpha."""
-        return super().variance_at(log_alpha).square()
+    def variance(self, t: Tensor) -> Tensor:
+        """(1 - alpha_t^2)^2, the shape of t."""
+        return super().variance(t).square()
 
     def invert(self, snr: Tensor) -> Tensor:
         """t in closed form, the shape of snr: that of a VP with the same alpha."""
@@ -269,7 +256,7 @@ class Interpolant(Process):
         return (1 / (snr.sqrt() + 1 - self.alpha_end)).clamp(max=1)
 
 
-class DiscreteVP(VariancePreserving):
+class DiscreteVP(ByLogAlpha):
     """The Markov chain of DDPM: alpha_k^2 = prod_{i<=k} (1 - beta_i) on the grid t = k / T, k = 1..T; alpha_0 = 1.
 
     Between grid points log alpha is linear in t, so the coefficients of the SDE are piecewise constant. The network's
@@ -281,12 +268,11 @@ class DiscreteVP(VariancePreserving):
 
     def __init__(self, betas: Annotated[Sequence[OpenUnitInterval], MinLen(1)]) -> None:
         super().__init__()
-        table = torch.as_tensor(betas, dtype=torch.float64)
-        self.steps = len(table)
-        self.table = torch.cat([torch.zeros(1, dtype=torch.float64), 0.5 * torch.log1p(-table).cumsum(0)])
+        self.steps = len(betas)
+        self.table = 0.5 * torch.log1p(-torch.tensor([0.0, *betas], dtype=torch.float64)).cumsum(0)
         self.copies: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
-    def like(self, t: Tensor) -> Tensor:
+    def log_alphas(self, t: Tensor) -> Tensor:
         """log alpha on the grid, (T + 1,), with the device and type of t."""
         if (t.device, t.dtype) not in self.copies:
             self.copies[t.device, t.dtype] = self.table.to(device=t.device, dtype=t.dtype)
@@ -294,11 +280,11 @@ class DiscreteVP(VariancePreserving):
 
     def log_alpha(self, t: Tensor) -> Tensor:
         """log alpha_t, linear between grid points, the shape of t."""
-        return interpolate(self.like(t), float(self.steps) * t)  # an integer would be converted at each call
+        return interpolate(self.log_alphas(t), float(self.steps) * t)  # an integer would be converted at each call
 
     def invert(self, snr: Tensor) -> Tensor:
         """t in closed form, the shape of snr."""
-        return position_of(-0.5 * torch.log1p(1 / snr), self.like(snr)) / self.steps
+        return position_of(-0.5 * torch.log1p(1 / snr), self.log_alphas(snr)) / self.steps
 
     def network_time(self, t: Tensor) -> Tensor:
         """T t - 1: 0..T-1 on the grid, the shape of t; T (k / T), in float32 off k by up to 6e-5, is k."""

@@ -14,12 +14,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lightning_gen import garbage
 
-garbage.wait()  # two fifths of the collection's time
+garbage.pause()  # two fifths of the collection's time
 
 
 def pytest_collection_finish() -> None:
     """Collect garbage from here on."""
-    garbage.collect()
+    garbage.resume()
 
 
 @pytest.fixture(scope="module")

@@ -11,23 +11,28 @@ from lightning_gen.stages.quiet import quieten
 
 
 @pytest.fixture
-def collector():
-    """As it was."""
+def nothing_frozen():
+    """Until the test ends the collector looks at all objects; afterwards it is on."""
+    gc.unfreeze()
     yield
     gc.enable()
-    gc.unfreeze()
 
 
-def test_what_is_there_once_lightning_is_loaded_is_not_looked_at_again(collector):
-    garbage.wait()
+def test_what_is_there_once_lightning_is_loaded_is_not_looked_at_again(nothing_frozen):
+    garbage.pause()
     assert not gc.isenabled()
     quieten()
     assert gc.isenabled() and gc.get_freeze_count() > 100_000
 
 
-def test_a_program_that_has_its_collector_keeps_it_as_it_is(collector):
-    garbage.collect()
-    assert gc.isenabled() and gc.get_freeze_count() == 0
+@pytest.mark.parametrize("on", [True, False])
+def test_a_program_that_sets_its_collector_keeps_it_as_it_is(nothing_frozen, on):
+    (gc.enable if on else gc.disable)()
+    garbage.resume()
+    assert gc.isenabled() == on and gc.get_freeze_count() == 0
+    garbage.pause()
+    garbage.resume()
+    assert gc.isenabled() == on
 
 
 @pytest.mark.parametrize(("words", "on"), [(["--help"], False), (["-m", "module.steps=5,x"], True)])

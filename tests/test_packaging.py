@@ -78,7 +78,7 @@ def test_the_test_extra_is_what_the_tests_import_besides(setup):
 
 @pytest.mark.parametrize(
     "floor",
-    ["torch>=2.10", "pytorch-lightning>=2.6.6", "hydra-core>=1.3.8,<1.5"],
+    ["torch>=2.10", "pytorch-lightning>=2.6.6", "hydra-core>=1.3.8,<1.4"],
     ids=lambda floor: floor.split(">")[0],
 )
 def test_floors_that_close_known_holes(setup, floor):

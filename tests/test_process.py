@@ -35,11 +35,24 @@ def test_noise_grows_from_almost_none(process):
     assert (snr[1:] < snr[:-1]).all()
 
 
-def test_alpha_and_sigma_come_together_as_alone(process):
-    t = torch.linspace(0, 1, 201, dtype=torch.float64)
-    alpha, sigma = process.scales(t)
-    torch.testing.assert_close(alpha, process.alpha(t), rtol=1e-14, atol=0)
-    torch.testing.assert_close(sigma, process.sigma(t), rtol=1e-14, atol=0)
+class Cubic(VP):
+    """log alpha cubic in t."""
+
+    def log_alpha(self, t):
+        return -5 * t**3 - 0.001 * t
+
+
+class Louder(VP):
+    """A VP of 1.5 times its variance."""
+
+    def variance(self, t):
+        return 1.5 * super().variance(t)
+
+
+@pytest.mark.parametrize("kind", [Cubic, Louder])
+def test_the_times_of_a_derived_class_are_by_its_own_moments(kind):
+    process, t = kind(), torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
+    torch.testing.assert_close(process.time(process.snr(t)), t, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", SMOOTH)

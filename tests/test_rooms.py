@@ -119,7 +119,7 @@ def test_no_file_is_long():
 
 
 PATH = {
-    "lightning_gen/process.py": ["expand", "Process", "DiscreteVP"],
+    "lightning_gen/process.py": ["expand", "Process", "ByLogAlpha", "DiscreteVP"],
     "lightning_gen/models/denoiser.py": ["noise", "Denoiser"],
     "lightning_gen/losses/score_matching.py": ["simple", "DenoisingScoreMatching"],
     "lightning_gen/losses/times.py": ["levels"],

@@ -217,9 +217,10 @@ def compose(
     # Hydra's own reporter exits 1 with half a traceback; with this it lets the exception through to us.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     before, sys.argv = sys.argv, [sys.argv[0], *flags, *to_sweeper(asked), *quiet]
-    # It composes a config more to read hydra.mode there, which is not ours to set: -m alone starts a sweep.
-    find, Hydra.get_mode = Hydra.get_mode, lambda *_, **__: None
+    find = Hydra.get_mode
     try:
+        # It would compose the config once more, for hydra.mode, which no config may set: -m starts a sweep.
+        Hydra.get_mode = lambda *_, **__: None
         hydra.main(config_path=ours, config_name=asked.primary, version_base="1.3")(job)()
     except Leave as leave:
         raise leave.__cause__ from None

@@ -19,14 +19,15 @@ READ = (".png", ".apng", *LOSSY)
 OTHER = (".avif", ".bmp", ".cr2", ".dds", ".dng", ".eps", ".exr", ".gif", ".hdr", ".heic", ".heif", ".ico", ".j2k")
 OTHER += (".jp2", ".jxl", ".nef", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psd", ".svg", ".tga", ".tif", ".tiff")
 OTHER += (".xcf",)
-# Of a JPEG file, what begins its parts before the pixels: tables, comments and applications' parts but APP1, which is
-# where an orientation is; frames of 8 bits; the pixels.
-PARTS = frozenset((0xC4, 0xDB, 0xDD, 0xFE, 0xE0, *range(0xE2, 0xF0)))
+# Markers of a JPEG file's segments: tables (DHT, DQT, DRI), comments (COM) and APP0 to APP15 but APP1, which has EXIF's
+# orientation; the frame (SOF0 to SOF2); the scan (SOS), where the head ends.
+SEGMENTS = frozenset((0xC4, 0xDB, 0xDD, 0xFE, 0xE0, *range(0xE2, 0xF0)))
 FRAMES = frozenset((0xC0, 0xC1, 0xC2))
-PIXELS = 0xDA
-PART, FRAME = struct.Struct(">BBH"), struct.Struct(">BHHB")  # 0xFF, kind, length; bits, height, width, channels
+SCAN = 0xDA
+SEGMENT, FRAME = struct.Struct(">BBH"), struct.Struct(">BHHB")  # 0xFF, marker, length; bits, height, width, channels
 JPEG_MODES = {1: "L", 3: "RGB"}
-SMALL = 2**20  # pixels up to which reading a JPEG's head in Python is a part of the time that can be felt
+SMALL = 2**20  # pixels up to which Pillow's reading of a JPEG file's head is a large part of the time
+AT_ONCE = 2**24  # bytes of a file that are read before its format is known
 
 
 class Encoded(Protocol):
@@ -72,13 +73,14 @@ def open_image(item: Encoded) -> "Image":
     """The image, decoded and upright; Unreadable for a damaged or closed file, another format or 16 bits a channel."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    with reading(item, "replace or delete it"):
-        with item.open("rb") as stream:
-            content = stream.read()
-        if plain := _plain_jpeg(content):
+    with reading(item, "replace or delete it"), item.open("rb") as stream:
+        content = stream.read(AT_ONCE)
+        whole = len(content) < AT_ONCE
+        if whole and (plain := _plain_jpeg(content)) is not None:
             return plain
+        stream.seek(0)
         try:
-            with Image.open(BytesIO(content), formats=FORMATS) as file:
+            with Image.open(BytesIO(content) if whole else stream, formats=FORMATS) as file:
                 # Pillow reads a PNG's 16 bits a channel as 8, without a word, where it has several channels.
                 if (file.format == "PNG" and content[24:25] == b"\x10") or file.mode.startswith(("I", "F")):
                     raise Unreadable(f"{item} has more than 8 bits a channel ({file.mode}): convert it to 8 bits")
@@ -92,8 +94,9 @@ def open_image(item: Encoded) -> "Image":
 
 
 def _plain_jpeg(content: bytes) -> "Image | None":
-    """The image of a small grey or RGB JPEG file without an orientation, by Pillow's decoder alone, as Image.open has
-    it but for its metadata, which take a third of the time. None for all other content, and for damaged files."""
+    """The image of a small grey or RGB JPEG file without an APP1 segment, by Pillow's decoder alone: the pixels that
+    Image.open gives, without the metadata, which take a third of the time. None for all other content, and for damaged
+    pixels; a damaged APP segment, for which Image.open refuses a file, is passed over."""
     from PIL import Image
 
     bits, height, width, channels = _jpeg_frame(content) or (0, 0, 0, 0)
@@ -107,19 +110,21 @@ def _plain_jpeg(content: bytes) -> "Image | None":
 
 
 def _jpeg_frame(content: bytes) -> tuple[int, ...] | None:
-    """Bits, height, width and channels from the head of a JPEG file. None for a head that has more than one frame, or
-    what is not of PARTS: the decoder trusts these numbers, so that it must read the same ones."""
+    """Bits, height, width and channels from the head of a JPEG file. None for a head with more than one frame, or with
+    other segments: the decoder writes as many pixels as it finds itself, so that it must find the same ones."""
     frame, start = None, 2
     if not content.startswith(b"\xff\xd8"):
         return None
     try:
         while True:
-            begin, kind, length = PART.unpack_from(content, start)
-            if begin != 0xFF or kind == PIXELS:
-                return frame if begin == 0xFF else None
-            if kind in FRAMES and frame is None:
-                frame = FRAME.unpack_from(content, start + PART.size)
-            elif kind not in PARTS:
+            begin, marker, length = SEGMENT.unpack_from(content, start)
+            if begin != 0xFF:
+                return None
+            if marker == SCAN:
+                return frame
+            if marker in FRAMES and frame is None:
+                frame = FRAME.unpack_from(content, start + SEGMENT.size)
+            elif marker not in SEGMENTS:
                 return None
             start += 2 + length
     except struct.error:  # the content ends

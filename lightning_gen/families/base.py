@@ -149,8 +149,15 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
 
     def players(self) -> list[Player]:
         """Players in the order of their updates, the main one last; here one, with the parameters of model and loss."""
-        parameters = [*self.model.parameters(), *self.loss.parameters()]
-        return [Player("model", parameters, self.objective, self.make_optimizer, self.make_scheduler)]
+        return [
+            Player(
+                "model",
+                [*self.model.parameters(), *self.loss.parameters()],
+                self.objective,
+                self.make_optimizer,
+                self.make_scheduler,
+            )
+        ]
 
     def training_state(self) -> dict[str, Any]:
         """Further entries of a checkpoint, under keys of the family; called on all ranks."""
@@ -193,8 +200,11 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
 
     def configure_optimizers(self) -> list[dict[str, Any]]:
         """Optimizers and schedules of the players."""
-        average = None if self.ema is None else Average(self.ema, self.model, self.ema_decay, self.ema_warmup)
-        self.optimisation = Optimisation(self, self.players(), average)
+        self.optimisation = Optimisation(
+            self,
+            self.players(),
+            None if self.ema is None else Average(self.ema, self.model, self.ema_decay, self.ema_warmup),
+        )
         state, self.resumed = self.resumed, None
         if state is not None:
             self.optimisation.load_state(state)

@@ -42,6 +42,10 @@ class DDPM(GenerativeModule):
         **options: Any,
     ) -> None:
         betas = linear_betas(steps, beta_min, beta_max) if schedule == "linear" else cosine_betas(steps)
-        model = Denoiser(net, DiscreteVP(betas), parametrization)
-        loss = DenoisingScoreMatching(levels(steps), weight, "mean")
-        super().__init__(model=model, loss=loss, optimizer=optimizer, ema_decay=ema_decay, **options)
+        super().__init__(
+            model=Denoiser(net, DiscreteVP(betas), parametrization),
+            loss=DenoisingScoreMatching(levels(steps), weight, "mean"),
+            optimizer=optimizer,
+            ema_decay=ema_decay,
+            **options,
+        )

@@ -15,7 +15,7 @@ Parametrization = Callable[[Process, Tensor], Coefficients]
 
 def noise(process: Process, t: Tensor) -> Coefficients:
     """F = noise: x_0 = (x - sigma F) / alpha. DDPM (Ho et al., 2020, eq. 11)."""
-    alpha, sigma = process.scales(t)
+    alpha, sigma = process.alpha(t), process.sigma(t)
     return 1 / alpha, -sigma / alpha, torch.ones_like(t), process.network_time(t)
 
 
@@ -29,7 +29,7 @@ def velocity(process: Process, t: Tensor) -> Coefficients:
 
     Progressive distillation (Salimans & Ho, 2022, appendix D), https://arxiv.org/abs/2202.00512
     """
-    alpha, sigma = process.scales(t)
+    alpha, sigma = process.alpha(t), process.sigma(t)
     total = alpha.square() + sigma.square()
     return alpha / total, -sigma / total, torch.ones_like(t), process.network_time(t)
 
@@ -40,7 +40,7 @@ def edm(process: Process, t: Tensor, sigma_data: float = 0.5) -> Coefficients:
     Written for x / alpha at the noise level sigma / alpha. EDM (Karras et al., 2022, table 1),
     https://arxiv.org/abs/2206.00364
     """
-    alpha, sigma = process.scales(t)
+    alpha, sigma = process.alpha(t), process.sigma(t)
     level = sigma / alpha
     total = level.square() + sigma_data**2
     return sigma_data**2 / total / alpha, level * sigma_data / total.sqrt(), total.rsqrt() / alpha, level.log() / 4
@@ -52,7 +52,7 @@ def ve(process: Process, t: Tensor) -> Coefficients:
     The published VE networks: Score SDE (Song et al., 2021, appendix H), https://arxiv.org/abs/2011.13456, with data in
     [0, 1]. EDM (Karras et al., 2022, table 1) has ln(sigma / 2) for them, since its data are in [-1, 1].
     """
-    alpha, sigma = process.scales(t)
+    alpha, sigma = process.alpha(t), process.sigma(t)
     level = sigma / alpha
     return 1 / alpha, level, 1 / alpha, level.log()
 
@@ -100,7 +100,7 @@ class Denoiser(Scored):
 
     def factors(self, t: Tensor) -> tuple[Tensor, Tensor, Factors, Factors]:
         """c_in, c_noise, and (a, b) of denoise and of noise, each a x + b F, at times t in double precision."""
-        alpha, sigma = self.process.scales(t)
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         c_skip, c_out, c_in, c_noise = self.coefficients(self.process, t)
         return c_in, c_noise, (c_skip, c_out), ((1 - alpha * c_skip) / sigma, -alpha * c_out / sigma)
 

@@ -81,7 +81,7 @@ class Scored(Model, ABC):
         if self.defined() == "score":
             drift, diffusion = self.process.sde(t)
             return affine((drift, -diffusion / 2), x, self.score(x, t))
-        alpha, sigma = self.process.scales(t)
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         alpha_rate, sigma_rate = self.process.rates(t)
         if self.defined() == "noise":  # x = alpha x_0 + sigma noise gives the other, without a second call
             return affine((alpha_rate / alpha, sigma_rate - sigma * alpha_rate / alpha), x, self.noise(x, t))
@@ -89,7 +89,7 @@ class Scored(Model, ABC):
 
     def velocity_factors(self, t: Tensor) -> "tuple[Factors, Factors]":
         """(a, b) of denoise and of noise as a x + b velocity, solved from x = alpha x_0 + sigma noise and its rate."""
-        alpha, sigma = self.process.scales(t)
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         alpha_rate, sigma_rate = self.process.rates(t)
         determinant = alpha * sigma_rate - alpha_rate * sigma
         return (
@@ -100,7 +100,7 @@ class Scored(Model, ABC):
     def readings(self, times: Sequence[float]) -> list[Reading]:
         """The scalars of `output` at each time, computed in float64 on the host, for the plan of a sampler."""
         t = torch.as_tensor(times, dtype=torch.float64)
-        alpha, sigma = self.process.scales(t)
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         one, none = torch.ones_like(t), torch.zeros_like(t)
         columns = t, one, self.process.network_time(t)
         match self.defined():  # denoise, noise, score and velocity, each (a, b), where F is the one that is defined

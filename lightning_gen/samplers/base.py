@@ -108,8 +108,7 @@ class Sampler(Checked, Requires, ABC):
 
     def describe(self) -> dict[str, Any]:
         """Name and options, for the protocol of a result."""
-        options = {key: value for key, value in vars(self).items() if key != ARGUMENTS}
-        return {"name": type(self).__name__, **options}
+        return {"name": type(self).__name__} | {key: value for key, value in vars(self).items() if key != ARGUMENTS}
 
 
 class Stepwise(Sampler):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_gen import garbage
 from lightning_gen.config.command_line.hydra_keys import sweeper
 from lightning_gen.config.command_line.request import Request
 from lightning_gen.config.command_line.sweep import tasks
@@ -44,8 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return serve(sys.argv[1:] if argv is None else argv)
         except (Exception, Stopped) as error:
-            code = report(error)
-            if code is None:
+            if (code := report(error)) is None:
                 raise
             return code
 
@@ -160,6 +160,7 @@ def job(config: dict[str, Any], folder: RunFolder) -> float | None:
 def work(config: dict[str, Any], folder: RunFolder) -> float | None:
     """Fit (then evaluate), evaluate, sample, edit, export, compress or decompress; the number that `optimize` names."""
     if config["stage"] == "export":
+        garbage.resume()
         return export(config, folder)
     quieten()
     session = refusing(Session, config, folder)

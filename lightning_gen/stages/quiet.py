@@ -15,14 +15,15 @@ from lightning_gen.runs.devices import process_rank
 def quieten() -> None:
     """Leave out what Lightning says about itself; its warnings stay, but for those that this design makes untrue.
 
-    Importing it takes long, so that a process says so before; of several the first one does.
+    Importing it takes long, so that a process says so before; of several the first one does. What a process starts
+    with is then loaded, and garbage is collected from here on.
     """
     if "pytorch_lightning" not in sys.modules and refusing(process_rank) == 0:
         print("loading PyTorch and Lightning ...", flush=True)
     import pytorch_lightning  # noqa: F401  # sets its own level when it is imported
     import torch
 
-    garbage.collect()
+    garbage.resume()
     if not torch.cuda.is_available():  # Lightning has every optimizer step search for the driver's library
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
 

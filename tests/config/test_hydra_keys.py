@@ -33,6 +33,16 @@ MINE = "# @package _global_\ndefaults:\n  - ddpm_digits\nseed: 7\n"
 PRIMARY = "defaults:\n  - config\n  - override experiment: ddpm_mnist\n  - _self_\nseed: 5\n"
 
 
+def test_hydra_composes_a_config_once(jobs, monkeypatch):
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    times, load = [], ConfigLoaderImpl.load_configuration
+    monkeypatch.setattr(
+        ConfigLoaderImpl, "load_configuration", lambda *args, **words: times.append(1) or load(*args, **words)
+    )
+    assert entry.main(["--help"]) == 0 and len(times) == 1
+
+
 def test_config_name_is_another_primary_config_and_names_the_run(jobs, tmp_path):
     configs(tmp_path / "mine", study=PRIMARY)
     words = ["--config-dir=mine", "--config-name", "study", "logger=none"]

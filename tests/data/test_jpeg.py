@@ -123,3 +123,34 @@ def test_changed_heads_give_what_pillow_gives_or_are_refused(tmp_path):
         else:
             image = open_image(tmp_path / "a.jpg")
             assert image.mode == expected.mode and image.tobytes() == expected.tobytes(), place
+
+
+@pytest.mark.parametrize("height", [1, 7, 8, 9, 40, 1000, 65535])
+@pytest.mark.parametrize("width", [1, 8, 15, 16, 17, 900, 65535])
+def test_a_changed_size_gives_what_pillow_gives_or_is_refused(height, width, tmp_path):
+    changed = bytearray(PLAIN["colour"])
+    frame = changed.index(b"\xff\xc0")
+    changed[frame + 5 : frame + 9] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    (tmp_path / "a.jpg").write_bytes(changed)
+    try:
+        expected = by_pillow(bytes(changed))
+    except Exception:
+        with pytest.raises(Unreadable):
+            open_image(tmp_path / "a.jpg")
+    else:
+        assert open_image(tmp_path / "a.jpg").tobytes() == expected.tobytes()
+
+
+def test_a_damaged_segment_that_has_no_pixels_is_passed_over(tmp_path):
+    content = PLAIN["colour"]
+    segment = b"\xff\xee\x00\x07Adobe"  # APP14, too short: Pillow refuses it
+    with pytest.raises(Exception):  # noqa: B017
+        by_pillow(content[:2] + segment + content[2:])
+    (tmp_path / "a.jpg").write_bytes(content[:2] + segment + content[2:])
+    assert open_image(tmp_path / "a.jpg").tobytes() == by_pillow(content).tobytes()
+
+
+def test_a_large_file_is_read_by_pillow_from_the_stream(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files, "AT_ONCE", 100)
+    (tmp_path / "a.jpg").write_bytes(PLAIN["colour"])
+    assert open_image(tmp_path / "a.jpg").tobytes() == by_pillow(PLAIN["colour"]).tobytes()

@@ -132,8 +132,8 @@ PLANTS = [
     Plant(
         "beta off by one",
         "lightning_gen/process.py",
-        "torch.cat([torch.zeros(1, dtype=torch.float64), 0.5 * torch.log1p(-table).cumsum(0)])",
-        "torch.cat([torch.zeros(2, dtype=torch.float64), 0.5 * torch.log1p(-table[:-1]).cumsum(0)])",
+        "torch.tensor([0.0, *betas], dtype=torch.float64)",
+        "torch.tensor([0.0, 0.0, *betas[:-1]], dtype=torch.float64)",
         "tests/test_process.py::test_discrete_chain_is_the_product_of_its_steps",
     ),
     Plant(
@@ -149,13 +149,6 @@ PLANTS = [
         "self.variance(t).sqrt()",
         "self.variance(t)",
         "tests/test_process.py::test_subvp_sigma_is_the_square_of_vps",
-    ),
-    Plant(
-        "the variance for sigma beside alpha",
-        "lightning_gen/process.py",
-        "self.variance_at(log_alpha).sqrt()",
-        "self.variance_at(log_alpha)",
-        "tests/test_process.py::test_alpha_and_sigma_come_together_as_alone",
     ),
     Plant(
         "drift's sign",
@@ -293,8 +286,8 @@ PLANTS = [
     Plant(
         "E24: half of the integral of beta in VP's variance",
         "lightning_gen/process.py",
-        "torch.expm1(2.0 * log_alpha)",
-        "torch.expm1(log_alpha)",
+        "torch.expm1(2.0 * self.log_alpha(t))",
+        "torch.expm1(self.log_alpha(t))",
         "tests/test_process.py::test_vp_marginal_variance_has_the_whole_integral_of_beta",
     ),
     Plant(

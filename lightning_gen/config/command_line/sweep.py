@@ -51,7 +51,7 @@ def tasks(words: Words, asked: Request, look: Callable[[dict[str, Any], Path], A
         kept += [word for word in own if key_of(word) != "run"]
         found.append(Task([*flags, *kept, f"run={folder}"], folder))
 
-    garbage.collect()  # the configs of many jobs
+    garbage.resume()  # each job's config has cycles and is not needed after it
     compose(job, words, asked)
     faults = [fault if len(those) == len(jobs) else f"{fault} ({named(those)})" for fault, those in said.items()]
     folders = [task.folder.resolve() for task in found]

@@ -8,10 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
 from lightning_gen.metrics import InceptionFeatures
 from lightning_gen.metrics.cache import file_digest
-from lightning_gen.metrics.features.inception import SHA256, downloaded
+from lightning_gen.metrics.features.inception import SHA256, _interpolation, downloaded
 from lightning_gen.metrics.fetch import fetch_inception, main
 
 DATA = SimpleNamespace(name="patches", shape=(3, 32, 32), value_range=(-1.0, 1.0), classes=None)
@@ -79,6 +80,14 @@ def test_resize_is_tensorflow_1s_and_another_is_another_metric(inception):
 
     # what remains of the first is the rounding to uint8
     assert (at_full_size(tf1) - features).norm() < 0.1 * (at_full_size(smooth) - features).norm()
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (20, 45), (1, 7), (300, 512), (299, 299)])
+def test_two_products_resize_as_torch_fidelity_does(height, width):
+    x = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    ours = _interpolation(height) @ x @ _interpolation(width).mT
+    theirs = interpolate_bilinear_2d_like_tensorflow1x(x, size=(299, 299), align_corners=False)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_eval_mode_and_float32_whatever_happens_around(inception):
