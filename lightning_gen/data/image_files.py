@@ -75,6 +75,8 @@ def open_image(item: Encoded) -> "Image":
 
     with reading(item, "replace or delete it"), item.open("rb") as stream:
         content = stream.read(AT_ONCE)
+        if not content:
+            raise Unreadable(f"{item} is empty: replace or delete it")
         whole = len(content) < AT_ONCE
         if whole and (plain := _plain_jpeg(content)) is not None:
             return plain

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_gen import garbage
+from lightning_gen import __version__, garbage
 from lightning_gen.config.command_line.hydra_keys import sweeper
 from lightning_gen.config.command_line.request import Request
 from lightning_gen.config.command_line.sweep import tasks
@@ -51,7 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def serve(words: Sequence[str]) -> int:
-    """Write an sbatch file, check a class, submit a sweep, or launch what the words ask for; the exit code."""
+    """Say the version, write an sbatch file, check a class, submit a sweep, or launch what is asked; the exit code."""
+    if words[:1] == ["--version"]:
+        print(f"lightning-gen {__version__}")
+        return 0
     if words[:1] == ["slurm"]:
         slurm(words[1:])
         return 0

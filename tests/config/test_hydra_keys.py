@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 import run as entry
+from lightning_gen import __version__
 from lightning_gen.config.command_line.hydra_keys import settings
 from lightning_gen.config.command_line.words import split
 from lightning_gen.stages import command
@@ -31,6 +32,16 @@ def configs(folder, **files):
 
 MINE = "# @package _global_\ndefaults:\n  - ddpm_digits\nseed: 7\n"
 PRIMARY = "defaults:\n  - config\n  - override experiment: ddpm_mnist\n  - _self_\nseed: 5\n"
+
+
+def test_a_primary_config_of_ones_own_has_another_name_than_ours(jobs, tmp_path, capsys):
+    folder = configs(tmp_path / "mine", config="seed: 17\n")
+    assert entry.main([f"--config-dir={folder}"]) == 2 and not jobs
+    assert "config.yaml has the name of one of ours" in capsys.readouterr().err
+
+
+def test_the_version_is_ours(capsys):
+    assert entry.main(["--version"]) == 0 and capsys.readouterr().out == f"lightning-gen {__version__}\n"
 
 
 def test_hydra_composes_a_config_once(jobs, monkeypatch):

@@ -154,3 +154,9 @@ def test_a_large_file_is_read_by_pillow_from_the_stream(tmp_path, monkeypatch):
     monkeypatch.setattr(image_files, "AT_ONCE", 100)
     (tmp_path / "a.jpg").write_bytes(PLAIN["colour"])
     assert open_image(tmp_path / "a.jpg").tobytes() == by_pillow(PLAIN["colour"]).tobytes()
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(Unreadable, match=r"a\.jpg is empty: replace or delete it"):
+        open_image(tmp_path / "a.jpg")

@@ -148,13 +148,16 @@ def choices(folder: Path) -> dict[str, list[str]]:
     return {path.name: sorted(file.stem for file in path.glob("*.yaml")) for path in groups}
 
 
+def config_files(folder: Path) -> set[str]:
+    """The primary configs and those of groups, relative to a folder of configs."""
+    return {str(path.relative_to(folder)) for pattern in ("*.yaml", "*/*.yaml") for path in folder.glob(pattern)}
+
+
 def folder_faults(folders: Sequence[Path]) -> Iterator[str]:
     """A fault for each of the person's folders that is none or has a name of the first one's, ours."""
     ours, *theirs = folders
     for folder in theirs:
         if not folder.is_dir():
             yield f"--config-dir {folder} is no folder: name one that holds experiment/NAME.yaml"
-        known = choices(ours)
-        for group, names in choices(folder).items():
-            for name in sorted({*names} & {*known.get(group, [])}):
-                yield f"{folder}/{group}/{name}.yaml has the name of one of ours, which Hydra would take: rename it"
+        for name in sorted(config_files(folder) & config_files(ours)):
+            yield f"{folder}/{name} has the name of one of ours, which Hydra would take: rename it"
