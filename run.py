@@ -3,12 +3,13 @@
 
 import sys
 
-from lightning_gen import garbage
+from lightning_gen import garbage, heap
 from lightning_gen.runs import signals
 
 if __name__ == "__main__":
     signals.listen()  # before all that takes time
     garbage.pause()
+    heap.keep()
 
 from lightning_gen.stages import Session, main
 

@@ -1,13 +1,15 @@
-"""Times and counts as rows of the table: interleaved rounds in one process, in CPU time on one thread."""
+"""Times and counts as rows of the table: interleaved rounds, in CPU time on one thread."""
 
 import ctypes
+import multiprocessing
 import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -15,10 +17,12 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from benchmarks.table import Goal, Row, number
+from lightning_gen import heap
 
 ROOT = Path(__file__).resolve().parents[1]
 Call = Callable[[], object]
 Clock = Callable[[], float]
+Timer = Callable[[int], float]  # how often a call is made in a row -> its seconds
 # unit: (value of s seconds for n items, whether less is better)
 UNITS: dict[str, tuple[Callable[[float, float], float], bool]] = {
     "s": (lambda s, n: s / n, True),
@@ -31,11 +35,10 @@ ENOUGH = 0.02  # seconds that one timing lasts at least
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within it torch, numpy and scipy have one thread, and freed memory stays in the process where its C library can
-    keep it: page faults, which depend on earlier frees, make ratios of the same code differ by a fifth."""
-    mallopt, threads = getattr(ctypes.CDLL(None), "mallopt", None), torch.get_num_threads()
-    if mallopt is not None:
-        mallopt(-3, 2**30), mallopt(-1, 2**31 - 1)  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+    """Within it torch, numpy and scipy have one thread, and freed memory stays in the process, as in our command: page
+    faults, which depend on earlier frees, make ratios of the same code differ by a fifth."""
+    threads = torch.get_num_threads()
+    heap.keep()
     torch.set_num_threads(1)
     try:
         with threadpool_limits(1):
@@ -56,6 +59,40 @@ def cpu(call: Call, times: int = 1, clock: Clock = cpu_clock) -> float:
     for _ in range(times):
         call()
     return (clock() - start) / times
+
+
+def library_memory() -> None:
+    """The GNU C library's thresholds, at the largest values to which it raises them by itself."""
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        for parameter, value in ((-1, 2**26), (-3, 2**25), (-4, 2**16)):  # M_TRIM_, M_MMAP_THRESHOLD, M_MMAP_MAX
+            library.mallopt(parameter, value)
+
+
+def answer(call: Call, memory: Call, times: Connection) -> None:
+    """In a process of its own: time as many calls as are asked for, until none is."""
+    memory()
+    while often := times.recv():
+        times.send(cpu(call, often))
+
+
+@contextmanager
+def apart(call: Call, memory: Call) -> Iterator[Timer]:
+    """Time a call in a process forked for it, which has its own heap and sets it by `memory`."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=answer, args=(call, memory, there), daemon=True)
+    process.start()
+    there.close()  # so that its end is an EOFError here
+
+    def timer(times: int) -> float:
+        here.send(times)
+        return here.recv()
+
+    try:
+        yield timer
+    finally:
+        process.kill()
+        process.join()
 
 
 def median_and_spread(ours: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:
@@ -110,23 +147,34 @@ class Run:
         return tiny if self.tiny else full
 
     def rounds(self, calls: Mapping[str, Call], clock: Clock = cpu_clock) -> dict[str, list[float]]:
-        """Seconds a call of each in every round, in turn; the order rotates, since one warms the next one's caches.
+        """Seconds a call of each in every round."""
+        return self.timed({name: partial(cpu, call, clock=clock) for name, call in calls.items()})
+
+    def programs(self, calls: Mapping[str, Call]) -> dict[str, list[float]]:
+        """The same, each in a process of its own: ours, under '', with the memory as our command keeps it, the others
+        with the C library's defaults, as people start them."""
+        with ExitStack() as stack:
+            memories = {name: heap.keep if name == "" else library_memory for name in calls}
+            return self.timed({name: stack.enter_context(apart(calls[name], memories[name])) for name in calls})
+
+    def timed(self, timers: Mapping[str, Timer]) -> dict[str, list[float]]:
+        """Seconds by each in every round, in turn; the order rotates, since one warms the next one's caches.
 
         Calls before the rounds say how many make a timing, and how many rounds there are.
         """
-        first = {name: cpu(call, 1, clock) for name, call in calls.items()}
+        first = {name: timer(1) for name, timer in timers.items()}
         if self.tiny:
             return {name: [max(seconds, 1e-9)] for name, seconds in first.items()}
-        once = {name: cpu(call, 1, clock) if first[name] < 0.1 else first[name] for name, call in calls.items()}
+        once = {name: timer(1) if first[name] < 0.1 else first[name] for name, timer in timers.items()}
         times = {name: max(1, round(ENOUGH / max(seconds, 1e-6))) for name, seconds in once.items()}
-        number = round(self.seconds / sum(times[name] * once[name] for name in calls))
-        number, names = min(self.most, max(self.least, number)), list(calls)
+        number = round(self.seconds / sum(times[name] * once[name] for name in timers))
+        number, names = min(self.most, max(self.least, number)), list(timers)
         slow = sum(first.values()) > self.seconds  # then no caches matter, and the first calls are a round
         found = {name: [seconds] if slow else [] for name, seconds in first.items()}
         for index in range(number - slow):
             turn = index % len(names)
             for name in names[turn:] + names[:turn]:
-                found[name].append(cpu(calls[name], times[name], clock))
+                found[name].append(timers[name](times[name]))
         return found
 
     def row(
@@ -140,6 +188,7 @@ class Run:
         per: float = 1,
         reason: str | None = None,
         clock: Clock = cpu_clock,
+        programs: bool = False,
     ) -> Row:
         """Measure ours, the peers and the limit in turn.
 
@@ -153,12 +202,13 @@ class Run:
             per: items (steps, images) of a call.
             reason: why a goal is missed that peer or limit would hold; None: the operators that take the time.
             clock: what the time is of.
+            programs: each in a process of its own, with the memory as its users have it.
         """
         peers = dict(peers or {})
         calls: dict[str, Call] = {"": ours, **peers}
         if limit is not None and callable(limit[1]):
             calls[limit[0]] = limit[1]
-        seconds = self.rounds(calls, clock)
+        seconds = self.programs(calls) if programs else self.rounds(calls, clock)
         if limit is not None and not callable(limit[1]):
             seconds[limit[0]] = [limit[1]] * len(seconds[""])
         if reason is None and self.tiny:

@@ -2,7 +2,7 @@
 
 import sys
 
-from lightning_gen import garbage
+from lightning_gen import garbage, heap
 from lightning_gen.runs import signals
 
 
@@ -10,6 +10,7 @@ def main() -> int:
     """Run what the program's own command line asks for; the exit code."""
     signals.listen()  # before all that takes time
     garbage.pause()
+    heap.keep()
     from lightning_gen.stages import main as command
 
     return command()

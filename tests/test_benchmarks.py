@@ -1,6 +1,9 @@
 """The speed suite: its counts, its table, and that every part runs; no time is tested here."""
 
 import json
+import os
+import resource
+import sys
 
 import pytest
 import torch
@@ -80,6 +83,24 @@ def test_a_row_is_of_medians_and_of_the_rounds_ratios():
     assert held.held() is False and held.reason == "b"
     rate = row("a", seconds, ["far", "near"], goal=at_least(1.2), unit="a second", per=2)
     assert (rate.ours, rate.peer) == (1.0, "near") and rate.held() and rate.reason == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the C library is another one")
+def test_programs_are_timed_in_processes_of_their_own_with_their_own_memory(tmp_path):
+    def call(name):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)  # 64 MiB
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        with (tmp_path / name).open("a") as file:
+            file.write(f"{os.getpid()} {faults}\n")
+
+    found = Run(least=3, most=3).programs({"": lambda: call("ours"), "x": lambda: call("theirs")})
+    lines = {name: [line.split() for line in (tmp_path / name).read_text().splitlines()] for name in ("ours", "theirs")}
+    assert len(lines["ours"]) == len(lines["theirs"]) > len(found[""]) == len(found["x"]) == 3
+    (ours,), (theirs,) = ({pid for pid, _ in lines[name]} for name in lines)
+    assert len({ours, theirs, str(os.getpid())}) == 3
+    pages = 2**26 // os.sysconf("SC_PAGE_SIZE")
+    assert int(lines["ours"][-1][1]) < pages / 100 and int(lines["theirs"][-1][1]) > pages / 2
 
 
 def test_results_are_read_back_and_compared(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "lightning_gen"
 # From below: a room imports rooms of lower rows, and itself.
 FLOORS = (
-    {"errors", "garbage", "options", "bar", "caching", "randomness"},
+    {"errors", "garbage", "heap", "options", "bar", "caching", "randomness"},
     {"discrete", "config"},
     {"process"},
     {"nets", "data", "metrics", "runs"},
