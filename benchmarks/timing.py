@@ -1,6 +1,5 @@
 """Times and counts as rows of the table: interleaved rounds, in CPU time on one thread."""
 
-import ctypes
 import multiprocessing
 import resource
 import statistics
@@ -22,6 +21,7 @@ from lightning_gen import heap
 ROOT = Path(__file__).resolve().parents[1]
 Call = Callable[[], object]
 Clock = Callable[[], float]
+Build = Callable[[], Call]  # can be pickled
 Timer = Callable[[int], float]  # how often a call is made in a row -> its seconds
 # unit: (value of s seconds for n items, whether less is better)
 UNITS: dict[str, tuple[Callable[[float, float], float], bool]] = {
@@ -34,11 +34,12 @@ ENOUGH = 0.02  # seconds that one timing lasts at least
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Within it torch, numpy and scipy have one thread, and freed memory stays in the process, as in our command: page
-    faults, which depend on earlier frees, make ratios of the same code differ by a fifth."""
+def one_thread(keep: bool = True) -> Iterator[None]:
+    """Within it torch, numpy and scipy have one thread. With `keep` freed memory stays in the process, as in our
+    command: page faults, which depend on earlier frees, make ratios of the same code differ by a fifth."""
     threads = torch.get_num_threads()
-    heap.keep()
+    if keep:
+        heap.keep()
     torch.set_num_threads(1)
     try:
         with threadpool_limits(1):
@@ -61,26 +62,19 @@ def cpu(call: Call, times: int = 1, clock: Clock = cpu_clock) -> float:
     return (clock() - start) / times
 
 
-def library_memory() -> None:
-    """The GNU C library's thresholds, at the largest values to which it raises them by itself."""
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        for parameter, value in ((-1, 2**26), (-3, 2**25), (-4, 2**16)):  # M_TRIM_, M_MMAP_THRESHOLD, M_MMAP_MAX
-            library.mallopt(parameter, value)
-
-
-def answer(call: Call, memory: Call, times: Connection) -> None:
+def answer(build: Build, ours: bool, times: Connection) -> None:
     """In a process of its own: time as many calls as are asked for, until none is."""
-    memory()
-    while often := times.recv():
-        times.send(cpu(call, often))
+    with one_thread(ours):
+        call = build()
+        while often := times.recv():
+            times.send(cpu(call, often))
 
 
 @contextmanager
-def apart(call: Call, memory: Call) -> Iterator[Timer]:
-    """Time a call in a process forked for it, which has its own heap and sets it by `memory`."""
+def apart(build: Build, ours: bool) -> Iterator[Timer]:
+    """Time a call in a new process that builds it: the memory of our command where it is ours, else the library's."""
     here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(target=answer, args=(call, memory, there), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=answer, args=(build, ours, there), daemon=True)
     process.start()
     there.close()  # so that its end is an EOFError here
 
@@ -150,12 +144,10 @@ class Run:
         """Seconds a call of each in every round."""
         return self.timed({name: partial(cpu, call, clock=clock) for name, call in calls.items()})
 
-    def programs(self, calls: Mapping[str, Call]) -> dict[str, list[float]]:
-        """The same, each in a process of its own: ours, under '', with the memory as our command keeps it, the others
-        with the C library's defaults, as people start them."""
+    def programs(self, builds: Mapping[str, Build]) -> dict[str, list[float]]:
+        """The same of calls that are built in a process each, as their users run them; ours is under ''."""
         with ExitStack() as stack:
-            memories = {name: heap.keep if name == "" else library_memory for name in calls}
-            return self.timed({name: stack.enter_context(apart(calls[name], memories[name])) for name in calls})
+            return self.timed({name: stack.enter_context(apart(build, name == "")) for name, build in builds.items()})
 
     def timed(self, timers: Mapping[str, Timer]) -> dict[str, list[float]]:
         """Seconds by each in every round, in turn; the order rotates, since one warms the next one's caches.
@@ -188,7 +180,7 @@ class Run:
         per: float = 1,
         reason: str | None = None,
         clock: Clock = cpu_clock,
-        programs: bool = False,
+        programs: Mapping[str, Build] | None = None,
     ) -> Row:
         """Measure ours, the peers and the limit in turn.
 
@@ -202,13 +194,13 @@ class Run:
             per: items (steps, images) of a call.
             reason: why a goal is missed that peer or limit would hold; None: the operators that take the time.
             clock: what the time is of.
-            programs: each in a process of its own, with the memory as its users have it.
+            programs: the same calls, to be built and timed in a process each.
         """
         peers = dict(peers or {})
         calls: dict[str, Call] = {"": ours, **peers}
         if limit is not None and callable(limit[1]):
             calls[limit[0]] = limit[1]
-        seconds = self.programs(calls) if programs else self.rounds(calls, clock)
+        seconds = self.programs(programs) if programs else self.rounds(calls, clock)
         if limit is not None and not callable(limit[1]):
             seconds[limit[0]] = [limit[1]] * len(seconds[""])
         if reason is None and self.tiny:

@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor, nn
 
 from benchmarks.counting import flops, forward_and_backward
-from benchmarks.table import Row, at_most, counted
+from benchmarks.table import Goal, Row, at_most, counted
 from benchmarks.timing import ROOT, Run, matrix_rate, row, same, shares
 from lightning_gen.config.instantiate import build
 from lightning_gen.convert.to_diffusers import arguments, network_config, tensors
@@ -110,21 +110,39 @@ def least_seconds(one: Ours, x: Tensor) -> float:
     return flops(lambda: one.loss(x, one.generator).backward()) / matrix_rate()
 
 
-def steps(run: Run, what: str, config: dict[str, Any], batch: int, bound: float, both: bool = False) -> Row:
-    """A whole step against diffusers' recipe of the same weights, each as its users run it.
+def program(recipe: type[Ours] | type[Recipe], config: dict[str, Any], batch: int) -> Callable[[], object]:
+    """A step of the one or the other from the same weights."""
+    torch.manual_seed(0)
+    net = build(config)
+    made = recipe(net if recipe is Ours else diffusers_net(config, net))
+    return partial(made.step, torch.randn(batch, *config["shape"]))
 
-    With `both` theirs in our memory format, too, and in one process, which keeps freed memory.
+
+def steps(
+    run: Run,
+    what: str,
+    config: dict[str, Any],
+    batch: int,
+    goal: Goal | None,
+    programs: bool = False,
+    last: bool = False,
+) -> Row:
+    """A whole step against diffusers' recipe of the same weights.
+
+    With `programs` in a process each, as their users run them; with `last` theirs in our memory format, too.
     """
     net, x = build(config), torch.randn(batch, *config["shape"])
     peers = {"diffusers": Recipe(diffusers_net(config, net))}
     ours = Ours(net)
     check(ours, peers["diffusers"], x)
-    if both:
-        last = diffusers_net(config, net).to(memory_format=torch.channels_last)
-        peers["diffusers, channels_last"] = Recipe(last)
+    if last:
+        other = diffusers_net(config, net).to(memory_format=torch.channels_last)
+        peers["diffusers, channels_last"] = Recipe(other)
     calls: dict[str, Callable[[], object]] = {name: partial(peer.step, x) for name, peer in peers.items()}
     limit = ("its arithmetic at the rate of a matrix product", least_seconds(ours, x))
-    return run.row(what, partial(ours.step, x), calls, limit, None if both else at_most(bound), programs=not both)
+    kinds: dict[str, type[Ours] | type[Recipe]] = {"": Ours, "diffusers": Recipe}
+    builds = {name: partial(program, kind, config, batch) for name, kind in kinds.items()} if programs else None
+    return run.row(what, partial(ours.step, x), calls, limit, goal, programs=builds)
 
 
 def counts(run: Run) -> Iterator[Row]:
@@ -143,16 +161,16 @@ def digits(run: Run) -> Iterator[Row]:
     batch = run.pick(128, 2)
     for size in (8, 16):
         config = node("unet_digits", (1, size, size))
-        yield steps(run, f"{size}x{size} U-Net (unet_digits), a step of {batch}", config, batch, 0.9)
+        yield steps(run, f"{size}x{size} U-Net (unet_digits), a step of {batch}", config, batch, at_most(0.9))
 
 
 def natural(run: Run) -> Iterator[Row]:
-    """Steps of ddpm_cifar's network, batches of 8, against the recipe as it is and in our memory format, too."""
+    """Steps of ddpm_cifar's network, batches of 8, against the recipe as it is, and with memory and format of ours."""
     batch = run.pick(8, 2)
     run = replace(run, least=7)  # the medians of three rounds differed by a tenth between two sittings
-    for both in (False, True):
-        what = f"CIFAR-10 U-Net, a step of {batch}{', theirs channels_last, memory kept by both' * both}"
-        yield steps(run, what, cifar(run), batch, 0.85, both)
+    what = f"CIFAR-10 U-Net, a step of {batch}"
+    yield steps(run, what, cifar(run), batch, at_most(0.85), programs=True)
+    yield steps(run, f"{what}, theirs channels_last, memory kept by both", cifar(run), batch, None, last=True)
 
 
 def lucidrains(run: Run) -> Iterator[Row]:
