@@ -1,6 +1,7 @@
 """A package of somebody else's, with parts of every kind, is trained, measured, resumed where it is allowed."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -132,6 +133,28 @@ def test_what_a_command_uses_is_recorded(copied):
     words += [f"callbacks.{name}=null" for name in ("likelihood", "pictures", "curves")] + [f"callbacks.norm={node}"]
     assert entry.main([*ALLOW, *words]) == 0
     assert yaml.safe_load(Path("out/config.yaml").read_text())["extensions"] == ["spirals"]
+
+
+def test_a_process_of_ones_own_trains_as_its_page_says(tmp_path, monkeypatch):
+    """Each file and command of docs/extending.md, with few steps; x_t then has the moments of the page's formula."""
+    monkeypatch.chdir(tmp_path)
+    page = (EXTENSION.parent / "extending.md").read_text()
+    for name, content in re.findall(r"In `([\w/]+\.\w+)`.*:\n\n```\w+\n([\s\S]*?)^```", page, re.MULTILINE):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(content)
+    few = ["trainer.max_steps=2", "data.n=64", "data.batch_size=16", "quality.n=16", "logger=none"]
+    commands = [line.split()[1:] for line in re.findall(r"^lightning-gen .*waves.*$", page, re.MULTILINE)]
+    assert [any(word.startswith("stage=") for word in words) for words in commands] == [False, True]
+    with on_path(tmp_path, "waves"):
+        for words, more in zip(commands, (few, []), strict=True):
+            assert entry.main([*words, *more]) == 0
+        model = lightning_gen.load("outputs/waves", allow=("waves",)).model
+    assert len(list(Path("outputs/waves/samples").glob("samples-heun-seed0-n500.npz"))) == 1
+    t, x = torch.full((20_000,), 0.4, dtype=torch.float64), torch.full((20_000, 1), 2.0, dtype=torch.float64)
+    noised = model.process.perturb(x, t, torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).double())
+    angle = torch.tensor(0.99 * 0.4 * torch.pi / 2, dtype=torch.float64)
+    assert abs(float(noised.mean() - 2 * angle.cos())) <= 4 * float(angle.sin()) / len(x) ** 0.5
+    assert abs(float(noised.var() / angle.sin().square() - 1)) <= 4 * (2 / len(x)) ** 0.5
 
 
 def test_its_faults_are_reported_as_ours_are(copied, capsys):
