@@ -176,6 +176,29 @@ def test_its_faults_are_reported_as_ours_are(copied, capsys):
     assert "spirals" not in sys.modules
 
 
+def test_data_and_a_family_that_are_not_ours_are_refused_by_name(tmp_path, monkeypatch, capsys):
+    """Of Lightning's own classes: before any import of the package, in a sweep too."""
+    monkeypatch.chdir(tmp_path)
+    Path("theirs.py").write_text(
+        "from pytorch_lightning import LightningDataModule, LightningModule\n"
+        "class Data(LightningDataModule):\n    batch_size = 8\n"
+        "class Family(LightningModule):\n    def __init__(self, net, **options):\n        super().__init__()\n"
+    )
+    Path("configs/data").mkdir(parents=True)
+    Path("configs/data/theirs.yaml").write_text("_target_: theirs.Data\n")
+    words = ["--allow=theirs", "--config-dir=configs", "experiment=edm_digits", "logger=none"]
+    with on_path(tmp_path, "theirs"):
+        for more in ([], ["-m", "seed=0,1"], ["stage=estimate"]):
+            (said,) = refused([*words, "data=theirs", *more], capsys)
+            expected = "data._target_ is theirs.Data, expected a lightning_gen.data.GenerativeData: derive"
+            assert said.startswith(expected)
+        (said,) = refused([*words, "module={_target_: theirs.Family}"], capsys)
+        assert said.startswith("module._target_ is theirs.Family, expected a lightning_gen.families.GenerativeModule: ")
+        assert "theirs" not in sys.modules and not Path("outputs").exists()
+    (said,) = refused([*words[2:], "module={_target_: lightning_gen.samplers.DDIM}"], capsys)
+    assert said.startswith("module._target_ is lightning_gen.samplers.DDIM, expected a lightning_gen.families.")
+
+
 def test_a_library_cannot_be_allowed_whole(capsys):
     for name in ("os", "torch", "numpy", "pickle", "builtins", "callbacks", "lightning_gen", "hydra", "_pytest"):
         if name in ("os", "torch", "callbacks"):
