@@ -214,6 +214,9 @@ def misplaced(stage: str, values: dict[str, Any], given: Sequence[str]) -> list[
         for key, owner in owners.items()
         if key in named and stage != owner
     ]
+    if "sampler" in named and stage in RUN and "sampler" not in read_by(stage):
+        key = next(key for key in given if key.split(".")[0] == "sampler")
+        faults.append(f"{key} is given with stage={stage}, which draws by no sampler of the config: remove it")
     if "optimize" in named and stage not in OPTIMISED:
         faults.append(
             f"optimize is a number that stage=fit and stage=evaluate measure, and stage is {stage}: remove it"
