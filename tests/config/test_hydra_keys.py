@@ -104,6 +104,7 @@ def test_search_paths_are_looked_in(jobs, tmp_path, monkeypatch):
         (["--cfg", "job", "sed=1"], "sed is no key"),
         (["--config-dir=mine", "experiment=moved"], "mine/experiment/moved.yaml: hydra.run.dir is elsewhere"),
         (["--config-dir=mine", "experiment=many"], "mine/experiment/many.yaml: hydra/launcher is joblib"),
+        (["--config-dir=mine", "experiment=derived"], "mine/experiment/moved.yaml: hydra.run.dir is elsewhere"),
         (["--config-dir=mine", "experiment=moved", "hydra.run.dir=x"], "error: hydra.run.dir is x"),
         (["hydra/sweeper=nonsense"], "hydra/sweeper=nonsense does not exist: choose one of ax, basic"),
         (["hydra/sweeper=basik", "-m", "optimize=val/loss/ema"], "did you mean basic"),
@@ -122,6 +123,7 @@ def test_what_would_do_something_else_than_in_hydra_is_refused(words, said, jobs
         tmp_path / "mine",
         experiment__moved=f"{MINE}hydra: {{run: {{dir: elsewhere}}}}\n",
         experiment__many=MINE.replace("defaults:", "defaults:\n  - override /hydra/launcher: joblib"),
+        experiment__derived=MINE.replace("ddpm_digits", "moved"),
         experiment__lost=MINE.replace("defaults:", "defaults:\n  - override /hydra/sweeper: nonsense"),
         hydra__sweeper__mine="max_batch_size: 1\n",
     )

@@ -70,7 +70,8 @@ def request(words: Words) -> Request:
             found.add(word)
     found.faults += misplaced(stage, values, [*values, *groups])
     experiment, name = words.experiment(groups)
-    yamls = [("", words.name), *(("experiment", each) for each in experiment.split(","))]
+    experiments = [each for last in experiment.split(",") for each in words.lineage(last)]
+    yamls = [("", words.name), *(("experiment", each) for each in experiments)]
     pages = [words.page(*yaml) for yaml in yamls]
     given = hydra_keys.settings(words.overrides, pages)
     optimize = values.get("optimize", next((page["optimize"] for page in pages[::-1] if "optimize" in page), None))

@@ -125,6 +125,11 @@ class Words:
         """The YAML of a choice, of no group a primary config; None where there is none."""
         return next((file for folder in self.places if (file := folder / group / f"{name}.yaml").is_file()), None)
 
+    def lineage(self, experiment: str) -> list[str]:
+        """Those that an experiment's list of defaults begins with, and theirs, then itself."""
+        bases = [entry for entry in self.page("experiment", experiment).get("defaults") or () if isinstance(entry, str)]
+        return [*(name for base in bases if base != "_self_" for name in self.lineage(base)), experiment]
+
     def experiment(self, groups: Mapping[str, str]) -> tuple[str, str]:
         """(the experiment, what the run is named for), by the command line, the primary config, or else ours."""
         of_primary = self._chosen_by(self.name) or self._chosen_by("config")
