@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lightning_gen.callbacks.measuring import Measuring, unlabelled
 from lightning_gen.callbacks.publishing import save_picture, step_of
+from lightning_gen.families.by_hand import data_of
 from lightning_gen.models import Energy
 from lightning_gen.options import Natural
 from lightning_gen.randomness import generator
@@ -72,7 +73,7 @@ class ChainHealth(Measuring):
     def measure(self, trainer: Trainer, module: Any, final: bool) -> list[Result]:
         """The numbers of the last batch, in training, and of fresh chains; and their pictures."""
         step, sampler = step_of(trainer), module.loss.sampler
-        data = trainer.datamodule if final else None
+        data = data_of(trainer) if final else None
         with (
             self.model(trainer, module) as model,
             self.bar(trainer, "chains", self.length * self.long, "transition") as progress,

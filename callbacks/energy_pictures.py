@@ -41,6 +41,7 @@ class EnergyPictures(Measuring):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what has neither filters nor a landscape, before any work."""
         super().setup(trainer, pl_module, stage)
+        self.data(trainer)
         model, shape = pl_module.model, tuple(pl_module.shape)
         if not (flat(model, shape) or pictured(model, shape)):
             raise ValueError(

@@ -15,7 +15,9 @@ from lightning_gen.bar import bar
 from lightning_gen.callbacks.evaluation import Pieces, drawing_time, pieces_of, spend
 from lightning_gen.callbacks.progress import shows
 from lightning_gen.callbacks.publishing import publish
+from lightning_gen.data import GenerativeData
 from lightning_gen.errors import NonFinite
+from lightning_gen.families.by_hand import data_of
 from lightning_gen.metrics.gather import gather_problems
 from lightning_gen.models import Model, Requires, why_unfit
 from lightning_gen.options import Checked, Count, Natural
@@ -70,8 +72,19 @@ class Measuring(Checked, Requires, Callback, ABC):
                 f"{self.key} is {type(self).__name__}, which gives images to the model, and that one is of latent "
                 f"variables, expected null, or for a likelihood LatentLikelihood: write {self.key}=null"
             )
-        if getattr(trainer, "datamodule", None) is not None:
-            self.check_data(trainer.datamodule)
+        if self.split is not None:
+            self.check_data(self.data(trainer))
+
+    def data(self, trainer: Trainer) -> GenerativeData:
+        """The trainer's data; TypeError for loaders, and for a data module that is not ours."""
+        if (data := data_of(trainer)) is None:
+            other = getattr(trainer, "datamodule", None)
+            raise TypeError(
+                f"{self.key} measures splits of the data, and the trainer has "
+                f"{'loaders' if other is None else f'a {type(other).__name__}'}, expected a "
+                f"lightning_gen.data.GenerativeData: derive the data from it, or leave {type(self).__name__} out"
+            )
+        return data
 
     def check_data(self, data: Any) -> None:
         """ValueError for data that are too few to be measured."""

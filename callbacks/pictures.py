@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_gen.callbacks.measuring import Measuring
 from lightning_gen.callbacks.publishing import log_image, log_samples, save_picture, step_of
+from lightning_gen.families.by_hand import data_of
 from lightning_gen.options import Count, Natural
 from lightning_gen.results.drawing import (
     beside,
@@ -128,6 +129,5 @@ def _drawable(module: Any, x: Tensor, step: int) -> np.ndarray:
 
 def _points(trainer: Trainer, n: int) -> np.ndarray | None:
     """Points of the data, (n, 2), to stand beside the samples."""
-    if getattr(trainer, "datamodule", None) is None:
-        return None
-    return trainer.datamodule.split("train").points(slice(0, n)).float().cpu().numpy()
+    data = data_of(trainer)
+    return None if data is None else data.split("train").points(slice(0, n)).float().cpu().numpy()

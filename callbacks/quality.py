@@ -109,9 +109,7 @@ class Quality(MeasuringSamples):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what cannot be measured, and make the features ready, before any work."""
-        data = trainer.datamodule
-        if data is None:
-            raise ValueError("quality needs a data module to compare with: pass datamodule to the trainer")
+        data = self.data(trainer)
         self.features.check(data)
         for name in self.metrics:
             if registered()[name].needs == "logits" and self.features.classes is None:

@@ -52,8 +52,8 @@ class ScoreField(Measuring):
         data, model = trainer.datamodule, pl_module.model
         if not hasattr(data, "score"):
             raise ValueError(
-                f"callbacks.field compares with the data's true score, which {getattr(data, 'name', 'no data set')} "
-                "has not: write callbacks.field=null"
+                f"callbacks.field compares with the data's true score, which {data.name} has "
+                "not: write callbacks.field=null"
             )
         if len(data.split("test")) < 2:
             raise ValueError("callbacks.field needs at least 2 points of the test split: set data.test_size higher")

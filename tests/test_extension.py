@@ -1,6 +1,7 @@
 """A package of somebody else's, with parts of every kind, is trained, measured, resumed where it is allowed."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -134,6 +135,28 @@ def test_what_a_command_uses_is_recorded(copied):
     assert yaml.safe_load(Path("out/config.yaml").read_text())["extensions"] == ["spirals"]
 
 
+def test_a_process_of_ones_own_trains_as_its_page_says(tmp_path, monkeypatch):
+    """Each file and command of docs/extending.md, with few steps; x_t then has the moments of the page's formula."""
+    monkeypatch.chdir(tmp_path)
+    page = (EXTENSION.parent / "extending.md").read_text()
+    for name, content in re.findall(r"In `([\w/]+\.\w+)`.*:\n\n```\w+\n([\s\S]*?)^```", page, re.MULTILINE):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(content)
+    few = ["trainer.max_steps=2", "data.n=64", "data.batch_size=16", "quality.n=16", "logger=none"]
+    commands = [line.split()[1:] for line in re.findall(r"^lightning-gen .*waves.*$", page, re.MULTILINE)]
+    assert [any(word.startswith("stage=") for word in words) for words in commands] == [False, True]
+    with on_path(tmp_path, "waves"):
+        for words, more in zip(commands, (few, []), strict=True):
+            assert entry.main([*words, *more]) == 0
+        model = lightning_gen.load("outputs/waves", allow=("waves",)).model
+    assert len(list(Path("outputs/waves/samples").glob("samples-heun-seed0-n500.npz"))) == 1
+    t, x = torch.full((20_000,), 0.4, dtype=torch.float64), torch.full((20_000, 1), 2.0, dtype=torch.float64)
+    noised = model.process.perturb(x, t, torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).double())
+    angle = torch.tensor(0.99 * 0.4 * torch.pi / 2, dtype=torch.float64)
+    assert abs(float(noised.mean() - 2 * angle.cos())) <= 4 * float(angle.sin()) / len(x) ** 0.5
+    assert abs(float(noised.var() / angle.sin().square() - 1)) <= 4 * (2 / len(x)) ** 0.5
+
+
 def test_its_faults_are_reported_as_ours_are(copied, capsys):
     wrong = ["net.widht=3", "module.loss.delta=-1", "sampler.steps=many", "callbacks.norm.evry=2", "data.n=0"]
     sentences = refused([*ALLOW, *FOLDER, *TINY[:2], *wrong], capsys)
@@ -151,6 +174,29 @@ def test_its_faults_are_reported_as_ours_are(copied, capsys):
         sentences = refused([*ALLOW, *FOLDER, *TINY[:2], f"module.loss={{_target_: {target}}}"], capsys)
         assert any("module.loss" in sentence and found in sentence for sentence in sentences), sentences
     assert "spirals" not in sys.modules
+
+
+def test_data_and_a_family_that_are_not_ours_are_refused_by_name(tmp_path, monkeypatch, capsys):
+    """Of Lightning's own classes: before any import of the package, in a sweep too."""
+    monkeypatch.chdir(tmp_path)
+    Path("theirs.py").write_text(
+        "from pytorch_lightning import LightningDataModule, LightningModule\n"
+        "class Data(LightningDataModule):\n    batch_size = 8\n"
+        "class Family(LightningModule):\n    def __init__(self, net, **options):\n        super().__init__()\n"
+    )
+    Path("configs/data").mkdir(parents=True)
+    Path("configs/data/theirs.yaml").write_text("_target_: theirs.Data\n")
+    words = ["--allow=theirs", "--config-dir=configs", "experiment=edm_digits", "logger=none"]
+    with on_path(tmp_path, "theirs"):
+        for more in ([], ["-m", "seed=0,1"], ["stage=estimate"]):
+            (said,) = refused([*words, "data=theirs", *more], capsys)
+            expected = "data._target_ is theirs.Data, expected a lightning_gen.data.GenerativeData: derive"
+            assert said.startswith(expected)
+        (said,) = refused([*words, "module={_target_: theirs.Family}"], capsys)
+        assert said.startswith("module._target_ is theirs.Family, expected a lightning_gen.families.GenerativeModule: ")
+        assert "theirs" not in sys.modules and not Path("outputs").exists()
+    (said,) = refused([*words[2:], "module={_target_: lightning_gen.samplers.DDIM}"], capsys)
+    assert said.startswith("module._target_ is lightning_gen.samplers.DDIM, expected a lightning_gen.families.")
 
 
 def test_a_library_cannot_be_allowed_whole(capsys):

@@ -197,6 +197,10 @@ def test_edit_draws_missing_halves_and_paths_of_test_images(trained):
         (["stage=edit", "edit=paint"], "edit is 'paint'"),
         (["stage=sample", "edit=mode"], "edit is read by stage=edit alone"),
         (["stage=sample", "split=train"], "split is read by stage=compress alone"),
+        (["stage=edit", "edit=inpaint", "sampler.steps=5"], "sampler.steps is given with stage=edit, which draws by"),
+        (["stage=edit", "edit=mode", "sampler=heun"], "sampler is given with stage=edit, which draws by no sampler"),
+        (["stage=compress", "sampler.eta=1"], "sampler.eta is given with stage=compress, which draws by no sampler"),
+        (["stage=decompress", "file=x", "sampler=heun"], "sampler is given with stage=decompress, which draws by no"),
     ],
 )
 def test_an_edit_that_cannot_be_is_refused(words, found, trained, capsys):

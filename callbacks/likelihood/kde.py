@@ -45,7 +45,7 @@ class KernelDensityLikelihood(MeasuringSamples):
         self.points, self.folds = points, folds
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        data = trainer.datamodule
+        data = self.data(trainer)
         if pl_module.sampler is None:
             raise ValueError("callbacks.kde draws samples, and module.sampler is null: choose one with sampler=NAME")
         if pl_module.value_range is None and len(pl_module.shape) == 3:

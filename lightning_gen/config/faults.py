@@ -7,10 +7,13 @@ from typing import Any
 
 from lightning_gen.config import signatures
 from lightning_gen.config.allow import allow_list, declared, needed_faults
+from lightning_gen.config.annotations import decide
 from lightning_gen.config.root import MISSING, NODES, OPTIMISED, PLACES, ROOT, RUN, SAMPLES, TEXTS, TRAINER, read_by
-from lightning_gen.config.source import Parameter, annotation, source
-from lightning_gen.options import value_and_type
+from lightning_gen.config.source import Parameter, annotation, locate, source
+from lightning_gen.options import Kind, value_and_type
 
+# What a run builds its nodes from.
+BASES = {"data": "lightning_gen.data.GenerativeData", "module": "lightning_gen.families.GenerativeModule"}
 # What the builder itself passes to the node's constructor, so that no YAML has to.
 GIVEN = {
     "net": {"shape", "classes", "levels"},
@@ -30,6 +33,7 @@ def check(config: Mapping[str, Any], experiment: str = "NAME") -> list[str]:
     faults = needed_faults(config, "the config")
     faults += nameless(config)
     faults += signatures.arguments(config, "", set(), "the config", parameters())
+    faults += strange(config)
     faults += empty(config)
     faults += impatient(config)
     rest = dict(config)
@@ -44,6 +48,15 @@ def check(config: Mapping[str, Any], experiment: str = "NAME") -> list[str]:
     # What the config needs and nobody allows is said once, above; its other faults are found all the same.
     faults += signatures.check(rest, GIVEN, [*allow_list(), *(f"{package}.*" for package in declared(config))])
     return [*faults, *files(config)]
+
+
+def strange(config: Mapping[str, Any]) -> Iterator[str]:
+    """A fault for data and a family that are none of ours, as Lightning's own classes, which a run could not use."""
+    for key, base in BASES.items():
+        node = config.get(key)
+        ours = not isinstance(node, Mapping) or "_target_" not in node or decide(node, Kind("object", locate(base)[1]))
+        if not ours:
+            yield f"{key}._target_ is {node['_target_']}, expected a {base}: derive yours from it, or name another"
 
 
 def parameters() -> tuple[Parameter, ...]:
@@ -201,6 +214,9 @@ def misplaced(stage: str, values: dict[str, Any], given: Sequence[str]) -> list[
         for key, owner in owners.items()
         if key in named and stage != owner
     ]
+    if "sampler" in named and stage in RUN and "sampler" not in read_by(stage):
+        key = next(key for key in given if key.split(".")[0] == "sampler")
+        faults.append(f"{key} is given with stage={stage}, which draws by no sampler of the config: remove it")
     if "optimize" in named and stage not in OPTIMISED:
         faults.append(
             f"optimize is a number that stage=fit and stage=evaluate measure, and stage is {stage}: remove it"

@@ -39,7 +39,7 @@ ROOT = (
     Key("data", "dict", MISSING, (*RUN, SAMPLES)),
     Key("net", "dict | None"),
     Key("module", "dict", MISSING),
-    Key("sampler", "dict", MISSING),
+    Key("sampler", "dict", MISSING, ("fit", "estimate", "evaluate", "sample", "export")),
     Key("trainer", "dict", MISSING, (*RUN, SAMPLES), changes=True, personal=True),
     Key("callbacks", "dict | None"),
     Key("quality", "dict | None", None, (*RUN, SAMPLES)),

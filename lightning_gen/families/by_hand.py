@@ -5,6 +5,7 @@ from typing import Any, Self
 
 from torch import Tensor
 
+from lightning_gen.data import GenerativeData
 from lightning_gen.errors import first_line
 from lightning_gen.models import Scored, has
 from lightning_gen.models.support import Support
@@ -84,10 +85,10 @@ def parts(batch: Any) -> tuple[Tensor, Any]:
     return found[0], found[1] if len(found) > 1 else None
 
 
-def data_of(trainer: Any) -> Any | None:
-    """The trainer's data, where they have splits, as a GenerativeData has; None for loaders, and others' data."""
+def data_of(trainer: Any) -> GenerativeData | None:
+    """The trainer's data, where they have our splits; None for loaders, and others' data."""
     data = getattr(trainer, "datamodule", None)
-    return data if hasattr(data, "split") else None
+    return data if isinstance(data, GenerativeData) else None
 
 
 def check_x(x: Tensor, shape: Any, value_range: Any, support: Support) -> None:

@@ -183,7 +183,7 @@ class FrechetStatistics(Checked, Metric):
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (d,) and covariance (d, d) of features (N, d) that one process holds; one pass in chunks, float64."""
-    # The mean of the first M is within root N/M standard deviations of that of all, in whatever order they are.
+    # The mean of the first M is within sqrt(N / M) standard deviations of that of all, in whatever order they are.
     shift = features[:ROWS].double().mean(0)
     statistics = FrechetStatistics(features.shape[1], shift, sync_on_compute=False).to(features.device)
     statistics.update(features)

@@ -40,8 +40,8 @@ def edm(process: Process, t: Tensor, sigma_data: float = 0.5) -> Coefficients:
     Written for x / alpha at the noise level sigma / alpha. EDM (Karras et al., 2022, table 1),
     https://arxiv.org/abs/2206.00364
     """
-    alpha, sigma = process.alpha(t), process.sigma(t)
-    level = sigma / alpha
+    alpha = process.alpha(t)
+    level = process.sigma(t) / alpha
     total = level.square() + sigma_data**2
     return sigma_data**2 / total / alpha, level * sigma_data / total.sqrt(), total.rsqrt() / alpha, level.log() / 4
 
@@ -52,8 +52,8 @@ def ve(process: Process, t: Tensor) -> Coefficients:
     The published VE networks: Score SDE (Song et al., 2021, appendix H), https://arxiv.org/abs/2011.13456, with data in
     [0, 1]. EDM (Karras et al., 2022, table 1) has ln(sigma / 2) for them, since its data are in [-1, 1].
     """
-    alpha, sigma = process.alpha(t), process.sigma(t)
-    level = sigma / alpha
+    alpha = process.alpha(t)
+    level = process.sigma(t) / alpha
     return 1 / alpha, level, 1 / alpha, level.log()
 
 

@@ -17,6 +17,7 @@ from lightning_gen.nets import MLP, ResNetEnergy
 from lightning_gen.results.drawing import grid, strip
 from lightning_gen.results.pictures.energies import filters
 from lightning_gen.samplers import MALA
+from tests.callbacks.trainers import Alone
 from tests.energies import Quadratic
 
 SGD = lambda parameters: torch.optim.SGD(parameters, lr=0.0)  # noqa: E731
@@ -210,7 +211,7 @@ def test_rbms_in_the_plane_have_a_landscape():
         families.GaussianBernoulliRBM(SGD, (2,), 4),
         EBM(MLP((2,), 8, 1), ExactScoreMatching(), SGD, shape=(2,)),
     ):
-        EnergyPictures().setup(None, module, "test")
+        EnergyPictures().setup(Alone(rings()), module, "test")
 
 
 @pytest.mark.parametrize("options", [{"every_n_epochs": -1}, {"n": 0}, {"points": 0}, {"weights": "both"}])

@@ -2,16 +2,25 @@
 
 import inspect
 import json
+from functools import partial
 
 import pytest
 import torch
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader
 
 from lightning_gen import callbacks
 from lightning_gen.callbacks.measuring import Measuring, measured_weights
 from lightning_gen.errors import NonFinite
+from lightning_gen.families import DDPM, GenerativeModule
+from lightning_gen.losses import ContrastiveDivergence, ExactScoreMatching
+from lightning_gen.metrics import PixelFeatures
+from lightning_gen.models import Gaussian
+from lightning_gen.nets import MLP
 from lightning_gen.results.report import closing_table
 from lightning_gen.results.result import Name, Result, name_of
 from lightning_gen.runs.metrics_file import read_metrics
+from lightning_gen.samplers import DDIM, MALA
 
 OURS = [
     kind
@@ -48,6 +57,61 @@ def test_all_that_measure_have_the_one_base():
             "DecoderAnnealedImportance"} == {kind.__name__ for kind in OURS}  # fmt: skip
     for kind in OURS:
         assert kind.key and kind.run is Measuring.run and kind.measured.__name__ == "measured"
+
+
+class Theirs(LightningDataModule):
+    """A data module that is not ours, with a `split` of its own."""
+
+    split = "train"
+
+    def train_dataloader(self):
+        return DataLoader(torch.randn(16, 2, generator=torch.Generator().manual_seed(0)), batch_size=8)
+
+    val_dataloader = test_dataloader = train_dataloader
+
+
+def of_the_plane(model=None):
+    """A family of points, with an energy or with the noise of a DDPM."""
+    adam = partial(torch.optim.Adam, lr=1e-3)
+    if model is None:
+        return DDPM(MLP((2,), width=4, depth=1), adam, steps=4, sampler=DDIM(2), shape=(2,))
+    return GenerativeModule(model, ExactScoreMatching(), adam, sampler=MALA(2), shape=(2,))
+
+
+READING = {  # what reads splits of the data -> the model that it is for
+    "quality": (lambda: callbacks.Quality(PixelFeatures(), n=8, metrics=["fid"]), None),
+    "callbacks.likelihood": (lambda: callbacks.FlowLikelihood(n=4), None),
+    "callbacks.likelihood ais": (lambda: callbacks.AnnealedImportance(n=4), Gaussian([0.0, 0.0], [1.0, 1.0])),
+    "callbacks.likelihood exact": (lambda: callbacks.ExactLikelihood(n=4), Gaussian([0.0, 0.0], [1.0, 1.0])),
+    "callbacks.kde": (lambda: callbacks.KernelDensityLikelihood(n=8), None),
+    "callbacks.representations": (lambda: callbacks.Representations(n=8), None),
+    "callbacks.field": (lambda: callbacks.ScoreField(t=0.5), None),
+    "callbacks.energies": (lambda: callbacks.EnergyPictures(), Gaussian([0.0, 0.0], [1.0, 1.0])),
+}
+
+
+@pytest.mark.parametrize("named", READING)
+@pytest.mark.parametrize("loaders", [False, True])
+def test_what_reads_splits_refuses_other_data_before_any_step(named, loaders, make_trainer):
+    kind, model = READING[named]
+    module, data = of_the_plane(model), Theirs()
+    trainer = make_trainer(kind(), inference_mode=False)
+    found = "loaders" if loaders else "a Theirs"
+    said = rf"^{named.split()[0]} measures splits of the data, and the trainer has {found}, expected .*GenerativeData: "
+    with pytest.raises(TypeError, match=said):
+        trainer.fit(module, *[data.train_dataloader()] * 2) if loaders else trainer.fit(module, datamodule=data)
+    assert trainer.global_step == 0
+
+
+@pytest.mark.parametrize("kind", [callbacks.Pictures, callbacks.ChainHealth])
+def test_what_needs_no_splits_measures_with_any_data(kind, make_trainer, tmp_path):
+    loss, adam = ContrastiveDivergence(MALA(2)), partial(torch.optim.Adam, lr=1e-3)
+    energy = GenerativeModule(Gaussian([0.0, 0.0], [1.0, 1.0]), loss, adam, sampler=MALA(2), shape=(2,))
+    module = energy if kind is callbacks.ChainHealth else of_the_plane()
+    trainer = make_trainer(kind(), inference_mode=False)
+    trainer.fit(module, datamodule=Theirs())
+    trainer.test(module, datamodule=Theirs(), verbose=False)
+    assert trainer.global_step == 4 and (list(tmp_path.glob("samples/*.png")) or list(tmp_path.glob("metrics.json")))
 
 
 @pytest.mark.parametrize(("every", "steps"), [(0, []), (1, [4, 8, 12]), (2, [8])])

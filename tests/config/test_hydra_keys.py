@@ -102,8 +102,20 @@ def test_search_paths_are_looked_in(jobs, tmp_path, monkeypatch):
         (["--config-name=nothing"], "--config-name=nothing does not exist"),
         pytest.param(["--experimental-rerun", "config.pickle"], "--experimental-rerun", marks=pytest.mark.slow),
         (["--cfg", "job", "sed=1"], "sed is no key"),
-        (["--config-dir=mine", "experiment=moved"], "hydra.run.dir is elsewhere"),
-        (["--config-dir=mine", "experiment=many"], "hydra/launcher is joblib"),
+        (["--config-dir=mine", "experiment=moved"], "mine/experiment/moved.yaml: hydra.run.dir is elsewhere"),
+        (["--config-dir=mine", "experiment=many"], "mine/experiment/many.yaml: hydra/launcher is joblib"),
+        (["--config-dir=mine", "experiment=derived"], "mine/experiment/moved.yaml: hydra.run.dir is elsewhere"),
+        (["--config-dir=mine", "experiment=moved", "hydra.run.dir=x"], "error: hydra.run.dir is x"),
+        (["hydra/sweeper=nonsense"], "hydra/sweeper=nonsense does not exist: choose one of ax, basic"),
+        (["hydra/sweeper=basik", "-m", "optimize=val/loss/ema"], "did you mean basic"),
+        (["--config-dir=mine", "experiment=lost"], "mine/experiment/lost.yaml: hydra/sweeper=nonsense does not exist"),
+        (["--config-dir=mine", "hydra/sweeper=mine"], "hydra/sweeper is mine, which chooses"),
+        (["-m", "hydra.sweeper.max_batch_size=0"], "max_batch_size is 0, expected a whole number from 1, or null: "),
+        (["-m", "hydra.sweeper.max_batch_size=many"], "hydra.sweeper.max_batch_size is many, expected"),
+        (["-m", "seed=glob(*)"], "seed is glob(*), expected names of a group"),
+        (["-m", "net=glob(*,exclude=*)"], "net is glob(*,exclude=*), expected names of a group"),
+        (["runs=glob(*)", "stage=compare"], "runs is glob(*), expected names of a group"),
+        (["-m", "seed=range(0,0)"], "seed is range(0,0), expected at least one value: write"),
     ],
 )
 def test_what_would_do_something_else_than_in_hydra_is_refused(words, said, jobs, tmp_path, capsys):
@@ -111,11 +123,20 @@ def test_what_would_do_something_else_than_in_hydra_is_refused(words, said, jobs
         tmp_path / "mine",
         experiment__moved=f"{MINE}hydra: {{run: {{dir: elsewhere}}}}\n",
         experiment__many=MINE.replace("defaults:", "defaults:\n  - override /hydra/launcher: joblib"),
+        experiment__derived=MINE.replace("ddpm_digits", "moved"),
+        experiment__lost=MINE.replace("defaults:", "defaults:\n  - override /hydra/sweeper: nonsense"),
+        hydra__sweeper__mine="max_batch_size: 1\n",
     )
     assert entry.main([*words, "logger=none"]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1 and said in errors[0], errors
     assert not jobs and [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_glob_is_the_names_of_its_group_that_match(jobs):
+    assert entry.main(["-m", "experiment=glob(n*_rings)", "net=glob(mlp)", "seed=1,2", "logger=none"]) == 0
+    folders = [f"outputs/{name}_rings-net=mlp-seed={seed}" for name in ("nce", "nsf") for seed in (1, 2)]
+    assert [folder for _, folder in jobs] == folders
 
 
 def test_the_command_line_goes_before_the_pages(tmp_path):

@@ -1,11 +1,13 @@
 """Hydra's own keys, as hydra/sweeper, its flags and folders of configs: which do here what they do in Hydra."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from lightning_gen.options import choose
 
 # Run folders, their config.yaml and what is printed are this program's own.
 REFUSED = {
@@ -22,6 +24,7 @@ FLAGS = {  # that would take the config from elsewhere
     **dict.fromkeys(("--config-path", "-cp"), "would leave out this program's configs: write --config-dir FOLDER"),
     "--experimental-rerun": "would run a pickled config: give the run's command again",
 }
+BATCH = "hydra.sweeper.max_batch_size"
 PACKAGES = {"optuna": "hydra_optuna_sweeper", "ax": "hydra_ax_sweeper", "nevergrad": "hydra_nevergrad_sweeper"}
 
 
@@ -64,26 +67,43 @@ def sweeper(given: Mapping[str, Any]) -> str:
     return str(given.get("hydra/sweeper") or "basic")
 
 
+def sweepers(folders: Sequence[Path]) -> list[str]:
+    """The sweepers that hydra/sweeper may name: those of Hydra and its plugins, and those in folders of configs."""
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()  # each that is installed stores its own
+    files = [*ConfigStore.instance().list("hydra/sweeper"), *(f for x in folders for f in x.glob("hydra/sweeper/*"))]
+    return sorted({*PACKAGES, *(Path(file).stem for file in files)})
+
+
 def settings_faults(
-    given: Mapping[str, Any], overrides: Sequence[str], sweeps: bool, optimize: str | None
+    given: Mapping[str, Any], overrides: Sequence[str], sweeps: bool, optimize: str | None, folders: Sequence[Path]
 ) -> Iterator[str]:
-    """A fault for each of Hydra's own keys that would not do here what it does in Hydra.
+    """A fault for each of Hydra's own keys that would not do here what it does in Hydra; it begins with the key.
 
     Args:
         given: what `settings` gives.
         overrides: KEY=VALUE, as typed.
         sweeps: whether there are several jobs.
         optimize: the number that the jobs return.
+        folders: of configs.
     """
     for key, value in given.items():
         dotted = key.replace("/", ".")
         for name, instead in REFUSED.items():
             if (dotted == name or dotted.startswith(f"{name}.")) and not (key == "hydra/launcher" and value == "basic"):
                 yield f"{key} is {value}, but here {instead}: remove it"
+    batch = str(given.get(BATCH, "null"))
+    if not re.fullmatch(r"[1-9]\d*|null", batch):
+        yield f"{BATCH} is {batch}, expected a whole number from 1, or null: leave it out for all jobs at once"
     chosen = sweeper(given)
     if chosen == "basic":
         for word in (word for word in overrides if re.search(r"=.*\binterval\(", word) and sweeps):
             yield f"{word} leaves the value to a sweeper: add hydra/sweeper=optuna, or write values with commas"
+        return
+    if chosen not in PACKAGES and chosen not in (known := sweepers(folders)):
+        yield f"hydra/sweeper={chosen} does not exist: {choose(chosen, known)}"
         return
     if not sweeps:
         yield f"hydra/sweeper is {chosen}, which chooses the values of several jobs: add -m"
@@ -93,6 +113,12 @@ def settings_faults(
     if package and not installed(f"hydra_plugins.{package}"):
         extra = "'lightning-gen[optuna]'" if chosen == "optuna" else package.replace("_", "-")
         yield f"hydra/sweeper={chosen} needs {package.replace('_', '-')}, which is not installed: pip install {extra}"
+
+
+def located(faults: Iterable[str], files: Mapping[str, Path]) -> list[str]:
+    """The faults, which begin with a key, after the YAML that sets it, where one does."""
+    keys = ((fault, re.split("[ =]", fault)[0]) for fault in faults)
+    return [f"{files[key]}: {fault}" if key in files else fault for fault, key in keys]
 
 
 def installed(plugin: str) -> bool:

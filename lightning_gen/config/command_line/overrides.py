@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from lightning_gen.config.command_line.texts import as_text, parsed, quoted, several
+from lightning_gen.config.command_line.texts import as_text, is_glob, parsed, quoted, several
 from lightning_gen.config.root import DEFAULTS, KEYS
 from lightning_gen.options import choose
 
@@ -30,12 +30,22 @@ class Overrides:
             self.faults.append(str(error))
             return
         key, root = override.key_or_group, override.key_or_group.split(".")[0]
-        sweep = override.is_sweep_override()
+        sweep, given = override.is_sweep_override(), word.partition("=")[2]
         if sweep and not self.sweeps and key != "runs" and not key.startswith("hydra"):
-            self.faults.append(several(key, word.partition("=")[2], key in DEFAULTS or key in self.options))
+            self.faults.append(several(key, given, key in DEFAULTS or key in self.options))
             return
-        listed = sweep and not override.is_interval_sweep()
-        values = [str(v) for v in override.sweep_string_iterator()] if listed else [None if sweep else override.value()]
+        pattern = is_glob(override)
+        if pattern:
+            values = override.value().filter(self.options.get(key, []))
+            word = f"{key}={','.join(values)}"
+        elif sweep and not override.is_interval_sweep():
+            values = list(override.sweep_string_iterator())
+        else:
+            values = [None if sweep else override.value()]
+        if not values:
+            expected = "names of a group, as experiment=glob(ebm_*) finds them" if pattern else "at least one value"
+            self.faults.append(f"{key} is {given}, expected {expected}: write values with commas")
+            return
         if sweep:
             self.swept.append(key)
         if key.startswith("hydra"):

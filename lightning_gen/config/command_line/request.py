@@ -70,11 +70,20 @@ def request(words: Words) -> Request:
             found.add(word)
     found.faults += misplaced(stage, values, [*values, *groups])
     experiment, name = words.experiment(groups)
-    pages = [words.page("", words.name), *(words.page("experiment", each) for each in experiment.split(","))]
+    experiments = [each for last in experiment.split(",") for each in words.lineage(last)]
+    yamls = [("", words.name), *(("experiment", each) for each in experiments)]
+    pages = [words.page(*yaml) for yaml in yamls]
     given = hydra_keys.settings(words.overrides, pages)
     optimize = values.get("optimize", next((page["optimize"] for page in pages[::-1] if "optimize" in page), None))
-    doors = hydra_keys.settings_faults(given, words.overrides, words.sweeps, optimize)
-    if uncomposable := [*words.page_faults(groups), *doors]:
+    doors = hydra_keys.settings_faults(given, words.overrides, words.sweeps, optimize, words.places)
+    typed = hydra_keys.settings(words.overrides, [])
+    files = {
+        key: words.file(*yaml)
+        for yaml, page in zip(yamls, pages, strict=True)
+        for key in hydra_keys.settings([], [page])
+        if key not in typed
+    }
+    if uncomposable := [*words.page_faults(groups), *hydra_keys.located(doors, files)]:
         raise ConfigError([*found.faults, *uncomposable])
     named = [group for group in ("net", "sampler", "quality") if group in groups]
     alone = [replaced(words.page, experiment, group, groups[group]) for group in named]

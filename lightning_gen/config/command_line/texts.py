@@ -77,6 +77,13 @@ def parsed(word: str) -> Any:
         raise ValueError(f"{word} cannot be read: {' '.join(str(error).split())}") from error
 
 
+def is_glob(override: Any) -> bool:
+    """Whether the value is a pattern of a group's names, as in net=glob(unet_*)."""
+    from hydra.core.override_parser.types import Glob
+
+    return isinstance(override.value(), Glob)
+
+
 def hydras(error: Exception) -> str:
     """What Hydra raises, in words: of a choice that is not there with the nearest one, else its own sentence."""
     from hydra.errors import HydraException, MissingConfigException

@@ -118,10 +118,17 @@ class Words:
 
     def page(self, group: str, name: str) -> dict[str, Any]:
         """What a choice's YAML says, of no group a primary config's; {} for none, or one that `page_faults` names."""
-        for folder in self.places:
-            if (file := folder / group / f"{name}.yaml").is_file():
-                return {} if stored.page_fault(file) else yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        return {}
+        file = self.file(group, name)
+        return {} if not file or stored.page_fault(file) else yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+
+    def file(self, group: str, name: str) -> Path | None:
+        """The YAML of a choice, of no group a primary config; None where there is none."""
+        return next((file for folder in self.places if (file := folder / group / f"{name}.yaml").is_file()), None)
+
+    def lineage(self, experiment: str) -> list[str]:
+        """Those that an experiment's list of defaults begins with, and theirs, then itself."""
+        bases = [entry for entry in self.page("experiment", experiment).get("defaults") or () if isinstance(entry, str)]
+        return [*(name for base in bases if base != "_self_" for name in self.lineage(base)), experiment]
 
     def experiment(self, groups: Mapping[str, str]) -> tuple[str, str]:
         """(the experiment, what the run is named for), by the command line, the primary config, or else ours."""

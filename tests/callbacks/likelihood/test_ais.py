@@ -160,14 +160,15 @@ COLD = Langevin(5, 0.1, temperature=0.1)
         (lambda: ScoreMatching(MLP((2,), 8, 1), SGD, sigma=0.1, shape=(2,)), "ScoreNetwork"),
     ],
 )
-def test_what_has_no_likelihood_is_refused_before_any_work(make, sentence):
+def test_what_has_no_likelihood_is_refused_before_any_work(make, sentence, grey):
     with pytest.raises((ValueError, TypeError), match=sentence):
-        AnnealedImportance().setup(None, make(), "test")
+        AnnealedImportance().setup(Alone(grey), make(), "test")
 
 
-def test_a_cold_transition_is_refused():
+def test_a_cold_transition_is_refused(grey):
     with pytest.raises(ValueError, match="callbacks.likelihood.transition.temperature.*2"):
-        AnnealedImportance(transition=MALA(1, 0.1, temperature=2.0)).setup(None, energy_module(confine=1.0), "test")
+        measure = AnnealedImportance(transition=MALA(1, 0.1, temperature=2.0))
+        measure.setup(Alone(grey), energy_module(confine=1.0), "test")
 
 
 @pytest.mark.parametrize("wrong", [{"chains": 1}, {"burn": 0}, {"n": 1}, {"split": "all"}, {"weights": "best"}])

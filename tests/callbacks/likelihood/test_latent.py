@@ -1,5 +1,6 @@
 """Importance sampling, kernel density and representations as callbacks: numbers by hand, kinds, refusals, ranks."""
 
+import copy
 import json
 import math
 from types import SimpleNamespace
@@ -258,7 +259,8 @@ def test_what_cannot_be_measured_is_refused(grey, binary):
     no_sampler = family()
     no_sampler.sampler = None
     plain = family(value_range=None)
-    unlabelled = SimpleNamespace(name="mine", classes=None, split=lambda name: range(9))
+    unlabelled = copy.copy(grey)
+    unlabelled.name, unlabelled.classes = "mine", None
     cases = [
         (ImportanceLikelihood(), ddpm, grey, "latent variables.*Denoiser.*callbacks.likelihood=null"),
         (ImportanceLikelihood(), plain, grey, "data.value_range, got null"),

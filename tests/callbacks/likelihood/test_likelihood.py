@@ -307,27 +307,28 @@ def test_it_is_measured_after_every_so_many_epochs_and_at_the_end(kind, monkeypa
     assert asked == [(2, False), (5, False), (5, True)]
 
 
-def test_what_has_no_such_number_is_refused_before_any_work():
+def test_what_has_no_such_number_is_refused_before_any_work(digits):
+    trainer = Alone(digits)
     flow, plain = FlowLikelihood(), ScoreNetwork(MLP(POINT, width=8, depth=1))
     for made, found in (
         (SimpleNamespace(model=plain, shape=POINT, value_range=None), "Clean with sigma from 0 to 0"),
         (module(POINT, VE(0.3, 0.3)), "VE with sigma from 0.3 to 0.3"),
     ):
         with pytest.raises(ValueError, match=f"{found}.*callbacks.likelihood=null"):
-            flow.setup(None, made, "test")
+            flow.setup(trainer, made, "test")
     early = FlowLikelihood(flow=ODELikelihood(t_start=0.1))
     with pytest.raises(ValueError, match="0.25.*callbacks.likelihood=null"):
-        early.setup(None, module(process=DiscreteVP(linear_betas(4))), "test")
+        early.setup(trainer, module(process=DiscreteVP(linear_betas(4))), "test")
     unknown = module()
     unknown.value_range = None
     with pytest.raises(ValueError, match="data.value_range.*null"):
-        flow.setup(None, unknown, "test")
+        flow.setup(trainer, unknown, "test")
     for made in (module(), module(POINT), module(process=DiscreteVP(linear_betas(4)))):
-        flow.setup(None, made, "test")
+        flow.setup(trainer, made, "test")
     with pytest.raises(ValueError, match="VP.*FlowLikelihood"):
-        Likelihood().setup(None, module(), "test")
+        Likelihood().setup(trainer, module(), "test")
     with pytest.raises(ValueError, match="8-bit images"):
-        Likelihood().setup(None, module(POINT, DiscreteVP(linear_betas(4))), "test")
+        Likelihood().setup(trainer, module(POINT, DiscreteVP(linear_betas(4))), "test")
 
 
 @pytest.mark.parametrize(
