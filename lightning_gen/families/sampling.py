@@ -91,9 +91,9 @@ class Sampling:
             label: the class to draw; None for all classes in turn.
             counts: list to which each block appends its number of network evaluations.
         """
-        size = size or self.block_size(n, sampler)
+        size, sampler = size or self.block_size(n, sampler), self.fitting(sampler, label)
         for index in range(rank, -(-n // size), world):
-            states = self.states(size, seed, sampler, weights, index, label, min(size, n - index * size))
+            states = self.chain(size, seed, sampler, weights, index, label, min(size, n - index * size))
             x = next(states)
             while True:
                 try:
@@ -112,6 +112,13 @@ class Sampling:
         if sampler is None or self.shape is None:
             missing = "module.sampler" if sampler is None else "module.shape"
             raise ValueError(f"{missing} is null, expected one, for samples are to be drawn: write it")
+        return sampler
+
+    def fitting(self, sampler: Sampler | None, label: int | None) -> Sampler:
+        """The sampler; TypeError or ValueError where it or the label does not fit."""
+        sampler = self.chosen(sampler)
+        self.check(sampler)
+        self.check_label(label)
         return sampler
 
     def block_size(self, n: int, sampler: Sampler | None = None) -> int:
@@ -149,7 +156,6 @@ class Sampling:
         """The `states`, each in model space, (n, *shape): the codes of an autoencoder are decoded."""
         return map(self.decoded, self.states(*args, **kwargs))
 
-    @torch.no_grad()
     def states(
         self,
         n: int,
@@ -163,13 +169,25 @@ class Sampling:
         """x (n, *model_shape) at the start and after every step; returns the number of network evaluations.
 
         The first `needed` samples alone are computed where the sampler allows it (`independent`), with the same noise.
+        TypeError or ValueError, at once, where sampler or label does not fit.
         """
-        sampler = self.chosen(sampler)
-        self.check(sampler)
+        return self.chain(n, seed, self.fitting(sampler, label), weights, block, label, needed)
+
+    @torch.no_grad()
+    def chain(
+        self,
+        n: int,
+        seed: int,
+        sampler: Sampler,
+        weights: Weights | None,
+        block: int,
+        label: int | None,
+        needed: int | None,
+    ) -> Generator[Tensor, None, int]:
+        """The `states` by a sampler that fits."""
         model = averaged = self.averaged if weights is None else self.weights(weights)
         training = averaged.training
         averaged.eval()
-        self.check_label(label)
         count = needed if needed is not None and sampler.independent else n
         if self.classes is not None:
             labels = torch.arange(block * n, block * n + count, device=self.device) % self.classes
@@ -185,7 +203,8 @@ class Sampling:
                 x = sampler.start(model, (n, *self.model_shape), noise)
             calls = yield from sampler.trajectory(model, x, noise)
         finally:
-            averaged.train(training)
+            if training:
+                averaged.train()
         return calls * model.evaluations
 
     @torch.no_grad()
