@@ -65,10 +65,10 @@ def test_it_goes_on_where_it_stood(trained, monkeypatch, capsys, owner, name, nu
     assert (trained / "metrics.json").read_bytes() == before
 
     computed = Counter()
-    for place, method in ((GenerativeModule, "states"), (Likelihood, "block")):
+    for place, method in ((GenerativeModule, "chain"), (Likelihood, "block")):
         monkeypatch.setattr(place, method, counting(computed, method, getattr(place, method)))
     assert entry.main([*words]) == 0
-    assert computed == +Counter(block=blocks, states=draws)
+    assert computed == +Counter(block=blocks, chain=draws)
     assert (trained / "metrics.json").read_bytes() == before, "other numbers"
     assert (trained / "metrics-before.json").read_bytes() == before
     assert not (trained / PIECES).exists() and not (trained / "stopped").exists()
