@@ -63,9 +63,10 @@ def cpu(call: Call, times: int = 1, clock: Clock = cpu_clock) -> float:
 
 
 def answer(build: Build, ours: bool, times: Connection) -> None:
-    """In a process of its own: time as many calls as are asked for, until none is."""
+    """In a process of its own: say that the call is built, and time as many as are asked for, until none is."""
     with one_thread(ours):
         call = build()
+        times.send(None)
         while often := times.recv():
             times.send(cpu(call, often))
 
@@ -83,6 +84,7 @@ def apart(build: Build, ours: bool) -> Iterator[Timer]:
         return here.recv()
 
     try:
+        here.recv()  # it is built: none is timed while another builds
         yield timer
     finally:
         process.kill()

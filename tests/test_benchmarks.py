@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import sys
+import time
 from functools import partial
 
 import pytest
@@ -87,9 +88,15 @@ def test_a_row_is_of_medians_and_of_the_rounds_ratios():
 
 
 def build(path):
-    """A call that writes its process and its page faults for 64 MiB."""
+    """A call that writes its process and its page faults for 64 MiB; the peer's takes longer to build."""
+    order = path.with_name("order")
+    time.sleep(path.name == "ofx")
+    with order.open("a") as file:
+        file.write("built\n")
 
     def call():
+        with order.open("a") as file:
+            file.write("called\n")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.ones(2**24)
         with path.open("a") as file:
@@ -105,6 +112,7 @@ def test_programs_are_timed_in_processes_of_their_own_with_their_own_memory(tmp_
     assert len(found[""]) == len(found["x"]) == 4 <= min(map(len, lines))
     (ours,), (theirs,) = ({pid for pid, _ in one} for one in lines)
     assert len({ours, theirs, str(os.getpid())}) == 3
+    assert (tmp_path / "order").read_text().split()[:3] == ["built", "built", "called"]
     pages = 2**26 // os.sysconf("SC_PAGE_SIZE")
     assert int(lines[0][-1][1]) < pages / 100 and int(lines[1][-1][1]) > pages / 2
 

@@ -12,7 +12,7 @@ from lightning_gen.config.root import MISSING, NODES, OPTIMISED, PLACES, ROOT, R
 from lightning_gen.config.source import Parameter, annotation, locate, source
 from lightning_gen.options import Kind, value_and_type
 
-# What a run builds its nodes from.
+# What the classes of these nodes derive from.
 BASES = {"data": "lightning_gen.data.GenerativeData", "module": "lightning_gen.families.GenerativeModule"}
 # What the builder itself passes to the node's constructor, so that no YAML has to.
 GIVEN = {
@@ -33,7 +33,7 @@ def check(config: Mapping[str, Any], experiment: str = "NAME") -> list[str]:
     faults = needed_faults(config, "the config")
     faults += nameless(config)
     faults += signatures.arguments(config, "", set(), "the config", parameters())
-    faults += strange(config)
+    faults += foreign(config)
     faults += empty(config)
     faults += impatient(config)
     rest = dict(config)
@@ -50,7 +50,7 @@ def check(config: Mapping[str, Any], experiment: str = "NAME") -> list[str]:
     return [*faults, *files(config)]
 
 
-def strange(config: Mapping[str, Any]) -> Iterator[str]:
+def foreign(config: Mapping[str, Any]) -> Iterator[str]:
     """A fault for data and a family that are none of ours, as Lightning's own classes, which a run could not use."""
     for key, base in BASES.items():
         node = config.get(key)

@@ -9,23 +9,17 @@ from lightning_gen.config.signatures import SPECIAL
 Config = dict[str, Any]
 
 
-def replaced(page: Callable[[str, str], Config], experiment: str, group: str, choice: str) -> list[str]:
+def replaced(page: Callable[[str, str], Config], experiments: Sequence[str], group: str, choice: str) -> list[str]:
     """Overrides that leave nothing of what the experiment gives to a group, when another choice of it is named.
 
     Args:
         page: (group, name) -> what that YAML says.
-        experiment: the name of the experiment.
+        experiments: the names of those that the experiment is derived from, and its own.
         group: net, sampler or quality.
         choice: the name of the chosen one, or those of a sweep between commas.
     """
-
-    def options(name: str) -> Config:
-        own = page("experiment", name)
-        bases = [base for base in own.get("defaults", []) if isinstance(base, str) and base != "_self_"]
-        return {key: None for base in bases for key in options(base)} | (own.get(group) or {})
-
     pages, found = [page(group, name) for name in choice.split(",")], []
-    for key in options(experiment):
+    for key in {key: None for name in experiments for key in page("experiment", name).get(group) or ()}:
         values = {json.dumps(own[key]) if key in own else None for own in pages}
         if len(values) == 1:  # where the choices of a sweep differ, one override cannot say both
             value = values.pop()

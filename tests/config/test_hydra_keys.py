@@ -106,6 +106,8 @@ def test_search_paths_are_looked_in(jobs, tmp_path, monkeypatch):
         (["--config-dir=mine", "experiment=many"], "mine/experiment/many.yaml: hydra/launcher is joblib"),
         (["--config-dir=mine", "experiment=derived"], "mine/experiment/moved.yaml: hydra.run.dir is elsewhere"),
         (["--config-dir=mine", "experiment=moved", "hydra.run.dir=x"], "error: hydra.run.dir is x"),
+        (["--config-dir=mine", "experiment=round", "sampler=heun"], "round derived from itself: take round out of the"),
+        (["--config-dir=mine", "experiment=there"], "experiment=there has there derived from itself: take there out"),
         (["hydra/sweeper=nonsense"], "hydra/sweeper=nonsense does not exist: choose one of ax, basic"),
         (["hydra/sweeper=basik", "-m", "optimize=val/loss/ema"], "did you mean basic"),
         (["--config-dir=mine", "experiment=lost"], "mine/experiment/lost.yaml: hydra/sweeper=nonsense does not exist"),
@@ -124,6 +126,9 @@ def test_what_would_do_something_else_than_in_hydra_is_refused(words, said, jobs
         experiment__moved=f"{MINE}hydra: {{run: {{dir: elsewhere}}}}\n",
         experiment__many=MINE.replace("defaults:", "defaults:\n  - override /hydra/launcher: joblib"),
         experiment__derived=MINE.replace("ddpm_digits", "moved"),
+        experiment__round=MINE.replace("ddpm_digits", "round"),
+        experiment__there=MINE.replace("ddpm_digits", "back"),
+        experiment__back=MINE.replace("ddpm_digits", "there"),
         experiment__lost=MINE.replace("defaults:", "defaults:\n  - override /hydra/sweeper: nonsense"),
         hydra__sweeper__mine="max_batch_size: 1\n",
     )

@@ -86,7 +86,7 @@ def request(words: Words) -> Request:
     if uncomposable := [*words.page_faults(groups), *hydra_keys.located(doors, files)]:
         raise ConfigError([*found.faults, *uncomposable])
     named = [group for group in ("net", "sampler", "quality") if group in groups]
-    alone = [replaced(words.page, experiment, group, groups[group]) for group in named]
+    alone = [replaced(words.page, words.lineage(experiment), group, groups[group]) for group in named]
     overrides = [*found.chosen, *chain(*alone), *found.words]
     if stage == "compare":
         return Request("config", overrides, "outputs/compare", found.faults)

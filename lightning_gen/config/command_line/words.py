@@ -125,10 +125,16 @@ class Words:
         """The YAML of a choice, of no group a primary config; None where there is none."""
         return next((file for folder in self.places if (file := folder / group / f"{name}.yaml").is_file()), None)
 
-    def lineage(self, experiment: str) -> list[str]:
-        """Those that an experiment's list of defaults begins with, and theirs, then itself."""
-        bases = [entry for entry in self.page("experiment", experiment).get("defaults") or () if isinstance(entry, str)]
-        return [*(name for base in bases if base != "_self_" for name in self.lineage(base)), experiment]
+    def lineage(self, experiment: str, derived: tuple[str, ...] = ()) -> list[str]:
+        """The experiments that one is derived from, by the lists of defaults, then itself; ValueError for a circle."""
+        if experiment in derived:
+            raise ValueError(
+                f"experiment={derived[0]} has {experiment} derived from itself: take {experiment} out of the defaults "
+                f"of {derived[-1]}"
+            )
+        entries = self.page("experiment", experiment).get("defaults") or ()
+        bases = [entry for entry in entries if isinstance(entry, str) and entry != "_self_"]
+        return [*(name for base in bases for name in self.lineage(base, (*derived, experiment))), experiment]
 
     def experiment(self, groups: Mapping[str, str]) -> tuple[str, str]:
         """(the experiment, what the run is named for), by the command line, the primary config, or else ours."""
