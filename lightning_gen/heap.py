@@ -12,7 +12,7 @@ def keep() -> None:
     """Have freed memory stay in the process for its next tensors, on Linux with the GNU C library.
 
     By default it goes back to the system, which fills every page with zeros before it gives it out again: at each step
-    of a network whose tensors have megabytes, and for each batch of Inception. What is held at most stays as it is.
+    of a network whose tensors have megabytes, and for each batch of Inception. The process has its peak until it ends.
     A user's settings are left alone: the variables SETTINGS, and glibc.malloc in GLIBC_TUNABLES.
     """
     if SETTINGS & os.environ.keys() or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):

@@ -208,7 +208,7 @@ def flow_loss(net: nn.Module, x: Tensor, *_: Tensor) -> Tensor:
 
 def compiled(run: Run) -> Iterator[Row]:
     """torch.compile of the loss with its noise as input, and its gradient, over the same not compiled: all convolutions
-    in our memory format, nothing compiled before."""
+    in our memory format, compiled anew but for headers that the compiler keeps."""
     batch, still = run.pick(128, 2), {"dropout": 0.0}
     cases = (
         ("8x8 U-Net (unet_digits)", {**node("unet_digits", (1, 8, 8)), **still}, batch, noise_loss),
