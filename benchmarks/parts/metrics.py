@@ -157,7 +157,7 @@ def inception(run: Run) -> Iterator[Row]:
         what = f"Inception, {batch} images of 3x32x32, {kind} weights: images"
         limit = "its arithmetic at the rate of a matrix product", flops(ours) / matrix_rate()
         yield run.row(what, ours, calls, limit, at_least(1.8), "a second", batch, programs=builds)
-        yield run.row(f"{what}, memory kept by both", ours, calls, limit, None, "a second", batch)
+        yield run.row(f"{what}, memory kept by both", ours, calls, limit, at_least(1.8), "a second", batch)
 
 
 def evaluation(run: Run) -> Iterator[Row]:
