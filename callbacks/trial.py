@@ -1,8 +1,9 @@
-"""A few training steps that are counted and timed, for stage=estimate and for the number of threads."""
+"""A few training steps that are counted and timed, for stage=estimate, the number of threads, and compilation."""
 
 import resource
 import sys
 import time
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -74,37 +75,63 @@ class Trial(Callback):
         self._modes = []
 
 
-class ThreadTrial(Callback):
-    """Takes steps with all threads and with one in turn, and stops; after a first one that is not timed.
+class Turns(Callback):
+    """Takes steps in two ways in turn, after one of each that is not timed, and stops.
 
     Args:
-        most: all threads.
+        ways: the two.
+        change: takes the way of the steps to come.
+        least: seconds that the training takes at least by the first way; a shorter one, or one whose number of steps
+            is not known, is stopped before the second.
         seconds: that steps take together until one of each is enough, of a large network.
         pairs: that are enough, once they have taken a quarter of these seconds.
     """
 
-    def __init__(self, most: int, seconds: float = 2.0, pairs: int = 3) -> None:
-        self.most, self.until, self.pairs = most, seconds, pairs
-        self.seconds: dict[int, list[float]] = {most: [], 1: []}
+    def __init__(
+        self,
+        ways: tuple[int, int],
+        change: Callable[[int], object],
+        least: float = 0,
+        seconds: float = 2,
+        pairs: int = 3,
+    ) -> None:
+        self.ways, self.change, self.least, self.until, self.pairs = ways, change, least, seconds, pairs
+        self.first: dict[int, float] = {}
+        self.seconds: dict[int, list[float]] = {way: [] for way in ways}
         self._step = 0
 
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        """Begin in the first way."""
+        total = trainer.estimated_stepping_batches
+        self.steps = 0 if total in (-1, float("inf")) else int(total)
+        self.turn(self.ways[0])
+
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """After each optimizer step look at the clock, and change the number of threads."""
+        """After each optimizer step look at the clock, and take turns."""
         if trainer.global_step == self._step:
             return
         self._step, now = trainer.global_step, time.perf_counter()
-        if self._step > 1:
-            self.seconds[torch.get_num_threads()].append(now - self._last)
-        pairs, spent = len(self.seconds[1]), sum(map(sum, self.seconds.values()))
-        if pairs and (spent >= self.until or (pairs >= self.pairs and 4 * spent >= self.until)):
+        if self._way in self.first:
+            self.seconds[self._way].append(now - self._last)
+        self.first.setdefault(self._way, now - self._last)
+        ours, theirs = (self.seconds[way] for way in self.ways)
+        spent = sum(ours) + sum(theirs)
+        enough = theirs and (spent >= self.until or (len(theirs) >= self.pairs and 4 * spent >= self.until))
+        if enough or (ours and self.steps * ours[0] < self.least):
             trainer.should_stop = True
-        torch.set_num_threads(1 if len(self.seconds[self.most]) > pairs else self.most)
+        else:
+            self.turn(self.ways[len(ours) > len(theirs)])
+
+    def turn(self, way: int) -> None:
+        """Take the next step in this way."""
+        self._way = way
+        self.change(way)
         self._last = time.perf_counter()
 
     @property
     def medians(self) -> dict[int, float]:
-        """Number of threads -> seconds a step; none of a run that ended before there was a step of each."""
-        return {n: median(found) for n, found in self.seconds.items()} if self.seconds[1] else {}
+        """Way -> seconds a step; none of a training that ended before there was a step of each."""
+        return {way: median(found) for way, found in self.seconds.items()} if self.seconds[self.ways[1]] else {}
 
 
 def peak_memory(device: torch.device) -> tuple[int, str]:

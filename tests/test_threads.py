@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from lightning_gen.callbacks.trial import ThreadTrial
+from lightning_gen.callbacks.trial import Turns
 from lightning_gen.stages import threads
 from tests.families.test_players import same
 from tests.test_estimate import QUICK, pictures
@@ -29,7 +29,7 @@ def weights(folder):
 
 
 def test_the_faster_number_is_taken_said_and_kept(unsaid, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(ThreadTrial, "medians", property(lambda self: {2: 0.75, 1: 0.5}))
+    monkeypatch.setattr(Turns, "medians", property(lambda self: {2: 0.75, 1: 0.5}))
     run = tmp_path / "run"
     assert command(*LONG, f"run={run}") == 0
     assert "threads      1 of 2: a step takes 0.5 s with 1, 0.75 s with 2" in capsys.readouterr().out
@@ -69,14 +69,14 @@ def test_a_resumed_run_keeps_its_number_and_measures_nothing(kept, taken, unsaid
     assert command(*LONG, f"run={run}") == 0
     known = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(known | {"threads": kept}))
-    monkeypatch.setattr(ThreadTrial, "medians", property(lambda self: pytest.fail("measured again")))
+    monkeypatch.setattr(Turns, "medians", property(lambda self: pytest.fail("measured again")))
     seen.clear()
     assert command(*SHORT, "trainer.max_steps=12", f"run={run}") == 0
     assert {*seen} == {taken}
 
 
 def test_an_estimate_is_of_the_number_that_the_run_will_choose(unsaid, tmp_path, seen, capsys, monkeypatch):
-    monkeypatch.setattr(ThreadTrial, "medians", property(lambda self: seen.clear() or {2: 0.75, 1: 0.5}))
+    monkeypatch.setattr(Turns, "medians", property(lambda self: seen.clear() or {2: 0.75, 1: 0.5}))
     assert command(*LONG, "stage=estimate") == 0
     assert "threads      1 of 2" in capsys.readouterr().out and {*seen} == {1}
 
@@ -92,15 +92,16 @@ def test_steps_of_each_number_alternate_until_they_say_enough(unsaid, monkeypatc
     from lightning_gen.callbacks import trial
 
     class Trainer:
-        global_step, should_stop = 0, False
+        global_step, should_stop, estimated_stepping_batches = 0, False, 100
 
     clock = iter(range(100))
     monkeypatch.setattr(trial.time, "perf_counter", lambda: next(clock) / 10)
-    watch, trainer = ThreadTrial(2), Trainer()
+    watch, trainer = Turns((2, 1), torch.set_num_threads), Trainer()
+    watch.on_train_start(trainer)
     taken = []
     while not trainer.should_stop:
         taken.append(torch.get_num_threads())
         trainer.global_step += 1
         watch.on_train_batch_end(trainer)
-    assert taken == [2, 2, 1, 2, 1, 2, 1], "the first is not timed, then three of each"
+    assert taken == [2, 2, 1, 1, 2, 1, 2, 1], "the first of each is not timed, then three"
     assert watch.medians == pytest.approx({2: 0.1, 1: 0.1})

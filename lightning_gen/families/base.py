@@ -53,7 +53,7 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
         shape: shape of a sample, without the batch.
         value_range: lowest and highest value of images in model space; null for points.
         seed: of all noise in training, validation and sampling.
-        compile: whether to compile the networks.
+        compile: whether to compile the networks; null: in training alone, where the command finds that it pays.
         channels_last: whether convolutions have the channels-last memory format, faster on CPUs and CUDA devices;
             without effect on Apple's GPUs and with weights in shards.
         checkpointing: whether to keep the inputs of the networks' blocks alone for the backward pass.
@@ -75,7 +75,7 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
         shape: Shape | None = None,
         value_range: ValueRange | None = None,
         seed: int = 0,
-        compile: bool = False,
+        compile: bool | None = None,
         channels_last: bool = True,
         checkpointing: bool = False,
         classes: Count | None = None,

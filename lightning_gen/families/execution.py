@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from lightning_gen.models import Energy, has
+from lightning_gen.models import Energy, Model, has
 
 
 def prepare(module: LightningModule) -> None:
@@ -36,6 +37,36 @@ def prepare(module: LightningModule) -> None:
         for net in model.networks():
             net.compile()
     module.compiled = module.checkpointing = False  # Lightning configures a model before every stage
+
+
+class InTraining:
+    """The forward of a module, which torch.compile writes for training, that is with gradients, and nowhere else.
+
+    Validation and sampling are as without it, to the bit. Batches of another size are compiled anew, the network's
+    copies too.
+
+    Args:
+        net: the module, whose forward it becomes.
+    """
+
+    on = True
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net, self.eager = net, type(net).forward
+        self.fast = torch.compile(self.eager, dynamic=False)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """The module's output."""
+        fast = self.on and self.net.training and torch.is_grad_enabled()
+        return (self.fast if fast else self.eager)(self.net, *args, **options)
+
+
+def compile_training(model: Model, forward: type[InTraining] = InTraining) -> list[InTraining]:
+    """Have the networks of a model compiled in training alone; returns their new forwards."""
+    nets = [part for net in model.networks() for part in getattr(net, "halves", (net,))]
+    for net in nets:
+        net.forward = forward(net)
+    return [net.forward for net in nets]
 
 
 def blocks(net: nn.Module) -> list[nn.Module]:

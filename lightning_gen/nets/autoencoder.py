@@ -51,10 +51,15 @@ class Autoencoder(Checked, nn.Module):
         """The decoded means of x, like x."""
         return self.decode(self.encode(x)[:, : self.latent])
 
+    @property
+    def halves(self) -> tuple[nn.Module, nn.Module]:
+        """Encoder and decoder, which are compiled: nothing calls the whole."""
+        return self.encoder, self.decoder
+
     def compile(self, *args: Any, **options: Any) -> None:
-        """Compile both halves: nothing calls the whole."""
-        self.encoder.compile(*args, **options)
-        self.decoder.compile(*args, **options)
+        """Compile both halves."""
+        for half in self.halves:
+            half.compile(*args, **options)
 
 
 class MLPAutoencoder(Autoencoder):

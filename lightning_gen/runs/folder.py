@@ -35,6 +35,7 @@ class RunFolder:
         self.configured = self.path / "config.yaml"
         self.named: Path | None = None  # the checkpoint, where one was named
         self.threads: int | None = None  # of the CPU, where a measurement has chosen them
+        self.compiled: bool | None = None  # whether networks are compiled in training, likewise
 
     @classmethod
     def of(cls, path: Path) -> "RunFolder":

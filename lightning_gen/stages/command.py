@@ -169,7 +169,10 @@ def work(config: dict[str, Any], folder: RunFolder) -> float | None:
     session = refusing(Session, config, folder)
     if begins(session):
         refusing(check_data, session)
+    from lightning_gen.stages.compilation import choose_compilation  # which imports torch
+
     with chosen_threads(session):
+        choose_compilation(session)
         return used(session, config, folder)
 
 

@@ -30,6 +30,7 @@ def quieten() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for asked in ("callbacks.model_summary", "profilers.profiler"):  # which say nothing unless the trainer has them
         logging.getLogger(f"pytorch_lightning.{asked}").setLevel(logging.INFO)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # of CUDA's tools without a GPU
     for untrue in (
         ".*overridden `on_before_batch_transfer`.*",  # it takes the batches of any loader, ours as they are
         ".*in eval mode at the start of training.*",  # the averaged model is, on purpose

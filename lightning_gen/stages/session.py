@@ -196,7 +196,8 @@ def introduce(session: Session) -> None:
     if session.theirs or not trainer.testing:
         folder.store(session.config)
     if training:
-        chosen = {} if folder.threads is None else {"threads": folder.threads}
+        measured = {"threads": folder.threads, "compiled": folder.compiled}
+        chosen = {key: value for key, value in measured.items() if value is not None}
         folder.identify(config=config_hash(session.config), data=identity, **chosen)
     describe(session)
     if session.theirs:

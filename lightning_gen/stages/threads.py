@@ -38,9 +38,9 @@ def measured(session: Session, most: int) -> int | None:
     """One thread or all, said with the seconds of a step; None where the training is too short to tell."""
     import torch
 
-    from lightning_gen.callbacks.trial import ThreadTrial
+    from lightning_gen.callbacks.trial import Turns
 
-    watch = ThreadTrial(most)
+    watch = Turns((most, 1), torch.set_num_threads)
     try:
         with tempfile.TemporaryDirectory() as scratch:
             rehearse(rehearsal(session.config, Path(scratch), session.data), watch)

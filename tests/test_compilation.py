@@ -1,0 +1,160 @@
+"""torch.compile in training, where a few steps say that it pays: said, kept for the run, and never elsewhere."""
+
+import copy
+import json
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_gen.callbacks.trial import Turns
+from lightning_gen.families.execution import InTraining, compile_training
+from lightning_gen.nets import MLPAutoencoder
+from lightning_gen.stages import compilation
+from tests.families.test_players import same
+from tests.test_run import BARE, command
+
+LONG = (*BARE, "data.batch_size=8", "trainer.max_steps=9")
+compiler = torch.compile
+
+
+def weights(folder):
+    return torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+
+
+def kept(folder):
+    return json.loads((folder / "run.json").read_text()).get("compiled")
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """What torch.compile hands to its backend, which here runs it as it is."""
+    torch.compiler.reset()
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(compiler, backend=backend))
+    return graphs
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """Trials of any training, which count as won or lost at once."""
+
+    def win(pays, least=0.0):
+        monkeypatch.setattr(compilation, "LEAST_STEPS", 9)
+        monkeypatch.setattr(compilation, "LEAST_SECONDS", least)
+        if pays is not None:
+            found = {False: 0.5, True: 0.25 if pays else 0.75}
+            monkeypatch.setattr(Turns, "medians", property(lambda self: self.first.update({True: 1.0}) or found))
+
+    return win
+
+
+def test_a_network_is_compiled_in_training_alone_and_so_are_its_copies(graphs):
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
+    x = torch.randn(5, 3)
+    plain = net(x)
+    net.forward = InTraining(net)
+    with torch.no_grad():
+        assert torch.equal(net(x), plain)
+    assert torch.equal(net.eval()(x), plain) and not graphs
+    assert torch.equal(net.train()(x), plain) and len(graphs) == 1
+    twin = copy.deepcopy(net)
+    with torch.no_grad():
+        twin[0].weight.zero_()
+    assert not torch.equal(twin(x), plain) and torch.equal(net(x), plain), "a copy has weights of its own"
+    assert sorted(net.state_dict()) == ["0.bias", "0.weight"]
+
+
+def test_of_an_encoder_and_decoder_both_halves_are_compiled(graphs):
+    class Model:
+        def networks(self):
+            return [net]
+
+    net, x = MLPAutoencoder((4,), 2, 8, 1), torch.randn(3, 4)
+    plain = net.encode(x), net.decode(x[:, :2])
+    assert len(compile_training(Model())) == 2
+    assert torch.equal(net.encode(x), plain[0]) and len(graphs) == 1
+    assert torch.equal(net.decode(x[:, :2]), plain[1]) and len(graphs) == 2
+
+
+def test_where_it_pays_the_run_is_compiled_and_says_so(graphs, tried, tmp_path, capsys):
+    tried(True)
+    assert command(*LONG, f"run={tmp_path / 'run'}") == 0
+    said = "a step takes 0.25 s compiled, 0.5 s without, so that 1 s of compilation pay after 4 of 9 steps"
+    assert f"compilation  yes: {said}" in capsys.readouterr().out
+    assert kept(tmp_path / "run") is True and graphs
+
+
+@pytest.mark.parametrize("choice", ["false", "true"])
+def test_what_is_decided_is_not_tried(choice, graphs, tried, tmp_path, monkeypatch):
+    tried(True)
+    monkeypatch.setattr(compilation, "measured", lambda *_: pytest.fail("tried"))
+    assert command(*LONG, f"module.compile={choice}", f"run={tmp_path / 'run'}") == 0
+    assert kept(tmp_path / "run") is None
+
+
+def test_a_trial_that_is_lost_leaves_no_trace_in_the_run(graphs, tried, tmp_path, capsys):
+    tried(False)
+    assert command(*LONG, f"run={tmp_path / 'tried'}") == 0
+    assert "compilation  no: a step takes 0.75 s compiled, 0.5 s without (" in capsys.readouterr().out
+    assert kept(tmp_path / "tried") is False
+    assert command(*LONG, "module.compile=false", f"run={tmp_path / 'plain'}") == 0
+    assert same(weights(tmp_path / "tried"), weights(tmp_path / "plain"))
+
+
+def test_a_short_training_is_not_tried(graphs, tried, tmp_path, capsys, monkeypatch):
+    tried(None, least=1e6)
+    assert command(*LONG, f"run={tmp_path / 'seconds'}") == 0, "by its seconds"
+    monkeypatch.setattr(compilation, "measured", lambda *_: pytest.fail("tried"))
+    assert command(*LONG, "trainer.max_steps=8", f"run={tmp_path / 'steps'}") == 0, "by its steps"
+    assert "compilation" not in capsys.readouterr().out and not graphs
+    assert kept(tmp_path / "seconds") is kept(tmp_path / "steps") is None
+
+
+def test_a_resumed_run_is_compiled_as_before_bit_for_bit_and_not_tried_again(graphs, tried, tmp_path, monkeypatch):
+    tried(True)
+    assert command(*LONG, "trainer.max_steps=12", f"run={tmp_path / 'whole'}") == 0
+    assert command(*LONG, f"run={tmp_path / 'resumed'}") == 0
+    monkeypatch.setattr(compilation, "measured", lambda *_: pytest.fail("tried"))
+    torch.compiler.reset()
+    graphs.clear()
+    assert command(*LONG, "trainer.max_steps=12", f"run={tmp_path / 'resumed'}") == 0
+    assert graphs, "compiled"
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "resumed"))
+
+
+@pytest.mark.parametrize(
+    ("backend", "words", "said"),
+    [
+        ("eager", ["net.dropout=0.1"], "the network draws random numbers itself (dropout)"),
+        (lambda graph, _: lambda *x: [1.01 * y for y in graph(*x)], [], "compiled, the network's output differs by "),
+        (lambda graph, _: 1 / 0, [], "torch.compile fails on this training: "),
+    ],
+)
+def test_what_compilation_would_change_or_break_is_said_and_not_compiled(
+    backend, words, said, tried, tmp_path, capsys, monkeypatch
+):
+    tried(True)
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", partial(compiler, backend=backend))
+    assert command(*LONG, *words, f"run={tmp_path / 'run'}") == 0
+    assert f"compilation  no: {said}" in capsys.readouterr().out
+    assert kept(tmp_path / "run") is False
+
+
+@pytest.mark.slow
+def test_a_compiled_training_is_the_plain_one_to_rounding(tried, tmp_path):
+    tried(True)
+    words = ("experiment=glow_digits", "trainer.max_steps=20", "quality=none", "callbacks={}", "logger=none")
+    assert command(*words, f"run={tmp_path / 'compiled'}") == 0
+    assert kept(tmp_path / "compiled") is True
+    assert command(*words, "module.compile=false", f"run={tmp_path / 'plain'}") == 0
+    found, plain = weights(tmp_path / "compiled"), weights(tmp_path / "plain")
+    for name, value in plain.items():
+        assert torch.allclose(found[name], value, rtol=1e-3, atol=1e-4), name
