@@ -214,6 +214,7 @@ def compiled(run: Run) -> Iterator[Row]:
         ("8x8 U-Net (unet_digits)", {**node("unet_digits", (1, 8, 8)), **still}, batch, noise_loss),
         ("CIFAR-10 U-Net", {**cifar(run), **still}, run.pick(8, 2), noise_loss),
         ("8x8 Glow (glow_digits)", node("glow_digits", (1, 8, 8)), batch, flow_loss),
+        ("RealNVP of the plane (realnvp)", node("realnvp", (2,)), run.pick(256, 2), flow_loss),
     )
     for what, config, size, loss in cases:
         with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, TORCHINDUCTOR_CACHE_DIR=folder):

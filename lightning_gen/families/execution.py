@@ -42,8 +42,8 @@ def prepare(module: LightningModule) -> None:
 class InTraining:
     """The forward of a module, which torch.compile writes for training, that is with gradients, and nowhere else.
 
-    Validation and sampling are as without it, to the bit. Batches of another size are compiled anew, the network's
-    copies too.
+    Validation and sampling are as without it, to the bit. It is one graph for batches of one size; another size is
+    compiled anew.
 
     Args:
         net: the module, whose forward it becomes.
@@ -53,7 +53,7 @@ class InTraining:
 
     def __init__(self, net: nn.Module) -> None:
         self.net, self.eager = net, type(net).forward
-        self.fast = torch.compile(self.eager, dynamic=False)
+        self.fast = torch.compile(self.eager, fullgraph=True, dynamic=False)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """The module's output."""
