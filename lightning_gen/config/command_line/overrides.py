@@ -44,7 +44,8 @@ class Overrides:
             values = [None if sweep else override.value()]
         if not values:
             expected = "names of a group, as experiment=glob(ebm_*) finds them" if pattern else "at least one value"
-            self.faults.append(f"{key} is {given}, expected {expected}: write values with commas")
+            remedy = "write runs=[A,B]" if key == "runs" else "write values with commas"
+            self.faults.append(f"{key} is {given}, expected {expected}: {remedy}")
             return
         if sweep:
             self.swept.append(key)
@@ -58,6 +59,9 @@ class Overrides:
             self.words.append(f"++{listed}")
         elif key in self.options and not isinstance(values[0], dict):
             self._choose(key, values, word.lstrip("+~"))
+        elif key in self.options and "_target_" in values[0]:  # other mappings are merged into the chosen file
+            remedy = f"write {key}._target_={values[0]['_target_']} {key}.KEY=VALUE"
+            self.faults.append(f"{key} is a mapping, expected the name of a {key}, as --help lists them: {remedy}")
         else:
             self.values[key] = values[0]
             if isinstance(values[0], dict) and "_target_" in values[0]:
