@@ -119,7 +119,6 @@ def test_search_paths_are_looked_in(jobs, tmp_path, monkeypatch):
         (["runs=glob(*)", "stage=compare"], "(ebm_*) finds them: write runs=[A,B]"),
         (["--cfg", "job", "-m", "seed=0,1"], "--cfg shows the config of one job, and -m asks for several: leave -m"),
         (["--multirun", "--info=config"], "--info shows the config of one job, and --multirun asks for several"),
-        (["sampler={_target_: a.DDIM, steps: 5}"], "lists them: write sampler._target_=a.DDIM sampler.KEY=VALUE"),
         (["-m", "seed=range(0,0)"], "seed is range(0,0), expected at least one value: write"),
     ],
 )

@@ -1,6 +1,6 @@
 """KEY=VALUE as Hydra reads it, sorted: values of root keys, and choices of groups."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lightning_gen.config.command_line.texts import as_text, is_glob, parsed, quoted, several
@@ -59,11 +59,12 @@ class Overrides:
             self.words.append(f"++{listed}")
         elif key in self.options and not isinstance(values[0], dict):
             self._choose(key, values, word.lstrip("+~"))
-        elif key in self.options and "_target_" in values[0]:  # other mappings are merged into the chosen file
-            remedy = f"write {key}._target_={values[0]['_target_']} {key}.KEY=VALUE"
-            self.faults.append(f"{key} is a mapping, expected the name of a {key}, as --help lists them: {remedy}")
         else:
             self.values[key] = values[0]
+            if key in self.options and "_target_" in values[0]:  # Hydra sets no group to null: argument by argument
+                each = {name: replace(override, _value=value) for name, value in values[0].items()}
+                self.words += [f"++{key}.{name}={part.get_value_element_as_str()}" for name, part in each.items()]
+                return
             if isinstance(values[0], dict) and "_target_" in values[0]:
                 self.words.append(f"++{key}=null")  # the arguments of the class that it replaces are none of its own
             self.words.append(word if word.startswith("~") else f"++{word.lstrip('+~')}")
