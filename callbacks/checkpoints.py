@@ -12,12 +12,12 @@ from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 
 from lightning_gen.callbacks.loop_state import ends_here, say_validation, validation_follows
 from lightning_gen.callbacks.measuring import measuring, stop_together
-from lightning_gen.callbacks.monitored import check_early_stopping, check_plateau, check_time, listed, published
+from lightning_gen.callbacks.monitored import check_early_stopping, check_plateau, check_time, published, unmeasured
 from lightning_gen.config.stored import CONFIG
 from lightning_gen.families.by_hand import data_of
 from lightning_gen.families.shards import local
 from lightning_gen.metrics.gather import gather_problems
-from lightning_gen.options import Checked, Count, Natural, choose
+from lightning_gen.options import Checked, Count, Natural
 from lightning_gen.results.result import Name
 from lightning_gen.runs import signals
 from lightning_gen.runs.checkpoint_file import keeping
@@ -148,9 +148,7 @@ class Checkpoints(Checked, Checkpoint):
         # Somebody else's callback may publish what it likes: then only the run itself can tell.
         self.sure = every is not None or None not in known.values()
         if every is None and self.sure:
-            raise ValueError(
-                f"{self.said()}, but the run measures {listed(known)}: {choose(self.monitor, list(known))}"
-            )
+            raise ValueError(f"{self.said()}, {unmeasured(self.monitor, known)}")
         if self.mode is None:
             raise ValueError(f"{self.said()}, better low or high? write callbacks.checkpoints.mode=min or max")
         if every == 0:
@@ -163,10 +161,7 @@ class Checkpoints(Checked, Checkpoint):
             rhythm = max([callback.every_n_epochs for callback in measuring(trainer.callbacks)], default=0)
             if self.sure or trainer.current_epoch + 1 < rhythm:
                 return
-            raise ValueError(
-                f"{self.said()}, but the run measures {listed(trainer.callback_metrics)}: "
-                f"{choose(self.monitor, list(trainer.callback_metrics))}"
-            )
+            raise ValueError(f"{self.said()}, {unmeasured(self.monitor, trainer.callback_metrics)}")
         value = float(trainer.callback_metrics[self.monitor])
         better = self.best is None or (value < self.best if self.mode == "min" else value > self.best)
         if better and math.isfinite(value):

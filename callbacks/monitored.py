@@ -8,7 +8,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 
 from lightning_gen.callbacks.measuring import measured_weights, measuring
 from lightning_gen.families.by_hand import data_of
-from lightning_gen.options import choose
+from lightning_gen.options import suggestion
 from lightning_gen.results.result import Name
 
 TRAINING = "train/loss"  # the mean since the last validation or epoch's end
@@ -47,7 +47,7 @@ def check_early_stopping(trainer: Trainer, known: dict[str, int | None]) -> None
         name, every = callback.monitor, known.get(callback.monitor)
         said = f"EarlyStopping.monitor is {name}"
         if every is None and None not in known.values():
-            raise ValueError(f"{said}, but the run measures {listed(known)}: {choose(name, list(known))}")
+            raise ValueError(f"{said}, {unmeasured(name, known)}")
         if every == 0:
             raise ValueError(f"{said}, measured only when the run ends: set its every_n_epochs")
         if every is None or name == TRAINING:
@@ -91,9 +91,11 @@ def check_time(trainer: Trainer, said: str, every: int | None) -> None:
             )
 
 
-def listed(names: Any) -> str:
-    """Names in their order, or that there are none."""
-    return ", ".join(sorted(name for name in names if name)) or "nothing"
+def unmeasured(name: str, names: Any) -> str:
+    """What is said of a number that a run will not have: those that it has, in their order, and the nearest."""
+    known = sorted(each for each in names if each)
+    remedy = suggestion(name, known) or ("choose one of these" if known else "remove it")
+    return f"but the run measures {', '.join(known) or 'nothing'}: {remedy}"
 
 
 def epochs(trainer: Trainer) -> int | None:

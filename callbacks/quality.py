@@ -19,7 +19,7 @@ from lightning_gen.metrics.features.base import FeatureExtractor
 from lightning_gen.metrics.gather import gather_blocks
 from lightning_gen.metrics.reference import Reference, reference
 from lightning_gen.metrics.registry import metrics as registered
-from lightning_gen.options import Count, OpenUnitInterval
+from lightning_gen.options import Count, OpenUnitInterval, choose
 from lightning_gen.randomness import generator
 from lightning_gen.results.pictures.neighbours import nearest_neighbours
 from lightning_gen.results.result import HELD_OUT, Name, Result
@@ -88,8 +88,12 @@ class Quality(MeasuringSamples):
         **options: Any,
     ) -> None:
         super().__init__(n=n, block=block, split=None, **options)
-        if isinstance(metrics, str) or not metrics or set(metrics) - set(registered()):
-            raise ValueError(f"quality.metrics needs a list of some of {', '.join(registered())}, got {metrics!r}")
+        if not metrics:
+            expected = f"a list of some of {', '.join(registered())}"
+            raise ValueError(f"quality.metrics is {metrics!r}, expected {expected}: write quality.metrics=[fid,kid]")
+        for name in metrics:
+            if name not in registered():
+                raise ValueError(f"quality.metrics has {name!r}, which is no metric: {choose(name, [*registered()])}")
         if held_out and reference == "test":
             raise ValueError("quality.held_out needs reference train or val, got test: write quality.held_out=false")
         self.options = Options(

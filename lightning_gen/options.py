@@ -233,9 +233,10 @@ def _first_remedy(value: Any, kinds: Sequence[Kind], object_remedy: str) -> str:
 
 
 def suggestion(word: str, choices: Sequence[str]) -> str:
-    """The question "did you mean X?" with the choice X most similar to the word; "" if none is similar."""
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else ""
+    """The question "did you mean X?": the choices that begin with the word, else the most similar; "" for none."""
+    begun = sorted({choice for choice in choices if word and choice.startswith(word)})
+    close = begun or difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else ""
 
 
 def choose(word: str, choices: Sequence[str]) -> str:

@@ -35,6 +35,7 @@ from lightning_gen.options import (
     UnitInterval,
     ValueRange,
     checked,
+    suggestion,
 )
 from lightning_gen.process import Process
 from lightning_gen.representations.encoders import Representation
@@ -150,6 +151,21 @@ def test_the_sentence_names_found_expected_and_remedy(annotation, value, said):
     with pytest.raises((ValueError, TypeError)) as refusal:
         make(annotation, value)
     assert str(refusal.value) == f"Options.x {said}"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("dpm", "did you mean dpm_solver?"),  # which is less similar than ddim
+        ("gibbs_", "did you mean gibbs_langevin?"),
+        ("ann", "did you mean anneal or annealed_langevin?"),
+        ("dim", "did you mean ddim?"),
+        ("xyz", ""),
+        ("", ""),
+    ],
+)
+def test_a_suggestion_begins_with_the_word_or_is_the_most_similar(word, said):
+    assert suggestion(word, ["gibbs_langevin", "ddim", "dpm_solver", "annealed_langevin", "anneal"]) == said
 
 
 class Base(Checked):

@@ -18,6 +18,7 @@ from lightning_gen.losses import AdversarialLoss, Loss
 from lightning_gen.metrics.features.base import FeatureExtractor
 from lightning_gen.metrics.registry import metrics
 from lightning_gen.models import Model
+from lightning_gen.options import suggestion
 from lightning_gen.process import Process
 from lightning_gen.samplers import Sampler
 
@@ -96,9 +97,8 @@ def thing_of(name: str) -> Any:
     if name in known:
         return known[name].function
     if "." not in name:
-        raise ConfigError(
-            [f"{name} is no dotted name, no file or folder, and no metric: write PACKAGE.NAME, or a path"]
-        )
+        remedy = suggestion(name, known) or "write PACKAGE.NAME, or a path"
+        raise ConfigError([f"{name} is no dotted name, no file or folder, and no metric: {remedy}"])
     return imported(name)
 
 

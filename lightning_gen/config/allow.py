@@ -235,14 +235,15 @@ def target_fault(target: Any, allowed: Allowed | None = None) -> str:
 
 def _unlisted(target: str, allowed: Allowed) -> str:
     exact = [] if callable(allowed) else [entry for entry in allowed if not entry.endswith(".*")]
-    same = [entry for entry in exact if entry.split(".")[-1] == target.split(".")[-1]]
+    module, _, name = target.rpartition(".")
+    same = [entry for entry in exact if entry.split(".")[-1] == name]
     top = target.split(".")[0]
     if same:
         hint = f"did you mean {same[0]}?"
     elif top not in (target, OURS, *granted()) and not extension_faults([top]):
         hint = f"if {top} is yours, or you trust it, add --allow {top}"
     else:
-        hint = suggestion(target, exact)
+        hint = suggestion(target, [entry for entry in exact if entry.rpartition(".")[0] == module])
     return f"which is not on the allow list ({__name__}.ALLOWED): {hint or 'choose a name of that list'}"
 
 

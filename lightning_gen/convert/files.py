@@ -2,14 +2,14 @@
 
 import json
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 from zipfile import is_zipfile
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
+
+from lightning_gen.errors import first_line
 
 _SCALAR = np._core.multiarray.scalar
 # A learning rate by NumPy, as in the optimizers' states of score_sde_pytorch; NumPy 1 had another name for it.
@@ -45,10 +45,10 @@ def read_tensors(path: Path) -> dict[str, Any]:
             return load_file(path)
         with torch.serialization.safe_globals([*NUMPY]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # whatever a damaged or foreign file gives
+        reason = f"{type(error).__name__}: {first_line(error)[:100]}"
         raise ValueError(
-            f"{path} cannot be read as plain tensors ({reason[:100]}): take a whole file of weights alone"
+            f"{path} cannot be read as plain tensors ({reason}): take a whole file of weights alone"
         ) from None
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected names with tensors: take the state dict")

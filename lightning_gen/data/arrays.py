@@ -45,8 +45,8 @@ class Npz(GenerativeData):
     def _check_names(self, names: Sequence[str]) -> None:
         if not {"x_train", "x_test"} <= {*names} or ("y_train" in names) != ("y_test" in names):
             raise ValueError(
-                f"{self.path} holds {', '.join(names) or 'nothing'}: it needs x_train and x_test, "
-                "and y_train and y_test both or neither"
+                f"{self.path} holds {', '.join(names) or 'nothing'}, expected x_train and x_test, and y_train and "
+                f"y_test both or neither: {REMEDY}"
             )
 
     def load(self) -> Mapping[str, Split]:
@@ -58,8 +58,8 @@ class Npz(GenerativeData):
         images, labels = parts["train"]
         if images.shape[1:] != parts["test"][0].shape[1:]:
             raise ValueError(
-                f"{self.path}: x_train and x_test need images of one shape (C, H, W), "
-                f"got {tuple(images.shape[1:])} and {tuple(parts['test'][0].shape[1:])}"
+                f"{self.path}: x_train and x_test hold images (C, H, W) of {tuple(images.shape[1:])} and "
+                f"{tuple(parts['test'][0].shape[1:])}, expected one shape: {REMEDY}"
             )
         self.classes = None if labels is None else 1 + max(int(part[1].max()) for part in parts.values())
         return partition(Split(images, labels), "npz", val_size=self.val_size) | {"test": Split(*parts["test"])}
@@ -70,8 +70,8 @@ class Npz(GenerativeData):
         channels_last = images.ndim == 4 and images.shape[-1] in (1, 3)
         if images.dtype != "uint8" or not (images.ndim == 3 or channels_last) or len(images) == 0:
             raise ValueError(
-                f"{self.path}: x_{part} needs uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), "
-                f"got {images.dtype} {images.shape}"
+                f"{self.path}: x_{part} is {images.dtype} {images.shape}, expected images, uint8 (N, H, W), "
+                "(N, H, W, 1) or (N, H, W, 3): convert them, or write a data set of your own (docs/tutorial/data.md)"
             )
         pixels = torch.from_numpy(images)
         pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
@@ -80,6 +80,7 @@ class Npz(GenerativeData):
         labels = arrays[f"y_{part}"]
         if labels.dtype.kind not in "iu" or labels.size != len(images) or labels.min() < 0:
             raise ValueError(
-                f"{self.path}: y_{part} needs {len(images)} whole numbers >= 0, got {labels.dtype} {labels.shape}"
+                f"{self.path}: y_{part} is {labels.dtype} {labels.shape}, expected {len(images)} whole numbers >= 0: "
+                f"{REMEDY}"
             )
         return pixels, torch.from_numpy(labels.astype("int64").reshape(-1))

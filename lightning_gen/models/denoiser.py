@@ -128,11 +128,11 @@ class Denoiser(Scored):
 
     def output(self, x: Tensor, reading: Reading) -> Tensor:
         """F = net(c_in x, c_noise) at the time of a reading, (B, ...)."""
-        return self.call(self.net, *self.network_input(x, reading)).to(x.dtype)
+        return self.field(self.net, *self.network_input(x, reading)).to(x.dtype)
 
     def network(self, x: Tensor, c_in: Tensor | None, c_noise: Tensor) -> Tensor:
         """F(c_in x, c_noise) in the dtype of x, (B, ...), c_in None for 1; bfloat16 would merge neighbouring times."""
-        return self.call(
+        return self.field(
             self.net,
             x if c_in is None else expand(c_in, x) * x,
             c_noise.to(torch.promote_types(x.dtype, torch.float32)),

@@ -55,6 +55,16 @@ class Scored(Model, ABC):
         super().__init__()
         self.process = process
 
+    def field(self, net: nn.Module, x: Tensor, t: Tensor) -> Tensor:
+        """net(x, t), like x; ValueError for an output of another shape, which would be broadcast."""
+        output = self.call(net, x, t)
+        if output.shape != x.shape:
+            raise ValueError(
+                f"{type(net).__name__}(x, t) has shape {tuple(output.shape)} for x of shape {tuple(x.shape)}, expected "
+                "that of x: change what the network returns"
+            )
+        return output
+
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """grad log p_t(x), (B, ...); t is (B,) or ()."""
         return -self.noise(x, t) / expand(self.process.sigma(t), x)
@@ -224,9 +234,9 @@ class ScoreNetwork(Scored):
 
     def score(self, x: Tensor, t: Tensor) -> Tensor:
         """net(x, network time), (B, ...)."""
-        return self.call(self.net, x, self.process.network_time(t).to(x.dtype))
+        return self.field(self.net, x, self.process.network_time(t).to(x.dtype))
 
     def output(self, x: Tensor, reading: Reading) -> Tensor:
         """The score at the time of a reading, (B, ...)."""
         t = torch.full((len(x),), reading.c_noise, device=x.device, dtype=x.dtype)
-        return self.call(self.net, x, t)
+        return self.field(self.net, x, t)

@@ -35,8 +35,8 @@ class VelocityNetwork(Scored):
     def velocity(self, x: Tensor, t: Tensor) -> Tensor:
         """net(x, network time), (B, ...)."""
         time = self.process.network_time(t).to(torch.promote_types(x.dtype, torch.float32))
-        return self.call(self.net, x, time).to(x.dtype)
+        return self.field(self.net, x, time).to(x.dtype)
 
     def output(self, x: Tensor, reading: Reading) -> Tensor:
         """The velocity at the time of a reading, (B, ...)."""
-        return self.call(self.net, *self.network_input(x, reading)).to(x.dtype)
+        return self.field(self.net, *self.network_input(x, reading)).to(x.dtype)

@@ -32,7 +32,7 @@ def objective(name: str, folder: RunFolder) -> float:
 
 def check_objective(name: str | None, trainer: Any, module: Any) -> None:
     """ValueError, before any work, for a number that the run will not have, or a validation's after its last epoch."""
-    from lightning_gen.callbacks.monitored import VALIDATION, check_time, listed, published
+    from lightning_gen.callbacks.monitored import VALIDATION, check_time, published, unmeasured
     from lightning_gen.results.result import Name
 
     if name is None:
@@ -40,6 +40,6 @@ def check_objective(name: str | None, trainer: Any, module: Any) -> None:
     known = published(trainer, module)
     # Those of training and speed, and what somebody else's callback measures, are known when they come.
     if name not in known and None not in known.values() and not name.startswith(("train/", "speed/")):
-        raise ValueError(f"optimize is {name}, but the run measures {listed(known)}: {choose(name, [*known])}")
+        raise ValueError(f"optimize is {name}, {unmeasured(name, known)}")
     if Name.parse(name).quantity == VALIDATION and not trainer.testing:
         check_time(trainer, f"optimize is {name}", known.get(name))

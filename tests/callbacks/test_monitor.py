@@ -85,6 +85,7 @@ def test_a_resumed_run_goes_on_from_its_best(tmp_path):
         ({"monitor": "fid/digits/ema"}, "fid/digits/ema.*fid/projection/ema"),
         ({"monitor": "fid/projection/held-out"}, "fid/projection/held-out.*fid/projection/ema"),
         ({"monitor": "fid/projection/raw"}, "fid/projection/raw.*fid/projection/ema"),
+        ({"monitor": "nonsense"}, "nonsense, but the run measures [^:]*fid/projection/ema[^:]*: choose one of these$"),
         ({"monitor": "vlb/bits_per_dim/ema"}, "vlb/bits_per_dim/ema.*every_n_epochs"),
         ({"monitor": "kid/projection/ema", "every": 9}, "9.*2 whole epochs"),
         ({"monitor": "kid/projection/ema", "every": 2, "check": 3}, "6.*2.*3"),

@@ -10,7 +10,7 @@ from enum import Enum
 
 import pytest
 
-from lightning_gen.config.allow import ALLOWED, names, permitted
+from lightning_gen.config.allow import ALLOWED, names, permitted, target_fault
 from lightning_gen.config.signatures import check
 from lightning_gen.config.source import signature, source
 
@@ -119,6 +119,18 @@ def test_one_misspelling_is_one_fault():
     config = {"net": {"_target_": "lightning_gen.nets.UNet", "shap": [1, 8, 8]}}
     (fault,) = check(config)
     assert says(fault, "net.shap lightning_gen.nets.UNet shape?")
+
+
+@pytest.mark.parametrize(
+    ("target", "remedy"),
+    [
+        ("torch.optim.adam", "did you mean torch.optim.Adam?"),
+        ("optim.Adam", "did you mean torch.optim.Adam?"),
+        ("torch.nn.Linear", "choose a name of that list"),  # no class of another module stands in its place
+    ],
+)
+def test_what_is_not_on_the_allow_list_is_near_a_name_of_its_module_or_has_none(target, remedy):
+    assert target_fault(target).endswith(f": {remedy}")
 
 
 @pytest.mark.parametrize(

@@ -162,8 +162,22 @@ def test_an_object_takes_the_place_of_another_with_its_arguments(seen):
     assert seen[0]["module"]["scheduler"].keys() == {"_target_", "_partial_", "T_max"}
 
 
-def test_a_node_on_the_command_line_takes_the_place_of_a_group(tmp_path, capsys):
-    node = "net={_target_: lightning_gen.nets.UNet, channels: 8, groups: 4, multipliers: [1], attention: []}"
-    words = ["experiment=ddpm_digits", node, "trainer.max_steps=0", f"run={tmp_path}/x"]
-    assert main(words) == 2
-    assert capsys.readouterr().err.count("error:") == 1, "max_steps alone is wrong"
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"_target_": "lightning_gen.nets.UNet", "channels": 8, "groups": 4, "multipliers": [1], "attention": []},
+        {"_target_": "lightning_gen.nets.MLP", "width": 16},
+    ],
+)
+def test_a_node_on_the_command_line_takes_the_place_of_a_group(seen, node):
+    typed = ", ".join(f"{key}: {value}" for key, value in node.items())
+    assert main(["experiment=ddpm_digits", f"net={{{typed}}}", "logger=none"]) == 0
+    assert seen[0]["net"] == node
+
+
+def test_a_node_on_the_command_line_holds_nodes_and_texts(seen):
+    node = "quality={_target_: lightning_gen.callbacks.Quality, n: 20, metrics: [fid], cache: 'a b, c', features: "
+    assert main([f"{node}{{_target_: lightning_gen.metrics.PixelFeatures}}}}", "logger=none"]) == 0
+    features = {"_target_": "lightning_gen.metrics.PixelFeatures"}
+    expected = {"n": 20, "metrics": ["fid"], "cache": "a b, c", "features": features}
+    assert seen[0]["quality"] == expected | {"_target_": "lightning_gen.callbacks.Quality"}

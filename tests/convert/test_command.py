@@ -100,6 +100,8 @@ def broken(tmp_path, name):
             (source / "diffusion_pytorch_model.bin").write_bytes(b"")
         case "empty.pth" | "empty.safetensors":
             source.write_bytes(b"")
+        case "words.pth":
+            source.write_text("hello")  # which torch.load's unpickler reads as an instruction: a KeyError
         case "half.pth":
             torch.save(checkpoint(TINY), source)
             source.write_bytes(source.read_bytes()[:5000])
@@ -122,6 +124,7 @@ def broken(tmp_path, name):
         ("config", "config.json.*JSON"),
         ("empty.pth", "empty.pth.*plain tensors"),
         ("empty.safetensors", "empty.safetensors.*plain tensors"),
+        ("words.pth", "words.pth.*plain tensors"),
         ("half.pth", "half.pth.*plain tensors"),
         ("list.pth", "list.pth.* list.*tensors"),
         ("numbers.pth", "numbers.pth has neither.*all_modules"),

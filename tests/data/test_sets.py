@@ -277,13 +277,13 @@ def test_npz_reads_grey_and_colour_with_and_without_labels(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"x_test": None}, "holds x_train.*: it needs x_train and x_test"),
-        ({"y_test": None}, "both or neither"),
-        ({"x_train": numpy.zeros((30, 6, 5, 3))}, r"x_train needs uint8 .* got float64 \(30, 6, 5, 3\)"),
-        ({"x_train": numpy.zeros((30, 3, 6, 5), dtype=numpy.uint8)}, r"x_train needs uint8 .*\(30, 3, 6, 5\)"),
-        ({"x_test": numpy.zeros((8, 6, 6, 3), dtype=numpy.uint8)}, r"one shape .*\(3, 6, 5\) and \(3, 6, 6\)"),
-        ({"y_train": numpy.zeros(29, dtype=int)}, "y_train needs 30 whole numbers"),
-        ({"y_train": numpy.zeros(30)}, "y_train needs 30 whole numbers >= 0, got float64"),
+        ({"x_test": None}, "holds x_train.*, expected x_train and x_test.*: write"),
+        ({"y_test": None}, "both or neither: write"),
+        ({"x_train": numpy.zeros((30, 6, 5, 3))}, r"x_train is float64 \(30, 6, 5, 3\), expected .*uint8.*: convert"),
+        ({"x_train": numpy.zeros((30, 3, 6, 5), dtype=numpy.uint8)}, r"is uint8 \(30, 3, 6, 5\), expected .*: convert"),
+        ({"x_test": numpy.zeros((8, 6, 6, 3), dtype=numpy.uint8)}, r"5\) and \(3, 6, 6\), expected one shape: write"),
+        ({"y_train": numpy.zeros(29, dtype=int)}, r"y_train is int64 \(29,\), expected 30 whole numbers >= 0: write"),
+        ({"y_train": numpy.zeros(30)}, "y_train is float64 .*, expected 30 whole numbers >= 0: write"),
     ],
 )
 def test_wrong_arrays_are_refused(tmp_path, changes, words):

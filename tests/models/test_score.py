@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from lightning_gen.models import Denoiser, Scored, ScoreNetwork
+from lightning_gen.models import Denoiser, Scored, ScoreNetwork, VelocityNetwork
 from lightning_gen.models.denoiser import PARAMETRIZATIONS
-from lightning_gen.process import VE, VP, Clean, DiscreteVP, linear_betas
+from lightning_gen.process import VE, VP, Clean, DiscreteVP, Interpolant, linear_betas
 from tests.gaussian import PROCESSES, QUANTITIES, Gaussian, example
 from tests.networks import Exact
 
@@ -146,3 +146,23 @@ def test_published_ve_networks_receive_the_logarithm_of_sigma():
     x, t = batch()
     sigma = model.process.sigma(t)[:, None]
     torch.testing.assert_close(model.score(x, t), x.square() * sigma.log() / sigma, rtol=1e-9, atol=1e-9)
+
+
+class Narrow(torch.nn.Module):
+    """(B, 1) of (B, D), which a loss would broadcast."""
+
+    def forward(self, x, t):
+        return x[:, :1]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [ScoreNetwork(Narrow(), VP()), Denoiser(Narrow(), VP(), "noise"), VelocityNetwork(Narrow(), Interpolant())],
+)
+def test_a_network_of_another_shape_is_refused(model):
+    x, t = batch()
+    said = r"Narrow\(x, t\) has shape \(6, 1\) for x of shape \(6, 2\), expected that of x: change"
+    with pytest.raises(ValueError, match=said):
+        model.velocity(x, t)
+    with pytest.raises(ValueError, match=said):
+        model.output(x, model.readings([0.5])[0])

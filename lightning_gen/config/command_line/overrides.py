@@ -1,6 +1,6 @@
 """KEY=VALUE as Hydra reads it, sorted: values of root keys, and choices of groups."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lightning_gen.config.command_line.texts import as_text, is_glob, parsed, quoted, several
@@ -44,7 +44,8 @@ class Overrides:
             values = [None if sweep else override.value()]
         if not values:
             expected = "names of a group, as experiment=glob(ebm_*) finds them" if pattern else "at least one value"
-            self.faults.append(f"{key} is {given}, expected {expected}: write values with commas")
+            remedy = "write runs=[A,B]" if key == "runs" else "write values with commas"
+            self.faults.append(f"{key} is {given}, expected {expected}: {remedy}")
             return
         if sweep:
             self.swept.append(key)
@@ -60,6 +61,10 @@ class Overrides:
             self._choose(key, values, word.lstrip("+~"))
         else:
             self.values[key] = values[0]
+            if key in self.options and "_target_" in values[0]:  # Hydra sets no group to null: argument by argument
+                each = {name: replace(override, _value=value) for name, value in values[0].items()}
+                self.words += [f"++{key}.{name}={part.get_value_element_as_str()}" for name, part in each.items()]
+                return
             if isinstance(values[0], dict) and "_target_" in values[0]:
                 self.words.append(f"++{key}=null")  # the arguments of the class that it replaces are none of its own
             self.words.append(word if word.startswith("~") else f"++{word.lstrip('+~')}")

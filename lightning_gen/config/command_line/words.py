@@ -53,7 +53,12 @@ class Words:
     @property
     def composes(self) -> bool:
         """Whether the config of a run is asked for, to run it or to see it."""
-        return self.running or bool({flag.partition("=")[0] for flag in self.flags} & {*SHOWS})
+        return self.running or bool(self.shows)
+
+    @property
+    def shows(self) -> str:
+        """The flag that asks to see a config; "" for none."""
+        return next((name for flag in self.flags if (name := flag.partition("=")[0]) in SHOWS), "")
 
     @property
     def places(self) -> list[Path]:
@@ -93,6 +98,9 @@ class Words:
             hydra_keys.settings(self.overrides, [self.page("", self.name)]), self.faults
         )
         self.faults += hydra_keys.folder_faults([self.folders[0], *self.searched])
+        if self.shows and (swept := next((flag for flag in self.flags if flag in SWEEP), "")):
+            several = f"{self.shows} shows the config of one job, and {swept} asks for several"
+            self.faults.append(f"{several}: leave {swept} out, and write one value of each key")
         if self.running:
             strays = [word for word in self.flags if not word.startswith("-")]
             self.faults += map(self.stray, strays)

@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_gen.errors import first_line
 from lightning_gen.metrics.cache import digest
 from lightning_gen.metrics.features.base import FeatureExtractor, alone, check_file, hexadecimal
 from lightning_gen.options import Count, Finite, Positive
@@ -223,8 +223,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} does not hold tensors alone: {error}") from error
+    except Exception as error:  # whatever a damaged or foreign file gives
+        raise ValueError(
+            f"{path} does not hold tensors alone ({type(error).__name__}: {first_line(error)}): write it anew with "
+            "torch.save, the network's state_dict() alone"
+        ) from error
     if not isinstance(content, dict) or not all(isinstance(x, Tensor) for x in content.values()):
         raise ValueError(f"{path} does not hold names and tensors alone: save the network's state_dict()")
     return content
