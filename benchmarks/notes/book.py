@@ -226,7 +226,7 @@ def anchor(title: str) -> str:
 
 CONTENTS = """# The lecture notes, run
 
-The models of this package follow lecture notes on generative models. Here are the notes' claims in their order, in words of ours, each with an experiment of ours: what
+The models of this package follow lecture notes of 2023, *Generative Models*, which are not in this repository. Here are the notes' claims in their order, in words of ours, each with an experiment of ours: what
 was measured, a figure, and whether the claim holds. Where the notes have a wrong formula, the [errata](../errata.md) have the right one.
 
 Every number on these pages is read from the JSON file beside the page, which a command wrote, and every section ends with the command that measures it and
