@@ -148,6 +148,16 @@ def test_what_compilation_would_change_or_break_is_said_and_not_compiled(
     assert kept(tmp_path / "run") is False
 
 
+@pytest.mark.parametrize(("precision", "choice"), [("bf16-mixed", True), ("32", False)])
+def test_rounding_is_that_of_the_precision(precision, choice, tried, tmp_path, monkeypatch):
+    tried(True)
+    torch.compiler.reset()
+    rounded = lambda graph, _: lambda *x: [1.004 * y for y in graph(*x)]  # noqa: E731
+    monkeypatch.setattr(torch, "compile", partial(compiler, backend=rounded))
+    assert command(*LONG, f"trainer.precision={precision}", f"run={tmp_path / 'run'}") == 0
+    assert kept(tmp_path / "run") is choice
+
+
 @pytest.mark.slow
 def test_a_compiled_training_is_the_plain_one_to_rounding(tried, tmp_path):
     tried(True)

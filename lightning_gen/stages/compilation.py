@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
@@ -14,7 +15,7 @@ from lightning_gen.stages.estimate import duration, rehearsal, rehearse
 from lightning_gen.stages.session import Session, begins
 
 LEAST_STEPS, LEAST_SECONDS = 1000, 1200.0  # of a training for which compilation is tried
-ROUNDING = 1e-3  # between the outputs of a network with and without compilation, of the largest
+ROUNDING = 1e-3  # between the outputs of a network with and without compilation, of the largest; 4 units of bfloat16
 
 
 def choose_compilation(session: Session) -> None:
@@ -75,7 +76,7 @@ class Compared(InTraining):
             if difference(*eager):
                 raise Unequal("the network draws random numbers itself (dropout), and compiled it would draw others")
             change = difference(flat(super().__call__(*args, **options)), eager[0])
-            if not change <= ROUNDING:
+            if not change <= max(ROUNDING, 4 * unit(eager[0])):
                 raise Unequal(f"compiled, the network's output differs by {change:.2g} of its largest value")
             self.equal = True
         return super().__call__(*args, **options)
@@ -98,6 +99,14 @@ def told(pays: bool, reason: str) -> bool:
 def flat(outputs: Any) -> list[Tensor]:
     """The tensors of a network's output."""
     return [value.detach() for value in tree_leaves(outputs) if isinstance(value, Tensor)]
+
+
+def unit(outputs: list[Tensor]) -> float:
+    """The distance of 1 to the next number, of the coarsest type of float that a network computes in."""
+    types = {value.dtype for value in outputs if value.is_floating_point()}
+    if torch.is_autocast_enabled("cpu"):
+        types.add(torch.get_autocast_dtype("cpu"))
+    return max((torch.finfo(each).eps for each in types), default=0)
 
 
 def difference(a: list[Tensor], b: list[Tensor]) -> float:
