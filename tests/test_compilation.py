@@ -14,13 +14,10 @@ from lightning_gen.nets import MLPAutoencoder
 from lightning_gen.stages import compilation
 from tests.families.test_players import same
 from tests.test_run import BARE, command
+from tests.test_threads import weights
 
 LONG = (*BARE, "data.batch_size=8", "trainer.max_steps=9")
 compiler = torch.compile
-
-
-def weights(folder):
-    return torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
 
 
 def kept(folder):
@@ -127,6 +124,29 @@ def test_a_resumed_run_is_compiled_as_before_bit_for_bit_and_not_tried_again(gra
     assert command(*LONG, "trainer.max_steps=12", f"run={tmp_path / 'resumed'}") == 0
     assert graphs, "compiled"
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "resumed"))
+
+
+def broken(graph, inputs):
+    raise RuntimeError("no working C++ compiler found")
+
+
+def test_where_compilation_does_not_work_a_compiled_run_says_so_and_goes_on_without(
+    graphs, tried, tmp_path, capsys, monkeypatch
+):
+    tried(True)
+    run = f"run={tmp_path / 'run'}"
+    assert command(*LONG, run) == 0
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", partial(compiler, backend=broken))
+    more = (*LONG, "trainer.max_steps=12", run)
+    before = weights(tmp_path / "run")
+    for words in ([], ["module.compile=true"]):
+        assert command(*more, *words) == 2
+        said = capsys.readouterr().err
+        assert "no working C++ compiler found" in said and "write module.compile=false" in said
+        assert "Traceback" not in said and same(weights(tmp_path / "run"), before)
+    assert command(*more, "module.compile=false") == 0
+    assert not same(weights(tmp_path / "run"), before)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch._dynamo
 from lightning_gen.check.called import CLASSES, TIMES, Subject
 from lightning_gen.check.law import Broken, Laws, Skipped, no_more, some
 from lightning_gen.check.roles import Batch, along, difference, rows, scalar
+from lightning_gen.families.execution import called
 from lightning_gen.models.base import declared
 from lightning_gen.randomness import generator
 from lightning_gen.runs import weights_file
@@ -208,7 +209,8 @@ def look_compile(subject: Subject) -> str:
     if not torch._dynamo.is_dynamo_supported():
         raise Skipped("torch.compile does not support this Python")
     net = copy.deepcopy(subject.net)
-    net.compile(backend="aot_eager")
+    for part in called([net]):
+        part.compile(backend="aot_eager")
     change = difference(subject.outputs(net), subject.outputs())
     no_more(change, 1e-3, f"captured by torch.compile, the output differs by {change:.2g}")
     return f"captured by torch.compile, the same output within {change:.1g}"

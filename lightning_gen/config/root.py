@@ -74,7 +74,8 @@ def read_by(stage: str) -> tuple[str, ...]:
     return tuple(key.name for key in ROOT if stage in key.stages)
 
 
-# Of the nodes: where data and caches are and how they are read, which a run may change; its data's content it may not.
+# Of the nodes, what a resumed run may change: where data and caches are and how they are read, but not the data's
+# content; and whether networks are compiled, which needs a compiler that another machine may lack.
 FREE = (
     "data.root",
     "data.path",
@@ -83,9 +84,10 @@ FREE = (
     "data.workers",
     "quality.cache",
     "quality.extractor.cache",
+    "module.compile",
 )
 
-PLACES = tuple(key for key in FREE if key not in ("data.download", "data.workers"))  # files and folders
+PLACES = tuple(key for key in FREE if key not in ("data.download", "data.workers", "module.compile"))
 
 # How data are measured where neither quality nor experiment is named; a user's test split may be too small a baseline.
 MEASURED = {

@@ -1,6 +1,6 @@
 """How a family's networks are run: memory format, compilation, and what is kept for the backward pass."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from lightning_gen.models import Energy, Model, has
+from lightning_gen.models.base import declared
 
 
 def prepare(module: LightningModule) -> None:
@@ -34,7 +35,7 @@ def prepare(module: LightningModule) -> None:
         for block in blocks(net):
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     for model in {module.model, module.averaged} if module.compiled else ():
-        for net in model.networks():
+        for net in called(model.networks()):
             net.compile()
     module.compiled = module.checkpointing = False  # Lightning configures a model before every stage
 
@@ -63,10 +64,15 @@ class InTraining:
 
 def compile_training(model: Model, forward: type[InTraining] = InTraining) -> list[InTraining]:
     """Have the networks of a model compiled in training alone; returns their new forwards."""
-    nets = [part for net in model.networks() for part in getattr(net, "halves", (net,))]
+    nets = called(model.networks())
     for net in nets:
         net.forward = forward(net)
     return [net.forward for net in nets]
+
+
+def called(nets: Iterable[nn.Module]) -> list[nn.Module]:
+    """The modules that are called, which torch.compile compiles: the networks, or the parts that they name so."""
+    return [part for net in nets for part in declared(net, "called") or (net,)]
 
 
 def blocks(net: nn.Module) -> list[nn.Module]:

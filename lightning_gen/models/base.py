@@ -69,7 +69,7 @@ class Model(Checked, nn.Module):
 
 
 def declared(net: nn.Module, trait: str) -> Any:
-    """A trait that a network declares (classes, growth, kinks, middle, value_range); None where it does not."""
+    """A trait that a network declares (called, classes, growth, kinks, middle, value_range); None where it does not."""
     return getattr(net, trait, None)
 
 

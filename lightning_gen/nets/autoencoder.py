@@ -1,7 +1,7 @@
 """Autoencoders: x -> mean and log-variance of each latent variable, and latent variables -> the parameters of x."""
 
 from math import prod
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,14 +52,9 @@ class Autoencoder(Checked, nn.Module):
         return self.decode(self.encode(x)[:, : self.latent])
 
     @property
-    def halves(self) -> tuple[nn.Module, nn.Module]:
-        """Encoder and decoder, which are compiled: nothing calls the whole."""
+    def called(self) -> tuple[nn.Module, nn.Module]:
+        """Encoder and decoder, which torch.compile has to compile: nothing calls the whole."""
         return self.encoder, self.decoder
-
-    def compile(self, *args: Any, **options: Any) -> None:
-        """Compile both halves."""
-        for half in self.halves:
-            half.compile(*args, **options)
 
 
 class MLPAutoencoder(Autoencoder):

@@ -9,31 +9,46 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from lightning_gen.callbacks.trial import Turns
-from lightning_gen.errors import first_line
+from lightning_gen.check.roles import difference
+from lightning_gen.errors import ConfigError, first_line
 from lightning_gen.families.execution import InTraining, compile_training
 from lightning_gen.stages.estimate import duration, rehearsal, rehearse
 from lightning_gen.stages.session import Session, begins
 
 LEAST_STEPS, LEAST_SECONDS = 1000, 1200.0  # of a training for which compilation is tried
-ROUNDING = 1e-3  # between the outputs of a network with and without compilation, of the largest; 4 units of bfloat16
+ROUNDING = 1e-3  # of the largest output: how far compiled code may be off in single precision; in a coarser one 4 units
 
 
 def choose_compilation(session: Session) -> None:
     """Compile the networks where module.compile is null and a few steps say that it saves time.
 
     Tried in a new run of one process on the CPU which takes 20 minutes or more. The choice is kept in run.json, so that
-    a resumed run takes the same: compiled sums are rounded otherwise.
+    a resumed run takes the same: compiled sums are rounded otherwise. ConfigError where what is said, or what the run
+    was begun with, does not work on this machine.
     """
     folder, trainer, module = session.folder, session.trainer, session.module
-    on_cpu = trainer.strategy.root_device.type == "cpu"
-    if not (session.fitting and on_cpu and module.compiled is None and module.model.networks()):
+    device = trainer.strategy.root_device
+    if not session.theirs and module.compiled:
+        check_compiler(device)
+    if not (session.fitting and device.type == "cpu" and module.compiled is None and module.model.networks()):
         return
     folder.compiled = folder.identity().get("compiled")
     long = trainer.max_steps < 0 or trainer.max_steps >= LEAST_STEPS
     if folder.compiled is None and begins(session) and long:
         folder.compiled = measured(session)
+    elif folder.compiled:
+        check_compiler(device)
     if folder.compiled:
         compile_training(module.model)
+
+
+def check_compiler(device: torch.device) -> None:
+    """ConfigError where torch.compile does not work on this machine, as without a C++ compiler."""
+    try:
+        torch.compile(torch.sin)(torch.ones(1, device=device))
+    except Exception as error:
+        remedy = "this run uses it: write module.compile=false, or install what it lacks"
+        raise ConfigError([f"torch.compile does not work here: {first_line(error)}; {remedy}"]) from error
 
 
 def measured(session: Session) -> bool | None:
@@ -72,11 +87,11 @@ class Compared(InTraining):
     def __call__(self, *args: Any, **options: Any) -> Any:
         """The network's output; Unequal where a compiled one would differ by more than rounding."""
         if self.on and not self.equal:
-            eager = [flat(self.eager(self.net, *args, **options)) for _ in range(2)]
-            if difference(*eager):
+            eager, again = (flat(self.eager(self.net, *args, **options)) for _ in range(2))
+            if difference(again, eager):
                 raise Unequal("the network draws random numbers itself (dropout), and compiled it would draw others")
-            change = difference(flat(super().__call__(*args, **options)), eager[0])
-            if not change <= max(ROUNDING, 4 * unit(eager[0])):
+            change = difference(flat(super().__call__(*args, **options)), eager)
+            if not change <= max(ROUNDING, 4 * unit(eager)):
                 raise Unequal(f"compiled, the network's output differs by {change:.2g} of its largest value")
             self.equal = True
         return super().__call__(*args, **options)
@@ -96,20 +111,15 @@ def told(pays: bool, reason: str) -> bool:
     return pays
 
 
-def flat(outputs: Any) -> list[Tensor]:
-    """The tensors of a network's output."""
-    return [value.detach() for value in tree_leaves(outputs) if isinstance(value, Tensor)]
+def flat(outputs: Any) -> dict[str, Tensor]:
+    """The tensors of a network's output, by their place in it."""
+    leaves = enumerate(tree_leaves(outputs))
+    return {str(place): value.detach() for place, value in leaves if isinstance(value, Tensor)}
 
 
-def unit(outputs: list[Tensor]) -> float:
+def unit(outputs: dict[str, Tensor]) -> float:
     """The distance of 1 to the next number, of the coarsest type of float that a network computes in."""
-    types = {value.dtype for value in outputs if value.is_floating_point()}
+    types = {value.dtype for value in outputs.values() if value.is_floating_point()}
     if torch.is_autocast_enabled("cpu"):
         types.add(torch.get_autocast_dtype("cpu"))
     return max((torch.finfo(each).eps for each in types), default=0)
-
-
-def difference(a: list[Tensor], b: list[Tensor]) -> float:
-    """The largest difference, relative to the largest value."""
-    changes = (float((x - y).abs().max() / y.abs().max().clamp(min=1e-6)) for x, y in zip(a, b, strict=True))
-    return max(changes, default=0)
