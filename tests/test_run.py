@@ -244,6 +244,12 @@ def test_an_export_samples_like_its_run_and_starts_another(trained, tmp_path):
         assert torch.equal(lightning_gen.load(folder).sample(3), lightning_gen.load(trained).sample(3))
 
 
+def test_a_changed_network_is_named_by_its_key(trained, capsys):
+    assert command("stage=sample", f"run={trained}", "net.channels=12", "n=2") == 2
+    said = capsys.readouterr().err
+    assert "net.channels: 8 -> 12" in said and "leave it out" in said and "size mismatch" not in said
+
+
 def test_init_that_does_not_fit_is_one_sentence(trained, tmp_path, capsys):
     words = [word for word in TINY if "channels" not in word]
     assert command(*words, "net.channels=12", f"init={trained}", f"run={tmp_path / 'x'}") == 2

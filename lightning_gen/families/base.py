@@ -136,8 +136,11 @@ class GenerativeModule(Checked, ByHand, Latent, Sampling, Validation, LightningM
     def initialise(self, data: Any) -> None:
         """Set initial weights that depend on the training data, before the first step of a new run."""
 
-    def initial(self) -> list[Model]:
-        """The models whose weights a new run takes from `init`."""
+    def initial(self, origin: str) -> list[Model]:
+        """The models whose weights a new run takes from `init`, a run of the family with this class name.
+
+        ValueError where such a run cannot give them.
+        """
         return [self.model] if self.ema is None else [self.model, self.ema]
 
     def objective(self, model: Model, batch: Batch, noise: torch.Generator, step: int) -> Tensor:

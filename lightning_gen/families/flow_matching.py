@@ -55,9 +55,16 @@ class FlowMatching(GenerativeModule):
         self.pairs = None if reflow is None else FlowODE(reflow, "heun")
         self.teacher = None if reflow is None else copy.deepcopy(model).requires_grad_(False)
 
-    def initial(self) -> list[Model]:
-        """The teacher starts from `init` too, and stays there."""
-        return super().initial() + ([] if self.teacher is None else [self.teacher])
+    def initial(self, origin: str) -> list[Model]:
+        """The teacher starts from `init` too, and stays there; ValueError for a run whose network is no velocity."""
+        if self.teacher is None:
+            return super().initial(origin)
+        if origin not in (kind.__name__ for kind in type(self).__mro__):
+            raise ValueError(
+                f"module.reflow is {self.pairs.steps} and the run of init is a {origin}, expected a "
+                f"{type(self).__name__}, whose ODE draws the pairs: name one, or write module.reflow=null"
+            )
+        return [*super().initial(origin), self.teacher]
 
     def players(self) -> list[Player]:
         """The one player; ValueError for reflow without a trained run: a resumed one reads its teacher's weights."""

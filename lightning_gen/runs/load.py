@@ -64,19 +64,19 @@ def check_finite(module: Any, folder: RunFolder) -> None:
 def start_from(module: Any, path: Path) -> None:
     """Give the models of `module.initial` the averaged weights of a run, checkpoint or export.
 
-    Raises FileNotFoundError where there is none, ValueError where the networks differ, a weight is not finite or
-    the config is refused.
+    Raises FileNotFoundError where there is none, ValueError where the networks differ, the module cannot be started
+    from that family, a weight is not finite or the config is refused.
     """
     other = RunFolder.of(path)
     try:
-        other.config()
+        family = other.config()["module"]["_target_"].rpartition(".")[2]
         state = other.weights(path)
     except FileNotFoundError as error:
         told = f"init={path} is no run folder, export or checkpoint ({str(error).partition(': ')[0]})"
         raise FileNotFoundError(f"{told}: name one, or leave init out to train from nothing") from error
     weights = {key.split(".", 1)[1]: value for key, value in averaged(state).items()}
     module.started_from = str(path)
-    for model in module.initial():
+    for model in module.initial(family):
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:

@@ -133,7 +133,16 @@ def read_weights(session: Session) -> None:
     if session.config["init"] and session.resume_from is None:
         start_from(session.module, Path(session.config["init"]))
     elif not session.fitting:
-        give_weights(session.module, session.folder)
+        try:
+            give_weights(session.module, session.folder)
+        except ValueError as error:
+            changed = [
+                each for each in session.folder.differences(session.config) if each.startswith(("net.", "module."))
+            ]
+            if not changed:
+                raise
+            told = f"{', '.join(changed)}, and the weights of {session.folder.path} do not fit: leave it out"
+            raise ValueError(told) from error
         session.module.trained_steps, session.module.trained_epoch = session.folder.trained()
 
 

@@ -59,8 +59,8 @@ def test_a_teacher_is_not_trained_and_starts_where_the_student_does():
     assert not any(parameter.requires_grad for parameter in student.teacher.parameters())
     trained = {id(parameter) for player in student.players() for parameter in player.parameters}
     assert not trained & {id(parameter) for parameter in student.teacher.parameters()}
-    assert student.initial() == [student.model, student.ema, student.teacher]
-    assert module(ema_decay=None).initial()[1:] == []
+    assert student.initial("FlowMatching") == [student.model, student.ema, student.teacher]
+    assert module(ema_decay=None).initial("DDPM")[1:] == []
     student.train()
     student.objective(student.model, {"x": torch.zeros(4, 2)}, seeded(), 0)
     assert not student.teacher.training, "its dropout would bend the pairs"
@@ -73,6 +73,17 @@ def test_reflow_needs_a_trained_run_or_a_checkpoint():
     student.resumed = {"model": 2}
     assert len(student.players()) == 1
     assert any(key.startswith("teacher.") for key in student.state_dict()), "a checkpoint holds the teacher"
+
+
+def test_the_teacher_of_reflow_is_a_velocity():
+    class Ours(FlowMatching):
+        pass
+
+    with pytest.raises(ValueError, match="reflow is 3 and the run of init is a DDPM, expected a FlowMatching"):
+        module(reflow=3).initial("DDPM")
+    module(reflow=3).initial("FlowMatching")
+    module().initial("DDPM")
+    Ours(MLP((2,), 16, 1), ADAM, shape=(2,), reflow=3).initial("FlowMatching")
 
 
 def test_reflow_of_straight_paths_changes_nothing():
@@ -111,6 +122,10 @@ def test_reflow_is_a_command_and_a_resumed_run_keeps_its_teacher(tmp_path, capsy
     assert entry.main([*WORDS, "module.reflow=2", f"run={tmp_path / 'none'}"]) == 2
     assert "module.reflow is 2 with init null" in capsys.readouterr().err
     assert entry.main([*WORDS, f"run={first}"]) == 0
+    other, words = tmp_path / "other", ["experiment=dsm_rings", *WORDS[1:7], "callbacks={}", "logger=none"]
+    assert entry.main([*words, "quality=none", f"run={other}"]) == 0
+    assert entry.main([*WORDS, f"init={other}", "module.reflow=2", f"run={tmp_path / 'none'}"]) == 2
+    assert "the run of init is a ScoreMatching, expected a FlowMatching" in capsys.readouterr().err
     assert entry.main([*reflow, f"run={whole}"]) == 0
     assert entry.main([*reflow, f"run={parts}", "trainer.max_steps=2"]) == 0
     assert entry.main([*reflow, f"run={parts}"]) == 0
