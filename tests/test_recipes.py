@@ -161,6 +161,31 @@ def test_all_are_trained_once_and_shown_with_their_spread(table, tmp_path, capsy
     assert record.expected_minutes(Cell(table, "a", 0)) < 1
 
 
+def test_the_last_samples_of_the_first_seed_are_shown(table, capfd):
+    drawn = replace(table, pictures=True)
+    cells = drawn.cells()
+    assert train.train_all(cells, 2, None) == 1, "the stand-in draws nothing"
+    assert "has no grid of samples, which its table shows" in capfd.readouterr().out
+    assert [cell.seed for cell in record.missing(drawn)] == [0, 0] and "![" not in "\n".join(page.section(drawn))
+    for cell in cells:
+        (cell.run / "samples").mkdir()
+        for step in (20, 40):
+            (cell.run / "samples" / f"grid-{step:08}.png").write_text(f"{cell} at {step}")
+    assert train.train_all(record.missing(drawn), 2, None) == 0
+    assert record.picture(cells[0]).read_text() == "small/a seed=0 at 40"
+    assert (
+        "| ![samples of a](results/small-a.png)<br>a | ![samples of b](results/small-b.png)<br>b |  |"
+        in page.section(drawn)
+    )
+    assert "![" not in "\n".join(page.section(table))
+
+
+def test_each_stored_picture_is_of_a_row_that_was_trained(monkeypatch):
+    monkeypatch.undo()
+    trained = [cell for table in tables().values() for cell in table.cells() if table.pictures and record.entry(cell)]
+    assert {path.name for path in record.STORED.glob("*.png")} <= {record.picture(cell).name for cell in trained}
+
+
 def test_other_words_are_another_training(table):
     train.train_all(record.missing(table), jobs=2, hours=None)
     other = replace(table, rows=table.rows | {"b": ("x=3",)})

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from benchmarks.recipes.record import entry, load
+from benchmarks.recipes.record import entry, load, picture
 from benchmarks.recipes.tables import ROOT, Cell, Table, tables, value
 from lightning_gen.results.result import Kind, Name
 from lightning_gen.results.store import write_atomically
@@ -127,6 +127,18 @@ def commands_of(trained: Mapping[str, list[dict[str, Any]]]) -> list[str]:
     return lines
 
 
+def pictures_of(table: Table, trained: Iterable[str]) -> list[str]:
+    """Samples of the rows, three in a line."""
+    cells = [Cell(table, row, table.seeds[0]) for row in trained]
+    drawn = [cell for cell in cells if table.pictures and picture(cell).exists()]
+    if not drawn:
+        return []
+    images = [f"![samples of {cell.row}](results/{picture(cell).name})<br>{cell.row}" for cell in drawn]
+    images += [""] * (-len(images) % 3)
+    lines = [line([""] * 3), line(["---"] * 3), *(line(images[i : i + 3]) for i in range(0, len(images), 3))]
+    return [f"The first samples of each, seed {table.seeds[0]}:", "", *lines, ""]
+
+
 def section(table: Table) -> list[str]:
     """A table, what was run, where and by which versions, and what has not been measured."""
     stored = load(table)
@@ -140,7 +152,7 @@ def section(table: Table) -> list[str]:
             for entries in trained.values()
             for e in entries
         )
-        lines += [*numbers_of(table, trained, stored), ""]
+        lines += [*numbers_of(table, trained, stored), "", *pictures_of(table, trained)]
         lines += [
             f"What was run, with the seeds {', '.join(map(str, seeds))}:"
             if seeds[1:]

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -147,6 +148,20 @@ def trained_by_peer(cell: Cell) -> dict[str, Any]:
         }
 
 
+def picture(cell: Cell) -> Path:
+    """The picture of a row's samples, which the page shows."""
+    return STORED / f"{cell.table.name}-{cell.slug}.png"
+
+
+def keep_picture(cell: Cell) -> None:
+    """Keep the last grid of samples that the run has drawn; ValueError where there is none."""
+    grids = sorted((cell.run / "samples").glob("grid-*.png"))
+    if not grids:
+        raise ValueError(f"{cell}: {cell.run / 'samples'} has no grid of samples, which its table shows")
+    STORED.mkdir(exist_ok=True)
+    shutil.copy(grids[-1], picture(cell))
+
+
 def add(cell: Cell, seconds: float, clock: float, unseen: int) -> None:
     """Store a cell that has been trained, measured and exported.
 
@@ -159,6 +174,8 @@ def add(cell: Cell, seconds: float, clock: float, unseen: int) -> None:
     numbers, protocols = measured(cell.table, cell.run)
     if not numbers:
         raise ValueError(f"{cell}: {cell.run / METRICS} has none of the numbers that its table shows")
+    if cell.table.pictures and cell.seed == cell.table.seeds[0]:
+        keep_picture(cell)
     with changing(cell.table) as stored:
         stored["protocols"] |= protocols
         stored["rows"].setdefault(cell.row, {})[str(cell.seed)] = {

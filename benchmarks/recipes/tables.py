@@ -30,6 +30,7 @@ class Table:
         rows: name -> the words of its command; peer=NAME and the words after it are those of the program
             benchmarks/peers/NAME.py, which trains on the same data and writes samples, for run.py to measure
         measure: words of the command that measures the samples of peers
+        pictures: whether the page shows samples of each row, of the first seed
         of: TABLE/ROW whose export each row evaluates with its words, seed by seed; None: each row is trained
     """
 
@@ -41,6 +42,7 @@ class Table:
     columns: dict[str, tuple[str, ...]]
     rows: dict[str, tuple[str, ...]] = field(default_factory=dict)
     measure: tuple[str, ...] = ()
+    pictures: bool = False
     of: str | None = None
 
     def cells(self) -> list["Cell"]:
@@ -92,11 +94,16 @@ class Cell:
         return [*own, *schedule(own), f"seed={self.seed}", "logger=none"]
 
     @property
+    def slug(self) -> str:
+        """The row's name in names of files."""
+        return re.sub(r"[^a-z0-9]+", "-", self.row.lower()).strip("-")
+
+    @property
     def folder(self) -> Path:
         """Where it is trained: a row whose words have changed is another one."""
         words = [*self.peer, *(self.source.words if self.source else ()), *self.words]
         digest = hashlib.sha256(" ".join(words).encode()).hexdigest()[:8]
-        return FOLDER / self.table.name / f"{re.sub(r'[^a-z0-9]+', '-', self.row.lower())}-{self.seed}-{digest}"
+        return FOLDER / self.table.name / f"{self.slug}-{self.seed}-{digest}"
 
     @property
     def run(self) -> Path:
