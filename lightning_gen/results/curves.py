@@ -131,10 +131,10 @@ def _frame(axes: Any, panel: str, values: np.ndarray) -> None:
     """Scales, ticks and grid for these values."""
     from matplotlib.ticker import MaxNLocator
 
-    if panel != "speed/share" and logarithmic(panel, values):
-        axes.set_yscale("log")
     if panel.startswith("speed/"):
         axes.set_ylim(0, 1 if panel == "speed/share" else None)
+    elif logarithmic(panel, values):
+        axes.set_yscale("log")
     axes.set_xlabel("optimizer steps")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     light_frame(axes)

@@ -54,6 +54,14 @@ def test_a_loss_has_a_logarithmic_axis_and_other_numbers_over_decades(panel, val
     assert logarithmic(panel, np.array(values)) is expected
 
 
+def test_speeds_that_differ_by_decades_are_drawn_from_zero(tmp_path, recwarn):
+    logger = RecordLogger(tmp_path)
+    for step, rate in enumerate([3.0, 400.0, 500.0], 1):
+        logger.log_metrics({"speed/images_per_s": rate}, step)
+    draw_curves(tmp_path)
+    assert not [str(each.message) for each in recwarn if "ylim" in str(each.message)]
+
+
 def test_nothing_recorded_draws_nothing(tmp_path):
     assert draw_curves(tmp_path) is None
 
