@@ -65,6 +65,10 @@ OUTER = {
 
 def read_diffusers(folder: Path) -> Imported:
     """The folder of a UNet2DModel, or of its DDPM pipeline; ValueError where our U-Net has no such option."""
+    if (folder / "config.yaml").is_file():
+        raise ValueError(
+            f"{folder} is a run or an export of this program, which needs no conversion: write run={folder}"
+        )
     root = folder / "unet" if (folder / "unet").is_dir() else folder
     if not (root / "config.json").is_file():
         raise FileNotFoundError(f"{root / 'config.json'} does not exist: name the folder that diffusers saved")

@@ -102,6 +102,9 @@ def broken(tmp_path, name):
             source.write_bytes(b"")
         case "words.pth":
             source.write_text("hello")  # which torch.load's unpickler reads as an instruction: a KeyError
+        case "run":
+            source.mkdir()
+            (source / "config.yaml").write_text("seed: 0")
         case "half.pth":
             torch.save(checkpoint(TINY), source)
             source.write_bytes(source.read_bytes()[:5000])
@@ -122,6 +125,7 @@ def broken(tmp_path, name):
         ("nowhere.pth", "nowhere.pth"),
         ("folder", "folder/config.json"),
         ("config", "config.json.*JSON"),
+        ("run", "run is a run or an export of this program.*write run="),
         ("empty.pth", "empty.pth.*plain tensors"),
         ("empty.safetensors", "empty.safetensors.*plain tensors"),
         ("words.pth", "words.pth.*plain tensors"),
