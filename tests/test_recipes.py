@@ -180,6 +180,18 @@ def test_the_last_samples_of_the_first_seed_are_shown(table, capfd):
     assert "![" not in "\n".join(page.section(table))
 
 
+def test_rows_are_measured_by_one_classifier_of_the_data(table, monkeypatch):
+    protocol = {"features": "digits classifier", "reference_fingerprint": "f", "features_sha256": "a" * 64}
+    stored = {"protocols": {"q" * 16: protocol}, "rows": {}}
+    other = protocol | {"features_sha256": "b" * 64}
+    monkeypatch.setattr(record, "load", lambda _: stored)
+    monkeypatch.setattr(record, "measured", lambda *_: ({"fid/digits/ema": {}}, {"p" * 16: other}))
+    with pytest.raises(ValueError, match="weights bbbbbbbb, those of the other rows of aaaaaaaa"):
+        record.add(Cell(table, "a", 0), 1.0, 1.0, 0)
+    monkeypatch.undo()
+    record.classifiers(p for table in tables().values() for p in record.load(table)["protocols"].values())
+
+
 def test_each_stored_picture_is_of_a_row_that_was_trained(monkeypatch):
     monkeypatch.undo()
     trained = [cell for table in tables().values() for cell in table.cells() if table.pictures and record.entry(cell)]

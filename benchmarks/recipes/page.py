@@ -28,7 +28,9 @@ make results-check
 A number is the mean over the seeds ± its standard error (their deviation / √seeds). Where one seed has been trained,
 the error is the evaluation's, and *one seed* stands beside it. *Minutes* are CPU minutes of training, on one thread,
 validation left out; *CPU minutes* those of all that the command does, measuring included. Other versions,
-processors or numbers of threads train other weights: they agree within the errors, not to the digit. Before a
+processors or numbers of threads train other weights: they agree within the errors, not to the digit. The classifier
+of the data, whose features are compared, is trained too: what another kind of processor's has measured is refused in
+the same table. Before a
 likelihood ≥ marks a lower bound, ≤ an upper bound, ≈ an estimate; without a mark it is exact.
 """
 

@@ -8,7 +8,7 @@ import platform
 import shutil
 import statistics
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -162,6 +162,23 @@ def keep_picture(cell: Cell) -> None:
     shutil.copy(grids[-1], picture(cell))
 
 
+def classifiers(protocols: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    """(features, data) -> SHA-256 of the weights of what gives them; ValueError where there are two.
+
+    A classifier of the data is trained on the machine, and rounded as its processor does.
+    """
+    found: dict[tuple[str, str], str] = {}
+    for protocol in protocols:
+        if "features_sha256" in protocol:
+            key, new = (protocol["features"], protocol["reference_fingerprint"]), protocol["features_sha256"]
+            if found.setdefault(key, new) != new:
+                raise ValueError(
+                    f"its features are of weights {new[:8]}, those of the other rows of {found[key][:8]} ({key[0]}), "
+                    "and cannot be compared: measure all on one kind of processor"
+                )
+    return found
+
+
 def add(cell: Cell, seconds: float, clock: float, unseen: int) -> None:
     """Store a cell that has been trained, measured and exported.
 
@@ -174,6 +191,7 @@ def add(cell: Cell, seconds: float, clock: float, unseen: int) -> None:
     numbers, protocols = measured(cell.table, cell.run)
     if not numbers:
         raise ValueError(f"{cell}: {cell.run / METRICS} has none of the numbers that its table shows")
+    classifiers([*load(cell.table)["protocols"].values(), *protocols.values()])
     if cell.table.pictures and cell.seed == cell.table.seeds[0]:
         keep_picture(cell)
     with changing(cell.table) as stored:
