@@ -175,6 +175,20 @@ def test_a_node_on_the_command_line_takes_the_place_of_a_group(seen, node):
     assert seen[0]["net"] == node
 
 
+def test_the_last_of_several_nodes_of_a_group_counts(seen, capsys):
+    mlp, unet = (
+        "net={_target_: lightning_gen.nets.MLP, width: 16}",
+        "net={_target_: lightning_gen.nets.UNet, groups: 4}",
+    )
+    assert main(["experiment=ddpm_digits", mlp, unet, "logger=none"]) == 0
+    assert seen[0]["net"] == {"_target_": "lightning_gen.nets.UNet", "groups": 4}
+    assert main(["experiment=dsm_rings", unet, "net=mlp", "logger=none"]) == 0
+    assert main(["experiment=dsm_rings", "net=mlp", "logger=none"]) == 0
+    assert seen[1]["net"] == seen[2]["net"]
+    assert main(["experiment=ddpm_digits", f"~{mlp}", "logger=none"]) == 2
+    assert "removes nothing: write net=none, or net={_target_: ...}" in capsys.readouterr().err
+
+
 def test_a_node_on_the_command_line_holds_nodes_and_texts(seen):
     node = "quality={_target_: lightning_gen.callbacks.Quality, n: 20, metrics: [fid], cache: 'a b, c', features: "
     assert main([f"{node}{{_target_: lightning_gen.metrics.PixelFeatures}}}}", "logger=none"]) == 0

@@ -44,7 +44,9 @@ class Overrides:
             values = [None if sweep else override.value()]
         if not values:
             expected = "names of a group, as experiment=glob(ebm_*) finds them" if pattern else "at least one value"
-            remedy = "write runs=[A,B]" if key == "runs" else "write values with commas"
+            remedy = "write values with commas"
+            if key == "runs":
+                expected, remedy = "run folders", "write runs=[A,B]"
             self.faults.append(f"{key} is {given}, expected {expected}: {remedy}")
             return
         if sweep:
@@ -60,6 +62,11 @@ class Overrides:
         elif key in self.options and not isinstance(values[0], dict):
             self._choose(key, values, word.lstrip("+~"))
         else:
+            if key in self.options and word.startswith("~"):
+                self.faults.append(f"{word} removes nothing: write {key}=none, or {key}={{_target_: ...}}")
+                return
+            if key in self.options:
+                self._forget(key)
             self.values[key] = values[0]
             if key in self.options and "_target_" in values[0]:  # Hydra sets no group to null: argument by argument
                 each = {name: replace(override, _value=value) for name, value in values[0].items()}
@@ -68,6 +75,13 @@ class Overrides:
             if isinstance(values[0], dict) and "_target_" in values[0]:
                 self.words.append(f"++{key}=null")  # the arguments of the class that it replaces are none of its own
             self.words.append(word if word.startswith("~") else f"++{word.lstrip('+~')}")
+
+    def _forget(self, group: str) -> None:
+        """Take back the arguments of a node that an earlier word has given a group whole."""
+        node = self.values.pop(group, None)
+        if isinstance(node, dict):
+            given = tuple(f"++{group}.{name}=" for name in node)
+            self.words = [word for word in self.words if not word.startswith(given)]
 
     def _choose(self, group: str, names: list[Any], word: str) -> None:
         known = self.options[group]
@@ -78,6 +92,7 @@ class Overrides:
         for name in wrong:
             self.faults.append(f"{word if several else f'{group}={name}'} does not exist: {choose(name, known)}")
         if not wrong:
+            self._forget(group)
             words = [word]
             if several:  # each under its own name
                 words = [f"{group}=none", *(f"+{group}@{group}.{name}={name}" for name in dict.fromkeys(names[0]))]
