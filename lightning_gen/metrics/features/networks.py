@@ -223,10 +223,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
     except Exception as error:  # whatever a damaged or foreign file gives
         raise ValueError(
-            f"{path} does not hold tensors alone ({type(error).__name__}: {first_line(error)}): write it anew with "
-            "torch.save, the network's state_dict() alone"
+            f"{path} does not hold tensors alone ({type(error).__name__}: {first_line(error)}): write it anew, the "
+            "network's state_dict() alone, with torch.save or, as .safetensors, safetensors.torch.save_file"
         ) from error
     if not isinstance(content, dict) or not all(isinstance(x, Tensor) for x in content.values()):
         raise ValueError(f"{path} does not hold names and tensors alone: save the network's state_dict()")

@@ -82,6 +82,14 @@ def test_weights_are_checked_and_loaded_without_moving_the_generator(tmp_path, e
         ModuleFeatures(nn.Linear(2, 2), "own", str(path), file_digest(path)).prepare(POINTS)
 
 
+@pytest.mark.parametrize("ending", ["safetensors", "pt"])
+def test_a_file_of_something_else_is_refused_with_the_way_to_write_it(tmp_path, ending):
+    path = tmp_path / f"words.{ending}"
+    path.write_text("hello")
+    with pytest.raises(ValueError, match=r"words.* does not hold tensors alone .*write it anew.*save_file"):
+        ModuleFeatures(_net(), "own", str(path), file_digest(path)).prepare(DATA)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "sentence"),
     [
