@@ -98,7 +98,7 @@ class Turns(Callback):
         self.ways, self.change, self.least, self.until, self.pairs = ways, change, least, seconds, pairs
         self.first: dict[int, float] = {}
         self.seconds: dict[int, list[float]] = {way: [] for way in ways}
-        self._step = 0
+        self._step = self._batches = 0
 
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         """Begin in the first way."""
@@ -107,13 +107,17 @@ class Turns(Callback):
         self.turn(self.ways[0])
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """After each optimizer step look at the clock, and take turns."""
+        """After each optimizer step look at the clock, and take turns.
+
+        The last step of an epoch may accumulate fewer batches than others: it counts as they would take.
+        """
+        self._batches += 1
         if trainer.global_step == self._step:
             return
-        self._step, now = trainer.global_step, time.perf_counter()
+        self._step, spent, batches = trainer.global_step, time.perf_counter() - self._last, self._batches
         if self._way in self.first:
-            self.seconds[self._way].append(now - self._last)
-        self.first.setdefault(self._way, now - self._last)
+            self.seconds[self._way].append(spent * trainer.accumulate_grad_batches / batches)
+        self.first.setdefault(self._way, spent)
         ours, theirs = (self.seconds[way] for way in self.ways)
         spent = sum(ours) + sum(theirs)
         enough = theirs and (spent >= self.until or (len(theirs) >= self.pairs and 4 * spent >= self.until))
@@ -124,7 +128,7 @@ class Turns(Callback):
 
     def turn(self, way: int) -> None:
         """Take the next step in this way."""
-        self._way = way
+        self._way, self._batches = way, 0
         self.change(way)
         self._last = time.perf_counter()
 

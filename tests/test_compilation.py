@@ -11,6 +11,7 @@ from torch import nn
 from lightning_gen.callbacks.trial import Turns
 from lightning_gen.families.execution import InTraining, compile_training
 from lightning_gen.nets import MLPAutoencoder
+from lightning_gen.nets.autoencoder import Autoencoder
 from lightning_gen.stages import compilation
 from tests.families.test_players import same
 from tests.test_run import BARE, command
@@ -88,6 +89,53 @@ def test_where_it_pays_the_run_is_compiled_and_says_so(graphs, tried, tmp_path, 
     assert kept(tmp_path / "run") is True and graphs
 
 
+def test_what_is_saved_in_the_whole_run_has_to_be_more_than_compiling_takes(graphs, tried, tmp_path, monkeypatch):
+    tried(True)
+    slow = property(lambda self: self.first.update({True: 3.0}) or {False: 0.5, True: 0.25})
+    monkeypatch.setattr(Turns, "medians", slow)
+    assert command(*LONG, f"run={tmp_path / 'run'}") == 0
+    assert kept(tmp_path / "run") is False, "9 steps save 2.25 s of 3"
+
+
+def test_a_limit_of_time_counts(graphs, tried, tmp_path, monkeypatch):
+    tried(True, least=1200.0)
+    monkeypatch.setattr(compilation, "rehearse", lambda *_: pytest.fail("tried"))
+    assert command(*LONG, "trainer.max_time=00:00:10:00", f"run={tmp_path / 'run'}") == 0
+    assert kept(tmp_path / "run") is None
+
+
+def test_a_resumed_run_that_has_not_chosen_is_not_tried(graphs, tried, tmp_path, monkeypatch):
+    tried(True)
+    monkeypatch.setattr(compilation, "LEAST_STEPS", 100)
+    assert command(*LONG, f"run={tmp_path / 'run'}") == 0
+    monkeypatch.setattr(compilation, "LEAST_STEPS", 9)
+    monkeypatch.setattr(compilation, "measured", lambda *_: pytest.fail("tried"))
+    assert command(*LONG, "trainer.max_steps=12", f"run={tmp_path / 'run'}") == 0
+    assert kept(tmp_path / "run") is None
+
+
+def test_jobs_of_one_process_are_compiled_each_on_its_own(graphs, tried, tmp_path):
+    tried(True)
+    torch.compiler.reset()
+    for width in range(8, 18):
+        net = nn.Sequential(nn.Linear(3, width))
+        net.forward = InTraining(net)
+        net(torch.randn(2, 3))
+    before = len(graphs)
+    assert command(*LONG, f"run={tmp_path / 'run'}") == 0
+    assert kept(tmp_path / "run") is True and len(graphs) > before
+
+
+def test_a_network_that_nothing_calls_is_not_compiled(graphs, tried, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Autoencoder, "called", None)
+    tried(True)
+    words = ("experiment=vae_digits", "quality=none", "callbacks={}", "logger=none", "trainer.max_steps=9")
+    assert command(*words, f"run={tmp_path / 'run'}") == 0
+    said = capsys.readouterr().out
+    assert "compilation  no: the training calls none of the networks as a module" in said
+    assert said.count("torch.compile is tried") == 1 and not graphs
+
+
 @pytest.mark.parametrize("choice", ["false", "true"])
 def test_what_is_decided_is_not_tried(choice, graphs, tried, tmp_path, monkeypatch):
     tried(True)
@@ -140,7 +188,7 @@ def test_where_compilation_does_not_work_a_compiled_run_says_so_and_goes_on_with
     monkeypatch.setattr(torch, "compile", partial(compiler, backend=broken))
     more = (*LONG, "trainer.max_steps=12", run)
     before = weights(tmp_path / "run")
-    for words in ([], ["module.compile=true"]):
+    for words in ([], ["module.compile=true"], ["module.compile=true", "stage=estimate"]):
         assert command(*more, *words) == 2
         said = capsys.readouterr().err
         assert "no working C++ compiler found" in said and "write module.compile=false" in said
@@ -152,7 +200,7 @@ def test_where_compilation_does_not_work_a_compiled_run_says_so_and_goes_on_with
 @pytest.mark.parametrize(
     ("backend", "words", "said"),
     [
-        ("eager", ["net.dropout=0.1"], "the network draws random numbers itself (dropout)"),
+        ("eager", ["net.dropout=0.1"], "two calls of the network differ (dropout, spectral norm)"),
         (lambda graph, _: lambda *x: [1.01 * y for y in graph(*x)], [], "compiled, the network's output differs by "),
         (lambda graph, _: 1 / 0, [], "torch.compile fails on this training: "),
     ],

@@ -92,7 +92,7 @@ def test_steps_of_each_number_alternate_until_they_say_enough(unsaid, monkeypatc
     from lightning_gen.callbacks import trial
 
     class Trainer:
-        global_step, should_stop, estimated_stepping_batches = 0, False, 100
+        global_step, should_stop, estimated_stepping_batches, accumulate_grad_batches = 0, False, 100, 1
 
     clock = iter(range(100))
     monkeypatch.setattr(trial.time, "perf_counter", lambda: next(clock) / 10)
@@ -105,3 +105,22 @@ def test_steps_of_each_number_alternate_until_they_say_enough(unsaid, monkeypatc
         watch.on_train_batch_end(trainer)
     assert taken == [2, 2, 1, 1, 2, 1, 2, 1], "the first of each is not timed, then three"
     assert watch.medians == pytest.approx({2: 0.1, 1: 0.1})
+
+
+def test_a_step_of_fewer_batches_counts_as_a_whole_one(monkeypatch):
+    """Ten batches of 0.1 s an epoch, three a step: the fourth step has one, and always falls to the second way."""
+    from lightning_gen.callbacks import trial
+
+    class Trainer:
+        global_step, should_stop, estimated_stepping_batches, accumulate_grad_batches = 0, False, 100, 3
+
+    now = 0.0
+    monkeypatch.setattr(trial.time, "perf_counter", lambda: now)
+    watch, trainer, batch = Turns((2, 1), lambda way: None, seconds=4, pairs=4), Trainer(), 0
+    watch.on_train_start(trainer)
+    while not trainer.should_stop:
+        now, batch = now + 0.1, batch % 10 + 1
+        trainer.global_step += batch % 3 == 0 or batch == 10
+        watch.on_train_batch_end(trainer)
+    assert watch.medians == pytest.approx({2: 0.3, 1: 0.3})
+    assert [round(s, 3) for s in watch.seconds[1]] == [0.3] * len(watch.seconds[1])

@@ -43,8 +43,8 @@ def prepare(module: LightningModule) -> None:
 class InTraining:
     """The forward of a module, which torch.compile writes for training, that is with gradients, and nowhere else.
 
-    Validation and sampling are as without it, to the bit. It is one graph for batches of one size; another size is
-    compiled anew.
+    Validation and sampling are as without it, to the bit. Each size of a batch is compiled on its own; of more sizes
+    than torch.compile keeps (8) the others run as without it.
 
     Args:
         net: the module, whose forward it becomes.
@@ -54,7 +54,7 @@ class InTraining:
 
     def __init__(self, net: nn.Module) -> None:
         self.net, self.eager = net, type(net).forward
-        self.fast = torch.compile(self.eager, fullgraph=True, dynamic=False)
+        self.fast = torch.compile(self.eager, dynamic=False)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """The module's output."""

@@ -184,6 +184,9 @@ def estimated(config: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         session = rehearsal(config, Path(scratch))
         refusing(check_data, session)
+        from lightning_gen.stages.compilation import check_said  # which imports torch
+
+        check_said(session)
         print(introduced(session))
         with chosen_threads(session):
             estimate(config, session.data)

@@ -1,10 +1,12 @@
 """Whether torch.compile writes code for the networks of a training on the CPU, as a few steps say."""
 
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.callbacks import Timer
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
@@ -15,21 +17,20 @@ from lightning_gen.families.execution import InTraining, compile_training
 from lightning_gen.stages.estimate import duration, rehearsal, rehearse
 from lightning_gen.stages.session import Session, begins
 
-LEAST_STEPS, LEAST_SECONDS = 1000, 1200.0  # of a training for which compilation is tried
+LEAST_STEPS, LEAST_SECONDS = 1000, 1200.0  # of a training for which compilation is tried: 20 minutes
 ROUNDING = 1e-3  # of the largest output: how far compiled code may be off in single precision; in a coarser one 4 units
 
 
 def choose_compilation(session: Session) -> None:
     """Compile the networks where module.compile is null and a few steps say that it saves time.
 
-    Tried in a new run of one process on the CPU which takes 20 minutes or more. The choice is kept in run.json, so that
-    a resumed run takes the same: compiled sums are rounded otherwise. ConfigError where what is said, or what the run
-    was begun with, does not work on this machine.
+    Tried in a new run of one process on the CPU which has LEAST_STEPS and takes LEAST_SECONDS, or more. The choice is
+    kept in run.json, so that a resumed run takes the same: compiled sums are rounded otherwise. ConfigError where what
+    is said, or what the run was begun with, does not work on this machine.
     """
+    check_said(session)
     folder, trainer, module = session.folder, session.trainer, session.module
     device = trainer.strategy.root_device
-    if not session.theirs and module.compiled:
-        check_compiler(device)
     if not (session.fitting and device.type == "cpu" and module.compiled is None and module.model.networks()):
         return
     folder.compiled = folder.identity().get("compiled")
@@ -42,8 +43,15 @@ def choose_compilation(session: Session) -> None:
         compile_training(module.model)
 
 
+def check_said(session: Session) -> None:
+    """ConfigError where module.compile is true, and torch.compile does not work on this machine."""
+    if not session.theirs and session.module.compiled:
+        check_compiler(session.trainer.strategy.root_device)
+
+
 def check_compiler(device: torch.device) -> None:
     """ConfigError where torch.compile does not work on this machine, as without a C++ compiler."""
+    torch.compiler.reset()  # of one class of networks it keeps 8 graphs, and a sweep has many in one process
     try:
         torch.compile(torch.sin)(torch.ones(1, device=device))
     except Exception as error:
@@ -53,10 +61,15 @@ def check_compiler(device: torch.device) -> None:
 
 def measured(session: Session) -> bool | None:
     """Whether compilation pays within the run, said with the seconds; None for a training too short to try it."""
+    limit = session.config["trainer"].get("max_time")
+    longest = math.inf if limit is None else Timer(limit).time_remaining()
+    if longest < LEAST_SECONDS:
+        return None
+    torch.compiler.reset()
     with tempfile.TemporaryDirectory() as scratch:
         tried = rehearsal(session.config, Path(scratch), session.data)
         parts = compile_training(tried.module.model, Compared)
-        watch = Turns((False, True), lambda fast: turn(parts, fast), LEAST_SECONDS, seconds=10, pairs=5)
+        watch = Turns((False, True), lambda fast: turn(parts, fast, watch), LEAST_SECONDS, seconds=10, pairs=5)
         try:
             rehearse(tried, watch)
         except Unequal as error:
@@ -67,11 +80,14 @@ def measured(session: Session) -> bool | None:
             return told(False, f"torch.compile fails on this training: {first_line(error)}")
     if not (seconds := watch.medians):
         return None
-    saved, cost = seconds[False] - seconds[True], watch.first[True]
+    if not any(part.equal for part in parts):
+        return told(False, "the training calls none of the networks as a module, and nothing else is compiled")
+    saved, cost = seconds[False] - seconds[True], watch.first[True]  # at most: it holds the comparison, too
+    within = min(watch.steps, longest / seconds[False])
     steps = f"a step takes {seconds[True]:.3g} s compiled, {seconds[False]:.3g} s without"
     if saved > 0:
         steps += f", so that {duration(cost)} of compilation pay after {cost / saved:,.0f} of {watch.steps:,} steps"
-    return told(saved * watch.steps > cost, steps)
+    return told(saved * within > cost, steps)
 
 
 class Unequal(Exception):
@@ -89,7 +105,9 @@ class Compared(InTraining):
         if self.on and not self.equal:
             eager, again = (flat(self.eager(self.net, *args, **options)) for _ in range(2))
             if difference(again, eager):
-                raise Unequal("the network draws random numbers itself (dropout), and compiled it would draw others")
+                raise Unequal(
+                    "two calls of the network differ (dropout, spectral norm), and compiled it would differ again"
+                )
             change = difference(flat(super().__call__(*args, **options)), eager)
             if not change <= max(ROUNDING, 4 * unit(eager)):
                 raise Unequal(f"compiled, the network's output differs by {change:.2g} of its largest value")
@@ -97,9 +115,9 @@ class Compared(InTraining):
         return super().__call__(*args, **options)
 
 
-def turn(parts: list[Compared], fast: bool) -> None:
+def turn(parts: list[Compared], fast: bool, watch: Turns) -> None:
     """Take the next steps with compiled networks, or without."""
-    if fast and not parts[0].on and not parts[0].equal:
+    if fast and True not in watch.first:
         print("compilation  torch.compile is tried, which takes a minute or two ...", flush=True)
     for part in parts:
         part.on = fast
