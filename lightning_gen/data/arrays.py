@@ -17,7 +17,7 @@ REMEDY = "write it anew with numpy.savez"
 
 
 class Npz(GenerativeData):
-    """A `.npz` with x_train and x_test, uint8 (N, H, W), (N, H, W, 1) or (N, H, W, 3), and, for labelled data, y_train and y_test.
+    """A `.npz` with x_train and x_test, uint8 (N, H, W) or (N, H, W, 1 or 3); if labelled, y_train and y_test too.
 
     The layout is that of Keras' mnist.npz (Chollet et al., 2015), https://keras.io/api/datasets/mnist
 
