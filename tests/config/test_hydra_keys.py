@@ -116,6 +116,8 @@ def test_search_paths_are_looked_in(jobs, tmp_path, monkeypatch):
         (["-m", "hydra.sweeper.max_batch_size=many"], "hydra.sweeper.max_batch_size is many, expected"),
         (["-m", "seed=glob(*)"], "seed is glob(*), expected names of a group"),
         (["-m", "net=glob(*,exclude=*)"], "net is glob(*,exclude=*), expected names of a group"),
+        (["net=null"], "net is null, expected a name: write net=none"),
+        (["trainer=null"], "trainer is null, expected a name: choose among "),
         (["runs=glob(*)", "stage=compare"], "runs is glob(*), expected run folders: write runs=[A,B]"),
         (["--cfg", "job", "-m", "seed=0,1"], "--cfg shows the config of one job, and -m asks for several: leave -m"),
         (["--multirun", "--info=config"], "--info shows the config of one job, and --multirun asks for several"),

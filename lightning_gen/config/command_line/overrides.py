@@ -59,6 +59,10 @@ class Overrides:
             listed = quoted(f"runs=[{word.partition('=')[2]}]")
             self.faults.append(f"{word} is a sweep: write {listed}")
             self.words.append(f"++{listed}")
+        elif key in self.options and values == [None] and not sweep:
+            known = self.options[key]
+            remedy = f"write {key}=none" if "none" in known else f"choose among {', '.join(known)}"
+            self.faults.append(f"{key} is null, expected a name: {remedy}")
         elif key in self.options and not isinstance(values[0], dict):
             self._choose(key, values, word.lstrip("+~"))
         else:
