@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -255,6 +256,15 @@ def test_init_that_does_not_fit_is_one_sentence(trained, tmp_path, capsys):
     assert command(*words, "net.channels=12", f"init={trained}", f"run={tmp_path / 'x'}") == 2
     assert str(trained) in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_init_whose_config_names_no_family_is_one_sentence(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "copy")
+    config = yaml.safe_load((tmp_path / "copy/config.yaml").read_text())
+    del config["module"]["_target_"]
+    (tmp_path / "copy/config.yaml").write_text(yaml.safe_dump(config))
+    assert command(*BARE, f"init={tmp_path / 'copy'}", f"run={tmp_path / 'x'}") == 2
+    assert "config.yaml has no module._target_" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

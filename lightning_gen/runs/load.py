@@ -69,14 +69,16 @@ def start_from(module: Any, path: Path) -> None:
     """
     other = RunFolder.of(path)
     try:
-        family = other.config()["module"]["_target_"].rpartition(".")[2]
+        family = (other.config().get("module") or {}).get("_target_")
         state = other.weights(path)
     except FileNotFoundError as error:
         told = f"init={path} is no run folder, export or checkpoint ({str(error).partition(': ')[0]})"
         raise FileNotFoundError(f"{told}: name one, or leave init out to train from nothing") from error
+    if not isinstance(family, str):
+        raise ValueError(f"init={path}: {other.configured} has no module._target_, expected a run's: name another")
     weights = {key.split(".", 1)[1]: value for key, value in averaged(state).items()}
     module.started_from = str(path)
-    for model in module.initial(family):
+    for model in module.initial(family.rpartition(".")[2]):
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:
